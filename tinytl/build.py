@@ -1,0 +1,88 @@
+"""From a configuration to a network: the one place where the order of surgery is stated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tinytl.backbones import BACKBONES
+from tinytl.backbones.weights import LoadAccount, load_weights_, read_weights
+from tinytl.config import LITE_METHODS, TrainConfig
+from tinytl.dropout import RowwiseDropout
+from tinytl.errors import ConfigError
+from tinytl.frozen_batch_norm import freeze_bn_
+from tinytl.group_norm import replace_bn_with_gn
+from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.update_methods import apply_update_method_
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network ready to train, and what became of the weights (None: all random)."""
+
+    net: nn.Module
+    account: LoadAccount | None
+
+
+def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = None) -> Built:
+    """Builds the network of `config`, channels_last, in training mode, on the current device.
+
+    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains. Random parts come from
+    torch's global generator: seed it for a repeatable network.
+
+    Args:
+        config: with `num_classes` set.
+        state_dict: the backbone's weights where they are read already; else `config.weights` is read.
+
+    Raises:
+        ConfigError: for weights that cannot be had or do not fit, or `n_groups` that does not divide.
+    """
+    if config.num_classes is None:
+        raise ConfigError("num_classes is not set: give the number of classes")
+    net = BACKBONES[config.backbone].build(1000)
+    account = None
+    if state_dict is None:
+        state_dict = read_weights(config.backbone, config.weights)
+    if state_dict is not None:
+        account = load_weights_(net, state_dict, config.weights)
+    if config.method in LITE_METHODS:
+        insert_lite_residual(
+            net,
+            downsample_ratio=config.downsample_ratio,
+            expand=config.expand,
+            max_kernel_size=config.kernel_size,
+            n_groups=config.n_groups,
+            resolution=config.resolution,
+        )
+    _set_norm_(net, config)
+    new_head_(net, config.num_classes, config.dropout)
+    apply_update_method_(net, config.method)
+    # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return Built(net.train(), account)
+
+
+def _set_norm_(net: nn.Module, config: TrainConfig) -> None:
+    if config.norm == "batch_norm":
+        return
+    if config.norm == "group_norm":
+        replace_bn_with_gn(net, config.gn_channel_per_group)
+        return
+    # A lite branch is new: it has no statistics to freeze, and batch statistics would tie samples together.
+    for module in net.modules():
+        if isinstance(module, LiteResidualModule):
+            replace_bn_with_gn(module.lite_residual, config.gn_channel_per_group)
+    freeze_bn_(net)
+
+
+def new_head_(net: nn.Module, num_classes: int, dropout: float) -> None:
+    """Replaces `net.classifier` by dropout and a small random linear layer for `num_classes`."""
+    old = net.get_submodule("classifier")
+    assert isinstance(old, nn.Sequential) and isinstance(old[-1], nn.Linear)
+    linear = nn.Linear(old[-1].in_features, num_classes)
+    nn.init.normal_(linear.weight, std=0.01)
+    nn.init.zeros_(linear.bias)
+    net.classifier = nn.Sequential(RowwiseDropout(dropout), linear)

@@ -1,0 +1,252 @@
+"""What one training run is: every choice that makes it, checked before torch is imported."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tinytl.errors import ConfigError, choose
+
+BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
+DATASETS = ("digits", "imagefolder")
+NORMS = ("batch_norm", "frozen_bn", "group_norm")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+DEVICES = ("auto", "cpu", "cuda")
+
+FT_GROUPS = ("classifier", "late", "early")
+"""Parameter groups of full and norm fine-tuning; `late` is the last five feature blocks."""
+METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "FT-Last": ("classifier",),
+    "FT-Norm+Last": FT_GROUPS,
+    "FT-Full": FT_GROUPS,
+    "TinyTL-B": ("classifier", "bias"),
+    "TinyTL-L": ("classifier", "lite_residual"),
+    "TinyTL-L+B": ("classifier", "lite_residual", "bias"),
+}
+"""Each update method under its name in the paper, with the parameter groups that it trains."""
+METHODS = tuple(METHOD_GROUPS)
+LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
+"""Methods that insert lite residual modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrRatio:
+    """Learning rate of each parameter group as a multiple of `base_lr`."""
+
+    classifier: float = 1.0
+    """The new head. Every method trains it."""
+    late: float = 1.0
+    """The last five feature blocks (FT-* methods). The user's report: 0.6."""
+    early: float = 1.0
+    """All feature blocks before those (FT-* methods). The user's report: 0.4."""
+    lite_residual: float = 1.0
+    """The lite residual branches (TinyTL-L, TinyTL-L+B)."""
+    bias: float = 1.0
+    """The backbone's biases, those of its norms included (TinyTL-B, TinyTL-L+B)."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            _require_number(f"lr_ratio.{name}", value, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Immutable; `dataclasses.replace` makes variants.
+
+    Raises:
+        ConfigError: for a value outside its range, an unknown name, or fields that exclude each other.
+    """
+
+    dataset: str = "digits"
+    """Data set: `digits` (bundled, 1,797 scans of 8x8 pixels) or `imagefolder` (yours, see `data_dir`)."""
+    data_dir: str | None = None
+    """Folder of an `imagefolder` set: `train/CLASS/*`, and `val/`, `test/` if there are any; or `CLASS/*`."""
+    num_classes: int | None = None
+    """Number of classes. Unset: what the data set has; `memory` needs it set."""
+    backbone: str = "efficientnet_lite0"
+    """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
+    weights: str = "imagenet"
+    """Where the backbone starts: `imagenet`, `none` (random), or a state-dict file."""
+    input_mean: tuple[float, float, float] | None = None
+    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights."""
+    input_std: tuple[float, float, float] | None = None
+    """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
+
+    method: str = "TinyTL-L+B"
+    """Which parameters are updated: FT-Last, FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L or TinyTL-L+B."""
+    norm: str = "frozen_bn"
+    """The backbone's normalisation: `batch_norm` (batch statistics, no micro-batches), `frozen_bn`
+    (ImageNet's statistics, least memory) or `group_norm` (statistics of each sample)."""
+    n_groups: int = 2
+    """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
+    the widths of every block."""
+    downsample_ratio: int | None = 2
+    """Pooling before the lite residual's convolution; larger takes less memory. `none`: global pooling."""
+    expand: float = 1.0
+    """Width of the lite residual relative to its input; wider learns more and takes more memory."""
+    kernel_size: int = 3
+    """Kernel of the lite residual's convolution, odd; shrinks where the map is smaller."""
+    gn_channel_per_group: int = 8
+    """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
+
+    optimizer: str = "adam"
+    """`adam` or `adamw` (two moments a trained parameter) or `sgd` (momentum 0.9, one)."""
+    base_lr: float = 3e-4
+    """Learning rate at the start of the cosine schedule, before the group's ratio."""
+    lr_ratio: LrRatio = field(default_factory=LrRatio)
+    """Multiples of `base_lr` by parameter group."""
+    weight_decay: float = 0.0
+    """L2 penalty (decoupled for `adamw`). The paper: 0."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes, in [0, 1)."""
+    dropout: float = 0.2
+    """Probability of dropping a feature before the classifier, in [0, 1)."""
+    epochs: int = 10
+    """Passes over the training images; the cosine schedule ends with the last."""
+    batch_size: int = 8
+    """Samples behind one gradient step."""
+    micro_batch_size: int | None = None
+    """Samples in memory at a time, a divisor of `batch_size`: smaller takes less memory and gives the same
+    gradient. Unset: the whole batch. Not with `batch_norm`, whose statistics would change."""
+    resolution: int = 96
+    """Height and width of the network's input in pixels; activation memory grows with its square."""
+    crop_scale_min: float | None = None
+    """Smallest share of the image's area that a training crop keeps, in (0, 1]. Unset: the data set's own."""
+    flip: bool | None = None
+    """Mirror training images at random. Unset: the data set's own (no for digits)."""
+    seed: int = 0
+    """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto` (a GPU where there is one)."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
+        set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
+        set_(self, "method", choose("method", self.method, METHODS))
+        set_(self, "norm", choose("norm", self.norm, NORMS))
+        set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
+        set_(self, "device", choose("device", self.device, DEVICES))
+        self._check_numbers()
+        self._check_together()
+
+    @property
+    def samples_in_memory(self) -> int:
+        """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set."""
+        return self.micro_batch_size or self.batch_size
+
+    def _check_numbers(self) -> None:
+        for name in ("n_groups", "gn_channel_per_group", "epochs", "batch_size"):
+            _require_int(name, getattr(self, name), low=1)
+        for name, low in (("num_classes", 2), ("micro_batch_size", 1), ("downsample_ratio", 1)):
+            if getattr(self, name) is not None:
+                _require_int(name, getattr(self, name), low=low)
+        _require_int("resolution", self.resolution, low=32)
+        _require_int("seed", self.seed, low=0)
+        _require_int("kernel_size", self.kernel_size, low=1)
+        if self.kernel_size % 2 == 0:
+            raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
+        _require_number("expand", self.expand, above=0.0)
+        _require_number("base_lr", self.base_lr, above=0.0)
+        _require_number("weight_decay", self.weight_decay, low=0.0)
+        _require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
+        _require_number("dropout", self.dropout, low=0.0, below=1.0)
+        if self.crop_scale_min is not None:
+            _require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
+        if self.flip is not None and not isinstance(self.flip, bool):
+            raise ConfigError(f"flip={self.flip!r} is neither true nor false")
+        for name, above in (("input_mean", None), ("input_std", 0.0)):
+            value = getattr(self, name)
+            if value is not None:
+                if len(value) != 3:
+                    raise ConfigError(f"{name} has {len(value)} values: give one, or three (R,G,B)")
+                for channel in value:
+                    _require_number(name, channel, above=above)
+
+    def _check_together(self) -> None:
+        micro = self.micro_batch_size
+        if micro is not None and self.batch_size % micro:
+            raise ConfigError(f"micro_batch_size={micro} does not divide batch_size={self.batch_size}")
+        if micro is not None and micro < self.batch_size and self.norm == "batch_norm":
+            raise ConfigError(
+                f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
+                "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
+            )
+        if self.norm == "batch_norm" and self.batch_size == 1 and self.resolution <= 32:
+            raise ConfigError(
+                "batch_size=1 with norm=batch_norm at resolution 32 leaves one value a channel to normalise: "
+                "use a larger batch or resolution, or norm frozen_bn or group_norm"
+            )
+        groups = METHOD_GROUPS[self.method]
+        for name, ratio in dataclasses.asdict(self.lr_ratio).items():
+            if ratio != 1.0 and name not in groups:
+                raise ConfigError(
+                    f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
+                )
+
+
+FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
+"""Names that the command line uses where the field's own would be unclear outside its context."""
+
+_LR_RATIO_PREFIX = "lr_ratio."
+
+
+def field_names() -> list[str]:
+    """Flat names of every field, `lr_ratio.late` and its like included: what a search space may name."""
+    names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"]
+    return names + [_LR_RATIO_PREFIX + f.name for f in dataclasses.fields(LrRatio)]
+
+
+def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
+    """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
+
+    Keys are `field_names()`; lists become tuples. Raises ConfigError for an unknown key or a bad value.
+    """
+    base = base or TrainConfig()
+    fields: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    for given, value in flat.items():
+        key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
+        if key.startswith(_LR_RATIO_PREFIX):
+            ratios[key.removeprefix(_LR_RATIO_PREFIX)] = value
+        else:
+            fields[key] = tuple(value) if isinstance(value, list) else value
+    if ratios:
+        fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
+    return dataclasses.replace(base, **fields)
+
+
+def flat_from_config(config: TrainConfig) -> dict[str, Any]:
+    """Returns every field under its flat name; `config_from_flat` turns it back into an equal config."""
+    flat = dataclasses.asdict(config)
+    ratios = flat.pop("lr_ratio")
+    return flat | {_LR_RATIO_PREFIX + name: ratio for name, ratio in ratios.items()}
+
+
+def _require_int(name: str, value: Any, *, low: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name}={value!r} is not a whole number")
+    if value < low:
+        raise ConfigError(f"{name}={value} is below {low}")
+
+
+def _require_number(
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ConfigError(f"{name}={value!r} is not a finite number")
+    if low is not None and value < low:
+        raise ConfigError(f"{name}={value:g} is below {low:g}")
+    if above is not None and value <= above:
+        raise ConfigError(f"{name}={value:g} is not above {above:g}")
+    if high is not None and value > high:
+        raise ConfigError(f"{name}={value:g} is above {high:g}")
+    if below is not None and value >= below:
+        raise ConfigError(f"{name}={value:g} is not below {below:g}")

@@ -1,0 +1,28 @@
+"""The two ways in which a run can end that are not bugs."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConfigError(ValueError):
+    """A user's mistake: one line that says what is wrong, where, and what to do."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite: the learning rate was too high for this configuration."""
+
+
+def choose(kind: str, value: str, known: Iterable[str]) -> str:
+    """Returns the name among `known` that `value` means, without regard to case.
+
+    Raises:
+        ConfigError: naming `kind`, the value, the nearest known name and all known ones.
+    """
+    names = list(known)
+    by_lower = {name.lower(): name for name in names}
+    found = by_lower.get(str(value).lower())
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
+    hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    raise ConfigError(f"unknown {kind} {value!r}: {hint}known: {', '.join(names)}")
