@@ -109,7 +109,7 @@ def _memory_row(config: TrainConfig, measure: bool) -> dict[str, Any]:
 def _memory_text(config: TrainConfig, row: dict[str, Any]) -> str:
     lines = [
         f"{config.method} on {config.backbone}, {config.norm}, batch {config.batch_size} in micro-batches of "
-        f"{config.samples_in_memory}, {config.resolution} px, {config.num_classes} classes, {config.optimizer}",
+        f"{config.samples_in_memory}, {config.resolution} px, {config.num_classes} classes",
         f"  predicted peak         {row['predicted_peak_mib']:8.1f} MiB at {row['peak_at']}",
     ]
     if "measured_peak_mib" in row:

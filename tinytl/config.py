@@ -186,6 +186,12 @@ class TrainConfig:
                 )
 
 
+FIELDS_WITHOUT_MEMORY = (
+    "dataset data_dir weights input_mean input_std base_lr lr_ratio weight_decay label_smoothing epochs "
+    "crop_scale_min flip seed"
+).split()
+"""Fields that leave the peak memory of a training step as it is."""
+
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
 """Names that the command line uses where the field's own would be unclear outside its context."""
 

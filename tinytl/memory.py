@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.module_tracker import ModuleTracker
 
 from tinytl.build import build_model
-from tinytl.config import LrRatio, TrainConfig
+from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.kernel_scratch import scratch_bytes
 from tinytl.measure import MIB, PeakMeter, state_tensors
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
@@ -28,23 +28,7 @@ PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for
 CUDA_BLOCK_BYTES = 512
 """CUDA's caching allocator rounds every block up to this."""
 
-_WITHOUT_EFFECT: Mapping[str, Any] = {
-    "dataset": "digits",
-    "data_dir": None,
-    "weights": "none",
-    "input_mean": None,
-    "input_std": None,
-    "base_lr": 1e-3,
-    "lr_ratio": LrRatio(),
-    "weight_decay": 0.0,
-    "label_smoothing": 0.1,
-    "epochs": 1,
-    "crop_scale_min": None,
-    "flip": None,
-    "seed": 0,
-}
-MEMORY_FIELDS = frozenset(f.name for f in dataclasses.fields(TrainConfig)) - _WITHOUT_EFFECT.keys()
-"""Fields of TrainConfig on which the memory of a step can depend."""
+_WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)

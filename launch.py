@@ -1,0 +1,41 @@
+"""Search how to fine-tune a mobile network: accuracy against the memory of training.
+
+python launch.py --space separate_lr
+"""
+
+import datetime
+import sys
+
+from rich.console import Console
+
+from tinytl.errors import ConfigError
+from tuner.config import parse_study
+from tuner.prepare import prepare
+from tuner.summary import describe_spaces, print_dry_run, print_start, print_summary
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a study; returns 0, 1 (every trial failed), 2 (a user's mistake) or 130 (interrupted)."""
+    console = Console()
+    try:
+        config, list_only = parse_study(argv)
+        if list_only:
+            describe_spaces(console)
+            return 0
+        prepared = prepare(config, datetime.datetime.now())
+        print_start(console, prepared)
+        if config.dry_run:
+            print_dry_run(console, prepared)
+            return 0
+        from tuner.study import run_study
+
+        outcome = run_study(prepared, console)
+    except ConfigError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 2
+    print_summary(console, prepared, outcome)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,314 @@
+"""A search space: parsed from YAML, checked, narrowed, sampled. User files work as those beside this do."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+FOLDER = Path(__file__).parent
+_SPACE_KEYS = ("description", "fixed", "parameters", "baselines")
+_RANGE_KEYS = ("low", "high", "log", "step", "when")
+_CHOICE_KEYS = ("choices", "when")
+Scalar = str | int | float | bool | None
+
+
+class SpaceError(ValueError):
+    """A mistake in a search space: file, place, what is wrong, what to do."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched parameter: its distribution, and the values of others under which it exists."""
+
+    name: str
+    distribution: optuna.distributions.BaseDistribution
+    when: Mapping[str, tuple[Scalar, ...]]
+
+    def active(self, values: Mapping[str, Any]) -> bool:
+        """Whether the parameter exists beside `values` of the parameters before it."""
+        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
+
+    def contains(self, value: Any) -> bool:
+        """Whether `value` can be sampled."""
+        if isinstance(self.distribution, optuna.distributions.CategoricalDistribution):
+            return any(
+                value == choice and type(value) is type(choice) for choice in self.distribution.choices
+            )
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return self.distribution._contains(self.distribution.to_internal_repr(value))
+
+    def describe(self) -> str:
+        """Returns the range or the choices as a reader would write them."""
+        d = self.distribution
+        if isinstance(d, optuna.distributions.CategoricalDistribution):
+            text = ", ".join("none" if choice is None else str(choice) for choice in d.choices)
+        else:
+            assert isinstance(
+                d, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution)
+            )
+            step = f", step {d.step:g}" if d.step not in (None, 1) else ""
+            text = f"{d.low:g} to {d.high:g}{step}{', log scale' if d.log else ''}"
+        conditions = " and ".join(f"{key} is {' or '.join(map(str, v))}" for key, v in self.when.items())
+        return f"{text} (where {conditions})" if conditions else text
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Fixed values, searched parameters in order, and named baselines that are tried first."""
+
+    name: str
+    description: str
+    fixed: Mapping[str, Scalar]
+    parameters: tuple[Parameter, ...]
+    baselines: Mapping[str, Mapping[str, Scalar]]
+
+    def sample(self, suggest: Callable[[Parameter], Any]) -> dict[str, Any]:
+        """Returns a whole configuration: fixed values, and for each active parameter what `suggest` gives."""
+        values: dict[str, Any] = dict(self.fixed)
+        for parameter in self.parameters:
+            if parameter.active(values):
+                values[parameter.name] = suggest(parameter)
+        return values
+
+    def sample_trial(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Samples through an optuna trial; the sampler learns of each parameter."""
+        return self.sample(lambda parameter: _suggest(trial, parameter))
+
+    def product(self, candidates: Callable[[Parameter], Sequence[Any]]) -> Iterator[dict[str, Any]]:
+        """Yields every configuration in which each active parameter takes one of its `candidates`."""
+
+        def extend(values: dict[str, Any], rest: tuple[Parameter, ...]) -> Iterator[dict[str, Any]]:
+            if not rest:
+                yield values
+            elif not rest[0].active(values):
+                yield from extend(values, rest[1:])
+            else:
+                for candidate in candidates(rest[0]):
+                    yield from extend(values | {rest[0].name: candidate}, rest[1:])
+
+        return extend(dict(self.fixed), self.parameters)
+
+    def narrowed(self, settings: Mapping[str, Scalar | list[Scalar]]) -> "SearchSpace":
+        """Returns the space with names fixed to a value, or, for a list, with these choices only.
+
+        A baseline takes the fixed values; one that no longer lies in the space is left out.
+
+        Raises:
+            SpaceError: for a list where the space does not search the name.
+        """
+        searched = {parameter.name: parameter for parameter in self.parameters}
+        fixed = dict(self.fixed)
+        for name, value in settings.items():
+            if isinstance(value, list):
+                if name not in searched:
+                    given = ",".join(map(str, value))
+                    raise SpaceError(
+                        f"--set {name}={given}: {self.name} does not search {name}; give one value"
+                    )
+                choices = optuna.distributions.CategoricalDistribution(value)
+                searched[name] = dataclasses.replace(searched[name], distribution=choices)
+            else:
+                searched.pop(name, None)
+                fixed[name] = value
+        parameters = tuple(searched[p.name] for p in self.parameters if p.name in searched)
+        space = dataclasses.replace(self, fixed=fixed, parameters=parameters, baselines={})
+        baselines: dict[str, Mapping[str, Scalar]] = {}
+        for name, point in self.baselines.items():
+            kept = {key: value for key, value in point.items() if key in searched}
+            kept = {p.name: kept[p.name] for p in space.active_parameters(kept) if p.name in kept}
+            if not space.problem(kept) and kept not in baselines.values():
+                baselines[name] = kept
+        return dataclasses.replace(space, baselines=baselines)
+
+    def active_parameters(self, point: Mapping[str, Any]) -> list[Parameter]:
+        """Returns the parameters that exist beside the values of `point` and the fixed ones."""
+        values = dict(self.fixed) | dict(point)
+        return [parameter for parameter in self.parameters if parameter.active(values)]
+
+    def problem(self, point: Mapping[str, Any]) -> str | None:
+        """Returns what is wrong with a point of searched values, or None where it lies in the space."""
+        known = {parameter.name for parameter in self.parameters}
+        for key in point:
+            if key not in known:
+                return f"{key} is not searched" + (
+                    ", it is fixed" if key in self.fixed else _near(key, known)
+                )
+        active = self.active_parameters(point)
+        for parameter in active:
+            if parameter.name not in point:
+                return f"{parameter.name} is missing"
+            if not parameter.contains(point[parameter.name]):
+                return f"{parameter.name}: {point[parameter.name]} is outside {parameter.describe()}"
+        extra = point.keys() - {parameter.name for parameter in active}
+        return f"{min(extra)} does not exist beside its other values" if extra else None
+
+
+def list_spaces() -> list[str]:
+    """Returns the names of the spaces that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_space(name_or_file: str) -> SearchSpace:
+    """Loads a space by name, or by the path of a YAML file.
+
+    Raises:
+        SpaceError: for an unknown name (with the nearest) or a mistake in the file.
+    """
+    path = space_path(name_or_file)
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return parse_space(content, path.stem, str(path))
+
+
+def space_path(name_or_file: str) -> Path:
+    """Returns the file of a space given by name or by path.
+
+    Raises:
+        SpaceError: where there is none, with the nearest name.
+    """
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise SpaceError(f"--space {name_or_file}: no such file")
+        return path
+    if name_or_file not in list_spaces():
+        raise SpaceError(
+            f"unknown space {name_or_file!r}{_near(name_or_file, list_spaces())}: known: "
+            f"{', '.join(list_spaces())}, or a file ending in .yaml"
+        )
+    return FOLDER / f"{name_or_file}.yaml"
+
+
+def parse_space(content: Any, name: str, place: str) -> SearchSpace:
+    """Checks what was read from a file called `place` and returns the space.
+
+    Raises:
+        SpaceError: naming the place and the mistake.
+    """
+    content = _mapping(content, place)
+    _check_keys(content, _SPACE_KEYS, place)
+    fixed = _mapping(content.get("fixed") or {}, f"{place}: fixed")
+    raw_parameters = _mapping(content.get("parameters") or {}, f"{place}: parameters")
+    if not raw_parameters:
+        raise SpaceError(f"{place}: no parameters to search")
+    parameters: list[Parameter] = []
+    for key, raw in raw_parameters.items():
+        if key in fixed:
+            raise SpaceError(f"{place}: {key} is both fixed and searched; keep one")
+        before = {p.name for p in parameters} | fixed.keys()
+        parameters.append(_parameter(key, raw, before, f"{place}: {key}"))
+    description = str(content.get("description", ""))
+    baselines = _mapping(content.get("baselines") or {}, f"{place}: baselines")
+    space = SearchSpace(name, description, fixed, tuple(parameters), baselines)
+    for baseline, point in baselines.items():
+        where = f"{place}: baseline {baseline}"
+        problem = space.problem(_mapping(point, where))
+        if problem:
+            raise SpaceError(f"{where}: {problem}")
+    return space
+
+
+def _parameter(name: str, raw: Any, before: set[str], place: str) -> Parameter:
+    raw = _mapping(raw, place)
+    _check_keys(raw, _CHOICE_KEYS if "choices" in raw else _RANGE_KEYS, place)
+    when = {}
+    for key, value in _mapping(raw.get("when") or {}, f"{place}: when").items():
+        if key not in before:
+            raise SpaceError(
+                f"{place}: when {key}: {key} is neither fixed nor searched above{_near(key, before)}"
+            )
+        when[key] = tuple(value) if isinstance(value, list) else (value,)
+    return Parameter(name, _distribution(raw, place), when)
+
+
+def _distribution(raw: Mapping[str, Any], place: str) -> optuna.distributions.BaseDistribution:
+    if "choices" in raw:
+        choices = raw["choices"]
+        if not isinstance(choices, list) or not choices:
+            raise SpaceError(f"{place}: choices must be a list with one value or more")
+        if any(isinstance(choice, (list, dict)) for choice in choices):
+            raise SpaceError(f"{place}: choices must be plain values")
+        return optuna.distributions.CategoricalDistribution(choices)
+    for key in ("low", "high"):
+        if key not in raw:
+            raise SpaceError(f"{place}: {key} is missing; give low and high, or choices")
+        if isinstance(raw[key], bool) or not isinstance(raw[key], (int, float)):
+            raise SpaceError(f"{place}: {key}: {raw[key]!r} is not a number")
+    low, high, log, step = raw["low"], raw["high"], raw.get("log", False), raw.get("step")
+    if low >= high:
+        raise SpaceError(f"{place}: low {low} is not below high {high}; exchange them, or fix the value")
+    if not isinstance(log, bool):
+        raise SpaceError(f"{place}: log: {log!r} is neither true nor false")
+    try:
+        if isinstance(low, int) and isinstance(high, int):
+            step = 1 if step is None else step
+            if (high - low) % step:
+                raise SpaceError(f"{place}: high {high} is not low {low} plus a multiple of step {step}")
+            return optuna.distributions.IntDistribution(low, high, log=log, step=step)
+        return optuna.distributions.FloatDistribution(low, high, log=log, step=step)
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        if isinstance(error, SpaceError):
+            raise
+        raise SpaceError(f"{place}: {error}") from None
+
+
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
+    name, d = parameter.name, parameter.distribution
+    if isinstance(d, optuna.distributions.CategoricalDistribution):
+        return trial.suggest_categorical(name, d.choices)
+    if isinstance(d, optuna.distributions.IntDistribution):
+        return trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log)
+    assert isinstance(d, optuna.distributions.FloatDistribution)
+    return trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Equality in which 1 is 1.0, but true is not 1."""
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
+
+
+def _mapping(content: Any, place: str) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise SpaceError(f"{place}: expected 'key: value' lines, found {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _check_keys(content: Mapping[str, Any], known: Sequence[str], place: str) -> None:
+    for key in content:
+        if key not in known:
+            raise SpaceError(f"{place}: unknown key {key!r}{_near(key, known)}: known: {', '.join(known)}")
+
+
+def _near(name: str, known: Sequence[str] | set[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-4 is a number (YAML 1.1 reads text), and a key given twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is given twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^none$", re.IGNORECASE), list("nN"))

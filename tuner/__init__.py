@@ -1,0 +1,1 @@
+"""The search: Optuna asks, the memory model judges, Ray trains, MLflow records."""

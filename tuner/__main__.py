@@ -1,0 +1,76 @@
+"""python -m tuner status | ui: look at studies."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from tinytl.errors import ConfigError
+from tinytl.flags import OneLineParser
+from tuner.config import StudyConfig
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, or 2 for a user's mistake."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except ConfigError as error:
+        print(f"tuner {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of `python -m tuner`."""
+    parser = OneLineParser(prog="tuner", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    status = commands.add_parser("status", help="trials by state, and the front")
+    status.add_argument("name", metavar="NAME", help="name of the study")
+    status.add_argument(
+        "--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)"
+    )
+    status.add_argument("--storage", metavar="URL", help="Optuna storage (default: the study's own)")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(run=_status)
+
+    ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
+    ui.add_argument("--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)")
+    ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _status(args: argparse.Namespace) -> int:
+    from tuner.progress import counts_line, front_table
+    from tuner.results import read_status
+    from tuner.storage import load_study
+
+    status = read_status(load_study(args.name, args.runs_dir, args.storage))
+    if args.json:
+        print(json.dumps(status.to_json(), indent=2))
+        return 0
+    console = Console()
+    console.print(counts_line(status), highlight=False, markup=False)
+    if status.pareto:
+        console.print(front_table(status.pareto))
+    return 0
+
+
+def _ui(args: argparse.Namespace) -> int:
+    config = StudyConfig(runs_dir=args.runs_dir)
+    if not (Path(args.runs_dir) / "mlflow.db").exists():
+        raise ConfigError(
+            f"no studies under {args.runs_dir} (no file mlflow.db): run a study, or give --runs-dir"
+        )
+    print(f"MLflow on {args.runs_dir}: http://127.0.0.1:{args.port} (Ctrl-C ends it)", flush=True)
+    command = ["mlflow", "server", "--backend-store-uri", config.resolved_tracking_uri]
+    command += ["--host", "127.0.0.1", "--port", str(args.port)]
+    os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

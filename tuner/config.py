@@ -1,0 +1,146 @@
+"""What one study is, and the command line that makes it. Imports nothing heavy."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinytl.errors import ConfigError, choose
+from tinytl.flags import OneLineParser, field_docs
+
+SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
+SCHEDULERS = ("none",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """One search, as given on the command line.
+
+    Raises:
+        ConfigError: for an unknown name or a value outside its range.
+    """
+
+    space: str = "joint"
+    """Search space: the name of a file in search_spaces/, or the path of your own .yaml."""
+    dataset: str = "digits"
+    """Data set: digits (bundled) or imagefolder (your images, see --data-dir)."""
+    data_dir: str | None = None
+    """Folder of an imagefolder set: train/CLASS/*, and val/, test/ if there are any; or CLASS/*."""
+    backbone: str = "efficientnet_lite0"
+    """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
+    weights: str = "imagenet"
+    """Where the backbone starts: imagenet, none (random), or a state-dict file."""
+    input_mean: str | None = None
+    """Mean that the weights expect of each input channel in [0, 1]: one number, or R,G,B. Unset: theirs."""
+    input_std: str | None = None
+    """Standard deviation that the weights expect of each input channel. Unset: theirs."""
+    trials: int = 12
+    """Configurations to train. Those over the memory budget never start and are not counted."""
+    epochs: int = 3
+    """Epochs of each trial."""
+    name: str | None = None
+    """Name of the study. Unset: SPACE-YYYYMMDD-HHMMSS."""
+    runs_dir: str = "runs"
+    """Folder of all studies: mlflow.db, optuna.journal and a folder for each."""
+    workers: int | None = None
+    """Trials at a time. Unset: one for each CPU core, or each GPU where there are any."""
+    memory_budget_mib: float | None = None
+    """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Unset: no limit."""
+    sampler: str = "tpe"
+    """How Optuna chooses: tpe, nsga2, gp, random or qmc."""
+    scheduler: str = "none"
+    """How trials are stopped early: none (each trains all its epochs)."""
+    time_budget: float | None = None
+    """Seconds after which no new trial starts; running ones finish. Unset: no limit."""
+    max_failures: int = 1
+    """How often a trial whose process died goes on from its last checkpoint before it counts as failed."""
+    settings: tuple[str, ...] = ()
+    """KEY=VALUE, repeatable: fixes a field of TrainConfig or a parameter of the space; several values with
+    commas leave the parameter these choices."""
+    address: str | None = None
+    """A running Ray cluster to use, such as 127.0.0.1:6379. Unset: Ray is started here, for this study."""
+    tracking_uri: str | None = None
+    """MLflow server or database. Unset: RUNS_DIR/mlflow.db (SQLite)."""
+    storage: str | None = None
+    """Optuna storage as a database URL. Unset: the file RUNS_DIR/optuna.journal."""
+    seed: int = 0
+    """Seed of the sampler and of every trial; with --workers 1 the same seed gives the same study."""
+    resume: bool = False
+    """Go on with the study --name until it has --trials trials."""
+    dry_run: bool = False
+    """Check everything, show the space and its first configurations with their memory, and start nothing."""
+    dashboard: bool = False
+    """Start Ray's dashboard and print its address (http://127.0.0.1:8265)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
+        object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
+        for name, low in (("trials", 1), ("epochs", 1), ("workers", 1), ("max_failures", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {low}")
+        for name in ("memory_budget_mib", "time_budget"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
+        if self.name is not None and (not self.name.strip() or set(self.name) & set("/\\\0")):
+            raise ConfigError(f"--name {self.name!r}: a study's name is a folder's name, without slashes")
+        if self.resume and self.name is None:
+            raise ConfigError("--resume needs --name, the study to go on with")
+
+    @property
+    def journal(self) -> Path:
+        """The default storage's file."""
+        return Path(self.runs_dir) / "optuna.journal"
+
+    @property
+    def resolved_tracking_uri(self) -> str:
+        """Where MLflow records."""
+        return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
+
+
+_TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
+
+
+def build_parser() -> OneLineParser:
+    """Returns the parser of `launch.py`: a flag for each field of StudyConfig, and --list-spaces."""
+    parser = OneLineParser(
+        prog="launch.py",
+        description="Search how to fine-tune a mobile network: accuracy against the memory of training.",
+    )
+    docs = field_docs(StudyConfig)
+    for field in dataclasses.fields(StudyConfig):
+        flag = "--set" if field.name == "settings" else "--" + field.name.replace("_", "-")
+        help_text = docs[field.name].replace("%", "%%")
+        if field.type is bool:
+            parser.add_argument(flag, dest=field.name, action="store_true", help=help_text)
+        elif field.name == "settings":
+            parser.add_argument(
+                flag, dest=field.name, action="append", default=[], metavar="KEY=VALUE", help=help_text
+            )
+        else:
+            shown = "" if field.default is None else f" (default: {field.default})"
+            parser.add_argument(
+                flag,
+                dest=field.name,
+                default=field.default,
+                type=_TYPES[str(field.type) if not isinstance(field.type, type) else field.type.__name__],
+                metavar=field.name.rpartition("_")[2].upper(),
+                help=help_text + shown,
+            )
+    parser.add_argument("--list-spaces", action="store_true", help="list the search spaces and stop")
+    return parser
+
+
+def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
+    """Returns the study of a command line, and whether only the spaces are to be listed.
+
+    Raises:
+        ConfigError: for a value outside its range.
+        SystemExit: for a command line that does not parse (2), or --help (0).
+    """
+    values = vars(build_parser().parse_args(argv))
+    list_only = values.pop("list_spaces")
+    values["settings"] = tuple(values["settings"])
+    return StudyConfig(**values), list_only

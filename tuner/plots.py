@@ -1,0 +1,53 @@
+"""The front as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+from tuner.results import TrialResult, pareto_front
+
+DPI = 150
+
+
+def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | None, path: Path) -> None:
+    """Writes a PNG: every complete trial a dot, the front a stepped line with methods, and the budget."""
+    front = pareto_front(results)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(
+        [r.peak_memory_mib for r in results],
+        [r.accuracy_top1 for r in results],
+        color="0.65",
+        s=22,
+        label="trials",
+    )
+    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    axes.step(x, y, where="post", color="#0b5394", linewidth=1.5)
+    axes.scatter(x, y, color="#0b5394", s=38, zorder=3, label="Pareto front")
+    for result in front:
+        method = result.params.get("method", result.trial)
+        axes.annotate(
+            str(method),
+            (result.peak_memory_mib, result.accuracy_top1),
+            xytext=(5, -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    if budget_mib is not None:
+        axes.axvline(
+            budget_mib, color="#b45309", linestyle="--", linewidth=1, label=f"budget {budget_mib:g} MiB"
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    axes.set_xlabel("peak memory of a training step, MiB (log scale)")
+    axes.set_ylabel("validation accuracy, top-1")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=DPI)

@@ -1,0 +1,125 @@
+"""Everything that can be wrong with a study is found here, before Ray starts and before anything is written.
+
+Cheap checks come first: names, ranges and folders without torch, then images, then weights and memory.
+"""
+
+import dataclasses
+import datetime
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_spaces.space import SearchSpace, SpaceError, load_space
+from tinytl.config import TrainConfig
+from tinytl.data import DataSplits, check_data_dir, load_dataset
+from tinytl.errors import ConfigError
+from tuner import storage
+from tuner.config import StudyConfig
+from tuner.trial_config import (
+    base_config,
+    check_space,
+    largest_resolution,
+    lite_geometries,
+    memory_varies,
+    parse_settings,
+    smallest_configs,
+)
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that has passed its checks."""
+
+    config: StudyConfig
+    name: str
+    space: SearchSpace
+    base: TrainConfig
+    """What all trials share, number of classes included."""
+    data: DataSplits
+    searches_memory: bool
+    """Whether peak memory is an objective; False where it is the same for every configuration."""
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return (Path(self.config.runs_dir) / self.name).resolve()
+
+
+def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
+    """Checks a study and loads its data.
+
+    Raises:
+        ConfigError: one line that says what is wrong and what to do.
+    """
+    try:
+        space = load_space(config.space).narrowed(parse_settings(config.settings))
+    except SpaceError as error:
+        raise ConfigError(str(error)) from None
+    base = base_config(config, space)
+    check_space(space, base)
+    check_data_dir(base)
+    name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
+    _check_runs_dir(config)
+    _check_name(config, name)
+    if not space.parameters:
+        raise ConfigError(f"space {space.name}: --set leaves nothing to search")
+    data = load_dataset(base, largest_resolution(space, base))
+    base = dataclasses.replace(base, num_classes=len(data.classes))
+    _check_networks(space, base)
+    _check_budget(config, space, base)
+    return PreparedStudy(config, name, space, base, data, memory_varies(space))
+
+
+def _check_runs_dir(config: StudyConfig) -> None:
+    folder = Path(config.runs_dir)
+    nearest = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
+
+
+def _check_name(config: StudyConfig, name: str) -> None:
+    exists = storage.study_exists(config, name) or (Path(config.runs_dir) / name).exists()
+    if exists and not config.resume:
+        raise ConfigError(
+            f"study {name} exists under {config.runs_dir}: add --resume to go on with it, or change --name"
+        )
+    if config.resume and not storage.study_exists(config, name):
+        raise ConfigError(
+            f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
+        )
+
+
+def _check_networks(space: SearchSpace, base: TrainConfig) -> None:
+    """Weights that fit, and lite residuals whose groups divide, for every network of the space."""
+    from tinytl.backbones import BACKBONES
+    from tinytl.backbones.weights import load_weights_, read_weights
+    from tinytl.lite_residual import insert_lite_residual
+
+    for config in {c.backbone: c for c in smallest_configs(space, base)}.values():
+        state_dict = read_weights(config.backbone, config.weights)
+        if state_dict is not None:
+            load_weights_(BACKBONES[config.backbone].build(1000), state_dict, config.weights)
+    for config in lite_geometries(space, base):
+        insert_lite_residual(
+            BACKBONES[config.backbone].build(2), expand=config.expand, n_groups=config.n_groups
+        )
+
+
+def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:
+    if config.memory_budget_mib is None:
+        return
+    from tinytl.memory import predict_memory
+
+    floor, floor_config = float("inf"), base
+    for smallest in smallest_configs(space, base):
+        peak = predict_memory(smallest).peak_mib
+        if peak <= config.memory_budget_mib:
+            return
+        if peak < floor:
+            floor, floor_config = peak, smallest
+    c = floor_config
+    raise ConfigError(
+        f"--memory-budget-mib {config.memory_budget_mib:g} is under what every configuration of space "
+        f"{space.name} takes: the least is {floor:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
+        f"batch {c.batch_size} in micro-batches of {c.samples_in_memory})"
+    )

@@ -1,0 +1,101 @@
+"""What a study has found, read from Optuna's storage. Imports neither torch nor ray."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+REQUESTED = "requested_trials"
+"""The study's user attribute that holds `--trials`."""
+INTERRUPTED = "interrupted"
+"""The user attribute of a trial that was cut off and tried again under another number."""
+STATES = ("complete", "pruned", "failed", "infeasible", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """A trial that trained all its epochs."""
+
+    trial: str
+    accuracy_top1: float
+    """On the validation images, after the last epoch."""
+    peak_memory_mib: float
+    epoch_time_s: float
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """Counts of trials by state, and the front."""
+
+    study: str
+    requested: int
+    trials: dict[str, int]
+    pareto: list[TrialResult]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the contract of `python -m tuner status --json`."""
+        return asdict(self)
+
+
+def read_status(study: optuna.Study) -> StudyStatus:
+    """Reads a study as it stands."""
+    trials = study.get_trials(deepcopy=False)
+    counts = dict.fromkeys(STATES, 0)
+    for trial in trials:
+        state = state_of(trial)
+        if state in counts:
+            counts[state] += 1
+    front = pareto_front(complete_trials(study))
+    return StudyStatus(study.study_name, int(study.user_attrs.get(REQUESTED, 0)), counts, front)
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Returns one of STATES, or `waiting` or `interrupted`, which count as no trial."""
+    if INTERRUPTED in trial.user_attrs:
+        return INTERRUPTED
+    if "infeasible" in trial.user_attrs:
+        return "infeasible"
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return names[trial.state]
+
+
+def complete_trials(study: optuna.Study) -> list[TrialResult]:
+    """Returns the trials that trained all their epochs, in order."""
+    return [
+        TrialResult(
+            trial=trial.user_attrs["name"],
+            accuracy_top1=trial.values[0],
+            peak_memory_mib=trial.user_attrs["peak_memory_mib"],
+            epoch_time_s=trial.user_attrs["epoch_time_s"],
+            params=dict(trial.params),
+        )
+        for trial in study.get_trials(deepcopy=False)
+        if state_of(trial) == "complete"
+    ]
+
+
+def pareto_front(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Returns the results that none beats in both accuracy and memory, by rising memory.
+
+    Of several with equal accuracy and memory, the first stays.
+    """
+    front: list[TrialResult] = []
+    for result in sorted(results, key=lambda r: (r.peak_memory_mib, -r.accuracy_top1)):
+        if not front or result.accuracy_top1 > front[-1].accuracy_top1:
+            front.append(result)
+    return front
+
+
+def best_under(results: Sequence[TrialResult], budget_mib: float | None) -> TrialResult | None:
+    """Returns the most accurate result within the budget (None: any), of equals the one with least memory."""
+    fitting = [r for r in results if budget_mib is None or r.peak_memory_mib <= budget_mib]
+    return max(fitting, key=lambda r: (r.accuracy_top1, -r.peak_memory_mib), default=None)

@@ -1,0 +1,68 @@
+"""Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig
+
+STUDY_FILE = "study.json"
+"""In the study's folder: the command line that made it, so that `status` finds its storage."""
+
+
+def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
+    """Opens the database at `url`, or the journal file under `runs_dir` (made where it is missing).
+
+    Raises:
+        ConfigError: for a database that does not answer.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is None:
+        journal = Path(runs_dir) / "optuna.journal"
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        return RDBStorage(url)
+    except Exception as error:  # each database driver raises its own kinds
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"--storage {url}: cannot be opened ({reason})") from None
+
+
+def study_exists(config: StudyConfig, name: str) -> bool:
+    """Whether the storage has a study `name`; makes no journal file to find out."""
+    if config.storage is None and not config.journal.exists():
+        return False
+    return name in study_names(open_storage(config.storage, config.runs_dir))
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """Returns the names of all studies in a storage."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study:
+    """Loads a study to read it; its storage is the one that its folder names, unless `url` is given.
+
+    Raises:
+        ConfigError: where there is none of that name, naming those that exist.
+    """
+    if url is None:
+        url = read_study_file(name, runs_dir).get("storage")
+    if url is None and not (Path(runs_dir) / "optuna.journal").exists():
+        raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
+    storage = open_storage(url, runs_dir)
+    names = study_names(storage)
+    if name not in names:
+        raise ConfigError(f"no study {name} under {runs_dir}: there are {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)
+
+
+def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
+    """Returns what `study.json` of a study holds, or nothing where there is none."""
+    path = Path(runs_dir) / name / STUDY_FILE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}

@@ -1,0 +1,113 @@
+"""What launch.py prints before and after a study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.space import list_spaces, load_space
+from tuner.progress import counts_line, front_table, short
+from tuner.results import TrialResult, best_under
+
+if TYPE_CHECKING:
+    from tuner.prepare import PreparedStudy
+    from tuner.study import StudyOutcome
+
+DRY_RUN_SAMPLES = 5
+
+
+def describe_spaces(console: Console) -> None:
+    """Prints each space's name, description and parameters."""
+    for name in list_spaces():
+        space = load_space(name)
+        console.print(f"[bold]{name}[/bold]: {space.description}", highlight=False)
+        for parameter in space.parameters:
+            console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+
+
+def print_start(console: Console, prepared: PreparedStudy) -> None:
+    """Prints what is searched, on what."""
+    data, config = prepared.data, prepared.config
+    budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
+    console.print(
+        f"Study {prepared.name}: {config.trials} trials of {prepared.base.epochs} epochs, "
+        f"{prepared.base.backbone} on {data.name} ({len(data.classes)} classes, {len(data.train)} training "
+        f"and {len(data.val)} validation images){budget}",
+        highlight=False,
+        markup=False,
+    )
+    if not prepared.searches_memory:
+        console.print(
+            f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",
+            highlight=False,
+        )
+
+
+def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
+    """Prints the space, and its baselines and first samples with their predicted memory."""
+    from optuna import create_study, samplers
+
+    from tinytl.memory import predict_memory
+    from tuner.trial_config import trial_config
+
+    for parameter in prepared.space.parameters:
+        console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+    study = create_study(sampler=samplers.RandomSampler(seed=prepared.config.seed))
+    points = {name: dict(prepared.space.fixed) | dict(p) for name, p in prepared.space.baselines.items()}
+    for index in range(DRY_RUN_SAMPLES):
+        points[f"sample {index + 1}"] = prepared.space.sample_trial(study.ask())
+    table = Table(title="What would be tried", title_justify="left")
+    table.add_column("")
+    table.add_column("memory MiB", justify="right")
+    table.add_column("configuration")
+    for name, values in points.items():
+        peak_mib = predict_memory(trial_config(prepared.base, values)).peak_mib
+        searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
+        table.add_row(name, f"{peak_mib:.1f}", ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
+    console.print(table)
+
+
+def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutcome) -> None:
+    """Prints the front, the best under the budget, and how to look further; draws the front's picture."""
+    config = prepared.config
+    console.print()
+    console.print(counts_line(outcome.status), highlight=False, markup=False)
+    if outcome.note:
+        console.print(f"The search ended: {outcome.note}.", highlight=False, markup=False)
+    if outcome.complete:
+        console.print(front_table(outcome.status.pareto))
+        if config.memory_budget_mib is not None:
+            best = best_under(outcome.complete, config.memory_budget_mib)
+            text = _best_line(best) if best else "no trial"
+            console.print(
+                f"Best under {config.memory_budget_mib:g} MiB: {text}", highlight=False, markup=False
+            )
+        from tuner.plots import plot_front
+
+        picture = prepared.folder / "front.png"
+        title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
+        plot_front(outcome.complete, title, config.memory_budget_mib, picture)
+        console.print(f"Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
+    where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
+    if outcome.interrupted:
+        console.print(
+            f"Interrupted. Go on:    python launch.py --space {config.space} --name {prepared.name} "
+            f"--trials {config.trials} --resume{where}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"Look further:  python -m tuner status {prepared.name}{where}\n"
+        f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _best_line(best: TrialResult) -> str:
+    params = ", ".join(f"{key} {short(value)}" for key, value in best.params.items())
+    return f"{best.trial}, accuracy {best.accuracy_top1:.3f} in {best.peak_memory_mib:.1f} MiB ({params})"

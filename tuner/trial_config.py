@@ -1,0 +1,170 @@
+"""From a sampled flat dict to a TrainConfig: the only place where the two meet. Imports nothing heavy."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from search_spaces.space import Parameter, SearchSpace
+from tinytl.config import (
+    FIELD_ALIASES,
+    FIELDS_WITHOUT_MEMORY,
+    LITE_METHODS,
+    TrainConfig,
+    config_from_flat,
+    field_names,
+)
+from tinytl.errors import ConfigError, choose
+from tinytl.flags import parse_field, split_assignments
+from tuner.config import StudyConfig
+
+_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "epochs", "device", "seed")
+"""Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
+_CHECKED_SAMPLES = 256
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Returns `--set KEY=VALUE` texts as values of TrainConfig's fields; commas make a list of choices.
+
+    Raises:
+        ConfigError: for an unknown key or a value that is not of its type.
+    """
+    settings: dict[str, Any] = {}
+    for given, text in split_assignments("--set", texts):
+        key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
+        if "," in text and key not in ("input_mean", "input_std"):
+            settings[key] = [parse_field(key, part.strip()) for part in text.split(",")]
+        else:
+            settings[key] = parse_field(key, text)
+    return settings
+
+
+def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
+    """Returns what all trials share: data, network and epochs, of the command line or fixed by the space.
+
+    Raises:
+        ConfigError: for an unknown name, or values that exclude each other.
+    """
+    flat: dict[str, Any] = {
+        "dataset": study.dataset,
+        "data_dir": study.data_dir,
+        "backbone": study.backbone,
+        "weights": study.weights,
+        "epochs": study.epochs,
+        "seed": study.seed,
+    }
+    for name in ("input_mean", "input_std"):
+        text = getattr(study, name)
+        if text is not None:
+            flat[name] = parse_field(name, text)
+    shared = config_from_flat(flat)
+    for name in [*space.fixed, *(parameter.name for parameter in space.parameters)]:
+        try:
+            choose("parameter", name, field_names())
+        except ConfigError as error:
+            raise ConfigError(f"space {space.name}: {error}") from None
+    for parameter in space.parameters:
+        if parameter.name in _OF_THE_STUDY:
+            raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
+    own = {name: value for name, value in space.fixed.items() if name in _OF_THE_STUDY}
+    return config_from_flat(own, shared)
+
+
+def trial_config(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
+    """Returns the configuration of one trial from a sample of the space (fixed values included).
+
+    Raises:
+        ConfigError: for values that exclude each other.
+    """
+    return config_from_flat(values, base)
+
+
+def check_space(space: SearchSpace, base: TrainConfig) -> None:
+    """Builds every baseline and 256 seeded samples of the space, so that a bad combination is found now.
+
+    Raises:
+        ConfigError: naming the space and the mistake.
+    """
+    for name, point in space.baselines.items():
+        _try(f"space {space.name}: baseline {name}", base, dict(space.fixed) | dict(point))
+    rng = random.Random(0)
+    for _ in range(_CHECKED_SAMPLES):
+        values = space.sample(lambda parameter: _random_value(parameter, rng))
+        _try(f"space {space.name}: some configurations are impossible", base, values)
+
+
+def memory_varies(space: SearchSpace) -> bool:
+    """Whether any searched parameter can change the peak memory of a training step."""
+    return any(
+        parameter.name not in FIELDS_WITHOUT_MEMORY and not parameter.name.startswith("lr_ratio.")
+        for parameter in space.parameters
+    )
+
+
+def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
+    """Returns a configuration for each backbone, `n_groups` and `expand` of the space's lite residuals."""
+    decisive = ("backbone", "method", "n_groups", "expand")
+
+    def candidates(parameter: Parameter) -> Sequence[Any]:
+        values = _ends(parameter)
+        return values if parameter.name in decisive else values[:1]
+
+    found = {}
+    for values in space.product(candidates):
+        config = trial_config(base, values)
+        if config.method in LITE_METHODS:
+            found[config.backbone, config.n_groups, config.expand] = config
+    return list(found.values())
+
+
+def smallest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
+    """Returns configurations among which the space's least memory is: one for each method, norm and backbone.
+
+    Memory falls with resolution, batch, micro-batch, width and kernel, and with more groups and more pooling.
+    """
+    least = ("resolution", "batch_size", "micro_batch_size", "expand", "kernel_size")
+    most = ("n_groups", "downsample_ratio")
+
+    def candidates(parameter: Parameter) -> Sequence[Any]:
+        values = _ends(parameter)
+        if parameter.name in least:
+            return [min(values, key=lambda v: float("inf") if v is None else v)]
+        if parameter.name in most:
+            return [max(values, key=lambda v: float("inf") if v is None else v)]
+        if parameter.name in FIELDS_WITHOUT_MEMORY or parameter.name.startswith("lr_ratio."):
+            return values[:1]
+        return values
+
+    return [trial_config(base, values) for values in space.product(candidates)]
+
+
+def largest_resolution(space: SearchSpace, base: TrainConfig) -> int:
+    """Returns the largest input in pixels that any configuration of the space has."""
+    searched = [max(_ends(p)) for p in space.parameters if p.name == "resolution"]
+    return int(searched[0] if searched else space.fixed.get("resolution") or base.resolution)
+
+
+def _ends(parameter: Parameter) -> list[Any]:
+    d = parameter.distribution
+    if isinstance(d, optuna.distributions.CategoricalDistribution):
+        return list(d.choices)
+    assert isinstance(d, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution))
+    return [d.low, d.high]
+
+
+def _random_value(parameter: Parameter, rng: random.Random) -> Any:
+    d = parameter.distribution
+    if isinstance(d, optuna.distributions.CategoricalDistribution):
+        return rng.choice(d.choices)
+    if isinstance(d, optuna.distributions.IntDistribution):
+        return rng.randrange(d.low, d.high + 1, d.step)
+    assert isinstance(d, optuna.distributions.FloatDistribution)
+    return rng.uniform(d.low, d.high)
+
+
+def _try(place: str, base: TrainConfig, values: Mapping[str, Any]) -> None:
+    try:
+        trial_config(base, values)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
