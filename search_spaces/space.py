@@ -98,7 +98,8 @@ class SearchSpace:
     def narrowed(self, settings: Mapping[str, Scalar | list[Scalar]]) -> "SearchSpace":
         """Returns the space with names fixed to a value, or, for a list, with these choices only.
 
-        A baseline takes the fixed values; one that no longer lies in the space is left out.
+        A baseline takes the fixed values, and of given choices the nearest; one that no longer lies in the
+        space is left out.
 
         Raises:
             SpaceError: for a list where the space does not search the name.
@@ -121,7 +122,9 @@ class SearchSpace:
         space = dataclasses.replace(self, fixed=fixed, parameters=parameters, baselines={})
         baselines: dict[str, Mapping[str, Scalar]] = {}
         for name, point in self.baselines.items():
-            kept = {key: value for key, value in point.items() if key in searched}
+            kept = {
+                key: _nearest(value, settings.get(key)) for key, value in point.items() if key in searched
+            }
             kept = {p.name: kept[p.name] for p in space.active_parameters(kept) if p.name in kept}
             if not space.problem(kept) and kept not in baselines.values():
                 baselines[name] = kept
@@ -269,6 +272,14 @@ def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
         return trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log)
     assert isinstance(d, optuna.distributions.FloatDistribution)
     return trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
+
+
+def _nearest(value: Any, choices: Any) -> Any:
+    """Returns the choice nearest to a number; `value` itself where there are no numbers to choose from."""
+    if isinstance(value, (int, float)) and isinstance(choices, list):
+        numbers = [choice for choice in choices if isinstance(choice, (int, float))]
+        return min(numbers, key=lambda choice: abs(choice - value), default=value)
+    return value
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -34,8 +34,9 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
         axes.annotate(
             str(method),
             (result.peak_memory_mib, result.accuracy_top1),
-            xytext=(5, -11),
+            xytext=(-5, 5),
             textcoords="offset points",
+            ha="right",
             fontsize=8,
         )
     if budget_mib is not None:
@@ -43,11 +44,13 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
             budget_mib, color="#b45309", linestyle="--", linewidth=1, label=f"budget {budget_mib:g} MiB"
         )
     axes.set_xscale("log")
+    axes.margins(x=0.18, y=0.12)
     axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.set_xlabel("peak memory of a training step, MiB (log scale)")
     axes.set_ylabel("validation accuracy, top-1")
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="upper left", fontsize=8)
     figure.savefig(path, dpi=DPI)

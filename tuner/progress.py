@@ -24,6 +24,10 @@ class TrialLines(Callback):
         self.requested = requested
         self.started = time.monotonic()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tells accuracy and memory, or the failure."""
         result = trial.last_result or {}

@@ -1,6 +1,7 @@
 """Asking Optuna through Ray's OptunaSearch: what cannot fit is told infeasible and never starts."""
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,17 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """Returns Optuna's sampler of that name, seeded."""
     if name == "tpe":
         # Joint in all parameters that exist together; the space has conditions, hence groups.
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, warn_independent_sampling=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
     if name == "qmc":
-        return optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -41,8 +44,8 @@ class MemoryAwareSearch(OptunaSearch):
     """OptunaSearch that knows what a configuration takes before it starts.
 
     Each suggestion is `{"name", "trial_number", "values", "peak_memory_mib"}`. A configuration over the
-    budget is told to Optuna as infeasible (state PRUNED, constraint above 0, its memory recorded), and
-    another is asked for. Ends after `remaining` suggestions, or when `deadline_s` (of `time.time()`) has passed.
+    budget is told to Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and
+    another is asked for. Ends after `remaining` suggestions, or once `deadline_s` (of `time.time()`) is past.
     """
 
     def __init__(

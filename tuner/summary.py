@@ -37,11 +37,13 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         f"and {len(data.val)} validation images){budget}",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
     if not prepared.searches_memory:
         console.print(
             f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",
             highlight=False,
+            soft_wrap=True,
         )
 
 

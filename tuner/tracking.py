@@ -59,6 +59,10 @@ class StudyTracking(Callback):
         self._thread = threading.Thread(target=self._record, name="mlflow", daemon=True)
         self._thread.start()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Makes the trial's run; a trial that goes on after a crash keeps the one it has."""
         self._queue.put(lambda: self._start_child(dict(trial.config)))
