@@ -141,7 +141,7 @@ class SearchSpace:
         for key in point:
             if key not in known:
                 return f"{key} is not searched" + (
-                    ", it is fixed" if key in self.fixed else _near(key, known)
+                    ", it is fixed" if key in self.fixed else f";{_near(key, known)}"
                 )
         active = self.active_parameters(point)
         for parameter in active:
@@ -185,7 +185,7 @@ def space_path(name_or_file: str) -> Path:
         return path
     if name_or_file not in list_spaces():
         raise SpaceError(
-            f"unknown space {name_or_file!r}{_near(name_or_file, list_spaces())}: known: "
+            f"unknown space {name_or_file!r}:{_near(name_or_file, list_spaces())} known: "
             f"{', '.join(list_spaces())}, or a file ending in .yaml"
         )
     return FOLDER / f"{name_or_file}.yaml"
@@ -227,7 +227,7 @@ def _parameter(name: str, raw: Any, before: set[str], place: str) -> Parameter:
     for key, value in _mapping(raw.get("when") or {}, f"{place}: when").items():
         if key not in before:
             raise SpaceError(
-                f"{place}: when {key}: {key} is neither fixed nor searched above{_near(key, before)}"
+                f"{place}: when {key}: {key} is neither fixed nor searched above;{_near(key, before)}"
             )
         when[key] = tuple(value) if isinstance(value, list) else (value,)
     return Parameter(name, _distribution(raw, place), when)
@@ -296,12 +296,12 @@ def _mapping(content: Any, place: str) -> dict[str, Any]:
 def _check_keys(content: Mapping[str, Any], known: Sequence[str], place: str) -> None:
     for key in content:
         if key not in known:
-            raise SpaceError(f"{place}: unknown key {key!r}{_near(key, known)}: known: {', '.join(known)}")
+            raise SpaceError(f"{place}: unknown key {key!r}:{_near(key, known)} known: {', '.join(known)}")
 
 
 def _near(name: str, known: Sequence[str] | set[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
+    return f" did you mean {near[0]!r}?" if near else ""
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,6 +6,8 @@ Cheap checks come first: names, ranges and folders without torch, then images, t
 import dataclasses
 import datetime
 import os
+import socket
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from tuner.trial_config import (
     parse_settings,
     smallest_configs,
 )
+
+SERVER_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     check_space(space, base)
     check_data_dir(base)
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
+    _check_servers(config)
     _check_runs_dir(config)
     _check_name(config, name)
     if not space.parameters:
@@ -68,6 +73,27 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     _check_networks(space, base)
     _check_budget(config, space, base)
     return PreparedStudy(config, name, space, base, data, memory_varies(space))
+
+
+def _check_servers(config: StudyConfig) -> None:
+    """Ray and MLflow wait for minutes for a server that is not there: a connection tells in seconds."""
+    uri = config.tracking_uri or ""
+    if uri.startswith(("http://", "https://")):
+        parts = urllib.parse.urlsplit(uri)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        _connect(f"--tracking-uri {uri}: no MLflow server", parts.hostname or "", port)
+    if config.address is not None and config.address != "auto":
+        host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
+        if not colon or not port_text.isdigit():
+            raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
+        _connect(f"--address {config.address}: no Ray cluster", host, int(port_text))
+
+
+def _connect(what: str, host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
+    except OSError as error:
+        raise ConfigError(f"{what} answers there ({error.strerror or error})") from None
 
 
 def _check_runs_dir(config: StudyConfig) -> None:
@@ -100,9 +126,11 @@ def _check_networks(space: SearchSpace, base: TrainConfig) -> None:
         if state_dict is not None:
             load_weights_(BACKBONES[config.backbone].build(1000), state_dict, config.weights)
     for config in lite_geometries(space, base):
-        insert_lite_residual(
-            BACKBONES[config.backbone].build(2), expand=config.expand, n_groups=config.n_groups
-        )
+        net = BACKBONES[config.backbone].build(2)
+        try:
+            insert_lite_residual(net, expand=config.expand, n_groups=config.n_groups)
+        except ConfigError as error:
+            raise ConfigError(f"space {space.name}: {error} on {config.backbone}") from None
 
 
 def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:

@@ -52,6 +52,11 @@ def read_status(study: optuna.Study) -> StudyStatus:
     return StudyStatus(study.study_name, int(study.user_attrs.get(REQUESTED, 0)), counts, front)
 
 
+def ended_trials(status: StudyStatus) -> int:
+    """Returns how many trials started and ended: what `--trials` counts."""
+    return sum(status.trials[state] for state in ("complete", "pruned", "failed"))
+
+
 def state_of(trial: FrozenTrial) -> str:
     """Returns one of STATES, or `waiting` or `interrupted`, which count as no trial."""
     if INTERRUPTED in trial.user_attrs:

@@ -21,6 +21,8 @@ from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
+_NAMED = frozenset({"backbone", "method", "norm", "optimizer"})
+"""Fields whose values are names: one that is unknown is told before any combination is tried."""
 _CHECKED_SAMPLES = 256
 
 
@@ -64,6 +66,8 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
             choose("parameter", name, field_names())
         except ConfigError as error:
             raise ConfigError(f"space {space.name}: {error}") from None
+    for name in _NAMED.intersection(space.fixed):
+        config_from_flat({name: space.fixed[name]})
     for parameter in space.parameters:
         if parameter.name in _OF_THE_STUDY:
             raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
