@@ -3,11 +3,13 @@
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tinytl.backbones.weights import LoadAccount
 from tinytl.batches import eval_batches, steps_per_epoch, train_batches
@@ -39,7 +41,8 @@ class EpochMetrics:
     epoch_time_s: float
     """Wall clock of training and validation."""
     measured_peak_mib: float | None
-    """Allocator's peak of one training step, measured in the run's first epoch."""
+    """Allocator's peak of the run's first full batch after its first step (whose optimiser has no state
+    yet); None where there was none so far."""
 
     def flat(self) -> dict[str, Any]:
         """Returns the fields with `lr.GROUP` in place of `lr`."""
@@ -49,6 +52,8 @@ class EpochMetrics:
 
 class Trainer:
     """Trains the network of `config` on `data.train` and judges it on `data.val`.
+
+    `state_dict` holds the backbone's weights where they are read already; else `config.weights` is read.
 
     Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
     before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
@@ -61,12 +66,14 @@ class Trainer:
     account: LoadAccount | None
     """What became of the backbone's weights."""
 
-    def __init__(self, config: TrainConfig, data: DataSplits) -> None:
+    def __init__(
+        self, config: TrainConfig, data: DataSplits, state_dict: Mapping[str, Tensor] | None = None
+    ) -> None:
         self.config = dataclasses.replace(config, num_classes=len(data.classes))
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
-        built = build_model(self.config)
+        built = build_model(self.config, state_dict)
         self.net = built.net.to(self.device)
         self.account = built.account
         self.optimizer = build_optimizer(self.net, config)
@@ -89,7 +96,8 @@ class Trainer:
         loss_sum, correct, seen = 0.0, 0, 0
         for step, (images, labels) in enumerate(self._train_batches()):
             self._set_lr(self.epoch * self.steps_per_epoch + step)
-            measure_now = self.measured_peak_mib is None and step == min(1, self.steps_per_epoch - 1)
+            full = len(labels) == min(self.config.batch_size, len(self.data.train))
+            measure_now = self.measured_peak_mib is None and full and (self.epoch > 0 or step > 0)
             images, labels = images.to(self.device), labels.to(self.device)
             with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
                 batch_loss, batch_correct = training_step(

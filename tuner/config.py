@@ -1,16 +1,20 @@
 """What one study is, and the command line that makes it. Imports nothing heavy."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinytl.errors import ConfigError, choose
 from tinytl.flags import OneLineParser, field_docs
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 SCHEDULERS = ("none",)
+STUDY_FILE = "study.json"
+"""In the study's folder: the settings that made it, so that it can be resumed, and its storage found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,12 @@ class StudyConfig:
 _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
 
 
+def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
+    """Returns what `study.json` of a study holds, or nothing where there is none."""
+    path = Path(runs_dir) / name / STUDY_FILE
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
 def build_parser() -> OneLineParser:
     """Returns the parser of `launch.py`: a flag for each field of StudyConfig, and --list-spaces."""
     parser = OneLineParser(
@@ -136,11 +146,20 @@ def build_parser() -> OneLineParser:
 def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
     """Returns the study of a command line, and whether only the spaces are to be listed.
 
+    With `--resume`, flags that are not given are those of the study's own command line.
+
     Raises:
         ConfigError: for a value outside its range.
         SystemExit: for a command line that does not parse (2), or --help (0).
     """
-    values = vars(build_parser().parse_args(argv))
+    parser = build_parser()
+    values = vars(parser.parse_args(argv))
+    if values["resume"] and values["name"]:
+        # A study goes on as it was begun; flags given now come on top.
+        known = {field.name for field in dataclasses.fields(StudyConfig)} - {"resume", "dry_run", "name"}
+        saved = read_study_file(values["name"], values["runs_dir"])
+        parser.set_defaults(**{key: value for key, value in saved.items() if key in known})
+        values = vars(parser.parse_args(argv))
     list_only = values.pop("list_spaces")
     values["settings"] = tuple(values["settings"])
     return StudyConfig(**values), list_only

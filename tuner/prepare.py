@@ -8,8 +8,10 @@ import datetime
 import os
 import socket
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
@@ -27,6 +29,9 @@ from tuner.trial_config import (
     smallest_configs,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SERVER_TIMEOUT_S = 5.0
 
 
@@ -40,6 +45,8 @@ class PreparedStudy:
     base: TrainConfig
     """What all trials share, number of classes included."""
     data: DataSplits
+    weights: Mapping[str, Mapping[str, "Tensor"]]
+    """State dict of each backbone of the space; a backbone without one starts at random."""
     searches_memory: bool
     """Whether peak memory is an objective; False where it is the same for every configuration."""
 
@@ -70,9 +77,10 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
     data = load_dataset(base, largest_resolution(space, base))
     base = dataclasses.replace(base, num_classes=len(data.classes))
-    _check_networks(space, base)
+    weights = _read_weights(space, base)
+    _check_lite_residuals(space, base)
     _check_budget(config, space, base)
-    return PreparedStudy(config, name, space, base, data, memory_varies(space))
+    return PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
 
 
 def _check_servers(config: StudyConfig) -> None:
@@ -115,16 +123,25 @@ def _check_name(config: StudyConfig, name: str) -> None:
         )
 
 
-def _check_networks(space: SearchSpace, base: TrainConfig) -> None:
-    """Weights that fit, and lite residuals whose groups divide, for every network of the space."""
+def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, dict[str, "Tensor"]]:
+    """Reads the weights of every backbone of the space, and sees that they fit."""
     from tinytl.backbones import BACKBONES
     from tinytl.backbones.weights import load_weights_, read_weights
-    from tinytl.lite_residual import insert_lite_residual
 
+    found = {}
     for config in {c.backbone: c for c in smallest_configs(space, base)}.values():
         state_dict = read_weights(config.backbone, config.weights)
         if state_dict is not None:
             load_weights_(BACKBONES[config.backbone].build(1000), state_dict, config.weights)
+            found[config.backbone] = state_dict
+    return found
+
+
+def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
+    """Sees that the groups of every lite residual of the space divide its widths."""
+    from tinytl.backbones import BACKBONES
+    from tinytl.lite_residual import insert_lite_residual
+
     for config in lite_geometries(space, base):
         net = BACKBONES[config.backbone].build(2)
         try:

@@ -41,13 +41,14 @@ def cluster(config: StudyConfig) -> Iterator[str]:
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    # What goes wrong in a trial is told by the study, in a line.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         context = ray.init(
             address=config.address or "local",
             num_cpus=None if config.address else config.workers,
             include_dashboard=None if config.address else config.dashboard,
-            logging_level=logging.ERROR,
+            logging_level=logging.CRITICAL,
             log_to_driver=False,
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -71,7 +72,7 @@ def run_trials(
     # Test images stay behind: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
     trainable = tune.with_resources(
-        tune.with_parameters(TinyTLTrainable, data=data, base=prepared.base),
+        tune.with_parameters(TinyTLTrainable, data=data, base=prepared.base, weights=prepared.weights),
         {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
     )
     tune.Tuner(

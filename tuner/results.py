@@ -10,7 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 REQUESTED = "requested_trials"
 """The study's user attribute that holds `--trials`."""
 INTERRUPTED = "interrupted"
-"""The user attribute of a trial that was cut off and tried again under another number."""
+"""The user attribute of a trial that was cut off, and goes on as a later trial of the same name."""
+AGAIN = "again"
+"""The user attribute of a trial that goes on for one that was cut off: that one's name."""
 STATES = ("complete", "pruned", "failed", "infeasible", "running")
 
 

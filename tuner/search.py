@@ -14,6 +14,8 @@ from search_spaces.space import SearchSpace
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory import predict_memory
+from tuner.results import AGAIN
+from tuner.trainable import CHECKPOINT_FILE
 from tuner.trial_config import trial_config
 
 INFEASIBLE_IN_A_ROW = 500
@@ -43,8 +45,9 @@ def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 class MemoryAwareSearch(OptunaSearch):
     """OptunaSearch that knows what a configuration takes before it starts.
 
-    Each suggestion is `{"name", "trial_number", "values", "peak_memory_mib"}`. A configuration over the
-    budget is told to Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and
+    Each suggestion is `{"name", "trial_number", "values", "peak_memory_mib", "checkpoint"}`; a trial that was
+    cut off keeps its name and goes on from its last checkpoint. A configuration over the budget is told to
+    Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and
     another is asked for. Ends after `remaining` suggestions, or once `deadline_s` (of `time.time()`) is past.
     """
 
@@ -56,6 +59,7 @@ class MemoryAwareSearch(OptunaSearch):
         sampler: optuna.samplers.BaseSampler,
         space: SearchSpace,
         base: TrainConfig,
+        study_folder: Path,
         searches_memory: bool,
         budget_mib: float | None,
         first_index: int,
@@ -64,6 +68,7 @@ class MemoryAwareSearch(OptunaSearch):
     ) -> None:
         self.search_space = space
         self.base = base
+        self.study_folder = study_folder
         self.budget_mib = budget_mib
         self.next_index = first_index
         self.remaining = remaining
@@ -144,8 +149,12 @@ class MemoryAwareSearch(OptunaSearch):
                 trial.set_user_attr("infeasible", f"{peak_mib:.1f} MiB exceed the budget")
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return None
-        name = f"{self.search_space.name}-{self.next_index:03d}"
-        self.next_index += 1
+        name, checkpoint = trial.user_attrs.get(AGAIN), None
+        if name is None:
+            name = f"{self.search_space.name}-{self.next_index:03d}"
+            self.next_index += 1
+        else:
+            checkpoint = _last_checkpoint(self.study_folder / name)
         self.remaining -= 1
         trial.set_user_attr("name", name)
         return {
@@ -153,4 +162,11 @@ class MemoryAwareSearch(OptunaSearch):
             "trial_number": trial.number,
             "values": values,
             "peak_memory_mib": peak_mib,
+            "checkpoint": None if checkpoint is None else str(checkpoint),
         }
+
+
+def _last_checkpoint(trial_folder: Path) -> Path | None:
+    """Returns the newest whole checkpoint of a trial, or None."""
+    written = sorted(trial_folder.glob(f"checkpoint_*/{CHECKPOINT_FILE}"))
+    return written[-1].parent if written else None

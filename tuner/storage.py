@@ -1,18 +1,13 @@
 """Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tinytl.errors import ConfigError
-from tuner.config import StudyConfig
-
-STUDY_FILE = "study.json"
-"""In the study's folder: the command line that made it, so that `status` finds its storage."""
+from tuner.config import StudyConfig, read_study_file
 
 
 def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
@@ -60,9 +55,3 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
     if name not in names:
         raise ConfigError(f"no study {name} under {runs_dir}: there are {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)
-
-
-def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
-    """Returns what `study.json` of a study holds, or nothing where there is none."""
-    path = Path(runs_dir) / name / STUDY_FILE
-    return dict(json.loads(path.read_text())) if path.is_file() else {}

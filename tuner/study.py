@@ -13,6 +13,7 @@ from rich.console import Console
 
 from search_spaces.space import space_path
 from tuner import results, storage
+from tuner.config import STUDY_FILE
 from tuner.prepare import PreparedStudy
 
 
@@ -62,9 +63,10 @@ def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
             sampler=make_sampler(config.sampler, config.seed),
             space=prepared.space,
             base=prepared.base,
+            study_folder=prepared.folder,
             searches_memory=prepared.searches_memory,
             budget_mib=config.memory_budget_mib,
-            first_index=sum("name" in trial.user_attrs for trial in study.get_trials(deepcopy=False)),
+            first_index=len({t.user_attrs.get("name") for t in study.get_trials(deepcopy=False)} - {None}),
             remaining=config.trials - ended,
             deadline_s=ray_tune.deadline(config),
         )
@@ -87,7 +89,7 @@ def end_cut_off_trials(study: optuna.Study) -> int:
         study._storage.set_trial_user_attr(trial._trial_id, results.INTERRUPTED, True)
         study.tell(trial.number, state=TrialState.FAIL)
         if "name" in trial.user_attrs:
-            study.enqueue_trial(trial.params, user_attrs={"again": trial.user_attrs["name"]})
+            study.enqueue_trial(trial.params, user_attrs={results.AGAIN: trial.user_attrs["name"]})
     return len(cut_off)
 
 
@@ -110,7 +112,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     """Writes what made the study: command, settings, and the space as it was."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     content = dataclasses.asdict(prepared.config) | {"name": prepared.name, "command": sys.argv}
-    temporary = prepared.folder / (storage.STUDY_FILE + ".tmp")
+    temporary = prepared.folder / (STUDY_FILE + ".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(prepared.folder / storage.STUDY_FILE)
+    temporary.replace(prepared.folder / STUDY_FILE)
     shutil.copyfile(space_path(prepared.config.space), prepared.folder / "space.yaml")

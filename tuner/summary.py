@@ -95,8 +95,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
     if outcome.interrupted:
         console.print(
-            f"Interrupted. Go on:    python launch.py --space {config.space} --name {prepared.name} "
-            f"--trials {config.trials} --resume{where}",
+            f"Interrupted. Go on:  python launch.py --name {prepared.name} --resume{where}",
             highlight=False,
             markup=False,
             soft_wrap=True,

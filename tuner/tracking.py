@@ -45,13 +45,13 @@ class StudyTracking(Callback):
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         self.prepared = prepared
-        self._runs: dict[str, str] = {}
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         try:
             mlflow.set_tracking_uri(prepared.config.resolved_tracking_uri)
             self.client = MlflowClient(prepared.config.resolved_tracking_uri)
             self.experiment_id = self._experiment()
             self.parent_id = self._parent()
+            self._runs = self._children()
         except Exception as error:  # each store raises its own kinds
             reason = str(error).strip().splitlines()[0]
             uri = prepared.config.resolved_tracking_uri
@@ -82,15 +82,16 @@ class StudyTracking(Callback):
             self._queue.put(lambda: self._end(name, "failed" if failure else "complete", failure))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the run of a trial whose process died."""
-        name = trial.config["name"]
+        """Ends the run of a trial whose process died, maybe before it had one."""
+        name, suggestion = trial.config["name"], dict(trial.config)
+        self._queue.put(lambda: self._start_child(suggestion))
         self._queue.put(lambda: self._end(name, "failed", "the trial's process died"))
 
     def close(self, interrupted: bool, on_front: list[str]) -> None:
         """Waits until all is recorded, marks the front's runs, and ends the parent run."""
         self._queue.put(None)
         self._thread.join()
-        for name, run_id in self._children().items():
+        for name, run_id in self._runs.items():
             self.client.set_tag(run_id, "on_front", str(name in on_front).lower())
         self._kill_running("interrupted")
         self.client.set_terminated(self.parent_id, "KILLED" if interrupted else "FINISHED")
@@ -150,6 +151,8 @@ class StudyTracking(Callback):
     def _start_child(self, suggestion: Mapping[str, Any]) -> None:
         name = suggestion["name"]
         if name in self._runs:
+            self.client.update_run(self._runs[name], status="RUNNING")
+            self.client.set_tag(self._runs[name], "state", "running")
             return
         tags = {
             "mlflow.parentRunId": self.parent_id,

@@ -19,7 +19,7 @@ from tinytl.errors import ConfigError, choose
 from tinytl.flags import parse_field, split_assignments
 from tuner.config import StudyConfig
 
-_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "epochs", "device", "seed")
+_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED = frozenset({"backbone", "method", "norm", "optimizer"})
 """Fields whose values are names: one that is unknown is told before any combination is tried."""
