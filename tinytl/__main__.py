@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.config import METHODS, NORMS, TrainConfig, config_from_flat
+from tinytl.data import check_data_dir
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser, add_config_flags, add_lr_ratio_flag, given_fields
 
@@ -61,8 +62,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _train(args: argparse.Namespace) -> int:
     config = config_from_flat(given_fields(args))
     out = Path(args.out)
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file: choose a folder")
     if (out / "result.json").exists():
         raise ConfigError(f"--out {out} holds a finished run: choose another folder")
+    check_data_dir(config)
     from tinytl.run import train_run
 
     result = train_run(config, out, report=print)

@@ -173,10 +173,10 @@ class TrainConfig:
                 f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
                 "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
             )
-        if self.norm == "batch_norm" and self.batch_size == 1 and self.resolution <= 32:
+        if self.norm == "batch_norm" and self.batch_size == 1:
             raise ConfigError(
-                "batch_size=1 with norm=batch_norm at resolution 32 leaves one value a channel to normalise: "
-                "use a larger batch or resolution, or norm frozen_bn or group_norm"
+                "batch_size=1 with norm=batch_norm leaves one value a channel where a map is one pixel: "
+                "use a larger batch, or norm frozen_bn or group_norm"
             )
         groups = METHOD_GROUPS[self.method]
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():

@@ -202,20 +202,27 @@ def _load_imagefolder(data_dir: str | None, max_resolution: int) -> DataSplits:
         kept, held_out = stratified_split(train.labels, HELD_OUT_FRACTION, SPLIT_SEED)
         train, val = _take(train, kept), _take(train, held_out)
     name = Path(data_dir or "").expanduser().resolve().name
-    return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.35, flip=True)
+    return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True)
 
 
 def _decode_square(path: Path, stored_cap: int) -> Image.Image:
     """Decodes one file to RGB and cuts the central square, at most `stored_cap` pixels wide."""
     try:
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
+            picture = _eight_bits(opened).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path} does not decode as an image ({error}): repair or remove it") from None
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return _resize_square(picture.crop((left, top, left + side, top + side)), min(side, stored_cap))
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scales 16-bit grey to 8 bits, which Pillow's `convert` would cut off at 255: all white."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 
 
 def _resize_square(picture: Image.Image, side: int) -> Image.Image:

@@ -17,6 +17,14 @@ UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
 ACT_FUNCS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "h_swish": nn.Hardswish}
 
 
+class AvgPoolWithinMap(nn.AvgPool2d):
+    """Average pooling `(N, C, H, W)` whose window is never larger than the map."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pools by the window, or by the map's shorter side where that is smaller."""
+        return F.avg_pool2d(input, min(self.kernel_size, *input.shape[2:]))
+
+
 class LiteResidualModule(nn.Module):
     """`main_branch(x)` plus a lite branch: pool, grouped convolution, norm, activation, 1x1, norm, upsample.
 
@@ -64,7 +72,7 @@ class LiteResidualModule(nn.Module):
         if downsample_ratio is None:
             kernel_size, pooling = 1, nn.AdaptiveAvgPool2d(1)
         else:
-            pooling = nn.AvgPool2d(downsample_ratio, downsample_ratio)
+            pooling = AvgPoolWithinMap(downsample_ratio)
         conv1 = nn.Conv2d(
             in_channels, width, kernel_size, stride, kernel_size // 2, groups=n_groups, bias=False
         )

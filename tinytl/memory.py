@@ -239,5 +239,7 @@ class StorageTracker(TorchDispatchMode):
 
     def _place(self) -> str:
         names = [name for name in self.modules.parents if name != "Global"]
-        deepest = max(names, key=len).partition(".")[2] if names else "optimizer"
-        return f"{deepest or 'loss'} {'backward' if self.modules.is_bw else 'forward'}"
+        # Between its modules the network has the global mean; outside it are input, loss and optimiser,
+        # and fused optimisers allocate nothing.
+        deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
+        return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"

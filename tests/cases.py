@@ -1,0 +1,51 @@
+"""One table of cases: every method x norm x backbone as a small configuration. It drives the tests."""
+
+import itertools
+from typing import Any
+
+from tinytl.config import BACKBONES, METHODS, NORMS, TrainConfig
+
+
+def small(**changes: Any) -> TrainConfig:
+    """A configuration that trains in a fraction of a second, on the CPU of any machine."""
+    fields = {"backbone": "mobilenet_v2", "weights": "none", "num_classes": 3, "device": "cpu"}
+    return TrainConfig(**fields | {"resolution": 32, "batch_size": 4} | changes)
+
+
+def _micro_batch_size(norm: str, turn: int) -> int | None:
+    return None if norm == "batch_norm" else (1, 2, None)[turn % 3]
+
+
+def _id(config: TrainConfig) -> str:
+    return f"{config.method}-{config.norm}-{config.backbone}"
+
+
+ALL_CASES = {
+    _id(config): config
+    for turn, (method, norm, backbone) in enumerate(itertools.product(METHODS, NORMS, BACKBONES))
+    for config in [
+        small(
+            method=method,
+            norm=norm,
+            backbone=backbone,
+            resolution=(32, 48, 64)[turn // 3 % 3],
+            micro_batch_size=_micro_batch_size(norm, turn),
+        )
+    ]
+}
+"""All 54, for what is cheap."""
+
+SPREAD_CASES = {
+    _id(config): config
+    for (m, method), (n, norm) in itertools.product(enumerate(METHODS), enumerate(NORMS))
+    for config in [
+        small(
+            method=method,
+            norm=norm,
+            backbone=BACKBONES[(m + n) % 3],
+            resolution=64,
+            micro_batch_size=_micro_batch_size(norm, m),
+        )
+    ]
+}
+"""18 for what is not: every method with every norm, and each of both with every backbone."""

@@ -1,0 +1,159 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
+from tests.cases import ALL_CASES
+from tinytl.config import (
+    FIELDS_WITHOUT_MEMORY,
+    LITE_METHODS,
+    METHOD_GROUPS,
+    METHODS,
+    LrRatio,
+    TrainConfig,
+    config_from_flat,
+    field_names,
+    flat_from_config,
+)
+from tinytl.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "digit"}, "unknown dataset 'digit': did you mean 'digits'? known: digits, imagefolder"),
+        ({"backbone": "mobilnet"}, "unknown backbone 'mobilnet': did you mean 'mobilenet_v2'?"),
+        ({"method": "TinyTL-LB"}, "unknown method 'TinyTL-LB': did you mean 'TinyTL-L"),
+        ({"norm": "layer"}, "unknown norm 'layer': known: batch_norm, frozen_bn, group_norm"),
+        ({"optimizer": "adm"}, "unknown optimizer 'adm': did you mean 'adam'?"),
+        ({"device": "cudo"}, "unknown device 'cudo': did you mean 'cuda'?"),
+        ({"n_groups": 0}, "n_groups=0 is below 1"),
+        ({"gn_channel_per_group": 0}, "gn_channel_per_group=0 is below 1"),
+        ({"epochs": 0}, "epochs=0 is below 1"),
+        ({"batch_size": 0}, "batch_size=0 is below 1"),
+        ({"batch_size": 8.0}, "batch_size=8.0 is not a whole number"),
+        ({"batch_size": True}, "batch_size=True is not a whole number"),
+        ({"num_classes": 1}, "num_classes=1 is below 2"),
+        ({"micro_batch_size": 0}, "micro_batch_size=0 is below 1"),
+        ({"downsample_ratio": 0}, "downsample_ratio=0 is below 1"),
+        ({"resolution": 31}, "resolution=31 is below 32"),
+        ({"seed": -1}, "seed=-1 is below 0"),
+        ({"kernel_size": 0}, "kernel_size=0 is below 1"),
+        ({"kernel_size": 4}, "kernel_size=4 is even: use an odd kernel such as 3 or 5"),
+        ({"expand": 0}, "expand=0 is not above 0"),
+        ({"base_lr": 0.0}, "base_lr=0 is not above 0"),
+        ({"base_lr": float("nan")}, "base_lr=nan is not a finite number"),
+        ({"base_lr": float("inf")}, "base_lr=inf is not a finite number"),
+        ({"base_lr": "1e-3"}, "base_lr='1e-3' is not a finite number"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 is below 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1 is not below 1"),
+        ({"label_smoothing": -0.5}, "label_smoothing=-0.5 is below 0"),
+        ({"dropout": 1}, "dropout=1 is not below 1"),
+        ({"dropout": False}, "dropout=False is not a finite number"),
+        ({"crop_scale_min": 0.0}, "crop_scale_min=0 is not above 0"),
+        ({"crop_scale_min": 1.5}, "crop_scale_min=1.5 is above 1"),
+        ({"flip": "yes"}, "flip='yes' is neither true nor false"),
+        ({"input_mean": (0.5, 0.5)}, "input_mean has 2 values: give one, or three (R,G,B)"),
+        ({"input_std": (0.5, 0.0, 0.5)}, "input_std=0 is not above 0"),
+        ({"micro_batch_size": 3}, "micro_batch_size=3 does not divide batch_size=8"),
+        ({"micro_batch_size": 16}, "micro_batch_size=16 does not divide batch_size=8"),
+        (
+            {"micro_batch_size": 4, "norm": "batch_norm"},
+            "micro_batch_size=4 with norm=batch_norm would change the batch's statistics: "
+            "use norm frozen_bn or group_norm, or leave micro_batch_size unset",
+        ),
+        (
+            {"batch_size": 1, "norm": "batch_norm"},
+            "batch_size=1 with norm=batch_norm leaves one value a channel where a map is one pixel: ",
+        ),
+        (
+            {"method": "TinyTL-B", "lr_ratio": LrRatio(late=0.6)},
+            "lr_ratio.late=0.6 has no effect: TinyTL-B trains classifier, bias",
+        ),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
+)
+def test_bad_values_are_refused_with_field_value_and_limit(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig(**fields)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("group", [f.name for f in dataclasses.fields(LrRatio)])
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), True])
+def test_bad_ratios_name_their_group(group: str, bad: float) -> None:
+    with pytest.raises(ConfigError, match=f"^lr_ratio.{group}={bad:g}" if bad != 1 else "=True"):
+        LrRatio(**{group: bad})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_classes": 2, "resolution": 32, "n_groups": 1, "kernel_size": 1, "seed": 0, "epochs": 1},
+        {"label_smoothing": 0.0, "dropout": 0, "weight_decay": 0, "crop_scale_min": 1.0, "flip": False},
+        {"micro_batch_size": 8, "norm": "batch_norm"},
+        {"batch_size": 1, "norm": "frozen_bn", "micro_batch_size": 1},
+        {"downsample_ratio": None, "input_mean": (-0.1, 0.0, 1.0)},
+    ],
+)
+def test_values_at_their_limits_are_accepted(fields: dict[str, Any]) -> None:
+    config = TrainConfig(**fields)
+    assert {name: getattr(config, name) for name in fields} == fields
+
+
+def test_names_are_matched_without_regard_to_case() -> None:
+    config = TrainConfig(method="tinytl-l+b", norm="Frozen_BN", backbone="MobileNet_V2", optimizer="SGD")
+    assert (config.method, config.norm, config.backbone, config.optimizer) == (
+        "TinyTL-L+B",
+        "frozen_bn",
+        "mobilenet_v2",
+        "sgd",
+    )
+
+
+@pytest.mark.parametrize(("micro", "expected"), [(None, 8), (8, 8), (2, 2)])
+def test_samples_in_memory(micro: int | None, expected: int) -> None:
+    assert TrainConfig(batch_size=8, micro_batch_size=micro).samples_in_memory == expected
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig().batch_size = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("config", ALL_CASES.values(), ids=ALL_CASES)
+def test_flat_round_trip(config: TrainConfig) -> None:
+    assert config_from_flat(flat_from_config(config)) == config
+
+
+def test_flat_dict_replaces_only_what_it_names() -> None:
+    base = TrainConfig(method="FT-Full", lr_ratio=LrRatio(late=0.6), seed=3)
+    config = config_from_flat({"lr_ratio.early": 0.4, "input_mean": [0.1, 0.2, 0.3]}, base)
+    assert config == dataclasses.replace(
+        base, lr_ratio=LrRatio(late=0.6, early=0.4), input_mean=(0.1, 0.2, 0.3)
+    )
+
+
+def test_flat_dict_takes_the_command_line_s_name() -> None:
+    assert config_from_flat({"lite_kernel_size": 5}).kernel_size == 5
+
+
+@pytest.mark.parametrize(("key", "near"), [("batchsize", "batch_size"), ("lr_ratio.lat", "lr_ratio.late")])
+def test_flat_dict_refuses_an_unknown_key(key: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"^unknown parameter '{key}': did you mean '{near}'"):
+        config_from_flat({key: 1})
+
+
+def test_field_names_are_the_flat_dict_s_keys() -> None:
+    assert field_names() == list(flat_from_config(TrainConfig()))
+    assert "lr_ratio" not in field_names()
+    assert field_names()[-5:] == [f"lr_ratio.{f.name}" for f in dataclasses.fields(LrRatio)]
+
+
+def test_tables_name_existing_things() -> None:
+    assert set(FIELDS_WITHOUT_MEMORY) <= {f.name for f in dataclasses.fields(TrainConfig)}
+    ratios = {f.name for f in dataclasses.fields(LrRatio)}
+    assert {group for groups in METHOD_GROUPS.values() for group in groups} == ratios
+    assert METHODS == ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
+    assert set(LITE_METHODS) == {m for m in METHODS if "lite_residual" in METHOD_GROUPS[m]}

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from tinytl.dropout import RowwiseDropout
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_mask_does_not_depend_on_the_micro_batch(rows: int) -> None:
+    dropout, x = RowwiseDropout(0.3), torch.ones(8, 37)
+    torch.manual_seed(5)
+    whole = dropout(x)
+    torch.manual_seed(5)
+    pieces = torch.cat([dropout(part) for part in x.split(rows)])
+    assert torch.equal(whole, pieces)
+    torch.manual_seed(6)
+    assert not torch.equal(whole, dropout(x))
+
+
+def test_kept_features_are_scaled() -> None:
+    torch.manual_seed(0)
+    out = RowwiseDropout(0.25)(torch.full((100, 100), 3.0))
+    assert set(out.unique().tolist()) == {0.0, 4.0}
+    # 10,000 features: three standard deviations of the share dropped are 0.013.
+    assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.013)
+    assert out.mean().item() == pytest.approx(3.0, abs=0.052)
+
+
+def test_the_gradient_passes_where_the_feature_was_kept() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4, 16, requires_grad=True)
+    out = RowwiseDropout(0.5)(x)
+    out.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, out.detach())
+
+
+@pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
+def test_identity(p: float, training: bool) -> None:
+    x = torch.randn(3, 4)
+    assert RowwiseDropout(p).train(training)(x) is x

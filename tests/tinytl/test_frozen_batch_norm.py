@@ -1,0 +1,53 @@
+import torch
+from torch import nn
+
+from tinytl.frozen_batch_norm import FrozenBatchNorm2d, freeze_bn_
+
+
+def _norm() -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(4, eps=1e-3, momentum=0.01)
+    generator = torch.Generator().manual_seed(0)
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        assert tensor is not None
+        tensor.copy_(torch.rand(4, generator=generator) + 0.5)
+    return norm
+
+
+def test_frozen_norm_equals_batch_norm_in_evaluation_also_under_train() -> None:
+    norm = _norm()
+    net = nn.Sequential(norm)
+    assert freeze_bn_(net) == ["0"]
+    x = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    expected = norm.eval()(x)
+    assert torch.equal(net.train()(x), expected)
+    assert torch.equal(net.eval()(x), expected)
+
+
+def test_statistics_stay_and_parameters_carry_over() -> None:
+    norm = _norm()
+    net = nn.Sequential(norm)
+    freeze_bn_(net)
+    frozen = net.train()[0]
+    assert isinstance(frozen, FrozenBatchNorm2d)
+    assert not frozen.training
+    frozen(torch.randn(2, 4, 3, 3))
+    assert {name: t.tolist() for name, t in frozen.state_dict().items()} == {
+        name: t.tolist() for name, t in norm.state_dict().items()
+    }
+    assert (frozen.eps, frozen.momentum) == (1e-3, 0.01)
+
+
+def test_weight_and_bias_get_gradients() -> None:
+    net = nn.Sequential(_norm())
+    freeze_bn_(net)
+    net.train()(torch.ones(2, 4, 3, 3)).sum().backward()
+    assert net[0].bias.grad.tolist() == [18.0] * 4
+    assert net[0].weight.grad.abs().min() > 0
+
+
+def test_freezing_twice_changes_nothing() -> None:
+    net = nn.Sequential(_norm())
+    freeze_bn_(net)
+    frozen = net[0]
+    assert freeze_bn_(net) == []
+    assert net[0] is frozen

@@ -1,0 +1,22 @@
+import subprocess
+import sys
+
+import pytest
+
+TUNER = {"ray", "optuna", "mlflow"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import tinytl.config, tinytl.data, tinytl.flags, tinytl.__main__", {"torch", *TUNER}),
+        ("import tinytl.run, tinytl.trainer, tinytl.memory, tinytl.paper_memory", TUNER),
+    ],
+)
+def test_what_an_import_brings(statement: str, unwanted: set[str]) -> None:
+    program = f"{statement}\nimport sys\nprint(*sorted({unwanted!r} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == []
+    assert done.stderr == ""

@@ -1,0 +1,70 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tinytl.kernel_scratch import scratch_bytes
+from tinytl.measure import MIB, PeakMeter, storage_bytes
+
+CONVOLUTION = torch.ops.aten.convolution.default
+BACKWARD = torch.ops.aten.convolution_backward.default
+
+# (in, out, kernel, stride, groups, map size) -> bytes of the forward kernel, of the weight's gradient
+KNOWN = {
+    "pointwise": ((16, 32, 1, 1, 1, 8), 0, 0),
+    "depthwise 3x3": ((32, 32, 3, 1, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
+    "depthwise 3x3, stride 2": ((32, 32, 3, 2, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
+    "depthwise 3x3, map of 2": ((32, 32, 3, 1, 32, 2), 4 * 32 * 9, 257 * 4 * 32 * 9),
+    "depthwise 5x5": ((32, 32, 5, 1, 32, 8), 4 * 32 * 25, 257 * 4 * 32 * 25),
+    "depthwise 7x7, stride 2": ((32, 32, 7, 2, 32, 8), 4 * 32 * 49, 257 * 4 * 32 * 49),
+    "two groups": ((32, 64, 3, 1, 2, 8), 4 * 64 * 16 * 9, 2 * 4 * 64 * 16 * 9),
+    "four groups of 12": ((48, 48, 5, 2, 4, 8), 4 * 48 * 12 * 25, 4 * 25 * (4 * 16 * 16 + 48 * 12)),
+}
+
+
+def _call(case: str, mask: tuple[bool, bool, bool] | None) -> tuple[Any, tuple[Any, ...]]:
+    """The operator and its arguments; `mask` says which gradients the backward one is asked for."""
+    (n_in, n_out, kernel, stride, groups, size), _, _ = KNOWN[case]
+    image = torch.zeros(2, n_in, size, size).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(n_out, n_in // groups, kernel, kernel).contiguous(memory_format=torch.channels_last)
+    rest = ([stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups)
+    if mask is None:
+        return CONVOLUTION, (image, weight, None, *rest)
+    gradient = torch.zeros_like(CONVOLUTION(image, weight, None, *rest))
+    return BACKWARD, (gradient, image, weight, None, *rest, list(mask))
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_formula(case: str) -> None:
+    _, forward, weight_gradient = KNOWN[case]
+    assert scratch_bytes(*_call(case, None)) == forward
+    assert scratch_bytes(*_call(case, (True, False, False))) == forward
+    assert scratch_bytes(*_call(case, (False, True, False))) == weight_gradient
+    assert scratch_bytes(*_call(case, (True, True, False))) == weight_gradient
+
+
+def _measured(run: Callable[[], Any]) -> float:
+    """Bytes that the allocator gave above what `run` returns."""
+    run()
+    net = torch.nn.Identity()
+    net.register_parameter("none", torch.nn.Parameter(torch.zeros(1)))
+    with PeakMeter(net, torch.optim.SGD(net.parameters()), []) as meter:
+        out = run()
+    returned = [t for t in (out if isinstance(out, tuple) else (out,)) if isinstance(t, Tensor)]
+    return meter.peak_mib * MIB - 4 - storage_bytes(returned)
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other kernels, other blocks: see the module"
+)
+@pytest.mark.parametrize("mask", [None, (True, False, False), (False, True, False), (True, True, False)])
+@pytest.mark.parametrize("case", [case for case in KNOWN if case != "two groups"])
+def test_formula_agrees_with_the_allocator(case: str, mask: tuple[bool, bool, bool] | None) -> None:
+    func, args = _call(case, mask)
+    assert _measured(lambda: func(*args)) == scratch_bytes(func, args)
+
+
+def test_other_operators_take_nothing() -> None:
+    assert scratch_bytes(torch.ops.aten.relu.default, (torch.zeros(3),)) == 0

@@ -1,0 +1,80 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cases import small
+from tinytl.config import TrainConfig, config_from_flat
+from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.run import train_run
+
+SPLITS = {"train/red": 4, "train/blue": 3, "val/red": 2, "val/blue": 1, "test/red": 1, "test/blue": 2}
+
+
+def _config(root: Path, **changes: Any) -> TrainConfig:
+    fields = {"dataset": "imagefolder", "data_dir": str(root), "num_classes": None, "batch_size": 2}
+    return small(**fields | {"method": "TinyTL-L+B", "epochs": 2} | changes)
+
+
+def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
+    config, out, lines = _config(make_imagefolder(SPLITS)), tmp_path / "deep" / "out", []
+    result = train_run(config, out, lines.append)
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.jsonl", "result.json"]
+
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    names = "epoch loss train_accuracy_top1 accuracy_top1 val_loss epoch_time_s measured_peak_mib"
+    groups = "lr.classifier lr.lite_residual lr.bias"
+    assert set(rows[0]) == {*names.split(), *groups.split(), "peak_memory_mib"}
+
+    assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert list(result) == [
+        "train_accuracy_top1",
+        "val_accuracy_top1",
+        "test_accuracy_top1",
+        "predicted_peak_mib",
+        "measured_peak_mib",
+        "config",
+    ]
+    assert result["train_accuracy_top1"] == rows[-1]["train_accuracy_top1"]
+    assert result["val_accuracy_top1"] == rows[-1]["accuracy_top1"]
+    assert result["test_accuracy_top1"] in {0, 1 / 3, 2 / 3, 1}
+    assert result["predicted_peak_mib"] == rows[0]["peak_memory_mib"] == rows[1]["peak_memory_mib"]
+    assert config_from_flat(result["config"]) == _config(Path(config.data_dir or ""), num_classes=2)
+
+    assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
+    assert lines[1] == "mobilenet_v2: random weights"
+    assert lines[2].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
+    assert [line.partition("  ")[0] for line in lines[3:]] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_without_test_images_there_is_no_test_accuracy(
+    make_imagefolder: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = make_imagefolder({name: n for name, n in SPLITS.items() if not name.startswith("test")})
+    result = train_run(_config(root, epochs=1, method="FT-Last"), tmp_path / "out", lambda line: None)
+    assert result["test_accuracy_top1"] is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"weights": "/nowhere.pt"}, {"n_groups": 5}, {"num_classes": 9}, {"data_dir": "/nowhere"}]
+)
+def test_a_mistake_leaves_nothing_behind(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    config = _config(make_imagefolder(SPLITS), **changes)
+    with pytest.raises(ConfigError):
+        train_run(config, tmp_path / "out", lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_divergence_leaves_the_epochs_before_and_no_result(
+    make_imagefolder: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = _config(make_imagefolder(SPLITS), method="FT-Full", norm="group_norm", base_lr=1e30)
+    with pytest.raises(NonFiniteLossError, match=r"of epoch 1 \(base_lr=1e\+30\)"):
+        train_run(config, tmp_path / "out", lambda line: None)
+    assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
+    assert not (tmp_path / "out" / "result.json").exists()
