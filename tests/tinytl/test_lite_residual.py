@@ -175,6 +175,8 @@ def _kernels_and_pooling(
         (64, 2, 5, [(5, 2), (3, 2), (1, 2), (1, None)]),
         (64, 1, 3, [(3, 1), (1, 1)]),
         (64, None, 3, [(1, None)]),
+        # 36, 18, 9, 5, 3: sizes round up.
+        (72, 1, 5, [(5, 1), (3, 1)]),
         # The reference's rule, whatever the image: 128, 64, 32, 16, 8; pooled 64 to 4.
         (None, 2, 5, [(5, 2), (3, 2)]),
         (None, 8, 5, [(5, 8), (3, 8), (1, 8), (1, None)]),

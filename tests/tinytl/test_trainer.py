@@ -79,6 +79,18 @@ def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dic
     assert _equal_nets(resumed, whole)
 
 
+def test_every_epoch_and_seed_draws_its_own_dropout(
+    splits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers = [Trainer(_config(method="FT-Last", seed=seed), splits) for seed in (0, 1)]
+    seeds: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for trainer in trainers:
+        trainer.train_epoch()
+        trainer.train_epoch()
+    assert len(set(seeds)) == len(seeds) == 4
+
+
 def test_divergence_names_epoch_and_step(splits: DataSplits) -> None:
     trainer = Trainer(_config(base_lr=1e30), splits)
     with pytest.raises(
