@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("launch.py: interrupted before the first trial", file=sys.stderr)
+        return 130
     print_summary(console, prepared, outcome)
     return outcome.exit_code
 

@@ -31,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     except NonFiniteLossError as error:
         print(f"tinytl {args.command}: {error}: lower --base-lr", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"tinytl {args.command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:

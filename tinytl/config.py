@@ -26,6 +26,8 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Each update method under its name in the paper, with the parameter groups that it trains."""
 METHODS = tuple(METHOD_GROUPS)
+NETWORK_STRIDE = 32
+"""Pixels of the input for one of the last map, in every backbone here."""
 LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
 """Methods that insert lite residual modules."""
 
@@ -67,7 +69,8 @@ class TrainConfig:
     backbone: str = "efficientnet_lite0"
     """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
     weights: str = "imagenet"
-    """Where the backbone starts: `imagenet`, `none` (random), or a state-dict file."""
+    """Where the backbone starts: `imagenet`, `none` (random; use `batch_norm` or `group_norm` then: frozen
+    statistics of a random network teach nothing), or a state-dict file."""
     input_mean: tuple[float, float, float] | None = None
     """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights."""
     input_std: tuple[float, float, float] | None = None
@@ -136,6 +139,12 @@ class TrainConfig:
         """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set."""
         return self.micro_batch_size or self.batch_size
 
+    def _pools_to_one_pixel(self) -> bool:
+        last_map = -(-self.resolution // NETWORK_STRIDE)
+        if self.method in LITE_METHODS:
+            return self.downsample_ratio is None or last_map // self.downsample_ratio <= 1
+        return last_map == 1
+
     def _check_numbers(self) -> None:
         for name in ("n_groups", "gn_channel_per_group", "epochs", "batch_size"):
             _require_int(name, getattr(self, name), low=1)
@@ -159,8 +168,8 @@ class TrainConfig:
         for name, above in (("input_mean", None), ("input_std", 0.0)):
             value = getattr(self, name)
             if value is not None:
-                if len(value) != 3:
-                    raise ConfigError(f"{name} has {len(value)} values: give one, or three (R,G,B)")
+                if not isinstance(value, tuple) or len(value) != 3:
+                    raise ConfigError(f"{name}={value!r} is not three numbers: give one, or R,G,B")
                 for channel in value:
                     _require_number(name, channel, above=above)
 
@@ -173,10 +182,10 @@ class TrainConfig:
                 f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
                 "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
             )
-        if self.norm == "batch_norm" and self.batch_size == 1:
+        if self.norm == "batch_norm" and self.batch_size == 1 and self._pools_to_one_pixel():
             raise ConfigError(
-                "batch_size=1 with norm=batch_norm leaves one value a channel where a map is one pixel: "
-                "use a larger batch, or norm frozen_bn or group_norm"
+                f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
+                "use a larger batch or resolution, or norm frozen_bn or group_norm"
             )
         groups = METHOD_GROUPS[self.method]
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
@@ -209,7 +209,7 @@ def _decode_square(path: Path, stored_cap: int) -> Image.Image:
     """Decodes one file to RGB and cuts the central square, at most `stored_cap` pixels wide."""
     try:
         with Image.open(path) as opened:
-            picture = _eight_bits(opened).convert("RGB")
+            picture = _opaque(ImageOps.exif_transpose(_eight_bits(opened)))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path} does not decode as an image ({error}): repair or remove it") from None
     width, height = picture.size
@@ -223,6 +223,15 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if not picture.mode.startswith("I;16"):
         return picture
     return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Converts to RGB, laying what is transparent on white."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layers = picture.convert("RGBA")
+    white = Image.new("RGBA", layers.size, "white")
+    return Image.alpha_composite(white, layers).convert("RGB")
 
 
 def _resize_square(picture: Image.Image, side: int) -> Image.Image:

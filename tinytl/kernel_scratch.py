@@ -1,10 +1,11 @@
 """What CPU convolution kernels allocate inside, invisible to a dispatch mode and real for the allocator.
 
-Measured with torch's allocation events (oneDNN as of torch 2.15, AVX-512, channels_last float32) over groups,
-kernels 1 to 7, strides and map sizes. Dense and grouped convolutions with a kernel above 1 keep a reordered
-weight; the weight gradient is computed in blocks of 16 x 16 channels a group, so that depthwise 5x5 and 7x7
-take 256 times their weight. Depthwise 3x3 has a kernel of its own without blocks, unless the map is too
-small for it; on a map of one pixel every depthwise kernel takes four times its weight.
+A model of torch's allocation events (oneDNN as of torch 2.15, AVX-512, channels_last float32) over groups,
+kernels 1 to 7, strides and map sizes; right to kilobytes, which the peak of a step does not notice. Dense
+and grouped convolutions with a kernel above 1 keep a reordered weight. The weight gradient is computed in
+blocks of 16 x 16 channels a group, so that depthwise 5x5 and 7x7 take 256 times their weight. Depthwise 3x3
+has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel every
+depthwise kernel takes four times its weight.
 """
 
 from typing import Any

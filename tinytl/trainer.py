@@ -80,7 +80,7 @@ class Trainer:
         self.normalize = InputNormalizer(config, self.device)
         self.epoch = 0
         self.measured_peak_mib: float | None = None
-        self.drop_single = config.norm == "batch_norm"
+        self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, self.drop_single)
         self._initial_lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
 

@@ -45,9 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from tuner.progress import counts_line, front_table
     from tuner.results import read_status
     from tuner.storage import load_study
+    from tuner.tables import counts_line, front_table
 
     status = read_status(load_study(args.name, args.runs_dir, args.storage))
     if args.json:

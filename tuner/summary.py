@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
-from tuner.progress import counts_line, front_table, short
 from tuner.results import TrialResult, best_under
+from tuner.tables import counts_line, front_table, short
 
 if TYPE_CHECKING:
     from tuner.prepare import PreparedStudy

@@ -104,9 +104,13 @@ class StudyTracking(Callback):
                 logger.warning("MLflow: %s", str(error).strip().splitlines()[0])
 
     def _experiment(self) -> str:
-        name = self.prepared.data.name
+        name, folder = self.prepared.data.name, self.prepared.folder.parent
         found = self.client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self.client.create_experiment(name))
+        if found:
+            return str(found.experiment_id)
+        # Beside the database; a server knows its own place for artifacts.
+        local = None if self.prepared.config.tracking_uri else (folder / "mlartifacts").as_uri()
+        return str(self.client.create_experiment(name, artifact_location=local))
 
     def _parent(self) -> str:
         prepared = self.prepared

@@ -53,7 +53,7 @@ from tinytl.errors import ConfigError
         ({"crop_scale_min": 0.0}, "crop_scale_min=0 is not above 0"),
         ({"crop_scale_min": 1.5}, "crop_scale_min=1.5 is above 1"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
-        ({"input_mean": (0.5, 0.5)}, "input_mean has 2 values: give one, or three (R,G,B)"),
+        ({"input_mean": (0.5, 0.5)}, "input_mean=(0.5, 0.5) is not three numbers: give one, or R,G,B"),
         ({"input_std": (0.5, 0.0, 0.5)}, "input_std=0 is not above 0"),
         ({"micro_batch_size": 3}, "micro_batch_size=3 does not divide batch_size=8"),
         ({"micro_batch_size": 16}, "micro_batch_size=16 does not divide batch_size=8"),
@@ -63,8 +63,8 @@ from tinytl.errors import ConfigError
             "use norm frozen_bn or group_norm, or leave micro_batch_size unset",
         ),
         (
-            {"batch_size": 1, "norm": "batch_norm"},
-            "batch_size=1 with norm=batch_norm leaves one value a channel where a map is one pixel: ",
+            {"batch_size": 1, "norm": "batch_norm", "resolution": 64},
+            "batch_size=1 with norm=batch_norm at 64 px leaves one value a channel: ",
         ),
         (
             {"method": "TinyTL-B", "lr_ratio": LrRatio(late=0.6)},
@@ -94,6 +94,8 @@ def test_bad_ratios_name_their_group(group: str, bad: float) -> None:
         {"label_smoothing": 0.0, "dropout": 0, "weight_decay": 0, "crop_scale_min": 1.0, "flip": False},
         {"micro_batch_size": 8, "norm": "batch_norm"},
         {"batch_size": 1, "norm": "frozen_bn", "micro_batch_size": 1},
+        {"batch_size": 1, "norm": "batch_norm", "resolution": 128},
+        {"batch_size": 1, "norm": "batch_norm", "resolution": 64, "method": "FT-Full"},
         {"downsample_ratio": None, "input_mean": (-0.1, 0.0, 1.0)},
     ],
 )

@@ -258,3 +258,25 @@ def test_a_tilde_is_the_home_folder(make_imagefolder: MakeFolder, monkeypatch: p
     root = make_imagefolder({"red": 3, "blue": 3})
     monkeypatch.setitem(os.environ, "HOME", str(root.parent))
     assert load_dataset(_config(Path("~") / "pictures")).name == "pictures"
+
+
+def test_transparent_pictures_are_laid_on_white_and_rotated_ones_are_upright(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / name / f"{index}.png")
+    palette = Image.new("P", (8, 8), 0)
+    palette.save(tmp_path / "a" / "3.png", transparency=bytes([0]))
+    rotated = Image.new("RGB", (8, 8), "black")
+    rotated.paste("white", (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    rotated.save(tmp_path / "b" / "3.png", exif=exif)
+    data = load_dataset(TrainConfig(dataset="imagefolder", data_dir=str(tmp_path)))
+    images = np.concatenate([split.images for split in (data.train, data.val, data.test)])
+    upright = [image for image in images if (image == 0).any()]
+    assert (
+        len(images) == 8
+        and (np.delete(images, [i for i, m in enumerate(images) if (m == 0).any()], 0) == 255).all()
+    )
+    assert len(upright) == 1 and (upright[0][:4] == 0).all() and (upright[0][4:] == 255).all()

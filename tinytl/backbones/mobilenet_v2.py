@@ -3,6 +3,8 @@
 Source: Sandler et al. 2018; torchvision.models.mobilenet_v2, weights IMAGENET1K_V2.
 """
 
+import contextlib
+import io
 import urllib.error
 from pathlib import Path
 
@@ -30,7 +32,9 @@ def imagenet_state_dict() -> dict[str, Tensor]:
     weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
+        # torch.hub tells of a download on standard output, which belongs to the caller.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return weights.get_state_dict(progress=False, check_hash=True)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise ConfigError(
             f"ImageNet weights of mobilenet_v2 are not in {cached} and could not be downloaded ({error}): "

@@ -1,0 +1,241 @@
+"""Whole studies: a real Ray, a real MLflow store, real kills, on pictures made here."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ("red", "green", "blue")
+SMALL = ["--weights", "none", "--set", "resolution=32", "--set", "batch_size=8"]
+TIMEOUT_S = 240
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Three classes of noise with a tint: 12 pictures each to train on, 6 to validate, 6 to test."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 6), ("test", 6)):
+        for channel, name in enumerate(CLASSES):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                noise = rng.integers(0, 120, (40, 40, 3)).astype(np.uint8)
+                noise[..., channel] += 100
+                Image.fromarray(noise).save(folder / split / name / f"{index}.png")
+    return folder
+
+
+def command(pictures, runs_dir, *flags) -> list[str]:
+    data = ["--dataset", "imagefolder", "--data-dir", str(pictures), "--runs-dir", str(runs_dir)]
+    return [sys.executable, "launch.py", *data, *SMALL, *flags]
+
+
+def run(argv, expect=0) -> str:
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout
+
+
+def status_of(name, runs_dir) -> dict:
+    argv = [sys.executable, "-m", "tuner", "status", name, "--runs-dir", str(runs_dir), "--json"]
+    return json.loads(run(argv))
+
+
+def mlflow_runs(name, runs_dir, kind) -> list[mlflow.entities.Run]:
+    client = MlflowClient(f"sqlite:///{runs_dir}/mlflow.db")
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.study = '{name}' and tags.kind = '{kind}'"))
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def searched(pictures, tmp_path_factory):
+    """A finished study under a memory budget, with the output of its driver."""
+    runs_dir = tmp_path_factory.mktemp("runs")
+    flags = ["--trials", "4", "--epochs", "2", "--name", "first", "--memory-budget-mib", "40"]
+    flags += ["--set", "method=FT-Last,TinyTL-B,FT-Full"]
+    return runs_dir, run(command(pictures, runs_dir, *flags))
+
+
+class TestFinishedStudy:
+    def test_it_has_exactly_its_trials_and_a_front(self, searched):
+        runs_dir, out = searched
+        status = status_of("first", runs_dir)
+        counts = status["trials"]
+        assert status["requested"] == 4
+        assert counts["complete"] + counts["failed"] + counts["pruned"] == 4
+        assert counts["running"] == 0
+        assert status["pareto"]
+        assert "Pareto front" in out and "Best under 40 MiB: joint-" in out
+        assert "python -m tuner status first" in out
+
+    def test_nothing_over_the_budget_was_started(self, searched):
+        runs_dir, _ = searched
+        status = status_of("first", runs_dir)
+        assert status["trials"]["infeasible"] >= 1, (
+            "the user's report, FT-Full with batch norm, is over 40 MiB"
+        )
+        for trial in mlflow_runs("first", runs_dir, "trial"):
+            assert trial.data.metrics["peak_memory_mib"] <= 40
+
+    def test_mlflow_agrees_with_the_storage(self, searched):
+        runs_dir, _ = searched
+        (parent,) = mlflow_runs("first", runs_dir, "study")
+        assert parent.info.status == "FINISHED"
+        children = {r.data.tags["trial"]: r for r in mlflow_runs("first", runs_dir, "trial")}
+        assert set(children) == {f"joint-{i:03d}" for i in range(4)}
+        for result in status_of("first", runs_dir)["pareto"]:
+            child = children[result["trial"]]
+            assert child.data.metrics["accuracy_top1"] == result["accuracy_top1"]
+            assert child.data.metrics["peak_memory_mib"] == result["peak_memory_mib"]
+            assert child.data.tags["on_front"] == "true"
+            assert child.data.params["base_lr"] == str(result["params"]["base_lr"])
+        for child in children.values():
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.info.status == "FINISHED"
+
+    def test_each_epoch_is_recorded_with_the_lr_of_each_group(self, searched):
+        runs_dir, _ = searched
+        client = MlflowClient(f"sqlite:///{runs_dir}/mlflow.db")
+        for child in mlflow_runs("first", runs_dir, "trial"):
+            for metric in (
+                "accuracy_top1",
+                "train_accuracy_top1",
+                "loss",
+                "peak_memory_mib",
+                "epoch_time_s",
+                "lr.classifier",
+            ):
+                history = client.get_metric_history(child.info.run_id, metric)
+                assert [point.step for point in history] == [1, 2], metric
+
+    def test_measured_memory_stands_beside_the_prediction(self, searched):
+        runs_dir, _ = searched
+        for child in mlflow_runs("first", runs_dir, "trial"):
+            predicted = child.data.metrics["peak_memory_mib"]
+            assert child.data.metrics["measured_peak_mib"] == pytest.approx(predicted, rel=0.1)
+
+    def test_the_study_can_be_made_again_from_its_folder(self, searched):
+        runs_dir, _ = searched
+        made = json.loads((runs_dir / "first" / "study.json").read_text())
+        assert made["memory_budget_mib"] == 40 and "--trials" in made["command"]
+        assert (runs_dir / "first" / "space.yaml").read_text() == (
+            ROOT / "search_spaces/joint.yaml"
+        ).read_text()
+        assert (runs_dir / "first" / "front.png").stat().st_size > 10_000
+
+    def test_its_name_is_taken(self, searched, pictures):
+        runs_dir, _ = searched
+        argv = command(pictures, runs_dir, "--name", "first")
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+        assert done.returncode == 2
+        assert "study first exists" in done.stderr and "--resume" in done.stderr
+
+
+def test_a_seed_and_one_worker_repeat_suggestions_and_accuracies(pictures, tmp_path):
+    flags = ["--space", "update_method", "--trials", "4", "--epochs", "1", "--workers", "1", "--seed", "5"]
+    seen = []
+    for name in ("one", "two"):
+        run(command(pictures, tmp_path, *flags, "--name", name))
+        trials = sorted(mlflow_runs(name, tmp_path, "trial"), key=lambda r: r.data.tags["trial"])
+        seen.append(
+            [(t.data.params, t.data.metrics["accuracy_top1"], t.data.metrics["loss"]) for t in trials]
+        )
+    assert len(seen[0]) == 4
+    assert seen[0] == seen[1]
+
+
+def test_a_trial_that_diverges_is_failed_with_the_reason_and_the_study_goes_on(pictures, tmp_path):
+    space = tmp_path / "diverging.yaml"
+    space.write_text(
+        "fixed: {method: FT-Full, norm: frozen_bn}\n"
+        "parameters:\n  base_lr: {choices: [1e30, 1e-4]}\n"
+        "baselines:\n  absurd: {base_lr: 1e30}\n  sound: {base_lr: 1e-4}\n"
+    )
+    flags = ["--space", str(space), "--trials", "2", "--epochs", "1", "--name", "d", "--workers", "1"]
+    out = run(command(pictures, tmp_path / "runs", *flags))
+    assert "failed: loss is not finite at step" in out
+    counts = status_of("d", tmp_path / "runs")["trials"]
+    assert (counts["failed"], counts["complete"]) == (1, 1)
+    by_name = {r.data.tags["trial"]: r for r in mlflow_runs("d", tmp_path / "runs", "trial")}
+    assert by_name["diverging-000"].info.status == "FAILED"
+    assert "loss is not finite at step" in by_name["diverging-000"].data.tags["failure"]
+    assert by_name["diverging-001"].info.status == "FINISHED"
+
+
+def test_all_trials_failed_is_exit_code_1(pictures, tmp_path):
+    space = tmp_path / "absurd.yaml"
+    space.write_text("fixed: {method: FT-Full}\nparameters:\n  base_lr: {choices: [1e30, 1e31]}\n")
+    flags = ["--space", str(space), "--trials", "1", "--epochs", "1", "--name", "a"]
+    run(command(pictures, tmp_path / "runs", *flags), expect=1)
+
+
+def test_a_driver_killed_in_the_middle_is_resumed_to_exactly_its_trials(pictures, tmp_path):
+    runs_dir = tmp_path / "runs"
+    # Eight epochs a trial: long enough that a kill behind the first checkpoint finds trials at work.
+    flags = ["--space", "update_method", "--trials", "5", "--epochs", "8", "--name", "k", "--workers", "2"]
+    driver = subprocess.Popen(
+        command(pictures, runs_dir, *flags),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        folder = runs_dir / "k"
+        wait_for(
+            lambda: len(list(folder.glob("update_method-*/checkpoint_*/trainer.pt"))) >= 2, "a checkpoint"
+        )
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    before = status_of("k", runs_dir)
+    assert before["trials"]["running"] >= 1
+    out = run([sys.executable, "launch.py", "--name", "k", "--resume", "--runs-dir", str(runs_dir)])
+    assert "5 complete (of 5 requested)" in out
+    after = status_of("k", runs_dir)
+    assert after["trials"] == {"complete": 5, "pruned": 0, "failed": 0, "infeasible": 0, "running": 0}
+    runs = mlflow_runs("k", runs_dir, "trial")
+    assert sorted(r.data.tags["trial"] for r in runs) == [f"update_method-{i:03d}" for i in range(5)]
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    assert len(mlflow_runs("k", runs_dir, "study")) == 1
+
+
+def test_ctrl_c_ends_with_130_and_names_the_way_on(pictures, tmp_path):
+    runs_dir = tmp_path / "runs"
+    flags = ["--space", "update_method", "--trials", "3", "--epochs", "50", "--name", "c"]
+    driver = subprocess.Popen(
+        command(pictures, runs_dir, *flags),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        wait_for(lambda: list((runs_dir / "c").glob("*/checkpoint_*/trainer.pt")), "a checkpoint")
+        driver.send_signal(signal.SIGINT)
+        out, _ = driver.communicate(timeout=TIMEOUT_S)
+    finally:
+        driver.kill()
+        driver.wait()
+    assert driver.returncode == 130
+    assert "Go on:  python launch.py --name c --resume" in out
+    assert "Traceback" not in out
+    assert status_of("c", runs_dir)["trials"]["running"] == 0
+    assert {r.info.status for r in mlflow_runs("c", runs_dir, "trial")} == {"KILLED"}

@@ -1,0 +1,182 @@
+"""Bad input: exit code 2 and one line that says what is wrong, before Ray, with nothing written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import launch
+
+ROOT = Path(launch.__file__).parent
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with two classes of four small pictures."""
+    folder = tmp_path / "images"
+    for name, grey in (("bright", 200), ("dark", 20)):
+        (folder / name).mkdir(parents=True)
+        for index in range(4):
+            Image.fromarray(np.full((36, 36, 3), grey + index, np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def runs_dir(tmp_path):
+    return tmp_path / "runs"
+
+
+def one_line_of(capsys, argv, runs_dir) -> str:
+    assert launch.main(["--runs-dir", str(runs_dir), *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert not runs_dir.exists(), "something was written"
+    return err
+
+
+BAD_FLAGS = [
+    (["--space", "jont"], "unknown space 'jont': did you mean 'joint'?"),
+    (["--backbone", "mobilenet"], "unknown backbone 'mobilenet': did you mean 'mobilenet_v2'?"),
+    (["--set", "method=TinyLT-B"], "unknown method 'TinyLT-B': did you mean 'TinyTL-B'?"),
+    (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'?"),
+    (["--sampler", "tpee"], "unknown sampler 'tpee': did you mean 'tpe'?"),
+    (["--scheduler", "non"], "unknown scheduler 'non': did you mean 'none'?"),
+    (["--set", "n_group=2"], "unknown parameter 'n_group': did you mean 'n_groups'?"),
+    (["--set", "resolution"], "--set resolution: write KEY=VALUE"),
+    (["--set", "resolution=large"], "resolution='large' is not a whole number"),
+    (["--set", "optimizer=adam,sgd"], "joint does not search optimizer"),
+    (["--trials", "0"], "--trials 0: must be at least 1"),
+    (["--epochs", "0"], "--epochs 0: must be at least 1"),
+    (["--workers", "0"], "--workers 0: must be at least 1"),
+    (["--memory-budget-mib", "-3"], "--memory-budget-mib -3: must be a number above 0"),
+    (["--time-budget", "nan"], "--time-budget nan: must be a number above 0"),
+    (["--name", "a/b"], "--name 'a/b': a study's name is a folder's name"),
+    (["--resume"], "--resume needs --name"),
+    (["--resume", "--name", "nowhere"], "--resume: no study nowhere"),
+    (["--dataset", "imagefolder"], "dataset imagefolder needs --data-dir"),
+    (["--dataset", "imagefolder", "--data-dir", "/nowhere"], "--data-dir /nowhere: no such folder"),
+    (["--data-dir", "."], "add --dataset imagefolder"),
+    (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
+    (["--backbone", "proxylessnas_mobile"], "use --weights FILE, --weights none"),
+    (["--input-mean", "0.5,0.5"], "input_mean=(0.5, 0.5) is not three numbers"),
+    (["--space", "separate_lr", "--set", "micro_batch_size=2"], "micro_batch_size=2 with norm=batch_norm"),
+    (["--set", "batch_size=8", "--set", "micro_batch_size=3"], "micro_batch_size=3 does not divide"),
+    (
+        ["--space", "lite_residual", "--set", "n_groups=1,3"],
+        "n_groups=3 does not divide the 16 input channels",
+    ),
+    (["--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers there"),
+    (["--address", "127.0.0.1:1"], "no Ray cluster answers there"),
+    (["--address", "here"], "write HOST:PORT"),
+    (["--storage", "nosuchdb://x"], "--storage nosuchdb://x: cannot be opened"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), BAD_FLAGS, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_line(argv, message, capsys, runs_dir):
+    assert message in one_line_of(capsys, argv, runs_dir)
+
+
+def test_a_flag_that_does_not_parse_is_one_line(capsys, runs_dir):
+    for argv in (["--epochs", "many"], ["--no-such-flag"]):
+        with pytest.raises(SystemExit) as stopped:
+            launch.main(argv)
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_budget_under_every_configuration_names_the_floor(capsys, runs_dir):
+    line = one_line_of(
+        capsys, ["--memory-budget-mib", "2", "--set", "resolution=32", "--set", "method=FT-Last"], runs_dir
+    )
+    assert "the least is " in line and " MiB (FT-Last" in line and "micro-batches of 1)" in line
+
+
+def test_an_own_space_with_an_unknown_parameter_is_told(capsys, runs_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text("parameters:\n  base_lrr: {low: 1e-4, high: 1e-2}\n")
+    line = one_line_of(capsys, ["--space", str(tmp_path / "mine.yaml")], runs_dir)
+    assert "space mine: unknown parameter 'base_lrr': did you mean 'base_lr'?" in line
+
+
+def test_a_parameter_that_the_study_fixes_cannot_be_searched(capsys, runs_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text("parameters:\n  epochs: {choices: [1, 2]}\n")
+    line = one_line_of(capsys, ["--space", str(tmp_path / "mine.yaml")], runs_dir)
+    assert "epochs is the same for a whole study" in line
+
+
+def test_impossible_combinations_of_a_space_are_told(capsys, runs_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "parameters:\n  norm: {choices: [batch_norm, frozen_bn]}\n  micro_batch_size: {choices: [2, 4]}\n"
+    )
+    line = one_line_of(capsys, ["--space", str(tmp_path / "mine.yaml")], runs_dir)
+    assert "some configurations are impossible" in line and "with norm=batch_norm" in line
+
+
+class TestImages:
+    def run(self, capsys, images, runs_dir) -> str:
+        return one_line_of(capsys, ["--dataset", "imagefolder", "--data-dir", str(images)], runs_dir)
+
+    def test_an_empty_folder(self, capsys, tmp_path, runs_dir):
+        (tmp_path / "empty").mkdir()
+        assert "no class folder with images" in self.run(capsys, tmp_path / "empty", runs_dir)
+
+    def test_one_class(self, capsys, images, runs_dir):
+        for path in (images / "dark").iterdir():
+            path.unlink()
+        assert "only one class (bright)" in self.run(capsys, images, runs_dir)
+
+    def test_an_image_that_does_not_decode_is_named(self, capsys, images, runs_dir):
+        whole = (images / "dark" / "3.png").read_bytes()
+        (images / "dark" / "3.png").write_bytes(whole[: len(whole) // 2])
+        line = self.run(capsys, images, runs_dir)
+        assert str(images / "dark" / "3.png") in line and "does not decode" in line
+
+
+class TestWeights:
+    def test_the_first_tensor_that_does_not_fit_is_named(self, capsys, tmp_path, runs_dir):
+        torch.save({"features.0.0.weight": torch.zeros(32, 3, 5, 5)}, tmp_path / "w.pt")
+        argv = ["--backbone", "mobilenet_v2", "--weights", str(tmp_path / "w.pt")]
+        line = one_line_of(capsys, argv, runs_dir)
+        assert "features.0.0.weight has shape (32, 3, 5, 5), the network needs (32, 3, 3, 3)" in line
+
+    def test_weights_that_need_the_network_name_the_flag(self, capsys, tmp_path, runs_dir, monkeypatch):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+        assert launch.main(["--backbone", "mobilenet_v2", "--runs-dir", str(runs_dir)]) == 2
+        assert "use --weights FILE, --weights none" in capsys.readouterr().err
+        assert not runs_dir.exists()
+
+
+def test_simple_mistakes_are_found_before_torch_and_ray_are_imported():
+    code = (
+        "import sys, launch; code = launch.main(['--space', 'jont']); "
+        "print(code, sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "2 []"
+
+
+def test_list_spaces_names_them_all(capsys):
+    assert launch.main(["--list-spaces"]) == 0
+    out = capsys.readouterr().out
+    for name in ("joint", "separate_lr", "lite_residual", "group_norm", "update_method"):
+        assert name in out
+
+
+def test_a_dry_run_shows_memory_and_writes_nothing(capsys, runs_dir):
+    argv = ["--dry-run", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    assert launch.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "user_report" in out and "tinytl_paper" in out and "memory MiB" in out
+    assert not runs_dir.exists()
+
+
+def test_a_space_whose_memory_cannot_vary_says_so(capsys, runs_dir):
+    argv = ["--space", "separate_lr", "--dry-run", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    assert launch.main(argv) == 0
+    assert "searched for accuracy alone" in capsys.readouterr().out

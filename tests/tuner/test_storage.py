@@ -1,0 +1,37 @@
+import json
+
+import optuna
+import pytest
+
+from tinytl.errors import ConfigError
+from tuner.config import STUDY_FILE, StudyConfig
+from tuner.storage import load_study, open_storage, study_exists
+
+
+def test_looking_for_a_study_makes_no_file(tmp_path):
+    config = StudyConfig(runs_dir=str(tmp_path / "runs"))
+    assert not study_exists(config, "mine")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_is_found_in_the_journal(tmp_path):
+    runs_dir = str(tmp_path / "runs")
+    optuna.create_study(study_name="mine", storage=open_storage(None, runs_dir))
+    assert study_exists(StudyConfig(runs_dir=runs_dir), "mine")
+    assert load_study("mine", runs_dir).study_name == "mine"
+    with pytest.raises(ConfigError, match=r"no study other under .*: there are mine"):
+        load_study("other", runs_dir)
+
+
+def test_status_finds_the_database_that_the_study_names(tmp_path):
+    url = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optuna.create_study(study_name="mine", storage=open_storage(url, str(tmp_path)))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / STUDY_FILE).write_text(json.dumps({"storage": url}))
+    assert load_study("mine", str(tmp_path)).study_name == "mine"
+    assert not (tmp_path / "optuna.journal").exists()
+
+
+def test_no_studies_at_all_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="no studies under"):
+        load_study("mine", str(tmp_path))

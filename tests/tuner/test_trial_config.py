@@ -1,0 +1,100 @@
+import pytest
+
+from search_spaces.space import list_spaces, load_space
+from tinytl.config import LITE_METHODS, TrainConfig
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig
+from tuner.trial_config import (
+    base_config,
+    check_space,
+    largest_resolution,
+    lite_geometries,
+    memory_varies,
+    parse_settings,
+    smallest_configs,
+    trial_config,
+)
+
+
+def base_of(name: str, **study) -> TrainConfig:
+    return base_config(StudyConfig(space=name, **study), load_space(name))
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_every_space_of_the_project_passes_its_check(name):
+    check_space(load_space(name), base_of(name))
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_memory_varies_in_every_space_but_that_of_learning_rates(name):
+    assert memory_varies(load_space(name)) is (name != "separate_lr")
+
+
+def test_settings_are_typed_as_the_fields_are():
+    settings = parse_settings(
+        [
+            "resolution=96",
+            "downsample_ratio=none",
+            "batch_size=8,16",
+            "lr_ratio.late=0.6",
+            "lite_kernel_size=5",
+        ]
+    )
+    assert settings == {
+        "resolution": 96,
+        "downsample_ratio": None,
+        "batch_size": [8, 16],
+        "lr_ratio.late": 0.6,
+        "kernel_size": 5,
+    }
+    assert parse_settings(["input_mean=0.5,0.4,0.3"]) == {"input_mean": (0.5, 0.4, 0.3)}
+
+
+def test_the_base_holds_what_all_trials_share():
+    base = base_of("joint", backbone="mobilenet_v2", weights="none", epochs=7, seed=3, input_mean="0.5")
+    assert (base.backbone, base.weights, base.epochs, base.seed) == ("mobilenet_v2", "none", 7, 3)
+    assert base.input_mean == (0.5, 0.5, 0.5)
+
+
+def test_a_sample_becomes_the_config_of_its_trial():
+    base = base_of("separate_lr")
+    space = load_space("separate_lr")
+    config = trial_config(base, dict(space.fixed) | dict(space.baselines["user_report"]))
+    assert (config.method, config.norm, config.base_lr) == ("FT-Full", "batch_norm", 3e-4)
+    assert (config.lr_ratio.classifier, config.lr_ratio.late, config.lr_ratio.early) == (1.0, 0.6, 0.4)
+    assert (config.weight_decay, config.batch_size) == (1e-4, 8)
+
+
+def test_smallest_configs_cover_methods_and_norms_at_the_least_of_the_rest():
+    configs = smallest_configs(load_space("joint"), base_of("joint"))
+    assert {(c.method, c.norm) for c in configs} == {
+        (method, norm)
+        for method in ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
+        for norm in ("batch_norm", "frozen_bn", "group_norm")
+    }
+    for config in configs:
+        assert (config.resolution, config.batch_size) == (32, 8)
+        assert config.samples_in_memory == (8 if config.norm == "batch_norm" else 1)
+        if config.method in LITE_METHODS:
+            lite = (config.n_groups, config.downsample_ratio, config.expand, config.kernel_size)
+            assert lite == (8, None, 0.5, 1)
+
+
+def test_lite_geometries_are_all_groups_and_widths():
+    found = lite_geometries(load_space("joint"), base_of("joint"))
+    assert {(c.n_groups, c.expand) for c in found} == {(g, e) for g in (1, 2, 4, 8) for e in (0.5, 1.0, 2.0)}
+    assert lite_geometries(load_space("separate_lr"), base_of("separate_lr")) == []
+
+
+def test_the_largest_resolution_is_searched_fixed_or_shared():
+    joint = load_space("joint")
+    assert largest_resolution(joint, base_of("joint")) == 96
+    assert largest_resolution(joint.narrowed({"resolution": [64, 224]}), base_of("joint")) == 224
+    assert largest_resolution(joint.narrowed({"resolution": 160}), base_of("joint")) == 160
+    assert largest_resolution(load_space("separate_lr"), base_of("separate_lr")) == TrainConfig().resolution
+
+
+def test_an_unknown_name_in_fixed_values_is_told_as_such():
+    space = load_space("joint").narrowed({"norm": "frozen"})
+    with pytest.raises(ConfigError, match=r"^unknown norm 'frozen': did you mean 'frozen_bn'"):
+        base_config(StudyConfig(), space)
