@@ -20,7 +20,7 @@ def test_the_front_shows_accuracy_memory_and_time():
         params={"base_lr": 0.00031415, "downsample_ratio": None, "method": "TinyTL-B"},
     )
     table = front_table([result])
-    cells = [list(column.cells)[0] for column in table.columns]
+    cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == [
         "joint-003",
         "0.912",
