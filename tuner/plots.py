@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tuner.results import TrialResult, pareto_front
 
@@ -45,12 +46,12 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
         )
     axes.set_xscale("log")
     axes.margins(x=0.18, y=0.12)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("peak memory of a training step, MiB (log scale)")
     axes.set_ylabel("validation accuracy, top-1")
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=DPI)
