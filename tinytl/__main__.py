@@ -14,9 +14,8 @@ from tinytl.flags import OneLineParser, add_config_flags, add_lr_ratio_flag, giv
 
 _MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
-    "downsample_ratio kernel_size expand gn_channel_per_group device"
+    "downsample_ratio kernel_size expand gn_channel_per_group engine device"
 ).split()
-_ENGINES = ("stock",)
 _CHECKPOINTS = ("none",)
 
 
@@ -51,7 +50,6 @@ def build_parser() -> argparse.ArgumentParser:
 
     memory = commands.add_parser("memory", help="what a training step takes, before it runs")
     add_config_flags(memory, _MEMORY_FLAGS)
-    memory.add_argument("--engine", default="stock", choices=_ENGINES, help="memory engine (default: stock)")
     memory.add_argument(
         "--checkpoint", default="none", choices=_CHECKPOINTS, help="recomputed blocks (default: none)"
     )

@@ -14,6 +14,7 @@ from tinytl.errors import ConfigError
 from tinytl.frozen_batch_norm import freeze_bn_
 from tinytl.group_norm import replace_bn_with_gn
 from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.memory_efficient import make_memory_efficient_
 from tinytl.update_methods import apply_update_method_
 
 
@@ -28,8 +29,8 @@ class Built:
 def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = None) -> Built:
     """Builds the network of `config`, channels_last, in training mode, on the current device.
 
-    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains. Random parts come from
-    torch's global generator: seed it for a repeatable network.
+    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains -> engine. Random parts
+    come from torch's global generator: seed it for a repeatable network.
 
     Args:
         config: with `num_classes` set.
@@ -62,7 +63,10 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return Built(net.train(), account)
+    net.train()
+    if config.engine == "lean":
+        make_memory_efficient_(net)
+    return Built(net, account)
 
 
 def _set_norm_(net: nn.Module, config: TrainConfig) -> None:

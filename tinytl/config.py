@@ -11,6 +11,7 @@ from tinytl.errors import ConfigError, choose
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
 DATASETS = ("digits", "imagefolder")
 NORMS = ("batch_norm", "frozen_bn", "group_norm")
+ENGINES = ("lean", "stock")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -93,6 +94,9 @@ class TrainConfig:
     gn_channel_per_group: int = 8
     """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
 
+    engine: str = "stock"
+    """How the same gradients are computed: `stock` keeps what PyTorch keeps, `lean` only what backward reads
+    (a fraction of the memory; new, and not yet the default)."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments a trained parameter) or `sgd` (momentum 0.9, one)."""
     base_lr: float = 3e-4
@@ -129,6 +133,7 @@ class TrainConfig:
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
         set_(self, "norm", choose("norm", self.norm, NORMS))
+        set_(self, "engine", choose("engine", self.engine, ENGINES))
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "device", choose("device", self.device, DEVICES))
         self._check_numbers()

@@ -56,7 +56,7 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
 def stock_inference_peak_mib(config: TrainConfig) -> float:
     """Predicts the peak of PyTorch's own inference of `batch_size` images, in MiB."""
     config = dataclasses.replace(
-        config, method="FT-Last", norm="frozen_bn", micro_batch_size=None, **_WITHOUT_EFFECT
+        config, method="FT-Last", norm="frozen_bn", micro_batch_size=None, engine="stock", **_WITHOUT_EFFECT
     )
     return _predict_inference(config)
 

@@ -21,7 +21,7 @@ from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
-_NAMED = frozenset({"backbone", "method", "norm", "optimizer"})
+_NAMED = frozenset({"backbone", "method", "norm", "engine", "optimizer"})
 """Fields whose values are names: one that is unknown is told before any combination is tried."""
 _CHECKED_SAMPLES = 256
 

@@ -103,7 +103,6 @@ def test_divergence_exits_with_1(
     [
         (["train"], "tinytl train: the following arguments are required: --out"),
         (["tran"], "tinytl: argument COMMAND: invalid choice: 'tran'"),
-        (["memory", "--engine", "fat"], "tinytl memory: argument --engine: invalid choice: 'fat'"),
         (["memory", "--weights", "none"], "tinytl: unrecognized arguments: --weights none"),
     ],
 )

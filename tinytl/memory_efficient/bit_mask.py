@@ -1,0 +1,99 @@
+"""One bit an element for "the gradient passes here", where a float tensor would do the same in 32.
+
+Masks lie in memory order, so a mask fits every tensor of the same shape *and* memory format. Work goes
+in chunks, so that no temporary is as large as a large tensor.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+_CPU_CHUNK = 1 << 18
+"""Elements a step on a CPU: a mebibyte of floats: small beside a slice, and not many operations."""
+_DEVICE_CHUNK = 1 << 24
+"""Elements a step elsewhere: few launches matter more than a cache."""
+
+
+def memory_order(tensor: Tensor) -> Tensor:
+    """Returns a dense `tensor` as a flat view in the order of its memory.
+
+    Raises:
+        ValueError: for a tensor that is neither contiguous nor channels_last.
+    """
+    if tensor.is_contiguous():
+        return tensor.view(-1)
+    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).view(-1)
+    raise ValueError(
+        f"a dense tensor is needed, got shape {tuple(tensor.shape)} with strides {tensor.stride()}"
+    )
+
+
+def pack_interior(values: Tensor, low: float, high: float) -> Tensor:
+    """Returns the bits of `low < values < high` (NaN counts as inside, as in torch's own backward).
+
+    `values` is floating and dense, of any shape; the result is uint8 of `ceil(numel / 8)`.
+    """
+    flat = memory_order(values)
+    pieces = [_pack(piece, low, high) for piece in _chunks(flat)]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
+    """Writes `grad` where the bit is set and 0 elsewhere into `out`, and returns `out`.
+
+    `out` may be `grad` itself, where the caller made it. All lie in the memory order of the packed tensor.
+    """
+    source = memory_order(grad)
+    target = source if out is grad else memory_order(out)
+    powers = _powers_of_two(source, torch.uint8)
+    start = 0
+    for piece, into in zip(_chunks(source), _chunks(target), strict=True):
+        packed = bits if len(bits) * 8 - 8 < len(piece) else bits[start // 8 : (start + len(piece) + 7) // 8]
+        inside = torch.bitwise_and(packed, powers).view(-1).to(piece.dtype)
+        if len(inside) > len(piece):
+            inside = inside[: len(piece)]
+        # Not a product: what is cut off must be 0 even where the gradient is infinite.
+        torch.ops.aten.threshold_backward.grad_input(piece, inside, 0, grad_input=into)
+        start += len(piece)
+    return out
+
+
+def _pack(piece: Tensor, low: float, high: float) -> Tensor:
+    # A comparison that yields booleans costs eight times this derivative on a CPU; sums of distinct
+    # powers of two below 256 are exact in every floating type.
+    inside = torch.ops.aten.hardtanh_backward(_one(piece, piece.dtype), piece, low, high)
+    rest = -len(inside) % 8
+    if rest:
+        inside = torch.nn.functional.pad(inside, (0, rest))
+    return torch.mm(_powers_of_two(piece, piece.dtype), inside.view(8, -1)).view(-1).to(torch.uint8)
+
+
+def _one(like: Tensor, dtype: torch.dtype) -> Tensor:
+    # Fake tensors, and other kinds, do not mix with constants that were made before.
+    make = _make_one if type(like) is Tensor else _make_one.__wrapped__
+    return make(like.device, dtype)
+
+
+def _powers_of_two(like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns 1, 2, ..., 128: a row `(1, 8)` in a floating type, a column `(8, 1)` in an integer one."""
+    make = _make_powers if type(like) is Tensor else _make_powers.__wrapped__
+    return make(like.device, dtype)
+
+
+@cache
+def _make_one(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
+
+
+@cache
+def _make_powers(device: torch.device, dtype: torch.dtype) -> Tensor:
+    powers = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=dtype, device=device)
+    return powers.view(1, 8) if dtype.is_floating_point else powers.view(8, 1)
+
+
+def _chunks(flat: Tensor) -> Sequence[Tensor]:
+    size = _CPU_CHUNK if flat.is_cpu else _DEVICE_CHUNK
+    return (flat,) if len(flat) <= size else flat.split(size)

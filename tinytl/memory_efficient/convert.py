@@ -1,0 +1,142 @@
+"""Makes a network lean, in place, and says what it did and what it left."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from tinytl.memory_efficient.block_spec import Execution
+from tinytl.memory_efficient.lean_modules import (
+    Lean,
+    LeanActivation,
+    LeanAvgPool2d,
+    LeanBatchNorm2d,
+    LeanBlock,
+    LeanConv2d,
+    LeanDropout,
+    LeanGroupNorm,
+    LeanMaxPool2d,
+    make_lean_,
+    make_stock_,
+)
+from tinytl.memory_efficient.reading import BlockReader, uses_batch_statistics
+from tinytl.memory_efficient.stock import base_class, keeps_forward, reason_to_leave
+from tinytl.memory_efficient.structure import describe_block
+
+_BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
+    (nn.Conv2d, LeanConv2d),
+    (nn.BatchNorm2d, LeanBatchNorm2d),
+    (nn.GroupNorm, LeanGroupNorm),
+    (nn.ReLU, LeanActivation),
+    (nn.ReLU6, LeanActivation),
+    (nn.Hardswish, LeanActivation),
+    (nn.AvgPool2d, LeanAvgPool2d),
+    (nn.MaxPool2d, LeanMaxPool2d),
+    (nn.Dropout, LeanDropout),
+)
+_LEAN_ALREADY = (
+    nn.Linear,
+    nn.Identity,
+    nn.Flatten,
+    nn.AdaptiveAvgPool2d,
+    nn.Upsample,
+    nn.UpsamplingBilinear2d,
+)
+"""Torch keeps no more of these than backward reads."""
+
+
+@dataclass
+class ConversionReport:
+    """What a conversion did: names of modules, as in `named_modules()`."""
+
+    blocks: list[str] = field(default_factory=list)
+    """Run as one function each."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """Modules with a lean forward of their own, by name: their class. Those inside of a block count here
+    too: they run where the block cannot run as one function."""
+    batch_statistics: list[str] = field(default_factory=list)
+    """Batch norms in training mode: they and their blocks run as stock until `eval()`."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Modules left as they are, by name: why."""
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.blocks)} blocks run as one function, {len(self.modules)} modules made lean"]
+        if self.batch_statistics:
+            lines.append(
+                f"{len(self.batch_statistics)} batch norms use batch statistics: they and their blocks "
+                f"keep what stock keeps ({self.batch_statistics[0]}, ...)"
+            )
+        lines += [f"left {name}: {why}" for name, why in self.left.items()]
+        return "\n".join(lines)
+
+
+def make_memory_efficient_(net: nn.Module, how: Execution | None = None) -> ConversionReport:
+    """Gives every module of `net` that is known a forward that keeps no more than backward reads.
+
+    Outputs, gradients, parameters, `state_dict` keys and module classes (`isinstance`) stay; what is kept is
+    decided in each forward, so `requires_grad`, `train()` and `eval()` may change later. Inputs are
+    `(N, C, H, W)`; outputs lie in channels_last. Call it again after surgery on `net`, or for another `how`.
+
+    Left as they are, and named in the report: modules with a forward of their own on the instance, with
+    hooks, with parametrisations, with padding other than zeros, and classes that are not known.
+    """
+    report = ConversionReport()
+    how = how or Execution()
+    _convert_(net, "", how, report, in_block=False)
+    return report
+
+
+def undo_memory_efficient_(net: nn.Module) -> None:
+    """Gives every module of `net` the forward of its own class back."""
+    for module in net.modules():
+        make_stock_(module)
+
+
+def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionReport, in_block: bool) -> None:
+    if parametrize.is_parametrized(module):
+        report.left[name] = "is parametrised"
+        return
+    if not in_block:
+        in_block = _convert_block_(name, module, how, report)
+    children = list(module.named_children())
+    if not children:
+        _convert_module_(name, module, report)
+    for child_name, child in children:
+        _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
+
+
+def _convert_block_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> bool:
+    paths = describe_block(module)
+    if paths is None:
+        return False
+    reasons = {path: reason_to_leave(module.get_submodule(path)) for path in paths.modules()}
+    inner = [reason_to_leave(child) for child in module.modules() if child is not module]
+    if any(inner):
+        report.left[name] = "as one function: " + next(
+            (f"{path} {why}" for path, why in reasons.items() if why), next(why for why in inner if why)
+        )
+        return False
+    make_lean_(module, LeanBlock)
+    assert isinstance(module, LeanBlock)
+    module.lean_reader, module.lean_execution = BlockReader(paths), how
+    report.blocks.append(name)
+    return True
+
+
+def _convert_module_(name: str, module: nn.Module, report: ConversionReport) -> None:
+    for cls, lean in _BY_FORWARD:
+        if not isinstance(module, cls):
+            continue
+        why = reason_to_leave(module)
+        if why is None and not keeps_forward(module, cls):
+            why = f"{base_class(module).__name__} has a forward of its own"
+        if why is not None:
+            report.left[name] = why
+            return
+        if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module):
+            report.batch_statistics.append(name)
+        make_lean_(module, lean)
+        report.modules[name] = base_class(module).__name__
+        return
+    if not isinstance(module, _LEAN_ALREADY):
+        report.left[name] = f"{base_class(module).__name__} is not known"

@@ -1,0 +1,46 @@
+"""The weight gradient of depthwise convolutions with large kernels, tap by tap.
+
+oneDNN computes it in blocks of 16 x 16 channels, so that a depthwise kernel takes 256 times its weight in
+scratch memory (55 MiB for 1,152 kernels of 7x7), and the time to clear that. Kernels up to 3x3 have code of
+their own without blocks.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CHANNEL_BLOCK = 16
+_LARGEST_WITHOUT_BLOCKS = 3
+
+
+def taps_are_leaner(grad: Tensor, x: Tensor, weight: Tensor, groups: int) -> bool:
+    """Whether `depthwise_weight_grad` takes less memory than torch's kernel for this convolution."""
+    if weight.shape[1] != 1 or weight.shape[0] != groups or not x.is_cpu:
+        return False
+    if max(weight.shape[2:]) <= _LARGEST_WITHOUT_BLOCKS:
+        return False
+    return weight.numel() * _CHANNEL_BLOCK**2 > x.numel() + grad.numel()
+
+
+def depthwise_weight_grad(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    sides: tuple[int, int, int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Tensor:
+    """Returns the gradient `(C, 1, KH, KW)` of a depthwise weight for an input `x` `(N, C, H, W)`.
+
+    `sides` is the padding (left, right, top, bottom). Temporaries: the padded input, and one product.
+    """
+    channels, _, high, wide = weight.shape
+    padded = F.pad(x, sides)
+    rows, columns = (grad.shape[2] - 1) * stride[0] + 1, (grad.shape[3] - 1) * stride[1] + 1
+    taps = torch.empty((high, wide, channels), dtype=grad.dtype, device=grad.device)
+    for i in range(high):
+        for j in range(wide):
+            top, left = i * dilation[0], j * dilation[1]
+            window = padded[:, :, top : top + rows : stride[0], left : left + columns : stride[1]]
+            torch.sum(window * grad, (0, 2, 3), out=taps[i, j])
+    return taps.permute(2, 0, 1).unsqueeze(1).contiguous()

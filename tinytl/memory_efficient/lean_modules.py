@@ -1,0 +1,170 @@
+"""Lean forwards for modules that stay what they are: same object, parameters, names and `isinstance`.
+
+A module is made lean by giving it a subclass of its own class, so `state_dict`, `copy.deepcopy`, pickling,
+train/eval switches and later changes of `requires_grad` work as before, and undoing it is one assignment.
+Each forward decides anew what it keeps.
+"""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tinytl.memory_efficient.activation import lean_activation
+from tinytl.memory_efficient.block import run_block
+from tinytl.memory_efficient.block_spec import Execution
+from tinytl.memory_efficient.convolution import lean_conv2d
+from tinytl.memory_efficient.dropout import lean_dropout
+from tinytl.memory_efficient.frozen_norm import FrozenNorm, lean_frozen_norm
+from tinytl.memory_efficient.group_norm import lean_group_norm
+from tinytl.memory_efficient.pooling import lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.reading import (
+    BlockReader,
+    average_pool_spec,
+    conv_spec,
+    max_pool_spec,
+    uses_batch_statistics,
+)
+from tinytl.memory_efficient.stock import base_class
+from tinytl.memory_efficient.structure import ACTIVATION_NAMES
+
+
+class Lean(nn.Module):
+    """What all lean modules share; `stock_class` is the class they had."""
+
+    stock_class: type[nn.Module]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles and copies as the stock class plus the name of what makes it lean."""
+        return _restore, (self.stock_class, type(self).__mro__[1]), vars(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs lean where that is right now, else as the stock class does."""
+        return self.lean_forward(x) if x.numel() else self.stock_forward(x)
+
+    def stock_forward(self, x: Tensor) -> Tensor:
+        """Runs as the stock class does."""
+        return cast(Tensor, self.stock_class.forward(self, x))
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Computes the same, keeping less."""
+        raise NotImplementedError
+
+
+class LeanBlock(Lean):
+    """A block that runs as one function; see `block.run_block`."""
+
+    lean_reader: BlockReader
+    lean_execution: Execution
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Runs as one function unless a batch norm uses batch statistics or a child is hooked."""
+        reader: BlockReader | None = vars(self).get(
+            "lean_reader"
+        )  # a slice of a sequence has the class, and no reader
+        found = None if reader is None or x.dim() != 4 else reader.read(self)
+        if found is None:
+            return self.stock_forward(x)
+        return run_block(x, *found, self.lean_execution)
+
+
+class LeanConv2d(Lean):
+    """Keeps its input only where its weight trains."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Convolves `(N, C, H, W)`."""
+        assert isinstance(self, nn.Conv2d)
+        if x.dim() != 4:
+            return self.stock_forward(x)
+        return lean_conv2d(x, self.weight, self.bias, conv_spec(self))
+
+
+class LeanBatchNorm2d(Lean):
+    """With running statistics, keeps its input only where its weight trains."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Scales and shifts `(N, C, H, W)`, or runs stock where the batch's statistics are used."""
+        assert isinstance(self, nn.BatchNorm2d)
+        if uses_batch_statistics(self):
+            return self.stock_forward(x)
+        assert self.running_mean is not None and self.running_var is not None
+        norm = FrozenNorm(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        return lean_frozen_norm(x, norm)
+
+
+class LeanGroupNorm(Lean):
+    """Keeps its input and two numbers a group."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Normalises `(N, C, H, W)`; other shapes, and autocast, as the stock class does."""
+        assert isinstance(self, nn.GroupNorm)
+        if x.dim() != 4 or torch.is_autocast_enabled(x.device.type):
+            return self.stock_forward(x)
+        return lean_group_norm(x, self.weight, self.bias, self.num_groups, self.eps)
+
+
+class LeanActivation(Lean):
+    """Keeps a bit an element, hard-swish its input."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Activates `x` of any shape, in place where the stock module does."""
+        return lean_activation(x, ACTIVATION_NAMES[self.stock_class], bool(self.inplace))
+
+
+class LeanAvgPool2d(Lean):
+    """Keeps a shape."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Pools `(N, C, H, W)`."""
+        assert isinstance(self, nn.AvgPool2d)
+        return lean_average_pool(x, average_pool_spec(self)) if x.dim() == 4 else self.stock_forward(x)
+
+
+class LeanMaxPool2d(Lean):
+    """Keeps a byte an output."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Pools `(N, C, H, W)`."""
+        assert isinstance(self, nn.MaxPool2d)
+        if x.dim() != 4 or self.return_indices:
+            return self.stock_forward(x)
+        return lean_max_pool(x, max_pool_spec(self))
+
+
+class LeanDropout(Lean):
+    """Keeps a bit an element."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Drops elements of `x` of any shape while training."""
+        assert isinstance(self, nn.Dropout)
+        return self.stock_forward(x) if self.inplace else lean_dropout(x, self.p, self.training)
+
+
+def make_lean_(module: nn.Module, lean: type[Lean]) -> None:
+    """Gives `module` the lean forward; a module that is lean already is given the new one."""
+    module.__class__ = lean_class(base_class(module), lean)
+
+
+def make_stock_(module: nn.Module) -> None:
+    """Gives `module` its own class back."""
+    if type(module) not in _CLASSES.values():
+        return
+    module.__class__ = base_class(module)
+    for name in ("lean_reader", "lean_execution"):
+        vars(module).pop(name, None)
+
+
+def lean_class(stock: type[nn.Module], lean: type[Lean]) -> type[nn.Module]:
+    """Returns the subclass of `stock` with `lean`'s forward, always the same one."""
+    if (stock, lean) not in _CLASSES:
+        members = {"stock_class": stock, "__module__": lean.__module__}
+        _CLASSES[stock, lean] = type(f"Lean{stock.__name__}", (lean, stock), members)
+    return _CLASSES[stock, lean]
+
+
+def _restore(stock: type[nn.Module], lean: type[Lean]) -> nn.Module:
+    cls = lean_class(stock, lean)
+    return cls.__new__(cls)
+
+
+_CLASSES: dict[tuple[type[nn.Module], type[Lean]], type[nn.Module]] = {}
