@@ -32,7 +32,15 @@ class Parameter:
 
     def active(self, values: Mapping[str, Any]) -> bool:
         """Whether the parameter exists beside `values` of the parameters before it."""
-        return all(key in values and values[key] in allowed for key, allowed in self.when.items())
+        return all(
+            key in values and any(_same(values[key], value) for value in allowed)
+            for key, allowed in self.when.items()
+        )
+
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one value to choose from."""
+        return len(getattr(self.distribution, "choices", (None, None))) > 1
 
     def contains(self, value: Any) -> bool:
         """Whether `value` can be sampled."""
@@ -43,6 +51,11 @@ class Parameter:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         return self.distribution._contains(self.distribution.to_internal_repr(value))
+
+    def spelled(self, value: Any) -> Any:
+        """Returns a value as the choices spell it: `TinyTL-B` for `tinytl-b`."""
+        choices = getattr(self.distribution, "choices", ())
+        return next((choice for choice in choices if _same(value, choice)), value)
 
     def describe(self) -> str:
         """Returns the range or the choices as a reader would write them."""
@@ -107,7 +120,9 @@ class SearchSpace:
         searched = {parameter.name: parameter for parameter in self.parameters}
         fixed = dict(self.fixed)
         for name, value in settings.items():
-            if isinstance(value, list):
+            if isinstance(value, list) or (name in searched and searched[name].when):
+                # A parameter with a condition keeps it: fixed where it exists, absent elsewhere.
+                value = value if isinstance(value, list) else [value]
                 if name not in searched:
                     given = ",".join(map(str, value))
                     raise SpaceError(
@@ -207,29 +222,36 @@ def parse_space(content: Any, name: str, place: str) -> SearchSpace:
     for key, raw in raw_parameters.items():
         if key in fixed:
             raise SpaceError(f"{place}: {key} is both fixed and searched; keep one")
-        before = {p.name for p in parameters} | fixed.keys()
-        parameters.append(_parameter(key, raw, before, f"{place}: {key}"))
+        before = {p.name: p for p in parameters}
+        parameters.append(_parameter(key, raw, fixed, before, f"{place}: {key}"))
     description = str(content.get("description", ""))
     baselines = _mapping(content.get("baselines") or {}, f"{place}: baselines")
     space = SearchSpace(name, description, fixed, tuple(parameters), baselines)
+    spelled = {}
     for baseline, point in baselines.items():
         where = f"{place}: baseline {baseline}"
         problem = space.problem(_mapping(point, where))
         if problem:
             raise SpaceError(f"{where}: {problem}")
-    return space
+        searched = {parameter.name: parameter for parameter in parameters}
+        spelled[baseline] = {key: searched[key].spelled(value) for key, value in point.items()}
+    return dataclasses.replace(space, baselines=spelled)
 
 
-def _parameter(name: str, raw: Any, before: set[str], place: str) -> Parameter:
+def _parameter(
+    name: str, raw: Any, fixed: Mapping[str, Any], before: Mapping[str, Parameter], place: str
+) -> Parameter:
     raw = _mapping(raw, place)
     _check_keys(raw, _CHOICE_KEYS if "choices" in raw else _RANGE_KEYS, place)
     when = {}
     for key, value in _mapping(raw.get("when") or {}, f"{place}: when").items():
-        if key not in before:
-            raise SpaceError(
-                f"{place}: when {key}: {key} is neither fixed nor searched above;{_near(key, before)}"
-            )
+        if key not in before and key not in fixed:
+            near = _near(key, before.keys() | fixed.keys())
+            raise SpaceError(f"{place}: when {key}: {key} is neither fixed nor searched above;{near}")
         when[key] = tuple(value) if isinstance(value, list) else (value,)
+        for wanted in when[key]:
+            if key in before and not before[key].contains(wanted):
+                raise SpaceError(f"{place}: when {key}: {wanted} is outside {before[key].describe()}")
     return Parameter(name, _distribution(raw, place), when)
 
 
@@ -279,11 +301,13 @@ def _nearest(value: Any, choices: Any) -> Any:
     if isinstance(value, (int, float)) and isinstance(choices, list):
         numbers = [choice for choice in choices if isinstance(choice, (int, float))]
         return min(numbers, key=lambda choice: abs(choice - value), default=value)
-    return value
+    return value if choices is None or isinstance(choices, list) else choices
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality in which 1 is 1.0, but true is not 1."""
+    """Equality in which 1 is 1.0 but true is not 1, and names match without regard to case."""
+    if isinstance(a, str) and isinstance(b, str):
+        return a.lower() == b.lower()
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 

@@ -129,6 +129,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
+        if self.weights is None:  # YAML's none
+            set_(self, "weights", "none")
+        if not isinstance(self.weights, str):
+            raise ConfigError(f"weights={self.weights!r} is neither imagenet, none nor a file")
         set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))

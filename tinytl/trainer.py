@@ -16,7 +16,7 @@ from tinytl.batches import eval_batches, steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, ImageSet
-from tinytl.errors import NonFiniteLossError
+from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.measure import PeakMeter
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
@@ -37,7 +37,7 @@ class EpochMetrics:
     """On the validation images, after the epoch."""
     val_loss: float
     lr: dict[str, float]
-    """Learning rate of each parameter group at the epoch's last step."""
+    """Learning rate of each parameter group at the epoch's first step."""
     epoch_time_s: float
     """Wall clock of training and validation."""
     measured_peak_mib: float | None
@@ -94,6 +94,8 @@ class Trainer:
         torch.manual_seed(self.config.seed * 1_000_003 + self.epoch + 1)
         self.net.train()
         loss_sum, correct, seen = 0.0, 0, 0
+        self._set_lr(self.epoch * self.steps_per_epoch)
+        lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         for step, (images, labels) in enumerate(self._train_batches()):
             self._set_lr(self.epoch * self.steps_per_epoch + step)
             full = len(labels) == min(self.config.batch_size, len(self.data.train))
@@ -127,7 +129,7 @@ class Trainer:
             train_accuracy_top1=correct / seen,
             accuracy_top1=accuracy,
             val_loss=val_loss,
-            lr={group["name"]: group["lr"] for group in self.optimizer.param_groups},
+            lr=lr,
             epoch_time_s=time.perf_counter() - started,
             measured_peak_mib=self.measured_peak_mib,
         )
@@ -186,7 +188,14 @@ def cosine_factor(step: int, total_steps: int) -> float:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Returns the device that `auto`, `cpu` or `cuda` stands for on this machine."""
+    """Returns the device that `auto`, `cpu` or `cuda` stands for on this machine.
+
+    Raises:
+        ConfigError: for `cuda` where torch finds no GPU.
+    """
+    available = torch.cuda.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if available else "cpu"
+    if name == "cuda" and not available:
+        raise ConfigError("device=cuda, but torch finds no GPU here: use device auto or cpu")
     return torch.device(name)

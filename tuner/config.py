@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from tinytl.flags import OneLineParser, field_docs
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 SCHEDULERS = ("none",)
+RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
+"""What lies in RUNS_DIR beside the studies' folders."""
 STUDY_FILE = "study.json"
 """In the study's folder: the settings that made it, so that it can be resumed, and its storage found."""
 
@@ -88,8 +91,8 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
-        if self.name is not None and (not self.name.strip() or set(self.name) & set("/\\\0")):
-            raise ConfigError(f"--name {self.name!r}: a study's name is a folder's name, without slashes")
+        if self.name is not None:
+            check_study_name(self.name)
         if self.resume and self.name is None:
             raise ConfigError("--resume needs --name, the study to go on with")
 
@@ -105,6 +108,15 @@ class StudyConfig:
 
 
 _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
+
+
+def check_study_name(name: str) -> None:
+    """Raises ConfigError for a name that cannot be a folder's and a label's, or is taken by a file."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED_NAMES:
+        raise ConfigError(
+            f"--name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+            f"and none of {', '.join(RESERVED_NAMES)}"
+        )
 
 
 def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, check_data_dir, load_dataset
 from tinytl.errors import ConfigError
 from tuner import storage
-from tuner.config import StudyConfig
+from tuner.config import StudyConfig, check_study_name
 from tuner.trial_config import (
     base_config,
     check_space,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SERVER_TIMEOUT_S = 5.0
+TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ class PreparedStudy:
     """State dict of each backbone of the space; a backbone without one starts at random."""
     searches_memory: bool
     """Whether peak memory is an objective; False where it is the same for every configuration."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What stays the same when a study is resumed, or its trials could not be compared."""
+        return {
+            "space": self.space.name,
+            "dataset": self.data.name,
+            "backbone": self.base.backbone,
+            "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
+        }
 
     @property
     def folder(self) -> Path:
@@ -70,22 +81,31 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     check_space(space, base)
     check_data_dir(base)
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
+    check_study_name(name)
     _check_servers(config)
     _check_runs_dir(config)
     _check_name(config, name)
-    if not space.parameters:
+    if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
     data = load_dataset(base, largest_resolution(space, base))
     base = dataclasses.replace(base, num_classes=len(data.classes))
+    _check_device(config, base)
     weights = _read_weights(space, base)
     _check_lite_residuals(space, base)
     _check_budget(config, space, base)
-    return PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
+    prepared = PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
+    if config.resume:
+        _check_same_study(prepared)
+    return prepared
 
 
 def _check_servers(config: StudyConfig) -> None:
     """Ray and MLflow wait for minutes for a server that is not there: a connection tells in seconds."""
     uri = config.tracking_uri or ""
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme.partition("+")[0] not in TRACKING_SCHEMES:
+        known = ", ".join(filter(None, TRACKING_SCHEMES))
+        raise ConfigError(f"--tracking-uri {uri}: unknown scheme {scheme!r}: known: {known}")
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -148,6 +168,26 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
             insert_lite_residual(net, expand=config.expand, n_groups=config.n_groups)
         except ConfigError as error:
             raise ConfigError(f"space {space.name}: {error} on {config.backbone}") from None
+
+
+def _check_same_study(prepared: PreparedStudy) -> None:
+    config = prepared.config
+    study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+    for key, value in prepared.identity.items():
+        was = study.user_attrs.get(key, value)
+        if was != value:
+            raise ConfigError(
+                f"--resume: study {prepared.name} has {key} {was}, not {value}: leave that out, or "
+                "start another study"
+            )
+
+
+def _check_device(config: StudyConfig, base: TrainConfig) -> None:
+    """Sees that the device is here; a cluster's is the cluster's matter."""
+    from tinytl.trainer import resolve_device
+
+    if config.address is None:
+        resolve_device(base.device)
 
 
 def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:

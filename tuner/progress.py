@@ -48,6 +48,7 @@ class TrialLines(Callback):
             f"[{self.ended}/{self.requested}] {trial.config['name']}  {text}  ({elapsed:.0f} s)",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
 
 

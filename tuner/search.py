@@ -167,6 +167,9 @@ class MemoryAwareSearch(OptunaSearch):
 
 
 def _last_checkpoint(trial_folder: Path) -> Path | None:
-    """Returns the newest whole checkpoint of a trial, or None."""
-    written = sorted(trial_folder.glob(f"checkpoint_*/{CHECKPOINT_FILE}"))
-    return written[-1].parent if written else None
+    """Returns the newest whole checkpoint of a trial, or None.
+
+    By time, not by name: Ray counts checkpoints anew each time that a trial goes on.
+    """
+    written = list(trial_folder.glob(f"checkpoint_*/{CHECKPOINT_FILE}"))
+    return max(written, key=lambda path: path.stat().st_mtime_ns).parent if written else None

@@ -32,6 +32,9 @@ def study_exists(config: StudyConfig, name: str) -> bool:
     """Whether the storage has a study `name`; makes no journal file to find out."""
     if config.storage is None and not config.journal.exists():
         return False
+    if config.storage is not None and config.storage.startswith("sqlite:///"):
+        if not Path(config.storage.removeprefix("sqlite:///")).exists():
+            return False
     return name in study_names(open_storage(config.storage, config.runs_dir))
 
 

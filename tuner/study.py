@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import optuna
 from optuna.study import StudyDirection
@@ -73,7 +74,8 @@ def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
         if ended < config.trials:
             lines = TrialLines(console, ended, config.trials)
             ray_tune.run_trials(prepared, search, config.trials - ended, [tracking, lines])
-        interrupted = end_cut_off_trials(study) > 0
+        cut_off = end_cut_off_trials(study)
+        interrupted = cut_off > 0 or (search.remaining > 0 and search.gave_up is None)
         status = results.read_status(study)
         tracking.close(interrupted, [result.trial for result in status.pareto])
     return StudyOutcome(status, results.complete_trials(study), interrupted, search.gave_up)
@@ -105,14 +107,23 @@ def _open_study(prepared: PreparedStudy, store: optuna.storages.BaseStorage) -> 
         for name, point in prepared.space.baselines.items():
             study.enqueue_trial(dict(point), user_attrs={"baseline": name})
     study.set_user_attr(results.REQUESTED, config.trials)
+    for key, value in prepared.identity.items():
+        study.set_user_attr(key, value)
     return study
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
     """Writes what made the study: command, settings, and the space as it was."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
-    content = dataclasses.asdict(prepared.config) | {"name": prepared.name, "command": sys.argv}
+    config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
+    content = dataclasses.asdict(config) | {"name": prepared.name, "command": sys.argv, "space": str(copy)}
+    # Whole paths: a study may be resumed from another folder.
+    if config.data_dir is not None:
+        content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+    if config.weights not in ("imagenet", "none"):
+        content["weights"] = str(Path(config.weights).expanduser().resolve())
+    if not copy.exists():
+        shutil.copyfile(space_path(config.space), copy)
     temporary = prepared.folder / (STUDY_FILE + ".tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     temporary.replace(prepared.folder / STUDY_FILE)
-    shutil.copyfile(space_path(prepared.config.space), prepared.folder / "space.yaml")

@@ -49,13 +49,14 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
 
 def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
     """Prints the space, and its baselines and first samples with their predicted memory."""
-    from optuna import create_study, samplers
+    from optuna import create_study, logging, samplers
 
     from tinytl.memory import predict_memory
     from tuner.trial_config import trial_config
 
     for parameter in prepared.space.parameters:
         console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+    logging.set_verbosity(logging.WARNING)
     study = create_study(sampler=samplers.RandomSampler(seed=prepared.config.seed))
     points = {name: dict(prepared.space.fixed) | dict(p) for name, p in prepared.space.baselines.items()}
     for index in range(DRY_RUN_SAMPLES):

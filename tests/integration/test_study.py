@@ -135,7 +135,7 @@ class TestFinishedStudy:
         runs_dir, _ = searched
         made = json.loads((runs_dir / "first" / "study.json").read_text())
         assert made["memory_budget_mib"] == 40 and "--trials" in made["command"]
-        assert (runs_dir / "first" / "space.yaml").read_text() == (
+        assert (runs_dir / "first" / "joint.yaml").read_text() == (
             ROOT / "search_spaces/joint.yaml"
         ).read_text()
         assert (runs_dir / "first" / "front.png").stat().st_size > 10_000

@@ -108,6 +108,10 @@ MISTAKES = [
         "n_groups: when method: method is neither fixed nor searched above",
     ),
     (
+        "parameters:\n  method: {choices: [FT-Last]}\n  n_groups: {choices: [1], when: {method: TinyTL-Z}}\n",
+        "n_groups: when method: TinyTL-Z is outside FT-Last",
+    ),
+    (
         "parameters:\n  base_lr: {low: 1e-4, high: 1e-2}\nbaselines:\n  mine: {base_lr: 1.0}\n",
         "baseline mine: base_lr: 1.0 is outside 0.0001 to 0.01",
     ),
@@ -169,6 +173,22 @@ class TestNarrowed:
         resolution = next(p for p in space.parameters if p.name == "resolution")
         assert resolution.distribution.choices == (128, 160, 224)
         assert {point["resolution"] for point in space.baselines.values()} == {128}
+
+    def test_a_parameter_with_a_condition_keeps_it_when_fixed(self):
+        space = load_space("joint").narrowed({"micro_batch_size": 4, "lr_ratio.late": 0.6})
+        assert set(space.baselines) == {"user_report", "tinytl_paper"}
+        assert space.baselines["tinytl_paper"]["micro_batch_size"] == 4
+        for trial in random_trials(40):
+            values = space.sample_trial(trial)
+            assert values.get("micro_batch_size") == (None if values["norm"] == "batch_norm" else 4)
+            assert values.get("lr_ratio.late") == (
+                0.6 if values["method"] in ("FT-Norm+Last", "FT-Full") else None
+            )
+
+    def test_names_match_without_regard_to_case(self):
+        space = load_space("joint").narrowed({"method": "tinytl-l+b"})
+        assert "n_groups" in space.sample_trial(random_trials(1)[0])
+        assert "n_groups" in space.baselines["tinytl_paper"]
 
     def test_a_baseline_that_leaves_the_space_is_dropped(self):
         space = load_space("joint").narrowed({"norm": ["frozen_bn", "group_norm"]})

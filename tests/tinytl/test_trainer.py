@@ -104,12 +104,14 @@ def test_learning_rates_follow_a_cosine_over_all_steps(splits: DataSplits) -> No
     trainer = Trainer(config, splits)
     assert trainer.steps_per_epoch == 3
     for epoch in (0, 1):
-        factor = 0.5 * (1 + math.cos(math.pi * (3 * epoch + 2) / 6))
+        factor = 0.5 * (1 + math.cos(math.pi * 3 * epoch / 6))  # at the first step of each
         assert trainer.train_epoch().lr == {
             "classifier": pytest.approx(1e-3 * factor),
             "late": pytest.approx(6e-4 * factor),
             "early": pytest.approx(4e-4 * factor),
         }
+        last = 0.5 * (1 + math.cos(math.pi * (3 * epoch + 2) / 6))
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
 
 
 def test_cosine_factor() -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from PIL import Image
@@ -54,7 +55,12 @@ BAD_FLAGS = [
     (["--workers", "0"], "--workers 0: must be at least 1"),
     (["--memory-budget-mib", "-3"], "--memory-budget-mib -3: must be a number above 0"),
     (["--time-budget", "nan"], "--time-budget nan: must be a number above 0"),
-    (["--name", "a/b"], "--name 'a/b': a study's name is a folder's name"),
+    (["--name", "a/b"], "--name 'a/b': use letters, digits"),
+    (["--name", ".."], "--name '..': use letters, digits"),
+    (["--name", "it's"], "use letters, digits"),
+    (["--name", "mlflow.db"], "none of mlartifacts, mlflow.db, optuna.journal"),
+    (["--tracking-uri", "foo://bar"], "unknown scheme 'foo': known: http"),
+    (["--set", "device=cuda"], "device=cuda, but torch finds no GPU here"),
     (["--resume"], "--resume needs --name"),
     (["--resume", "--name", "nowhere"], "--resume: no study nowhere"),
     (["--dataset", "imagefolder"], "dataset imagefolder needs --data-dir"),
@@ -159,6 +165,33 @@ def test_simple_mistakes_are_found_before_torch_and_ray_are_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "2 []"
+
+
+def test_a_space_that_another_study_has_is_not_resumed(capsys, tmp_path):
+    from tuner.storage import open_storage
+
+    study = optuna.create_study(study_name="mine", storage=open_storage(None, str(tmp_path)))
+    study.set_user_attr("space", "joint")
+    argv = ["--name", "mine", "--resume", "--space", "separate_lr", "--runs-dir", str(tmp_path)]
+    assert launch.main(argv) == 2
+    assert "study mine has space joint, not separate_lr" in capsys.readouterr().err
+
+
+def test_weights_none_in_a_file_are_no_weights(capsys, runs_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "fixed: {weights: none, norm: group_norm, resolution: 32, method: ft-last}\n"
+        "parameters:\n  base_lr: {low: 1e-4, high: 1e-2}\n"
+    )
+    argv = ["--space", str(tmp_path / "mine.yaml"), "--dry-run", "--runs-dir", str(runs_dir)]
+    assert launch.main(argv) == 0
+    out, err = capsys.readouterr()
+    assert "sample 5" in out and err == ""
+
+
+def test_a_dry_run_with_a_database_makes_none(capsys, runs_dir, tmp_path):
+    argv = ["--dry-run", "--space", "separate_lr", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    assert launch.main([*argv, "--storage", f"sqlite:///{tmp_path / 'optuna.db'}"]) == 0
+    assert not (tmp_path / "optuna.db").exists()
 
 
 def test_list_spaces_names_them_all(capsys):

@@ -1,3 +1,5 @@
+import os
+
 import optuna
 import pytest
 from optuna.trial import TrialState
@@ -119,10 +121,13 @@ def test_a_trial_that_was_cut_off_goes_on_under_its_name_from_its_last_checkpoin
         "weight_decay": 0.0,
     }
     search.study.enqueue_trial(params, user_attrs={AGAIN: "joint-007"})
-    for number in ("000000", "000001", "000002"):
+    for number in ("000000", "000001", "000002", "000003"):
         (tmp_path / "joint-007" / f"checkpoint_{number}").mkdir(parents=True)
-    for number in ("000000", "000001"):  # the last one was cut off while it was written
-        (tmp_path / "joint-007" / f"checkpoint_{number}" / CHECKPOINT_FILE).touch()
+    # Ray counted anew after an earlier interruption, and the last one was cut off while it was written.
+    for age, number in ((2, "000000"), (1, "000001"), (3, "000003")):
+        path = tmp_path / "joint-007" / f"checkpoint_{number}" / CHECKPOINT_FILE
+        path.touch()
+        os.utime(path, (1e9 - age, 1e9 - age))
     suggestion = search.suggest("a")
     assert suggestion["name"] == "joint-007"
     assert suggestion["checkpoint"] == str(tmp_path / "joint-007" / "checkpoint_000001")
