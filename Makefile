@@ -2,7 +2,8 @@
 SPACE ?= joint
 ARGS ?=
 PY := .venv/bin/python
-# The machine's own CPUs do the training here; a GPU is used where torch finds one.
+# A file of tests stays in one process: whole studies run one after the other, beside the rest.
+SPREAD := -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .PHONY: help setup tune test test-all lint format lock ui clean
 
@@ -22,10 +23,10 @@ tune: setup ## search: make tune [SPACE=separate_lr] [ARGS="--trials 32 --memory
 	@$(PY) launch.py --space $(SPACE) $(ARGS)
 
 test: setup ## the tests, real servers and a real kill included (a few minutes)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest $(SPREAD) -m "not slow" $(ARGS)
 
 test-all: setup ## every test, the slow ones too
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
