@@ -9,7 +9,7 @@ from tuner.results import StudyStatus, TrialResult
 
 def front_table(front: list[TrialResult]) -> Table:
     """Returns the front as a table: accuracy, memory, epoch time, and the parameters that were searched."""
-    table = Table(title="Pareto front: no trial is better in both", title_justify="left")
+    table = Table(title="Pareto front", title_justify="left")
     table.add_column("trial")
     for title in ("accuracy", "memory MiB", "epoch s"):
         table.add_column(title, justify="right")
