@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +163,7 @@ class Trainer:
         self.epoch = state["epoch"]
         self.measured_peak_mib = state["measured_peak_mib"]
 
-    def _train_batches(self):  # type: ignore[no-untyped-def]
+    def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         config, data = self.config, self.data
         return train_batches(
             data.train,

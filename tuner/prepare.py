@@ -132,12 +132,12 @@ def _check_runs_dir(config: StudyConfig) -> None:
 
 
 def _check_name(config: StudyConfig, name: str) -> None:
-    exists = storage.study_exists(config, name) or (Path(config.runs_dir) / name).exists()
-    if exists and not config.resume:
+    stored = storage.study_exists(config, name)
+    if not config.resume and (stored or (Path(config.runs_dir) / name).exists()):
         raise ConfigError(
             f"study {name} exists under {config.runs_dir}: add --resume to go on with it, or change --name"
         )
-    if config.resume and not storage.study_exists(config, name):
+    if config.resume and not stored:
         raise ConfigError(
             f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
         )

@@ -26,29 +26,27 @@ CONSTRAINT = "memory_budget_mib"
 
 def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     """Returns Optuna's sampler of that name, seeded."""
-    if name == "tpe":
-        # Joint in all parameters that exist together; the space has conditions, hence groups.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "tpe":
+            # Joint in all parameters that exist together; the space has conditions, hence groups.
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-    if name == "nsga2":
-        return optuna.samplers.NSGAIISampler(seed=seed)
-    if name == "gp":
-        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-    if name == "qmc":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "nsga2":
+            return optuna.samplers.NSGAIISampler(seed=seed)
+        if name == "gp":
+            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+        if name == "qmc":
             return optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False)
-    return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.RandomSampler(seed=seed)
 
 
 class MemoryAwareSearch(OptunaSearch):
     """OptunaSearch that knows what a configuration takes before it starts.
 
-    Each suggestion is `{"name", "trial_number", "values", "peak_memory_mib", "checkpoint"}`; a trial that was
+    Each suggestion is `{"name", "values", "peak_memory_mib", "checkpoint"}`; a trial that was
     cut off keeps its name and goes on from its last checkpoint. A configuration over the budget is told to
-    Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and
-    another is asked for. Ends after `remaining` suggestions, or once `deadline_s` (of `time.time()`) is past.
+    Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and another is asked for.
+    Ends after `remaining` suggestions, or once `deadline_s` (of `time.time()`) is past.
     """
 
     def __init__(
@@ -75,11 +73,10 @@ class MemoryAwareSearch(OptunaSearch):
         self.deadline_s = deadline_s
         self.gave_up: str | None = None
         """Why the search ended before its number of trials, if it did."""
-        two = searches_memory
         super().__init__(
             space=space.sample_trial,
-            metric=["accuracy_top1", "peak_memory_mib"] if two else "accuracy_top1",
-            mode=["max", "min"] if two else "max",
+            metric=["accuracy_top1", "peak_memory_mib"] if searches_memory else "accuracy_top1",
+            mode=["max", "min"] if searches_memory else "max",
             sampler=sampler,
             study_name=study_name,
             storage=storage,
@@ -159,7 +156,6 @@ class MemoryAwareSearch(OptunaSearch):
         trial.set_user_attr("name", name)
         return {
             "name": name,
-            "trial_number": trial.number,
             "values": values,
             "peak_memory_mib": peak_mib,
             "checkpoint": None if checkpoint is None else str(checkpoint),

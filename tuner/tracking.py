@@ -65,7 +65,8 @@ class StudyTracking(Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Makes the trial's run; a trial that goes on after a crash keeps the one it has."""
-        self._queue.put(lambda: self._start_child(dict(trial.config)))
+        suggestion = dict(trial.config)
+        self._queue.put(lambda: self._start_child(suggestion))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -114,8 +115,7 @@ class StudyTracking(Callback):
 
     def _parent(self) -> str:
         prepared = self.prepared
-        where = f"tags.study = '{prepared.name}' and tags.kind = 'study'"
-        found = self.client.search_runs([self.experiment_id], where, max_results=1)
+        found = self.client.search_runs([self.experiment_id], self._where("study"), max_results=1)
         if found:
             run_id = str(found[0].info.run_id)
             self.client.update_run(run_id, status="RUNNING")
@@ -134,8 +134,12 @@ class StudyTracking(Callback):
         self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
         return str(run.info.run_id)
 
+    def _where(self, kind: str) -> str:
+        """Returns MLflow's filter for the study's runs of a kind: `study` (the parent) or `trial`."""
+        return f"tags.study = '{self.prepared.name}' and tags.kind = '{kind}'"
+
     def _children(self) -> dict[str, str]:
-        where = f"tags.study = '{self.prepared.name}' and tags.kind = 'trial'"
+        where = self._where("trial")
         runs: list[Any] = []
         token = None
         while True:
@@ -147,7 +151,7 @@ class StudyTracking(Callback):
 
     def _kill_running(self, state: str) -> None:
         """Ends children that a killed driver or an interrupt left RUNNING."""
-        where = f"tags.study = '{self.prepared.name}' and tags.kind = 'trial' and status = 'RUNNING'"
+        where = self._where("trial") + " and status = 'RUNNING'"
         for run in self.client.search_runs([self.experiment_id], where, max_results=1000):
             self.client.set_tag(run.info.run_id, "state", state)
             self.client.set_terminated(run.info.run_id, "KILLED")
