@@ -8,6 +8,7 @@ Source: MobileNetV2 (Sandler et al. 2018); TinyTL (Cai et al. 2020), section 3.2
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -19,7 +20,7 @@ from tinytl.memory_efficient.block_spec import BlockSpec, Execution
 from tinytl.memory_efficient.chain import Chain, ChainGrads
 from tinytl.memory_efficient.layout import channels_last, empty_channels_last
 from tinytl.memory_efficient.precision import autocast_dtype, cast_to, gradient_wanted, without_autocast
-from tinytl.memory_efficient.unit import ChainPlan, Needs, UnitTensors, plan_chain
+from tinytl.memory_efficient.unit import ChainPlan, Needs, Recompute, UnitTensors, plan_chain
 
 _PER_UNIT = len(UnitTensors._fields)
 _BEFORE = 4
@@ -49,16 +50,19 @@ class BlockFunction(torch.autograd.Function):
         ctx: Any, x: Tensor, spec: BlockSpec, how: Execution, dtype: torch.dtype, *row: Tensor | None
     ) -> Tensor:
         """Keeps the input only where it is read, and of each unit what its plan says."""
-        ctx.plans = _plans(spec, ctx.needs_input_grad, how)
-        branches = _branches(spec, _grouped(row, spec), dtype, ctx.plans)
+        plans = _plans(spec, ctx.needs_input_grad, how.recompute)
+        branches = _branches(spec, _grouped(row, spec), dtype, plans)
         ctx.replays = how.recompute == "block"
         keeps_x = ctx.replays or any(
             plan is not None and plan.keeps_x and not branch.pools
-            for plan, branch in zip(ctx.plans, spec.branches, strict=True)
+            for plan, branch in zip(plans, spec.branches, strict=True)
         )
         ctx.slices = _slices(x, branches, how)
         y, kept = _forward(x, spec, branches, ctx.slices, not ctx.replays, keeps_x)
         ctx.spec, ctx.dtype, ctx.shape, ctx.x_dtype = spec, dtype, x.shape, x.dtype
+        ctx.branches = branches
+        for branch in branches:
+            branch.chain.let_go()
         ctx.save_for_backward(x if keeps_x else None, *row, *(t for one in kept for t in one.tensors()))
         return y
 
@@ -68,7 +72,9 @@ class BlockFunction(torch.autograd.Function):
         """Walks the slices; returns the gradient of the input and of every tensor that wants one."""
         x, *rest = ctx.saved_tensors
         n_tensors = len(ctx.needs_input_grad) - _BEFORE
-        branches = _branches(ctx.spec, _grouped(rest[:n_tensors], ctx.spec), ctx.dtype, ctx.plans)
+        branches = cast(list[Branch], ctx.branches)
+        for branch, tensors in zip(branches, _grouped(rest[:n_tensors], ctx.spec), strict=True):
+            branch.chain.tensors = tensors
         kept = from_tensors(rest[n_tensors:], len(ctx.slices), ctx.spec)
         sums = [ChainGrads(len(branch.chain.specs)) for branch in branches]
         whole: Tensor | None = None
@@ -92,7 +98,10 @@ class BlockFunction(torch.autograd.Function):
             if whole is None:
                 whole = empty_channels_last(ctx.shape, made)
             whole[start:stop] = made
-        return whole, None, None, None, *_parameter_grads(branches, sums)
+        parameter_grads = _parameter_grads(branches, sums)
+        for branch in branches:
+            branch.chain.let_go()
+        return whole, None, None, None, *parameter_grads
 
 
 def _forward(
@@ -119,10 +128,20 @@ def _forward(
     return whole, kept
 
 
+def largest_intermediate(
+    spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors]], size: tuple[int, int]
+) -> int:
+    """Returns the elements a sample of the largest unit's output, for an input map of `size`."""
+    return _largest(_branches(spec, tensors, torch.float32, [None] * len(tensors)), size)
+
+
+def _largest(branches: list[Branch], size: tuple[int, int]) -> int:
+    return max(chain.largest_output(spec.pooled_size(size)) for spec, chain in branches)
+
+
 def _slices(x: Tensor, branches: list[Branch], how: Execution) -> list[tuple[int, int]]:
     """Returns (start, stop) of slices of the batch whose largest intermediate stays within `slice_mib`."""
-    size = (x.shape[2], x.shape[3])
-    largest = max(chain.largest_output(spec.pooled_size(size)) for spec, chain in branches)
+    largest = _largest(branches, (x.shape[2], x.shape[3]))
     step = max(1, how.slice_bytes(x.device) // (largest * branches[0].chain.dtype.itemsize))
     return [(start, min(start + step, len(x))) for start in range(0, len(x), step)]
 
@@ -139,13 +158,14 @@ def _branches(
     ]
 
 
-def _plans(spec: BlockSpec, asked: Sequence[bool], how: Execution) -> list[ChainPlan | None]:
+@lru_cache(maxsize=1024)
+def _plans(spec: BlockSpec, asked: tuple[bool, ...], recompute: Recompute) -> list[ChainPlan | None]:
     plans = []
     start = _BEFORE
     for branch in spec.branches:
         stop = start + _PER_UNIT * len(branch.units)
         needs = [Needs(*asked[i : i + 4]) for i in range(start, stop, _PER_UNIT)]
-        plans.append(plan_chain(branch.units, needs, asked[0], how.recompute))
+        plans.append(plan_chain(branch.units, needs, asked[0], recompute))
         start = stop
     return plans
 

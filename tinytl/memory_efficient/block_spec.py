@@ -35,9 +35,12 @@ class BranchSpec:
         return (size[0] - high) // down + 1, (size[1] - wide) // right + 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BlockSpec:
-    """The sum of branches, the first of which sets the size of the output; then an activation."""
+    """The sum of branches, the first of which sets the size of the output; then an activation.
+
+    Compared by identity, which is quick: plans are remembered by it.
+    """
 
     branches: tuple[BranchSpec, ...]
     shortcut: bool = False
@@ -58,6 +61,10 @@ class Execution:
     """Most that an intermediate of a slice takes, in MiB, where one sample takes no more. Less takes less
     memory; on a CPU, less than the last-level cache takes less time, too. Unset: 5 on a CPU, 64 elsewhere,
     where few launches matter more."""
+
+    stock_below_kib: float = 0.0
+    """Blocks and modules whose largest intermediate takes less than this many KiB run as PyTorch's own:
+    they keep little, and on small maps a call from Python takes longer than the work. 0: all run lean."""
 
     def slice_bytes(self, device: torch.device) -> int:
         """Returns `slice_mib` in bytes."""

@@ -69,6 +69,12 @@ class Chain:
         self._biases: list[Tensor | None] = [None] * len(specs)
         self._scales: list[Tensor | None] = [None] * len(specs)
 
+    def let_go(self) -> None:
+        """Drops tensors, and all made of them but what is a number a channel: for a pause before backward."""
+        self.tensors = ()
+        self._weights = [None] * len(self.specs)
+        self._biases = [None] * len(self.specs)
+
     def forward(self, x: Tensor, keeps: bool) -> tuple[Tensor, list[Kept]]:
         """Returns the output `(N, C', H', W')`, in new memory, and what each unit keeps of it, if it `keeps`.
 

@@ -100,7 +100,7 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         in_block = _convert_block_(name, module, how, report)
     children = list(module.named_children())
     if not children:
-        _convert_module_(name, module, report)
+        _convert_module_(name, module, how, report)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
 
@@ -116,14 +116,14 @@ def _convert_block_(name: str, module: nn.Module, how: Execution, report: Conver
             (f"{path} {why}" for path, why in reasons.items() if why), next(why for why in inner if why)
         )
         return False
-    make_lean_(module, LeanBlock)
+    make_lean_(module, LeanBlock, how)
     assert isinstance(module, LeanBlock)
-    module.lean_reader, module.lean_execution = BlockReader(paths), how
+    module.lean_reader = BlockReader(paths)
     report.blocks.append(name)
     return True
 
 
-def _convert_module_(name: str, module: nn.Module, report: ConversionReport) -> None:
+def _convert_module_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> None:
     for cls, lean in _BY_FORWARD:
         if not isinstance(module, cls):
             continue
@@ -135,7 +135,7 @@ def _convert_module_(name: str, module: nn.Module, report: ConversionReport) -> 
             return
         if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module):
             report.batch_statistics.append(name)
-        make_lean_(module, lean)
+        make_lean_(module, lean, how)
         report.modules[name] = base_class(module).__name__
         return
     if not isinstance(module, _LEAN_ALREADY):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.memory_efficient.activation import lean_activation
-from tinytl.memory_efficient.block import run_block
+from tinytl.memory_efficient.block import largest_intermediate, run_block
 from tinytl.memory_efficient.block_spec import Execution
 from tinytl.memory_efficient.convolution import lean_conv2d
 from tinytl.memory_efficient.dropout import lean_dropout
@@ -33,6 +33,7 @@ class Lean(nn.Module):
     """What all lean modules share; `stock_class` is the class they had."""
 
     stock_class: type[nn.Module]
+    lean_execution: Execution
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles and copies as the stock class plus the name of what makes it lean."""
@@ -40,7 +41,9 @@ class Lean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Runs lean where that is right now, else as the stock class does."""
-        return self.lean_forward(x) if x.numel() else self.stock_forward(x)
+        if x.numel() * x.element_size() <= self.lean_execution.stock_below_kib * 2**10:
+            return self.stock_forward(x)
+        return self.lean_forward(x)
 
     def stock_forward(self, x: Tensor) -> Tensor:
         """Runs as the stock class does."""
@@ -55,17 +58,23 @@ class LeanBlock(Lean):
     """A block that runs as one function; see `block.run_block`."""
 
     lean_reader: BlockReader
-    lean_execution: Execution
 
-    def lean_forward(self, x: Tensor) -> Tensor:
-        """Runs as one function unless a batch norm uses batch statistics or a child is hooked."""
-        reader: BlockReader | None = vars(self).get(
-            "lean_reader"
-        )  # a slice of a sequence has the class, and no reader
-        found = None if reader is None or x.dim() != 4 else reader.read(self)
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs as one function unless it is small, a batch norm uses batch statistics or a child is hooked."""
+        reader: BlockReader | None = vars(self).get("lean_reader")
+        if reader is None or x.dim() != 4 or not x.numel():  # a slice of a sequence has no reader
+            return self.stock_forward(x)
+        how, sample = self.lean_execution, x.shape[1:]
+        limit = how.stock_below_kib * 2**10 / (len(x) * x.element_size())
+        if limit and reader.largest.get(sample, limit) < limit:
+            return self.stock_forward(x)
+        found = reader.read(self)
         if found is None:
             return self.stock_forward(x)
-        return run_block(x, *found, self.lean_execution)
+        if limit and sample not in reader.largest:
+            reader.largest[sample] = largest_intermediate(*found, (x.shape[2], x.shape[3]))
+            return self.forward(x)
+        return run_block(x, *found, how)
 
 
 class LeanConv2d(Lean):
@@ -140,9 +149,11 @@ class LeanDropout(Lean):
         return self.stock_forward(x) if self.inplace else lean_dropout(x, self.p, self.training)
 
 
-def make_lean_(module: nn.Module, lean: type[Lean]) -> None:
+def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:
     """Gives `module` the lean forward; a module that is lean already is given the new one."""
     module.__class__ = lean_class(base_class(module), lean)
+    assert isinstance(module, Lean)
+    module.lean_execution = how
 
 
 def make_stock_(module: nn.Module) -> None:

@@ -46,7 +46,11 @@ def product_weight_grad(grad: Tensor, x: Tensor) -> Tensor:
 
 def _product(factor: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns factor @ weight.T + bias; the operation that torch's own compiler emits for linear layers."""
+    if factor.numel() * len(weight) < _SMALL_PRODUCT:
+        return torch.nn.functional.linear(factor, weight, bias)
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise.default(factor, weight, bias, "none", [], ""))
 
 
+_SMALL_PRODUCT = 1 << 20
+"""Multiplications below which oneDNN's preparation takes longer than it gains."""
 _HAS_PRODUCT = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

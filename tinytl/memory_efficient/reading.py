@@ -1,5 +1,6 @@
 """Reads from a block's modules, at each forward, what the block computes and with which tensors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,8 @@ class BlockReader:
 
     def __init__(self, paths: BlockPaths) -> None:
         self.paths = paths
+        self.largest: dict[Sequence[int], int] = {}
+        """Elements of the largest intermediate of a sample, by the sample's shape; a guide, never more."""
         self._seen: _Seen | None = None
 
     def __reduce__(self) -> Any:
