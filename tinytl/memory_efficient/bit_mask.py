@@ -90,7 +90,7 @@ def _make_one(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 @cache
 def _make_powers(device: torch.device, dtype: torch.dtype) -> Tensor:
-    powers = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=dtype, device=device)
+    powers = torch.pow(2, torch.arange(8, device=device)).to(dtype)
     return powers.view(1, 8) if dtype.is_floating_point else powers.view(8, 1)
 
 

@@ -32,7 +32,7 @@ class FrozenNorm(NamedTuple):
         """Returns beta + (bias - mean) scale, `(C,)`, for the bias of the convolution before."""
         centre = self.mean if bias is None else self.mean - bias
         shift = centre * scale
-        return shift.neg_() if self.beta is None else torch.sub(self.beta, shift, out=shift)
+        return shift.neg_() if self.beta is None else self.beta - shift
 
 
 class FoldedGrads(NamedTuple):

@@ -154,7 +154,7 @@ def _affine(
     else:
         scale = scale.expand(samples, n_groups, channels // n_groups)
     shift = mean * scale
-    shift = shift.neg_() if beta is None else torch.sub(beta.view(n_groups, -1), shift, out=shift)
+    shift = shift.neg_() if beta is None else beta.view(n_groups, -1) - shift
     return scale.reshape(samples, channels, 1, 1), shift.view(samples, channels, 1, 1)
 
 
