@@ -5,41 +5,24 @@ is read, so a prediction depends on the configuration alone.
 """
 
 import dataclasses
-import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.module_tracker import ModuleTracker
 
 from tinytl.build import build_model
 from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
-from tinytl.kernel_scratch import scratch_bytes
-from tinytl.measure import MIB, PeakMeter, state_tensors
+from tinytl.measure import PeakMeter, state_tensors
+from tinytl.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
-PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
 CUDA_BLOCK_BYTES = 512
 """CUDA's caching allocator rounds every block up to this."""
 
 _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryPrediction:
-    """Peak of one training step in MiB (2**20 bytes), its parts, and where it stands."""
-
-    peak_mib: float
-    parts_mib: Mapping[str, float]
-    """By `PARTS`; they add up to the peak."""
-    peak_at: str
-    """Module and pass in which the peak stands, such as `features.2.conv.0 backward`."""
 
 
 def predict_memory(config: TrainConfig) -> MemoryPrediction:
@@ -121,7 +104,7 @@ def _predict_inference(config: TrainConfig) -> float:
     return tracker.prediction().peak_mib
 
 
-def _tracker(config: TrainConfig) -> "StorageTracker":
+def _tracker(config: TrainConfig) -> StorageTracker:
     cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     return StorageTracker(CUDA_BLOCK_BYTES, cpu_kernels=False) if cuda else StorageTracker()
 
@@ -152,96 +135,3 @@ def _batch(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
     return images.contiguous(memory_format=torch.channels_last), labels
-
-
-@dataclass
-class _Block:
-    """One storage seen by the tracker."""
-
-    nbytes: int
-    part: str
-    place: str
-
-
-@dataclass
-class StorageTracker(TorchDispatchMode):
-    """Follows storages while active; `prediction` says how high they stood, and what they were."""
-
-    block_bytes: int = 1
-    """Sizes are rounded up to multiples of this, as the device's allocator does."""
-    cpu_kernels: bool = True
-    """Whether convolutions take what the CPU's kernels take inside."""
-    modules: ModuleTracker = field(default_factory=ModuleTracker)
-    _live: dict[int, _Block] = field(default_factory=dict)
-    _events: list[tuple[_Block, int]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func is torch.ops.prim.device.default:  # half of all calls: a fake tensor is asked where it lies
-            return args[0].fake_device
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._see(leaf, "temporary")
-        if self.cpu_kernels and (nbytes := scratch_bytes(func, args)):
-            block = _Block(nbytes, "temporary", self._place())
-            self._events += [(block, nbytes), (block, -nbytes)]
-        return out
-
-    def add_existing(self, part: str, tensors: list[Tensor]) -> None:
-        """Counts tensors that are there before the step begins, as `part`."""
-        for tensor in tensors:
-            self._see(tensor, part)
-
-    def label_gradient(self, parameter: Tensor) -> None:
-        """Marks a parameter's gradient; a hook for `register_post_accumulate_grad_hook`."""
-        assert parameter.grad is not None
-        self._live[parameter.grad.untyped_storage()._cdata].part = "gradients"
-
-    def label_saved(self) -> None:
-        """Marks what is alive between forward and backward: autograd keeps it, nothing else does."""
-        for block in self._live.values():
-            if block.part == "temporary":
-                block.part = "saved_for_backward"
-
-    def prediction(self) -> MemoryPrediction:
-        """Returns the highest sum of live storages and its composition."""
-        current = peak = peak_index = 0
-        for index, (_, delta) in enumerate(self._events):
-            current += delta
-            if current > peak:
-                peak, peak_index = current, index
-        parts = dict.fromkeys(PARTS, 0)
-        for block, delta in self._events[: peak_index + 1]:
-            parts[block.part] += delta
-        return MemoryPrediction(
-            peak_mib=peak / MIB,
-            parts_mib={part: nbytes / MIB for part, nbytes in parts.items()},
-            peak_at=self._events[peak_index][0].place,
-        )
-
-    def _see(self, tensor: Tensor, part: str) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._live:
-            return
-        nbytes = -(-storage.nbytes() // self.block_bytes) * self.block_bytes
-        block = _Block(nbytes, part, self._place())
-        self._live[key] = block
-        self._events.append((block, nbytes))
-        weakref.finalize(storage, self._release, key)
-
-    def _release(self, key: int) -> None:
-        block = self._live.pop(key)
-        self._events.append((block, -block.nbytes))
-
-    def _place(self) -> str:
-        names = [name for name in self.modules.parents if name != "Global"]
-        # Between its modules the network has the global mean; outside it are input, loss and optimiser,
-        # and fused optimisers allocate nothing.
-        deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
-        return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"

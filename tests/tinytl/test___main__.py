@@ -8,7 +8,7 @@ import pytest
 
 from tinytl.__main__ import main
 from tinytl.config import METHODS, NORMS, TrainConfig
-from tinytl.memory import PARTS, MemoryPrediction
+from tinytl.storage_tracker import PARTS, MemoryPrediction
 
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 PICTURES = {"train/red": 3, "train/blue": 3, "val/red": 1, "val/blue": 1}

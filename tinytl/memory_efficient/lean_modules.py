@@ -60,7 +60,7 @@ class LeanBlock(Lean):
     lean_reader: BlockReader
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs as one function unless it is small, a batch norm uses batch statistics or a child is hooked."""
+        """Runs as one function unless small, using batch statistics, or with a child hooked."""
         reader: BlockReader | None = vars(self).get("lean_reader")
         if reader is None or x.dim() != 4 or not x.numel():  # a slice of a sequence has no reader
             return self.stock_forward(x)

@@ -1,0 +1,43 @@
+import re
+
+import torch
+from torch import nn
+
+from tinytl.measure import MIB
+from tinytl.storage_tracker import StorageTracker
+
+
+def test_tracker_follows_storages() -> None:
+    tracker = StorageTracker(block_bytes=512)
+    kept = torch.zeros(100)  # 400 bytes: a block of 512
+    tracker.add_existing("parameters", [kept, kept[:3]])
+    with tracker.modules, tracker:
+        large = torch.zeros(1000)  # 4096 with its rounding
+        view = large[:10]
+        del large
+        late = torch.zeros(128)  # 512
+        del view
+        small_one = torch.zeros(1)
+    prediction = tracker.prediction()
+    assert prediction.peak_mib * MIB == 512 + 4096 + 512
+    assert {part: mib * MIB for part, mib in prediction.parts_mib.items() if mib} == {
+        "parameters": 512,
+        "temporary": 4608,
+    }
+    assert prediction.peak_at == "input or loss forward"
+    assert late.numel() + small_one.numel() == 129
+
+
+def test_tracker_names_the_place() -> None:
+    class _Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Linear(8, 4096, bias=False), nn.Linear(4096, 1, bias=False))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.features(x)
+
+    tracker, net = StorageTracker(), _Net()
+    with torch.no_grad(), tracker.modules, tracker:
+        net(torch.zeros(4, 8))
+    assert re.fullmatch(r"features\.[01] forward", tracker.prediction().peak_at)
