@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.module_tracker import ModuleTracker
@@ -31,6 +31,30 @@ class MemoryPrediction:
     """Module and pass in which the peak stands, such as `features.2.conv.0 backward`."""
 
 
+class _ModuleTracker(ModuleTracker):
+    """Knows the modules that a checkpoint runs again in backward, too.
+
+    What torch's class hooks to their tensors would keep them alive, and mix up what backward is at.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again: list[str] = []
+        """Names of the modules that run again now, outermost first."""
+
+    def _fw_pre_hook(self, mod: nn.Module, input: Any) -> None:
+        if self.is_bw:
+            self.again.append(self._get_mod_name(mod))
+        else:
+            super()._fw_pre_hook(mod, input)
+
+    def _fw_post_hook(self, mod: nn.Module, input: Any, output: Any) -> None:
+        if self.is_bw:
+            self.again.pop()
+        else:
+            super()._fw_post_hook(mod, input, output)
+
+
 @dataclass
 class _Block:
     """One storage seen by the tracker."""
@@ -48,7 +72,7 @@ class StorageTracker(TorchDispatchMode):
     """Sizes are rounded up to multiples of this, as the device's allocator does."""
     cpu_kernels: bool = True
     """Whether convolutions take what the CPU's kernels take inside."""
-    modules: ModuleTracker = field(default_factory=ModuleTracker)
+    modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
 
@@ -117,7 +141,7 @@ class StorageTracker(TorchDispatchMode):
         self._events.append((block, -block.nbytes))
 
     def _place(self) -> str:
-        names = [name for name in self.modules.parents if name != "Global"]
+        names = self.modules.again[-1:] or [name for name in self.modules.parents if name != "Global"]
         # Between its modules the network has the global mean; outside it are input, loss and optimiser,
         # and fused optimisers allocate nothing.
         deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tinytl.checkpointing import class_beneath, set_class_beneath_
 from tinytl.memory_efficient.activation import lean_activation
 from tinytl.memory_efficient.block import largest_intermediate, run_block
 from tinytl.memory_efficient.block_spec import Execution
@@ -151,16 +152,16 @@ class LeanDropout(Lean):
 
 def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:
     """Gives `module` the lean forward; a module that is lean already is given the new one."""
-    module.__class__ = lean_class(base_class(module), lean)
+    set_class_beneath_(module, lean_class(base_class(module), lean))
     assert isinstance(module, Lean)
     module.lean_execution = how
 
 
 def make_stock_(module: nn.Module) -> None:
     """Gives `module` its own class back."""
-    if type(module) not in _CLASSES.values():
+    if class_beneath(module) not in _CLASSES.values():
         return
-    module.__class__ = base_class(module)
+    set_class_beneath_(module, base_class(module))
     for name in ("lean_reader", "lean_execution"):
         vars(module).pop(name, None)
 
