@@ -8,14 +8,20 @@ from torch import Tensor, nn
 
 from tinytl.backbones import BACKBONES
 from tinytl.backbones.weights import LoadAccount, load_weights_, read_weights
+from tinytl.checkpointing import insert_checkpoints_
 from tinytl.config import LITE_METHODS, TrainConfig
 from tinytl.dropout import RowwiseDropout
 from tinytl.errors import ConfigError
 from tinytl.frozen_batch_norm import freeze_bn_
 from tinytl.group_norm import replace_bn_with_gn
 from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
-from tinytl.memory_efficient import make_memory_efficient_
+from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient.unit import Recompute
+from tinytl.planner import fast_plan, is_planned
 from tinytl.update_methods import apply_update_method_
+
+RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
+"""What a lean block runs again, for each `checkpoint`."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,16 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
         state_dict: the backbone's weights where they are read already; else `config.weights` is read.
 
     Raises:
-        ConfigError: for weights that cannot be had or do not fit, or `n_groups` that does not divide.
+        ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
+            that predictions must settle first (`tinytl.memory.resolve_plan`).
     """
     if config.num_classes is None:
         raise ConfigError("num_classes is not set: give the number of classes")
+    num_classes = config.num_classes
+    if config.plan == "fast":
+        config = fast_plan(config)
+    if not is_planned(config):
+        raise ConfigError(f"plan={config.plan} is open: tinytl.memory.resolve_plan(config) settles it")
     net = BACKBONES[config.backbone].build(1000)
     account = None
     if state_dict is None:
@@ -57,16 +69,25 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
             resolution=config.resolution,
         )
     _set_norm_(net, config)
-    new_head_(net, config.num_classes, config.dropout)
+    new_head_(net, num_classes, config.dropout)
     apply_update_method_(net, config.method)
     # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
     for parameter in net.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     net.train()
-    if config.engine == "lean":
-        make_memory_efficient_(net)
+    _set_engine_(net, config)
     return Built(net, account)
+
+
+def _set_engine_(net: nn.Module, config: TrainConfig) -> None:
+    assert config.stock_below_kib is not None
+    if config.engine == "lean":
+        recompute = RECOMPUTE[config.checkpoint]
+        make_memory_efficient_(net, Execution(recompute=recompute, stock_below_kib=config.stock_below_kib))
+    # A lean block runs again by itself, but not where batch norm uses the batch's statistics.
+    if config.checkpoint == "all" and (config.engine == "stock" or config.norm == "batch_norm"):
+        insert_checkpoints_(net)
 
 
 def _set_norm_(net: nn.Module, config: TrainConfig) -> None:

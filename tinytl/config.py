@@ -12,6 +12,8 @@ BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
 DATASETS = ("digits", "imagefolder")
 NORMS = ("batch_norm", "frozen_bn", "group_norm")
 ENGINES = ("lean", "stock")
+PLANS = ("fast", "smallest", "budget")
+CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -94,9 +96,21 @@ class TrainConfig:
     gn_channel_per_group: int = 8
     """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
 
-    engine: str = "stock"
-    """How the same gradients are computed: `stock` keeps what PyTorch keeps, `lean` only what backward reads
-    (a fraction of the memory; new, and not yet the default)."""
+    engine: str = "lean"
+    """How the same gradients are computed: `lean` keeps only what backward reads, `stock` what PyTorch
+    keeps (several times the memory; for comparison)."""
+    plan: str = "fast"
+    """What chooses `micro_batch_size` and `checkpoint` where they are left open: `fast` (never slower than
+    stock), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
+    budget_mib: float | None = None
+    """Most that a training step may take, in MiB, with plan `budget`."""
+    checkpoint: str = "auto"
+    """What backward runs again in place of keeping it: `none`, `depthwise` (depthwise convolutions; lean
+    only), `all` (every inverted residual, from its input), or `auto` (as the plan chooses). More takes less
+    memory, up to a third more time, and leaves gradients as they are."""
+    stock_below_kib: float | None = None
+    """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
+    takes a little more memory; lean only. Unset: the plan's."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments a trained parameter) or `sgd` (momentum 0.9, one)."""
     base_lr: float = 3e-4
@@ -115,7 +129,7 @@ class TrainConfig:
     """Samples behind one gradient step."""
     micro_batch_size: int | None = None
     """Samples in memory at a time, a divisor of `batch_size`: smaller takes less memory and gives the same
-    gradient. Unset: the whole batch. Not with `batch_norm`, whose statistics would change."""
+    gradient. Unset: the plan's. Not with `batch_norm`, whose statistics would change."""
     resolution: int = 96
     """Height and width of the network's input in pixels; activation memory grows with its square."""
     crop_scale_min: float | None = None
@@ -133,11 +147,15 @@ class TrainConfig:
             set_(self, "weights", "none")
         if not isinstance(self.weights, str):
             raise ConfigError(f"weights={self.weights!r} is neither imagenet, none nor a file")
+        if self.checkpoint is None:  # YAML's, too
+            set_(self, "checkpoint", "none")
         set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
         set_(self, "norm", choose("norm", self.norm, NORMS))
         set_(self, "engine", choose("engine", self.engine, ENGINES))
+        set_(self, "plan", choose("plan", self.plan, PLANS))
+        set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "device", choose("device", self.device, DEVICES))
         self._check_numbers()
@@ -145,7 +163,9 @@ class TrainConfig:
 
     @property
     def samples_in_memory(self) -> int:
-        """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set."""
+        """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set
+        (as plan `fast` has it).
+        """
         return self.micro_batch_size or self.batch_size
 
     def _pools_to_one_pixel(self) -> bool:
@@ -172,6 +192,10 @@ class TrainConfig:
         _require_number("dropout", self.dropout, low=0.0, below=1.0)
         if self.crop_scale_min is not None:
             _require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
+        if self.budget_mib is not None:
+            _require_number("budget_mib", self.budget_mib, above=0.0)
+        if self.stock_below_kib is not None:
+            _require_number("stock_below_kib", self.stock_below_kib, low=0.0)
         if self.flip is not None and not isinstance(self.flip, bool):
             raise ConfigError(f"flip={self.flip!r} is neither true nor false")
         for name, above in (("input_mean", None), ("input_std", 0.0)):
@@ -183,7 +207,17 @@ class TrainConfig:
                     _require_number(name, channel, above=above)
 
     def _check_together(self) -> None:
+        if self.plan == "budget" and self.budget_mib is None:
+            raise ConfigError("plan=budget without budget_mib: give the budget in MiB")
+        if self.plan != "budget" and self.budget_mib is not None:
+            raise ConfigError(
+                f"budget_mib={self.budget_mib:g} has no effect with plan={self.plan}: use plan=budget"
+            )
+        if self.checkpoint == "depthwise" and self.engine == "stock":
+            raise ConfigError("checkpoint=depthwise needs engine=lean: use checkpoint none or all")
         micro = self.micro_batch_size
+        if micro is not None and self.batch_size < micro:
+            raise ConfigError(f"micro_batch_size={micro} is above batch_size={self.batch_size}")
         if micro is not None and self.batch_size % micro:
             raise ConfigError(f"micro_batch_size={micro} does not divide batch_size={self.batch_size}")
         if micro is not None and micro < self.batch_size and self.norm == "batch_norm":

@@ -15,12 +15,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
 from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
+from tinytl.device import resolve_device
+from tinytl.errors import ConfigError
 from tinytl.measure import PeakMeter, state_tensors
+from tinytl.planner import is_planned, resolve
 from tinytl.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
 CUDA_BLOCK_BYTES = 512
 """CUDA's caching allocator rounds every block up to this."""
+
+MOST_STEPS = 1 << 16
+"""Where `max_batch_size` stops looking."""
 
 _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
 
@@ -28,29 +34,83 @@ _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT
 def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """Predicts the peak of a steady-state training step of `config` (`num_classes` set), in about a second.
 
-    Cached by the fields on which memory depends.
+    What `config` leaves open is set as its plan says. Cached by the fields on which memory depends.
 
     Raises:
-        ConfigError: for `num_classes` unset, or `n_groups` that does not divide (naming the block).
+        ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget
+            that nothing fits, or an operation of the network that does not run on fake tensors.
     """
-    return _predict(dataclasses.replace(config, **_WITHOUT_EFFECT))
+    planned = resolve_plan(config)
+    return _predict(dataclasses.replace(planned, plan="fast", budget_mib=None, **_WITHOUT_EFFECT))
+
+
+def resolve_plan(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with `micro_batch_size`, `checkpoint` and `stock_below_kib` as its plan sets them.
+
+    Raises:
+        ConfigError: where nothing fits `budget_mib`, naming the least that the configuration takes.
+    """
+    if is_planned(config) and config.plan != "budget":
+        return config
+
+    def predict(choice: TrainConfig) -> float:
+        return predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None)).peak_mib
+
+    return resolve(config, predict)
+
+
+def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
+    """Returns the largest `batch_size` whose step fits `budget_mib`, all else as in `config`.
+
+    Under plan `fast` the whole batch is in memory at once; where `micro_batch_size` is set, the batch is a
+    multiple of it and costs only its images.
+
+    Raises:
+        ConfigError: where not even the smallest batch fits, naming what it takes.
+    """
+    step = config.micro_batch_size or 1
+
+    def peak(n_steps: int) -> float:
+        return predict_memory(dataclasses.replace(config, batch_size=n_steps * step)).peak_mib
+
+    smallest = predict_memory(dataclasses.replace(config, batch_size=step))
+    if smallest.peak_mib > budget_mib:
+        part, mib = max(smallest.parts_mib.items(), key=lambda item: item[1])
+        raise ConfigError(
+            f"budget_mib={budget_mib:g} is under what batch_size={step} takes: {smallest.peak_mib:.1f} MiB "
+            f"at {smallest.peak_at}, most of it {part} ({mib:.1f} MiB)"
+        )
+    low, high = 1, 2
+    while high < MOST_STEPS and peak(high) <= budget_mib:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if peak(middle) <= budget_mib else (low, middle)
+    return low * step
 
 
 def stock_inference_peak_mib(config: TrainConfig) -> float:
     """Predicts the peak of PyTorch's own inference of `batch_size` images, in MiB."""
     config = dataclasses.replace(
-        config, method="FT-Last", norm="frozen_bn", micro_batch_size=None, engine="stock", **_WITHOUT_EFFECT
+        config,
+        method="FT-Last",
+        norm="frozen_bn",
+        micro_batch_size=None,
+        engine="stock",
+        plan="fast",
+        budget_mib=None,
+        checkpoint="none",
+        stock_below_kib=0.0,
+        **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)
 
 
 def measure_memory(config: TrainConfig) -> float:
     """Runs two steps of `config` for real, on random weights and images; returns the second's peak in MiB."""
-    from tinytl.trainer import resolve_device
-
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    config = dataclasses.replace(config, weights="none")
+    config = dataclasses.replace(resolve_plan(config), weights="none")
     net = build_model(config).net.to(device)
     optimizer, step = _step(config, net, device)
     images, labels = _batch(config, device)

@@ -8,7 +8,8 @@ from typing import Any
 
 from tinytl.config import TrainConfig, flat_from_config
 from tinytl.data import load_dataset
-from tinytl.memory import predict_memory
+from tinytl.memory import predict_memory, resolve_plan
+from tinytl.planner import describe
 from tinytl.trainer import Trainer
 
 
@@ -22,7 +23,7 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
         NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
     """
     data = load_dataset(config)
-    config = dataclasses.replace(config, num_classes=len(data.classes))
+    config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
     predicted = predict_memory(config)
     trainer = Trainer(config, data)
     sizes = ", ".join(
@@ -32,6 +33,7 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
     )
     report(f"{data.name}: {len(data.classes)} classes, {sizes}")
     report(f"{config.backbone}: {trainer.account or 'random weights'}")
+    report(f"plan {config.plan}: {describe(config)}")
     report(f"predicted peak {predicted.peak_mib:.1f} MiB at {predicted.peak_at}")
     out.mkdir(parents=True, exist_ok=True)
     with (out / "metrics.jsonl").open("w") as lines:

@@ -16,8 +16,10 @@ from tinytl.batches import eval_batches, steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, ImageSet
-from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.device import resolve_device
+from tinytl.errors import NonFiniteLossError
 from tinytl.measure import PeakMeter
+from tinytl.memory import resolve_plan
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
 EVAL_BATCH_SIZE = 32
@@ -60,16 +62,18 @@ class Trainer:
     interrupted.
 
     Raises:
-        ConfigError: for weights or lite residuals that do not fit.
+        ConfigError: for weights or lite residuals that do not fit, or a memory budget that nothing fits.
     """
 
+    config: TrainConfig
+    """As given, with what it left to its plan filled in."""
     account: LoadAccount | None
     """What became of the backbone's weights."""
 
     def __init__(
         self, config: TrainConfig, data: DataSplits, state_dict: Mapping[str, Tensor] | None = None
     ) -> None:
-        self.config = dataclasses.replace(config, num_classes=len(data.classes))
+        self.config = config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
@@ -185,17 +189,3 @@ class Trainer:
 def cosine_factor(step: int, total_steps: int) -> float:
     """Returns the schedule's factor at `step` (from 0): 1 at the first step, towards 0 at the last."""
     return 0.5 * (1 + math.cos(math.pi * step / total_steps))
-
-
-def resolve_device(name: str) -> torch.device:
-    """Returns the device that `auto`, `cpu` or `cuda` stands for on this machine.
-
-    Raises:
-        ConfigError: for `cuda` where torch finds no GPU.
-    """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if available else "cpu"
-    if name == "cuda" and not available:
-        raise ConfigError("device=cuda, but torch finds no GPU here: use device auto or cpu")
-    return torch.device(name)

@@ -184,7 +184,7 @@ def _check_same_study(prepared: PreparedStudy) -> None:
 
 def _check_device(config: StudyConfig, base: TrainConfig) -> None:
     """Sees that the device is here; a cluster's is the cluster's matter."""
-    from tinytl.trainer import resolve_device
+    from tinytl.device import resolve_device
 
     if config.address is None:
         resolve_device(base.device)

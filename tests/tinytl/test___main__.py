@@ -171,7 +171,7 @@ def test_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_mistakes_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory("--micro-batch-size", "3")) == 2
-    assert capsys.readouterr().err == "tinytl memory: micro_batch_size=3 does not divide batch_size=2\n"
+    assert capsys.readouterr().err == "tinytl memory: micro_batch_size=3 is above batch_size=2\n"
 
 
 def test_as_a_program(tmp_path: Path) -> None:

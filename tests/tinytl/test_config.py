@@ -56,7 +56,7 @@ from tinytl.errors import ConfigError
         ({"input_mean": (0.5, 0.5)}, "input_mean=(0.5, 0.5) is not three numbers: give one, or R,G,B"),
         ({"input_std": (0.5, 0.0, 0.5)}, "input_std=0 is not above 0"),
         ({"micro_batch_size": 3}, "micro_batch_size=3 does not divide batch_size=8"),
-        ({"micro_batch_size": 16}, "micro_batch_size=16 does not divide batch_size=8"),
+        ({"micro_batch_size": 16}, "micro_batch_size=16 is above batch_size=8"),
         (
             {"micro_batch_size": 4, "norm": "batch_norm"},
             "micro_batch_size=4 with norm=batch_norm would change the batch's statistics: "

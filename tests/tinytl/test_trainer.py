@@ -11,7 +11,7 @@ from tinytl.config import LrRatio, TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import NonFiniteLossError
 from tinytl.memory import predict_memory
-from tinytl.trainer import EpochMetrics, Trainer, cosine_factor, resolve_device
+from tinytl.trainer import EpochMetrics, Trainer, cosine_factor
 
 
 def _config(**changes: Any) -> TrainConfig:
@@ -178,10 +178,3 @@ def test_memory_is_measured_on_a_full_batch_after_the_first_step(
     assert [peak is not None for peak in found] == measured
     steady = dataclasses.replace(trainer.config, batch_size=min(batch_size, 10))
     assert found[1] == pytest.approx(predict_memory(steady).peak_mib, rel=0.02)
-
-
-def test_resolve_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_device("cpu") == torch.device("cpu")
-    for available, name in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        assert resolve_device("auto") == torch.device(name)
