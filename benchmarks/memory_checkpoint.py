@@ -158,7 +158,7 @@ def main() -> None:
         about = {
             "machine": machine(),
             "torch": torch.__version__,
-            "command": " ".join(["python", *sys.argv]),
+            "command": " ".join(["python -m benchmarks.memory_checkpoint", *sys.argv[1:]]),
             "note": NOT_AT_HAND,
         }
         args.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
