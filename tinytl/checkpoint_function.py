@@ -42,8 +42,7 @@ class CheckpointFunction(torch.autograd.Function):
             return run_function(*args[:length])
         module = owner(run_function)
         if module is not None:
-            given = {id(arg) for arg in args}
-            args += tuple(p for p in module.parameters() if p.requires_grad and id(p) not in given)
+            args += tuple(module.parameters())
         _refuse_nested(args, "takes")
         if not wants_gradient(args):
             warn_no_gradient(run_function)

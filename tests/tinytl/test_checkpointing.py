@@ -66,6 +66,7 @@ def outcome(module, x, autocast=False):
     x = x.detach().clone().requires_grad_(x.requires_grad)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         y = module(x)
+    torch.rand(())  # something else happens before backward
     y.float().square().sum().backward()
     found = {"y": y.detach(), "x": x.grad, "next random": torch.rand(())}
     found |= {f"{name}.grad": p.grad for name, p in module.named_parameters()}
@@ -151,7 +152,9 @@ def test_where_no_gradient_is_recorded_it_runs_plain():
         assert not segment(x).requires_grad
     with torch.inference_mode():
         segment(x)
-    assert len(runs) == 2
+    with torch.no_grad():
+        segment.requires_grad_(False)(x.detach())  # and does not warn
+    assert len(runs) == 3
 
 
 def test_a_segment_without_gradient_warns_once():
@@ -164,7 +167,9 @@ def test_a_segment_without_gradient_warns_once():
         for _ in range(3):
             assert not segment(x).requires_grad
     assert len(seen) == 1 and "\n" not in str(seen[0].message)
+    runs = runs_of(segment.conv)
     assert outcome(segment, x.requires_grad_())["x"] is not None  # and works where one is wanted, later
+    assert len(runs) == 2
 
 
 def test_blocks_that_insert_checkpoints_placed_say_nothing():
@@ -229,6 +234,7 @@ def test_removing_gives_the_class_back():
     before = dict(vars(block)), type(block)
     checkpoint_segment.insert_checkpoint(block)
     assert isinstance(block, before[1]) and type(block) is not before[1]
+    insert_checkpoints_(nn.Sequential(block))
     for _ in range(2):
         assert checkpoint_segment.remove_checkpoint(block) is block
         assert (dict(vars(block)), type(block)) == before
@@ -346,3 +352,18 @@ def test_prediction_is_what_the_allocator_measures(config, monkeypatch):
     assert predicted.parts_mib["saved_for_backward"] < 0.5 * plain.parts_mib["saved_for_backward"]
     place, direction = predicted.peak_at.rsplit(" ", 1)
     assert direction == "backward" and place in dict(net.named_modules())
+
+
+class Wide(nn.Module):
+    def forward(self, x):
+        return x.repeat(1, 1000).view(len(x), 1000, -1).sum(1)
+
+
+def test_the_peak_of_a_second_run_is_placed():
+    segment = checkpoint_segment.insert_checkpoint(nn.Sequential(Wide(), nn.Linear(8, 8)))
+    net, x = nn.Sequential(segment, nn.Linear(8, 1)), torch.zeros(4, 8)
+    tracker = memory.StorageTracker()
+    with tracker.modules, tracker:
+        net(x).sum().backward()
+    assert tracker.prediction().peak_at == "0.0 backward"
+    assert tracker.modules.again == []
