@@ -140,6 +140,24 @@ def test_autocast(name, norm):
     assert all(g.dtype == torch.float32 for g in my_grads.values() if g is not None)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_autocast_sets_the_type_of_maps(name):
+    """With batch norms stock's maps are in autocast's type; group norms of stock answer in float32."""
+    net = plain_net(name)
+    types = [map_types(one, torch.randn(1, *SIZE)) for one in (converted(net), net)]
+    assert types[0] == types[1] and torch.bfloat16 in types[1]
+
+
+def map_types(net, x):
+    found = []
+    # Hooks on outermost modules: one inside of a block would keep it from running as one function.
+    for child in (*net.children(), *getattr(net, "features", ())):
+        child.register_forward_hook(lambda _module, _inputs, y: found.append(y.dtype))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(x)
+    return found
+
+
 def outcome_under_autocast(net, x):
     torch.manual_seed(0)
     net.zero_grad(set_to_none=True)
