@@ -55,6 +55,57 @@ def assert_same():
 
 
 @pytest.fixture
+def assert_harms_nobody():
+    """Checks that backward edits neither the gradient that it is handed nor what forward was handed.
+
+    First directly, with a gradient in each memory format and one without memory of its own (a sum's); then by
+    what stock gives to others that hold the same tensors: the other term of a sum, a second consumer, and
+    whoever retains gradients.
+    """
+
+    def check(
+        lean: Callable[..., Tensor], stock: Callable[..., Tensor], inputs: Sequence[Tensor | None]
+    ) -> None:
+        held = [None if t is None else t.detach().clone() for t in inputs]
+        leaves = [t for t in inputs if t is not None and t.requires_grad]
+        y = lean(*inputs)
+        for grad in _gradients_like(y):
+            before = grad.clone()
+            first = torch.autograd.grad(y, leaves, grad, retain_graph=True)
+            again = torch.autograd.grad(y, leaves, grad, retain_graph=True)
+            assert torch.equal(grad, before)
+            assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+        for now, before in zip(inputs, held, strict=True):
+            assert now is None or torch.equal(now, before)
+
+        x, *rest = held
+        assert x is not None
+        found = []
+        for function in (lean, stock):
+            start = x.clone().requires_grad_()
+            middle = start * 1
+            y = function(middle, *rest)
+            other = torch.ones_like(y, requires_grad=True)
+            total = y + other  # hands one gradient to both
+            twice = total + y.detach() * y
+            kept = (middle, y, total, twice)
+            for tensor in kept:
+                tensor.retain_grad()
+            ((twice + twice.cos()).sum() + (middle * middle).sum()).backward()
+            found.append([start.grad, other.grad, *(tensor.grad for tensor in kept)])
+        for mine, theirs in zip(*found, strict=True):
+            assert relative_error(mine, theirs) <= TOLERANCE[x.dtype]
+
+    return check
+
+
+def _gradients_like(y: Tensor) -> list[Tensor]:
+    grad = torch.randn_like(y)
+    made = [grad.contiguous(), torch.ones((), dtype=y.dtype).expand(y.shape)]
+    return [*made, grad.contiguous(memory_format=torch.channels_last)] if y.dim() == 4 else made
+
+
+@pytest.fixture
 def kept_bytes():
     """Returns bytes that autograd keeps beyond `known` tensors while a function runs."""
 

@@ -6,82 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import mobilenet_v2, mobilenet_v3_small, resnet18, resnet50
 
-from tinytl.backbones import BACKBONES
-from tinytl.frozen_batch_norm import freeze_bn_
+from tests.tinytl.memory_efficient.cases import (
+    assert_same_outcome,
+    converted,
+    outcome,
+    randomise_,
+    tinytl_net,
+    torchvision_net,
+)
+from tinytl.config import BACKBONES, METHODS
 from tinytl.group_norm import replace_bn_with_gn
-from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.lite_residual import LiteResidualModule
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.lean_modules import LeanBlock
-from tinytl.update_methods import apply_update_method_
-
-METHODS = ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
-TORCHVISION = {"mobilenet_v2": mobilenet_v2, "mobilenet_v3_small": mobilenet_v3_small, "resnet18": resnet18}
-
-
-def randomise_(net):
-    """Statistics and parameters as training might leave them: zeros hide mistakes."""
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 1.5)
-        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-    return net
-
-
-def tinytl_net(backbone, method, norm):
-    net = BACKBONES[backbone].build(5)
-    if "-L" in method and method.startswith("TinyTL"):
-        insert_lite_residual(net, resolution=64)
-    if norm == "group_norm":
-        replace_bn_with_gn(net)
-    else:
-        for module in net.modules():
-            if isinstance(module, LiteResidualModule):
-                replace_bn_with_gn(module.lite_residual)
-        freeze_bn_(net)
-    randomise_(net)
-    apply_update_method_(net, method)
-    return net.train()
-
-
-def torchvision_net(name, **kwargs):
-    return randomise_(TORCHVISION[name](num_classes=5, **kwargs)).eval()
-
-
-def outcome(net, x, seed=0):
-    torch.manual_seed(seed)
-    net.zero_grad(set_to_none=True)
-    logits = net(x)
-    F.cross_entropy(logits, torch.arange(len(x)) % 5).backward()
-    return logits.detach(), {name: p.grad for name, p in net.named_parameters()}
-
-
-def assert_same_outcome(lean, stock, x, tolerance):
-    mine, my_grads = outcome(lean, x)
-    theirs, their_grads = outcome(stock, x)
-    assert error(mine, theirs) <= tolerance
-    assert my_grads.keys() == their_grads.keys()
-    scale = max(g.norm() for g in their_grads.values() if g is not None)
-    for name, theirs in their_grads.items():
-        assert (my_grads[name] is None) == (theirs is None), name
-        if theirs is not None:
-            # What is zero but for rounding, such as the gradient before a norm, is measured by the rest.
-            limit = tolerance * (theirs.norm() + 1e-3 * scale)
-            assert (my_grads[name] - theirs).norm() <= limit, name
-
-
-def error(mine, theirs):
-    return ((mine - theirs).norm() / theirs.norm()).item()
-
-
-def converted(net, **how):
-    lean = copy.deepcopy(net)
-    make_memory_efficient_(lean, Execution(**how))
-    return lean
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
@@ -100,27 +38,6 @@ def test_float32(method):
     assert_same_outcome(converted(net), net, torch.randn(2, 3, 64, 64), 1e-5)
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_torchvision_nets_in_both_modes(name):
-    net = torchvision_net(name).double()
-    lean = copy.deepcopy(net)
-    report = make_memory_efficient_(lean)
-    assert report.blocks and not report.batch_statistics
-    assert set(report.left) <= {n for n, m in net.named_modules() if isinstance(m, nn.Hardsigmoid)}
-    x = torch.randn(4, 3, 64, 64, dtype=torch.float64)
-    for mode in (False, True, False):
-        assert_same_outcome(lean.train(mode), net.train(mode), x, 1e-10)
-    for one, other in zip(lean.buffers(), net.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_bottlenecks_and_downsampling_are_blocks():
-    net = randomise_(resnet50(num_classes=5)).eval().double()
-    lean = copy.deepcopy(net)
-    assert make_memory_efficient_(lean).blocks[0] == "layer1.0"
-    assert_same_outcome(lean, net, torch.randn(2, 3, 32, 32, dtype=torch.float64), 1e-10)
-
-
 @pytest.mark.parametrize("ratio", [2, 4, 8, None])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
 def test_lite_residuals_on_any_map(ratio, mode):
@@ -131,29 +48,6 @@ def test_lite_residuals_on_any_map(ratio, mode):
     assert make_memory_efficient_(lean).blocks == ["0"]
     for size in ((16, 16), (7, 9), (3, 4), (1, 1)):
         assert_same_outcome(lean, net, torch.randn(2, 8, *size, dtype=torch.float64), 1e-10)
-
-
-def test_requires_grad_may_change_after_conversion():
-    net = tinytl_net("mobilenet_v2", "FT-Last", "frozen_bn").double()
-    lean = converted(net)
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    for method in ("TinyTL-B", "FT-Full", "FT-Norm+Last"):
-        apply_update_method_(net, method)
-        apply_update_method_(lean, method)
-        assert_same_outcome(lean, net, x, 1e-10)
-
-
-def test_state_dict_goes_both_ways():
-    net, other = torchvision_net("mobilenet_v2"), torchvision_net("mobilenet_v2")
-    lean = converted(other)
-    assert list(lean.state_dict()) == list(net.state_dict())
-    lean.load_state_dict(net.state_dict())
-    for key, value in lean.state_dict().items():
-        assert torch.equal(value, net.state_dict()[key])
-    x = torch.randn(2, 3, 64, 64)
-    assert error(lean(x), net(x)) < 1e-5
-    other.load_state_dict(lean.state_dict())
-    assert torch.equal(other(x), net(x))
 
 
 def test_copies_and_pickles_are_lean_and_independent():
@@ -306,60 +200,6 @@ def test_leaves_what_it_does_not_know_and_says_so():
     assert report.modules.keys() == {"0.1", "1.1", "7"}
     assert "left 5: GELU is not known" in str(report) and "1 batch norms use batch statistics" in str(report)
     assert_same_outcome(lean, net, torch.randn(3, 3, 16, 16, dtype=torch.float64), 1e-10)
-
-
-@pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
-def test_autocast(norm):
-    net = tinytl_net("mobilenet_v2", "TinyTL-L+B", norm)
-    lean = converted(net)
-    x = torch.randn(2, 3, 64, 64)
-    exact, exact_grads = outcome(net, x)
-    results = []
-    for one in (lean, net):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = one(x)
-        assert logits.dtype == torch.bfloat16
-        results.append((logits.detach().float(), outcome_under_autocast(one, x)))
-    (mine, my_grads), (theirs, their_grads) = results
-    # bfloat16 rounds at other places: lean may not be further from the truth than stock is, or hardly.
-    assert error(mine, exact) <= 2 * error(theirs, exact) + 1e-2
-    total = [
-        torch.cat([g.flatten() for g in grads.values() if g is not None])
-        for grads in (my_grads, their_grads, exact_grads)
-    ]
-    assert error(total[0], total[2]) <= 2 * error(total[1], total[2]) + 1e-2
-    assert all(g.dtype == torch.float32 for g in my_grads.values() if g is not None)
-
-
-def outcome_under_autocast(net, x):
-    torch.manual_seed(0)
-    net.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = F.cross_entropy(net(x), torch.arange(len(x)) % 5)
-    loss.backward()
-    return {name: p.grad for name, p in net.named_parameters()}
-
-
-def test_fifty_steps_have_the_same_losses():
-    losses = []
-    start = mobilenet_v2(num_classes=4, width_mult=0.25)
-    insert_lite_residual(start, resolution=32)
-    freeze_bn_(start)
-    apply_update_method_(randomise_(start.double()).train(), "TinyTL-L+B")
-    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
-    for net in (converted(start), start):
-        torch.manual_seed(0)
-        optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], 1e-2)
-        trace = []
-        for _ in range(50):
-            loss = F.cross_entropy(net(x), torch.arange(4))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            trace.append(loss.item())
-        losses.append(trace)
-    assert losses[1][-1] < losses[1][0] / 2
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 @pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])

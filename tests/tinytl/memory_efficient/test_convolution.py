@@ -67,6 +67,13 @@ def test_gradcheck(case):
     assert torch.autograd.gradcheck(lambda *t: Conv2dFunction.apply(*t, case[3]), (x, weight, bias))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("case", CASES[:2] + CASES[4:5] + CASES[12:13] + CASES[15:16])
+def test_harms_nobody(assert_harms_nobody, case, layout):
+    made = tensors(case, torch.float64, layout=layout)
+    assert_harms_nobody(lambda *t: lean_conv2d(*t, case[3]), stock(case[3]), made)
+
+
 def test_bfloat16(assert_same):
     assert_same(
         lambda *t: lean_conv2d(*t, CASES[4][3]), stock(CASES[4][3]), tensors(CASES[4], torch.bfloat16)

@@ -39,6 +39,16 @@ def test_gradcheck():
     )
 
 
+def test_harms_nobody(assert_harms_nobody):
+    mean, var, gamma, beta = parts(torch.float64)
+    made = [torch.randn(2, 5, 3, 2, dtype=torch.float64), gamma, beta]
+    assert_harms_nobody(
+        lambda x, g, b: lean_frozen_norm(x, FrozenNorm(mean, var, g, b, 1e-3)),
+        stock(mean, var),
+        [t.requires_grad_() for t in made],
+    )
+
+
 def test_keeps_the_input_only_where_gamma_trains(kept_bytes):
     mean, var, gamma, beta = parts(torch.float32)
     x = torch.randn(3, 5, 4, 6, requires_grad=True)

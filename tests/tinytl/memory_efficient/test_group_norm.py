@@ -36,10 +36,19 @@ def test_equals_stock_over_every_pattern(assert_same, n_groups, activation, dtyp
     )
 
 
-@pytest.mark.parametrize("activation", ["none", "relu6"])
+@pytest.mark.parametrize("activation", ACTIVATE)
 def test_gradcheck(activation):
     made = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 4, 3, 2), (4,), (4,))]
     assert torch.autograd.gradcheck(lambda *t: lean_group_norm(*t, 2, 1e-5, activation), made)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("activation", ACTIVATE)
+def test_harms_nobody(assert_harms_nobody, activation, layout):
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    gamma, beta = (torch.randn(6, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    lean = lambda *t: lean_group_norm(*t, 2, 1e-5, activation)  # noqa: E731
+    assert_harms_nobody(lean, stock(2, activation), [x, gamma, beta])
 
 
 def test_sums_equal_the_kernel():

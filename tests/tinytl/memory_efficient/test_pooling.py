@@ -70,10 +70,26 @@ def test_ties_go_where_stock_sends_them(assert_same):
     assert_same(lambda t: lean_max_pool(t, MAXIMUM[1]), stock_maximum(MAXIMUM[1]), [x])
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("spec", AVERAGE)
+def test_gradcheck_of_average(spec):
     x = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: lean_average_pool(t, AVERAGE[0]), (x,))
-    assert torch.autograd.gradcheck(lambda t: lean_max_pool(t, MAXIMUM[1]), (x,))
+    assert torch.autograd.gradcheck(lambda t: lean_average_pool(t, spec), (x,))
+
+
+@pytest.mark.parametrize("spec", MAXIMUM)
+def test_gradcheck_of_maximum(spec):
+    # Distinct values: a step of gradcheck must not change which one is the largest.
+    x = torch.randperm(2 * 7 * 8).double().view(1, 2, 7, 8).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: lean_max_pool(t, spec), (x,))
+
+
+@LAYOUTS
+def test_harms_nobody(assert_harms_nobody, layout):
+    x = torch.randn(2, 3, 11, 14, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    for spec in AVERAGE:
+        assert_harms_nobody(lambda t, s=spec: lean_average_pool(t, s), stock_average(spec), [x])
+    for spec in MAXIMUM:
+        assert_harms_nobody(lambda t, s=spec: lean_max_pool(t, s), stock_maximum(spec), [x])
 
 
 def test_keeps_no_input(kept_bytes):

@@ -15,9 +15,18 @@ def test_equals_stock(assert_same, size, mode, dtype, layout):
         assert_same(lambda t: lean_resize(t, size, mode), lambda t: F.interpolate(t, size, mode=mode), [x])
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_gradcheck(mode):
     x = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda t: lean_resize(t, (5, 7)), (x,))
+    assert torch.autograd.gradcheck(lambda t: lean_resize(t, (5, 7), mode), (x,))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
+def test_harms_nobody(assert_harms_nobody, mode):
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert_harms_nobody(
+        lambda t: lean_resize(t, (7, 9), mode), lambda t: F.interpolate(t, (7, 9), mode=mode), [x]
+    )
 
 
 def test_keeps_nothing(kept_bytes):
