@@ -5,7 +5,10 @@ is read, so a prediction depends on the configuration alone.
 """
 
 import dataclasses
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +31,10 @@ CUDA_BLOCK_BYTES = 512
 MOST_STEPS = 1 << 16
 """Where `max_batch_size` stops looking."""
 
+WORTH_A_PROCESS = 6
+"""Predictions that take as long as a process takes to start."""
+
+_PREDICTED: dict[TrainConfig, MemoryPrediction] = {}
 _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
 
 
@@ -40,8 +47,38 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
         ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget
             that nothing fits, or an operation of the network that does not run on fake tensors.
     """
-    planned = resolve_plan(config)
-    return _predict(dataclasses.replace(planned, plan="fast", budget_mib=None, **_WITHOUT_EFFECT))
+    key = _key(resolve_plan(config))
+    if key not in _PREDICTED:
+        _PREDICTED[key] = _predict(key)
+    return _PREDICTED[key]
+
+
+def predict_memories(configs: Sequence[TrainConfig], processes: int | None = None) -> list[MemoryPrediction]:
+    """Predicts several configurations, each in one of `processes` (default: one a core, at most 8).
+
+    A process takes some seconds to start, so that few predictions are made here, one after the other.
+
+    Raises:
+        ConfigError: as `predict_memory` does, for any of them.
+    """
+    missing = {_key(c): c for c in configs if not is_planned(c) or _key(c) not in _PREDICTED}
+    processes = min(processes or os.cpu_count() or 1, 8, len(missing) // WORTH_A_PROCESS)
+    if processes > 1:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
+            found = pool.map(_predict_and_key, missing.values())
+            _PREDICTED.update(found)
+    return [predict_memory(config) for config in configs]
+
+
+def _predict_and_key(config: TrainConfig) -> tuple[TrainConfig, MemoryPrediction]:
+    config = resolve_plan(config)
+    return _key(config), predict_memory(config)
+
+
+def _key(config: TrainConfig) -> TrainConfig:
+    """Returns a planned configuration without what leaves its memory as it is."""
+    return dataclasses.replace(config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT)
 
 
 def resolve_plan(config: TrainConfig) -> TrainConfig:
@@ -120,7 +157,6 @@ def measure_memory(config: TrainConfig) -> float:
     return meter.peak_mib
 
 
-@lru_cache(maxsize=4096)
 def _predict(config: TrainConfig) -> MemoryPrediction:
     device = torch.device("cpu")
     with FakeTensorMode():

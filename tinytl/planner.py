@@ -26,6 +26,8 @@ TIME_OF_CHECKPOINT = {"none": 1.0, "depthwise": 1.05, "all": 1.3}
 SMALL_INPUT_PIXELS = 30_000
 """Pixels of a micro-batch (samples x height x width) under which calls from Python outweigh the work."""
 STOCK_BELOW_KIB = {"small input": 1024.0, "else": 256.0}
+PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib")
+"""What a plan sets."""
 NEARLY_LEAST = 1.005
 """A choice within this factor of the least memory is as good as the least, where it is faster."""
 

@@ -20,6 +20,7 @@ from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
 from tinytl.measure import PeakMeter
 from tinytl.memory import resolve_plan
+from tinytl.planner import is_planned
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
 EVAL_BATCH_SIZE = 32
@@ -73,7 +74,9 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, data: DataSplits, state_dict: Mapping[str, Tensor] | None = None
     ) -> None:
-        self.config = config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
+        config = dataclasses.replace(config, num_classes=len(data.classes))
+        # A search has settled the plan, and checked it against the budget, where it asked for the trial.
+        self.config = config = config if is_planned(config) else resolve_plan(config)
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)

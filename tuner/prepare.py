@@ -193,10 +193,13 @@ def _check_device(config: StudyConfig, base: TrainConfig) -> None:
 def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:
     if config.memory_budget_mib is None:
         return
-    from tinytl.memory import predict_memory
+    from tinytl.memory import predict_memory, resolve_plan
+    from tinytl.planner import describe
 
     floor, floor_config = float("inf"), base
     for smallest in smallest_configs(space, base):
+        if smallest.plan == "budget":  # which would complain of the first that does not fit
+            smallest = dataclasses.replace(smallest, plan="smallest", budget_mib=None)
         peak = predict_memory(smallest).peak_mib
         if peak <= config.memory_budget_mib:
             return
@@ -206,5 +209,5 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     raise ConfigError(
         f"--memory-budget-mib {config.memory_budget_mib:g} is under what every configuration of space "
         f"{space.name} takes: the least is {floor:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
-        f"batch {c.batch_size} in micro-batches of {c.samples_in_memory})"
+        f"batch {c.batch_size}, {describe(resolve_plan(c))})"
     )

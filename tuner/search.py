@@ -13,7 +13,8 @@ from ray.tune.search.searcher import Searcher
 from search_spaces.space import SearchSpace
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.memory import predict_memory
+from tinytl.memory import predict_memory, resolve_plan
+from tinytl.planner import PLANNED_FIELDS
 from tuner.results import AGAIN
 from tuner.trainable import CHECKPOINT_FILE
 from tuner.trial_config import trial_config
@@ -133,7 +134,8 @@ class MemoryAwareSearch(OptunaSearch):
 
     def _accept(self, trial: optuna.Trial, values: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            peak_mib = predict_memory(trial_config(self.base, values)).peak_mib
+            planned = resolve_plan(trial_config(self.base, values))
+            peak_mib = predict_memory(planned).peak_mib
         except ConfigError as error:
             # A combination that the checks at the start did not draw: infeasible, with the reason kept.
             trial.set_user_attr("infeasible", str(error))
@@ -156,7 +158,8 @@ class MemoryAwareSearch(OptunaSearch):
         trial.set_user_attr("name", name)
         return {
             "name": name,
-            "values": values,
+            # With what the plan chose: workers need not predict again, and MLflow records it.
+            "values": values | {name: getattr(planned, name) for name in PLANNED_FIELDS},
             "peak_memory_mib": peak_mib,
             "checkpoint": None if checkpoint is None else str(checkpoint),
         }

@@ -21,7 +21,7 @@ from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
-_NAMED = frozenset({"backbone", "method", "norm", "engine", "optimizer"})
+_NAMED = frozenset({"backbone", "method", "norm", "engine", "optimizer", "plan", "checkpoint"})
 """Fields whose values are names: one that is unknown is told before any combination is tried."""
 _CHECKED_SAMPLES = 256
 
@@ -72,6 +72,8 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         if parameter.name in _OF_THE_STUDY:
             raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
     own = {name: value for name, value in space.fixed.items() if name in _OF_THE_STUDY}
+    if space.fixed.get("plan") == "budget" and "budget_mib" not in space.fixed:
+        own |= {"plan": "budget", "budget_mib": study.memory_budget_mib}
     return config_from_flat(own, shared)
 
 

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import io
 import itertools
 import pickle
@@ -11,15 +12,16 @@ from torch import nn
 from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from tests.cases import small
-from tinytl import memory
-from tinytl.build import Built, build_model
+from tinytl.build import build_model
 from tinytl.checkpointing import checkpoint_segment, insert_checkpoints_
 from tinytl.frozen_batch_norm import freeze_bn_
 from tinytl.group_norm import replace_bn_with_gn
 from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.memory import measure_memory, predict_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.lean_modules import LeanBlock
 from tinytl.memory_efficient.stock import base_class
+from tinytl.storage_tracker import StorageTracker
 from tinytl.update_methods import apply_update_method_
 
 KINDS = {"no expansion": 1, "stride": 2, "shortcut": 3}
@@ -324,10 +326,10 @@ def test_training_goes_the_same_way():
 
 
 MEMORY_CASES = {
-    "FT-Full-frozen_bn-stock": small(method="FT-Full", norm="frozen_bn", resolution=64),
-    "FT-Full-batch_norm-stock": small(method="FT-Full", norm="batch_norm", resolution=64, batch_size=16),
-    "FT-Full-group_norm-lean": small(method="FT-Full", norm="group_norm", engine="lean", resolution=64),
-    "TinyTL-L+B-frozen_bn-stock": small(norm="frozen_bn", resolution=64, micro_batch_size=2),
+    "FT-Full-frozen_bn-stock": small(method="FT-Full", norm="frozen_bn", engine="stock"),
+    "FT-Full-batch_norm-stock": small(method="FT-Full", norm="batch_norm", engine="stock", batch_size=16),
+    "FT-Full-batch_norm-lean": small(method="FT-Full", norm="batch_norm", batch_size=16),
+    "TinyTL-L+B-frozen_bn-stock": small(norm="frozen_bn", engine="stock", micro_batch_size=2),
 }
 
 
@@ -336,22 +338,16 @@ MEMORY_CASES = {
     reason="tinytl/kernel_scratch.py knows AVX-512 kernels",
 )
 @pytest.mark.parametrize("config", MEMORY_CASES.values(), ids=MEMORY_CASES)
-def test_prediction_is_what_the_allocator_measures(config, monkeypatch):
-    plain = memory.predict_memory(config)
-    net = build_model(config).net
-
-    def build_with_checkpoints(config):
-        net = build_model(config).net
-        insert_checkpoints_(net)
-        return Built(net, None)
-
-    monkeypatch.setattr(memory, "build_model", build_with_checkpoints)
-    predicted = memory._predict.__wrapped__(config)
-    assert predicted.peak_mib == pytest.approx(memory.measure_memory(config), rel=0.02)
+def test_prediction_is_what_the_allocator_measures(config):
+    config = dataclasses.replace(config, resolution=64)
+    plain = predict_memory(config)
+    checkpointed = dataclasses.replace(config, checkpoint="all")
+    predicted = predict_memory(checkpointed)
+    assert predicted.peak_mib == pytest.approx(measure_memory(checkpointed), rel=0.02)
     assert predicted.peak_mib < plain.peak_mib
     assert predicted.parts_mib["saved_for_backward"] < 0.5 * plain.parts_mib["saved_for_backward"]
     place, direction = predicted.peak_at.rsplit(" ", 1)
-    assert direction == "backward" and place in dict(net.named_modules())
+    assert direction == "backward" and place in dict(build_model(config).net.named_modules())
 
 
 class Wide(nn.Module):
@@ -362,7 +358,7 @@ class Wide(nn.Module):
 def test_the_peak_of_a_second_run_is_placed():
     segment = checkpoint_segment.insert_checkpoint(nn.Sequential(Wide(), nn.Linear(8, 8)))
     net, x = nn.Sequential(segment, nn.Linear(8, 1)), torch.zeros(4, 8)
-    tracker = memory.StorageTracker()
+    tracker = StorageTracker()
     with tracker.modules, tracker:
         net(x).sum().backward()
     assert tracker.prediction().peak_at == "0.0 backward"

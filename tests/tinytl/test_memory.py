@@ -70,7 +70,7 @@ def test_nothing_is_executed_or_read() -> None:
         method="FT-Last", weights="/nowhere/weights.pt", batch_size=4096, resolution=1024, norm="frozen_bn"
     )
     state = torch.get_rng_state()
-    assert predict_memory(config).peak_mib > 500_000  # half a tebibyte
+    assert predict_memory(config).peak_mib > 250_000  # a quarter of a tebibyte
     assert torch.equal(torch.get_rng_state(), state)
     assert stock_inference_peak_mib(config) > 500_000
 
@@ -107,7 +107,7 @@ def test_fields_without_memory_have_no_effect(optimizer: str) -> None:
     changed = {
         name: v for name, v in WITHOUT_EFFECT.items() if name not in ("weights", "dataset", "data_dir")
     }
-    uncached = memory._predict.__wrapped__
+    uncached = memory._predict
     one, other = uncached(config), uncached(dataclasses.replace(config, **changed))
     assert one.peak_at.startswith("classifier.1")
     assert one == other

@@ -8,6 +8,7 @@ import pytest
 from tests.cases import small
 from tinytl.config import TrainConfig, config_from_flat
 from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.memory import resolve_plan
 from tinytl.run import train_run
 
 SPLITS = {"train/red": 4, "train/blue": 3, "val/red": 2, "val/blue": 1, "test/red": 1, "test/blue": 2}
@@ -42,12 +43,15 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
     assert result["val_accuracy_top1"] == rows[-1]["accuracy_top1"]
     assert result["test_accuracy_top1"] in {0, 1 / 3, 2 / 3, 1}
     assert result["predicted_peak_mib"] == rows[0]["peak_memory_mib"] == rows[1]["peak_memory_mib"]
-    assert config_from_flat(result["config"]) == _config(Path(config.data_dir or ""), num_classes=2)
+    assert config_from_flat(result["config"]) == resolve_plan(
+        _config(Path(config.data_dir or ""), num_classes=2)
+    )
 
     assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
     assert lines[1] == "mobilenet_v2: random weights"
-    assert lines[2].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
-    assert [line.partition("  ")[0] for line in lines[3:]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[2] == "plan fast: micro-batches of 4, nothing run again"
+    assert lines[3].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
+    assert [line.partition("  ")[0] for line in lines[4:]] == ["epoch 1/2", "epoch 2/2"]
 
 
 def test_without_test_images_there_is_no_test_accuracy(

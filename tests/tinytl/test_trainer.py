@@ -176,5 +176,6 @@ def test_memory_is_measured_on_a_full_batch_after_the_first_step(
     trainer = Trainer(_config(batch_size=batch_size, norm="frozen_bn"), splits)
     found = [trainer.train_epoch().measured_peak_mib for _ in range(2)]
     assert [peak is not None for peak in found] == measured
-    steady = dataclasses.replace(trainer.config, batch_size=min(batch_size, 10))
+    n = min(batch_size, 10)
+    steady = dataclasses.replace(trainer.config, batch_size=n, micro_batch_size=n)
     assert found[1] == pytest.approx(predict_memory(steady).peak_mib, rel=0.02)
