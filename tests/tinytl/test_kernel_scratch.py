@@ -68,3 +68,19 @@ def test_formula_agrees_with_the_allocator(case: str, mask: tuple[bool, bool, bo
 
 def test_other_operators_take_nothing() -> None:
     assert scratch_bytes(torch.ops.aten.relu.default, (torch.zeros(3),)) == 0
+
+
+def _one_pixel(stride: int) -> tuple[Any, tuple[Any, ...]]:
+    """A depthwise 3x3 on a map of one pixel, whose strides say nothing and yet choose the kernel."""
+    image = torch.zeros(2 * 32).as_strided((2, 32, 1, 1), (32, 1, stride, stride))
+    weight = torch.zeros(32, 1, 3, 3).contiguous(memory_format=torch.channels_last)
+    rest = ([1, 1], [1, 1], [1, 1], False, [0, 0], 32)
+    return BACKWARD, (torch.zeros(2, 32, 1, 1), image, weight, None, *rest, [False, True, False])
+
+
+@pytest.mark.parametrize(("stride", "weights"), [(1, 4), (32, 257)])
+def test_one_pixel(stride: int, weights: int) -> None:
+    func, args = _one_pixel(stride)
+    assert scratch_bytes(func, args) == weights * 4 * 32 * 9
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        assert _measured(lambda: func(*args)) == pytest.approx(scratch_bytes(func, args), rel=0.1)

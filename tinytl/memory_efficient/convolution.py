@@ -84,7 +84,7 @@ def conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: ConvSpec) ->
     """Returns the gradient of the weight, shaped as the weight and typed as `grad`."""
     if _is_product(spec, x, weight) and by_matrix_product(grad, weight):
         return product_weight_grad(grad, x)
-    if taps_are_leaner(grad, x, weight, spec.groups):
+    if taps_are_leaner(grad, x, weight, spec.groups, spec.stride[1]):
         sides = spec.sides((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
         return depthwise_weight_grad(grad, x, weight, sides, spec.stride, spec.dilation)
     x, padding = _pad(x, weight, spec)

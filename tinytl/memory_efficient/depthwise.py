@@ -1,8 +1,7 @@
-"""The weight gradient of depthwise convolutions with large kernels, tap by tap.
+"""The weight gradient of depthwise convolutions with large kernels or on small maps, tap by tap.
 
 oneDNN computes it in blocks of 16 x 16 channels, so that a depthwise kernel takes 256 times its weight in
-scratch memory (55 MiB for 1,152 kernels of 7x7), and the time to clear that. Kernels up to 3x3 have code of
-their own without blocks.
+scratch memory (55 MiB for 1,152 kernels of 7x7), and the time to clear that.
 """
 
 import itertools
@@ -12,17 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-_CHANNEL_BLOCK = 16
-_LARGEST_WITHOUT_BLOCKS = 3
+from tinytl.kernel_scratch import weight_gradient_bytes
 
 
-def taps_are_leaner(grad: Tensor, x: Tensor, weight: Tensor, groups: int) -> bool:
+def taps_are_leaner(grad: Tensor, x: Tensor, weight: Tensor, groups: int, stride: int) -> bool:
     """Whether `depthwise_weight_grad` takes less memory than torch's kernel for this convolution."""
     if weight.shape[1] != 1 or weight.shape[0] != groups or not x.is_cpu:
         return False
-    if max(weight.shape[2:]) <= _LARGEST_WITHOUT_BLOCKS:
-        return False
-    return weight.numel() * _CHANNEL_BLOCK**2 > x.numel() + grad.numel()
+    return weight_gradient_bytes(weight, groups, x, stride) > (x.numel() + grad.numel()) * x.element_size()
 
 
 def depthwise_weight_grad(

@@ -15,6 +15,7 @@ from tinytl.memory_efficient.activation import lean_activation
 from tinytl.memory_efficient.block import largest_intermediate, run_block
 from tinytl.memory_efficient.block_spec import Execution
 from tinytl.memory_efficient.convolution import lean_conv2d
+from tinytl.memory_efficient.depthwise import taps_are_leaner
 from tinytl.memory_efficient.dropout import lean_dropout
 from tinytl.memory_efficient.frozen_norm import FrozenNorm, lean_frozen_norm
 from tinytl.memory_efficient.group_norm import lean_group_norm
@@ -81,6 +82,15 @@ class LeanBlock(Lean):
 
 class LeanConv2d(Lean):
     """Keeps its input only where its weight trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Runs lean, small or not, where torch's kernel of the weight's gradient would take much."""
+        assert isinstance(self, nn.Conv2d)
+        weight = self.weight
+        if weight.requires_grad and self.groups > 1 and x.dim() == 4 and x.numel():
+            if taps_are_leaner(x, x, weight, self.groups, self.stride[1]):
+                return self.lean_forward(x)
+        return super().forward(x)
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Convolves `(N, C, H, W)`."""

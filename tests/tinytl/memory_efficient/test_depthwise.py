@@ -19,12 +19,13 @@ def test_is_the_gradient(sides, dilation, stride, dtype):
     torch.testing.assert_close(made, expected, rtol=1e-4 if dtype == torch.float32 else 1e-10, atol=1e-5)
 
 
-def test_is_chosen_for_large_kernels_on_small_maps():
+def test_is_chosen_for_large_kernels_and_small_maps():
     def chosen(channels, kernel, size, groups=None):
         x = torch.empty(1, channels, size, size)
-        return taps_are_leaner(x, x, torch.empty(channels, 1, kernel, kernel), groups or channels)
+        return taps_are_leaner(x, x, torch.empty(channels, 1, kernel, kernel), groups or channels, 1)
 
     assert chosen(1152, 7, 7) and chosen(480, 5, 14)
+    assert chosen(960, 3, 2)
     assert not chosen(960, 3, 7)
     assert not chosen(96, 5, 112)
     assert not chosen(480, 5, 14, groups=240)
