@@ -5,7 +5,8 @@ kernels 1 to 7, strides and map sizes; right to kilobytes, which the peak of a s
 and grouped convolutions with a kernel above 1 keep a reordered weight. The weight gradient is computed in
 blocks of 16 x 16 channels a group, so that depthwise 5x5 and 7x7 take 256 times their weight. Depthwise 3x3
 has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel whose
-neighbours lie side by side in memory every depthwise kernel takes four times its weight.
+neighbours lie side by side in memory every depthwise kernel takes four times its weight. Batch norm's
+backward makes its result twice, unless its arguments differ in memory format.
 """
 
 from typing import Any
@@ -25,6 +26,9 @@ def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
         if wanted[1]:
             return weight_gradient_bytes(weight, groups, image, stride[-1])
         return _reordered_bytes(weight, groups)
+    if func is torch.ops.aten.native_batch_norm_backward.default:
+        grad, image, wanted = args[0], args[1], args[9]
+        return image.numel() * image.element_size() if wanted[0] and _same_format(grad, image) else 0
     return 0
 
 
@@ -49,6 +53,13 @@ def weight_gradient_bytes(weight: torch.Tensor, groups: int, image: torch.Tensor
         groups * _round_up(out_per_group) * _round_up(in_per_group) * height * width * weight.element_size()
     )
     return blocked + plain
+
+
+def _same_format(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return any(
+        one.is_contiguous(memory_format=form) and other.is_contiguous(memory_format=form)
+        for form in (torch.contiguous_format, torch.channels_last)
+    )
 
 
 def _is_matrix_product(weight: torch.Tensor, groups: int) -> bool:

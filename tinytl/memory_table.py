@@ -93,8 +93,8 @@ def table_text(config: TrainConfig, rows: Sequence[Row]) -> str:
     header = f"{'norm':<11} {'method':<13} {'engine':<7} {'micro':>5} {'predicted':>10}"
     header += f" {'measured':>10}" if measured else ""
     lines = [
-        f"{config.backbone}, batch {config.batch_size}, {config.resolution} px, {config.num_classes} classes, "
-        f"{config.optimizer}; peak of a training step in MiB, the paper's formula in MB",
+        f"{config.backbone}, batch {config.batch_size}, {config.resolution} px, {config.num_classes} "
+        f"classes, {config.optimizer}; peak of a training step in MiB, the paper's formula in MB",
         f"{header} {'paper':>8}  peak at",
     ]
     for row in rows:

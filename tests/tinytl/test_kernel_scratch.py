@@ -84,3 +84,17 @@ def test_one_pixel(stride: int, weights: int) -> None:
     assert scratch_bytes(func, args) == weights * 4 * 32 * 9
     if torch.backends.cpu.get_cpu_capability() == "AVX512":
         assert _measured(lambda: func(*args)) == pytest.approx(scratch_bytes(func, args), rel=0.1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "formats", [("channels_last",) * 2, ("contiguous_format",) * 2, ("channels_last", "contiguous_format")]
+)
+def test_batch_norm_backward(formats: tuple[str, str], training: bool) -> None:
+    image, grad = (torch.randn(2, 8, 16, 16).contiguous(memory_format=getattr(torch, f)) for f in formats)
+    ones, zeros = torch.ones(8), torch.zeros(8)
+    _, mean, inverse = torch.native_batch_norm(image, ones, zeros, zeros, ones, training, 0.1, 1e-5)
+    backward = torch.ops.aten.native_batch_norm_backward.default
+    args = (grad, image, ones, zeros, ones, mean, inverse, training, 1e-5, [True, False, False])
+    assert scratch_bytes(backward, args) == (4 * image.numel() if formats[0] == formats[1] else 0)
+    assert _measured(lambda: backward(*args)) == pytest.approx(scratch_bytes(backward, args), abs=200)
