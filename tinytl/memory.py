@@ -14,7 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 
 from tinytl.build import build_model
 from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
@@ -33,6 +38,12 @@ MOST_STEPS = 1 << 16
 
 WORTH_A_PROCESS = 6
 """Predictions that take as long as a process takes to start."""
+
+_NOT_ON_FAKE_TENSORS = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
 
 _PREDICTED: dict[TrainConfig, MemoryPrediction] = {}
 _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
@@ -180,7 +191,13 @@ def _predict(config: TrainConfig) -> MemoryPrediction:
         # From the second micro-batch on, all are alike: gradients exist, and are added to.
         rows = slice(0, 2 * config.samples_in_memory)
         with tracker.modules, tracker:
-            step(images[rows], labels[rows], after_forward=tracker.label_saved)
+            try:
+                step(images[rows], labels[rows], after_forward=tracker.label_saved)
+            except _NOT_ON_FAKE_TENSORS as error:
+                raise ConfigError(
+                    f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "
+                    f"{config.backbone} cannot be predicted: compute it from shapes, not from values"
+                ) from None
         for hook in hooks:
             hook.remove()
     return tracker.prediction()

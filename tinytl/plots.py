@@ -24,7 +24,7 @@ def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
     norms = list(dict.fromkeys(row["norm"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     largest = max(row["micro_batch_size"] for row in rows)
-    figure = Figure(figsize=(3.4 * len(norms), 0.42 * len(methods) + 1.6), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(norms), 0.42 * len(methods) + 1.8), layout="constrained")
     panels = figure.subplots(1, len(norms), sharey=True, sharex=True, squeeze=False)[0]
     for axes, norm in zip(panels, norms, strict=True):
         for row in rows:
@@ -52,7 +52,7 @@ def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
         axes.set_title(norm, fontsize=10)
         axes.grid(alpha=0.25)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
-    figure.supxlabel("peak memory of a training step, MiB (log scale)", fontsize=9)
+    panels[len(norms) // 2].set_xlabel("predicted peak of a training step, MiB (log scale)", fontsize=9)
     figure.suptitle(title.partition(";")[0], x=0.01, ha="left", fontsize=10)
     figure.legend(handles=_legend(rows, largest), loc="outside lower center", ncols=5, fontsize=8)
     figure.savefig(path, dpi=DPI)

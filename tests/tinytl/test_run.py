@@ -49,7 +49,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
 
     assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
     assert lines[1] == "mobilenet_v2: random weights"
-    assert lines[2] == "plan fast: micro-batches of 4, nothing run again"
+    assert lines[2] == "plan fast: micro-batches of 2, nothing run again"
     assert lines[3].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
     assert [line.partition("  ")[0] for line in lines[4:]] == ["epoch 1/2", "epoch 2/2"]
 
