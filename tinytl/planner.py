@@ -25,7 +25,7 @@ PIXELS_OF_A_PASS = 40_000
 TIME_OF_CHECKPOINT = {"none": 1.0, "depthwise": 1.05, "all": 1.3}
 SMALL_INPUT_PIXELS = 30_000
 """Pixels of a micro-batch (samples x height x width) under which calls from Python outweigh the work."""
-STOCK_BELOW_KIB = {"small input": 1024.0, "else": 256.0}
+STOCK_BELOW_KIB = {"small input": 1024.0, "else": 0.0}
 PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib")
 """What a plan sets."""
 NEARLY_LEAST = 1.005

@@ -51,13 +51,14 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
     powers = _powers_of_two(source, torch.uint8)
     start = 0
     for piece, into in zip(_chunks(source), _chunks(target), strict=True):
-        packed = bits if len(bits) * 8 - 8 < len(piece) else bits[start // 8 : (start + len(piece) + 7) // 8]
+        n = piece.numel()
+        packed = bits if bits.numel() * 8 - 8 < n else bits[start // 8 : (start + n + 7) // 8]
         inside = torch.bitwise_and(packed, powers).view(-1).to(piece.dtype)
-        if len(inside) > len(piece):
-            inside = inside[: len(piece)]
+        if n % 8:
+            inside = inside[:n]
         # Not a product: what is cut off must be 0 even where the gradient is infinite.
         torch.ops.aten.threshold_backward.grad_input(piece, inside, 0, grad_input=into)
-        start += len(piece)
+        start += n
     return out
 
 
@@ -65,7 +66,7 @@ def _pack(piece: Tensor, low: float, high: float) -> Tensor:
     # A comparison that yields booleans costs eight times this derivative on a CPU; sums of distinct
     # powers of two below 256 are exact in every floating type.
     inside = torch.ops.aten.hardtanh_backward(_one(piece, piece.dtype), piece, low, high)
-    rest = -len(inside) % 8
+    rest = -inside.numel() % 8
     if rest:
         inside = torch.nn.functional.pad(inside, (0, rest))
     return torch.mm(_powers_of_two(piece, piece.dtype), inside.view(8, -1)).view(-1).to(torch.uint8)
@@ -96,4 +97,4 @@ def _make_powers(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 def _chunks(flat: Tensor) -> Sequence[Tensor]:
     size = _CPU_CHUNK if flat.is_cpu else _DEVICE_CHUNK
-    return (flat,) if len(flat) <= size else flat.split(size)
+    return (flat,) if flat.numel() <= size else flat.split(size)

@@ -143,7 +143,8 @@ def _slices(x: Tensor, branches: list[Branch], how: Execution) -> list[tuple[int
     """Returns (start, stop) of slices of the batch whose largest intermediate stays within `slice_mib`."""
     largest = _largest(branches, (x.shape[2], x.shape[3]))
     step = max(1, how.slice_bytes(x.device) // (largest * branches[0].chain.dtype.itemsize))
-    return [(start, min(start + step, len(x))) for start in range(0, len(x), step)]
+    n = x.shape[0]
+    return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def _branches(

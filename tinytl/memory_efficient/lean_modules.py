@@ -67,7 +67,7 @@ class LeanBlock(Lean):
         if reader is None or x.dim() != 4 or not x.numel():  # a slice of a sequence has no reader
             return self.stock_forward(x)
         how, sample = self.lean_execution, x.shape[1:]
-        limit = how.stock_below_kib * 2**10 / (len(x) * x.element_size())
+        limit = how.stock_below_kib * 2**10 / (x.shape[0] * x.element_size())
         if reader.largest.get(sample, limit) < limit:
             return self.stock_forward(x)
         found = reader.read(self)

@@ -46,7 +46,7 @@ def product_weight_grad(grad: Tensor, x: Tensor) -> Tensor:
 
 def _product(factor: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns factor @ weight.T + bias; the operation that torch's own compiler emits for linear layers."""
-    if factor.numel() * len(weight) < _SMALL_PRODUCT:
+    if factor.numel() * weight.shape[0] < _SMALL_PRODUCT:
         return torch.nn.functional.linear(factor, weight, bias)
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise.default(factor, weight, bias, "none", [], ""))
 

@@ -42,7 +42,7 @@ class BlockReader:
         seen = self._seen
         if seen is None or not seen.is_of(module):
             seen = self._seen = _Seen(module, self.paths)
-        if seen.spec is None or any(member.is_watched() for member in seen.members[1:]):
+        if seen.spec is None or seen.is_watched():
             return None
         tensors: list[list[UnitTensors]] = []
         for branch in seen.units:
@@ -66,35 +66,41 @@ class _Seen:
 
     def is_of(self, module: nn.Module) -> bool:
         """Whether it is this block (replicas of a block share its reader) and still as it was."""
-        mine = self.members[0].inside is vars(module)
-        return mine and all(member.is_as_seen() for member in self.members)
+        if self.members[0].inside is not vars(module):
+            return False
+        for member in self.members:  # runs often: no calls, no `getattr`
+            inside = member.inside
+            if tuple(inside["_modules"].values()) != member.children:
+                return False
+            if member.names and [inside.get(name) for name in member.names] != member.attributes:
+                return False
+        return True
+
+    def is_watched(self) -> bool:
+        """Whether a module below the block has hooks, or a forward of its own."""
+        for member in self.members[1:]:
+            inside = member.inside
+            if (
+                inside["_forward_hooks"]
+                or inside["_forward_pre_hooks"]
+                or inside["_backward_hooks"]
+                or inside["_backward_pre_hooks"]
+                or "forward" in inside
+            ):
+                return True
+        return False
 
 
 class _Member:
-    """A module of a block, and what of it decides what the block computes. Runs often: no `getattr`."""
+    """A module of a block, and what of it decides what the block computes."""
 
-    __slots__ = ("attributes", "children", "inside")
+    __slots__ = ("attributes", "children", "inside", "names")
 
     def __init__(self, module: nn.Module) -> None:
         self.inside = vars(module)
         self.children = tuple(self.inside["_modules"].values())
-        self.attributes = tuple(map(self.inside.get, _ATTRIBUTES)) if not self.children else ()
-
-    def is_as_seen(self) -> bool:
-        if self.children:
-            return tuple(self.inside["_modules"].values()) == self.children
-        return not self.inside["_modules"] and tuple(map(self.inside.get, _ATTRIBUTES)) == self.attributes
-
-    def is_watched(self) -> bool:
-        """Whether it has hooks, or a forward of its own."""
-        inside = self.inside
-        return bool(
-            inside["_forward_hooks"]
-            or inside["_forward_pre_hooks"]
-            or inside["_backward_hooks"]
-            or inside["_backward_pre_hooks"]
-            or "forward" in inside
-        )
+        self.names = tuple(name for name in _ATTRIBUTES if name in self.inside)
+        self.attributes = [self.inside[name] for name in self.names]
 
 
 def conv_spec(conv: nn.Conv2d) -> ConvSpec:
