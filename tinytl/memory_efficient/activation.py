@@ -10,9 +10,9 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tinytl.memory_efficient.bit_mask import apply_bits, pack_interior
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.layout import dense
 from tinytl.memory_efficient.precision import gradient_wanted
 
@@ -76,7 +76,7 @@ class ActivationFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Masks into new memory: `grad` may be someone else's."""
         (kept,) = ctx.saved_tensors

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tinytl.memory_efficient.block_slice import Branch, SliceKept, from_tensors, slice_backward, slice_forward
 from tinytl.memory_efficient.block_spec import BlockSpec, Execution
 from tinytl.memory_efficient.chain import Chain, ChainGrads
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.layout import channels_last, empty_channels_last
 from tinytl.memory_efficient.precision import autocast_dtype, cast_to, gradient_wanted, without_autocast
 from tinytl.memory_efficient.unit import ChainPlan, Needs, Recompute, UnitTensors, plan_chain
@@ -67,7 +67,7 @@ class BlockFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Walks the slices; returns the gradient of the input and of every tensor that wants one."""
         x, *rest = ctx.saved_tensors

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tinytl.memory_efficient.depthwise import depthwise_weight_grad, taps_are_leaner
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.layout import dense_format
 from tinytl.memory_efficient.pointwise import (
     by_matrix_product,
@@ -137,7 +137,7 @@ class Conv2dFunction(torch.autograd.Function):
         return conv_forward(x, weight, bias, spec)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, weight and bias that are asked for."""
         x, weight = ctx.saved_tensors

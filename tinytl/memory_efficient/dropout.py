@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tinytl.memory_efficient.bit_mask import apply_bits, pack_interior
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.precision import gradient_wanted
 
 
@@ -37,7 +37,7 @@ class DropoutFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Masks and scales into new memory."""
         (bits,) = ctx.saved_tensors

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.precision import cast_to, gradient_wanted
 
 
@@ -114,7 +114,7 @@ class FrozenNormFunction(torch.autograd.Function):
         return scale_and_shift(x, norm)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, gamma and beta that are asked for."""
         x, mean, var, gamma, beta = ctx.saved_tensors

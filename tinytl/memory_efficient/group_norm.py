@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tinytl.memory_efficient.activation import activate_, activation_grad
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.layout import dense_format
 from tinytl.memory_efficient.precision import cast_to, gradient_wanted
 
@@ -95,7 +95,7 @@ class GroupNormFunction(torch.autograd.Function):
         return activate_(y, activation)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Recomputes the activation's mask, element by element."""
         x, gamma, beta, mean, rstd = ctx.saved_tensors

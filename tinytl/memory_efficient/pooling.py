@@ -10,8 +10,8 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.layout import dense_format
 from tinytl.memory_efficient.precision import gradient_wanted
 
@@ -111,7 +111,7 @@ class AveragePoolFunction(torch.autograd.Function):
         return average_pool(x, spec)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Spreads each output's gradient over its window."""
         return average_pool_grad(grad, ctx.spec, ctx.size), None
@@ -141,7 +141,7 @@ class MaxPoolFunction(torch.autograd.Function):
         return torch.cat(outputs)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Adds each output's gradient at its maximum, place by place of the window."""
         (places,) = ctx.saved_tensors

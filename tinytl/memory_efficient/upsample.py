@@ -5,8 +5,8 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from tinytl.memory_efficient.first_derivative import first_derivative
 from tinytl.memory_efficient.precision import gradient_wanted
 
 Mode = Literal["bilinear", "bicubic", "nearest"]
@@ -46,7 +46,7 @@ class ResizeFunction(torch.autograd.Function):
         return resize(x, size, mode)
 
     @staticmethod
-    @once_differentiable
+    @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Applies the transposed map."""
         return resize_grad(grad, ctx.size, ctx.mode), None, None
