@@ -59,11 +59,11 @@ def row_of(config: TrainConfig, name: str) -> dict[str, object]:
         "norm": config.norm, "method": config.method, "micro_batch_size": config.micro_batch_size, "way": name
     }  # fmt: skip
     if not WAYS[name].channels_last:
-        return row | {"predicted_mib": None, "measured_mib": round(measured_peak_mib(config, False), 1)}
+        return row | {"predicted_mib": None, "measured_mib": round(measured_peak_mib(config, False), 2)}
     predicted = predict_memory(config)
     return row | {
-        "predicted_mib": round(predicted.peak_mib, 1),
-        "measured_mib": round(measure_memory(config), 1),
+        "predicted_mib": round(predicted.peak_mib, 2),
+        "measured_mib": round(measure_memory(config), 2),
         "peak_at": predicted.peak_at,
     }
 
