@@ -4,11 +4,13 @@ ARGS ?=
 PY := .venv/bin/python
 # A file of tests stays in one process: whole studies run one after the other, beside the rest.
 SPREAD := -n 2 --dist loadfile
+RESULTS := benchmarks/results
+STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all lint format lock ui clean
+.PHONY: help setup tune test test-all bench-memory lint format lock ui clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The lock's content decides, not its date: a fresh checkout or a branch switch costs nothing.
 setup: ## build .venv/ from requirements.lock (only when the lock changed)
@@ -27,6 +29,17 @@ test: setup ## the tests, real servers and a real kill included (a few minutes)
 
 test-all: setup ## every test, the slow ones too
 	@$(PY) -m pytest $(SPREAD) $(ARGS)
+
+bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a quiet machine)
+	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
+	  $(PY) -m benchmarks.memory_engine --backbone $$backbone \
+	    --json $(RESULTS)/memory_engine_$${backbone}_$(STAMP).json || exit 1; \
+	done
+	@$(PY) -m benchmarks.memory_peers --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
+	@$(PY) -m benchmarks.memory_checkpoint --measure 1 8 --rounds 9 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
+	@$(PY) -m benchmarks.memory_all --figure docs/memory_all.png \
+	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
+	@$(PY) -m benchmarks.memory_docs --stamp $(STAMP)
 
 lint: setup ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache

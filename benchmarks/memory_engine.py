@@ -1,126 +1,143 @@
-"""Peak memory and step time of one optimiser step, stock against lean, by method, norm and micro-batch.
+"""Peak memory and time of one optimiser step, stock and lean, as a `TrainConfig` asks for them.
 
-The allocator is the judge: events of torch's profiler, plus parameters, buffers, moments and the batch.
-CPU times are paired: stock (contiguous and channels_last) and lean take turns, the least counts.
+For each norm and method, in micro-batches of the whole batch and of one: stock in both memory formats, lean
+without and with what it may run again, and `fast`, what a user gets who asks for nothing. Judges: predictions
+(nothing executed) beside the allocator's events; process CPU time on one thread, all ways of a method taking
+turns, the median of the rounds. `step_ratio` is to the faster of stock's two formats at the same micro-batch,
+`step_ratio_whole` to that at the whole batch. Example, and what `--json` is for:
+
+    python -m benchmarks.memory_engine --json benchmarks/results/memory_engine_BACKBONE_MACHINE_YYYYMM.json
 """
 
 import argparse
-import json
 import os
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
-from torch import Tensor
 
-from tinytl.build import build_model
-from tinytl.config import TrainConfig
-from tinytl.measure import PeakMeter
-from tinytl.memory_efficient import Execution, make_memory_efficient_
-from tinytl.training_step import InputNormalizer, build_optimizer, training_step
+from benchmarks.machine import write_result
+from benchmarks.timed_steps import measured_peak_mib, median_times, prepare_step
+from tinytl.config import BACKBONES, METHODS, TrainConfig
+from tinytl.memory import measure_memory, predict_memory
 
-METHODS = ("FT-Last", "TinyTL-B", "TinyTL-L+B", "FT-Norm+Last", "FT-Full")
-RECOMPUTE = ("none", "depthwise", "block")
+METHODS_SHOWN = ("FT-Last", "TinyTL-B", "TinyTL-L+B", "FT-Norm+Last", "FT-Full")
+STOCK = ("stock", "stock_nchw")
 
 
-def stepper(
-    config: TrainConfig, how: Execution | None, channels_last: bool = True
-) -> tuple[Callable[[], None], PeakMeter]:
-    """Returns a step to call again and again, and a meter for one such step."""
-    torch.manual_seed(0)
-    net = build_model(config).net
-    if how is not None:
-        make_memory_efficient_(net, how)
-    if not channels_last:
-        net = net.to(memory_format=torch.contiguous_format)
-    optimizer = build_optimizer(net, config)
-    normalize: Callable[[Tensor], Tensor] = InputNormalizer(config, torch.device("cpu"))
-    if not channels_last:
-        inner = normalize
-        normalize = lambda images: inner(images).contiguous()  # noqa: E731
-    shape = (config.batch_size, 3, config.resolution, config.resolution)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    images = images.contiguous(memory_format=torch.channels_last) if channels_last else images
-    labels = torch.zeros(config.batch_size, dtype=torch.int64)
+@dataclass(frozen=True)
+class Way:
+    """One way to take the step: what it sets in the configuration."""
 
-    def step() -> None:
-        training_step(
-            net, optimizer, normalize, images, labels,
-            micro_batch_size=config.samples_in_memory, label_smoothing=0.1,
-        )  # fmt: skip
-
-    step()
-    return step, PeakMeter(net, optimizer, (images, labels))
+    fields: dict[str, object]
+    channels_last: bool = True
+    """As `tinytl` builds every net; stock alone is also timed contiguous."""
 
 
-def peak_mib(config: TrainConfig, how: Execution | None) -> float:
-    """Measures a step's peak."""
-    step, meter = stepper(config, how)
-    with meter:
-        step()
-    return meter.peak_mib
+def lean(checkpoint: str) -> Way:
+    """Returns the lean engine with every block lean, and this run again."""
+    return Way({"engine": "lean", "checkpoint": checkpoint, "stock_below_kib": 0.0})
 
 
-def paired_times(steps: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Returns the least CPU time of each step, in seconds on one thread, taking turns."""
-    best = dict.fromkeys(steps, float("inf"))
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.process_time()
-            step()
-            best[name] = min(best[name], time.process_time() - start)
-    return best
+WAYS = {
+    "stock": Way({"engine": "stock", "checkpoint": "none"}),
+    "stock_nchw": Way({"engine": "stock", "checkpoint": "none"}, channels_last=False),
+    "fast": Way({"engine": "lean", "plan": "fast"}),
+    "none": lean("none"),
+    "depthwise": lean("depthwise"),
+    "all": lean("all"),
+}
+
+
+def row_of(config: TrainConfig, name: str) -> dict[str, object]:
+    """Returns a way's memory. No configuration asks for contiguous nets: they have no prediction."""
+    row: dict[str, object] = {
+        "norm": config.norm, "method": config.method, "micro_batch_size": config.micro_batch_size, "way": name
+    }  # fmt: skip
+    if not WAYS[name].channels_last:
+        return row | {"predicted_mib": None, "measured_mib": round(measured_peak_mib(config, False), 2)}
+    predicted = predict_memory(config)
+    return row | {
+        "predicted_mib": round(predicted.peak_mib, 2),
+        "measured_mib": round(measure_memory(config), 2),
+        "peak_at": predicted.peak_at,
+    }
+
+
+def rows_of(config: TrainConfig, micros: list[int], rounds: int) -> list[dict[str, object]]:
+    """Returns a row for each micro-batch and way of one norm and method."""
+    configs = {
+        (micro, name): replace(config, micro_batch_size=micro, **way.fields)
+        for micro in micros
+        for name, way in WAYS.items()
+    }
+    rows = [row_of(of_way, name) for (_, name), of_way in configs.items()]
+    if not rounds:
+        return rows
+    steps: dict[tuple[int, str], Callable[[], None]] = {
+        (micro, name): prepare_step(of_way, WAYS[name].channels_last)[0]
+        for (micro, name), of_way in configs.items()
+    }
+    times = median_times(steps, rounds)
+    stock = {micro: min(times[micro, name] for name in STOCK) for micro in micros}
+    for row, ((micro, _), seconds) in zip(rows, times.items(), strict=True):
+        row |= {
+            "step_cpu_s": round(seconds, 4),
+            "step_ratio": round(seconds / stock[micro], 3),
+            "step_ratio_whole": round(seconds / stock[max(micros)], 3),
+        }
+    return rows
+
+
+def show(row: dict[str, object]) -> None:
+    """Prints a row."""
+    predicted = "-" if row["predicted_mib"] is None else f"{row['predicted_mib']:.1f}"
+    time_s = f"{row['step_cpu_s']:9.3f}{row['step_ratio']:9.2f}" if "step_cpu_s" in row else ""
+    print(
+        f"{row['norm']:<11}{row['method']:<14}{row['micro_batch_size']:>5}  {row['way']:<11}"
+        f"{predicted:>10}{row['measured_mib']:>10.1f}{time_s}",
+        flush=True,
+    )
 
 
 def main() -> None:
     """Prints the table and, asked to, writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--norms", nargs="+", default=("frozen_bn", "group_norm"))
-    parser.add_argument("--micro", nargs="+", type=int, default=(8, 1))
-    parser.add_argument("--recompute", nargs="+", default=RECOMPUTE)
-    parser.add_argument("--slice-mib", type=float)
-    parser.add_argument("--backbone", default="mobilenet_v2")
-    parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--no-stock", action="store_true")
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--methods", nargs="+", default=METHODS_SHOWN, choices=METHODS)
+    norms = ("frozen_bn", "group_norm")
+    parser.add_argument("--norms", nargs="+", default=norms, choices=norms)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=9, help="timed steps of each way; 0: no times")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
+    columns = f"{'norm':<11}{'method':<14}{'micro':>5}  {'way':<11}{'predicted':>10}{'measured':>10}"
+    print(f"{columns}{'CPU s':>9}{'x stock':>9}")
+    rows: list[dict[str, object]] = []
     for norm in args.norms:
         for method in args.methods:
-            for micro in args.micro:
-                config = TrainConfig(
-                    backbone=args.backbone,
-                    weights="none",
-                    method=method,
-                    norm=norm,
-                    num_classes=10,
-                    batch_size=8,
-                    micro_batch_size=micro,
-                    resolution=224,
-                    engine="stock",
-                    optimizer="adam",
-                    device="cpu",
-                )
-                ways = {r: Execution(recompute=r, slice_mib=args.slice_mib) for r in args.recompute}
-                row: dict[str, object] = {"norm": norm, "method": method, "micro": micro}
-                row |= {"stock_mib": None if args.no_stock else round(peak_mib(config, None), 1)}
-                row |= {f"{r}_mib": round(peak_mib(config, way), 1) for r, way in ways.items()}
-                if args.rounds:
-                    steps = {r: stepper(config, way)[0] for r, way in ways.items()}
-                    steps |= {f"stock_{f}": stepper(config, None, f == "cl")[0] for f in ("cl", "nchw")}
-                    times = paired_times(steps, args.rounds)
-                    stock = min(times["stock_cl"], times["stock_nchw"])
-                    row |= {"stock_s": round(stock, 3)} | {f"{r}_x": round(times[r] / stock, 2) for r in ways}
-                rows.append(row)
-                print("  ".join(f"{k}={v}" for k, v in row.items()), flush=True)
+            config = TrainConfig(
+                backbone=args.backbone, weights="none", method=method, norm=norm, num_classes=10,
+                batch_size=args.batch_size, resolution=args.resolution, optimizer="adam", device="cpu",
+            )  # fmt: skip
+            micros = sorted({args.batch_size, 1}, reverse=True)
+            found = rows_of(config, micros, args.rounds)
+            rows += found
+            for row in found:
+                show(row)
     if args.json:
-        args.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+        figures = {
+            "backbone": args.backbone, "batch_size": args.batch_size, "resolution": args.resolution,
+            "optimizer": "adam", "rounds": args.rounds, "rows": rows,
+        }  # fmt: skip
+        write_result(args.json, "memory_engine", figures)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,12 @@ peak (parameters, gradients, moments and batch included), process CPU time on on
 take turns; the median counts), and the gradients themselves: a peer whose gradient is another is not a peer.
 Ratios are to the better of stock's two memory formats. Example, and what `--json` is for:
 
-    python benchmarks/memory_peers.py --rounds 15 --json benchmarks/results/memory_peers_MACHINE_YYYYMM.json
+    python -m benchmarks.memory_peers --json benchmarks/results/memory_peers_mobilenet_v2_MACHINE_YYYYMM.json
 """
 
 import argparse
-import datetime
 import functools
-import json
 import os
-import platform
-import shlex
 import statistics
 import sys
 import tempfile
@@ -31,11 +27,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.machine import write_result
+from benchmarks.timed_steps import ContiguousNormalizer
 from tinytl.build import build_model
 from tinytl.config import BACKBONES, METHODS, TrainConfig
 from tinytl.lite_residual import LiteResidualModule
 from tinytl.measure import PeakMeter
-from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
 SAME_IN_FLOAT64 = 1e-10
@@ -47,7 +44,7 @@ STOCK = ("stock, NCHW", "stock, channels_last")
 
 
 def call_stock(net: nn.Module) -> nn.Module:
-    """Leaves the net as it is."""
+    """Leaves the net as it was built."""
     return net
 
 
@@ -64,12 +61,6 @@ def call_checkpointed(net: nn.Module) -> nn.Module:
     return net
 
 
-def call_lean(net: nn.Module, how: Execution | None = None) -> nn.Module:
-    """Makes the net lean."""
-    make_memory_efficient_(net, how)
-    return net
-
-
 @dataclass(frozen=True)
 class Peer:
     """One way to take the step."""
@@ -79,6 +70,14 @@ class Peer:
     """Net to what is called; may edit the net."""
     micro_batch_size: int | None = None
     channels_last: bool = True
+    engine: str = "stock"
+    checkpoint: str = "auto"
+    """Of the engine; `auto`: as plan `fast` has it, which is what a user gets."""
+
+    def config(self, config: TrainConfig) -> TrainConfig:
+        """Returns `config` for this peer."""
+        micro = self.micro_batch_size
+        return replace(config, engine=self.engine, checkpoint=self.checkpoint, micro_batch_size=micro)
 
 
 def peers_of(method: str, compiles: bool) -> list[Peer]:
@@ -91,22 +90,13 @@ def peers_of(method: str, compiles: bool) -> list[Peer]:
         Peer("torch.compile, NCHW", call_compiled, channels_last=False),
         Peer("checkpoint, each block", call_checkpointed),
         Peer("checkpoint, micro-batch 1", call_checkpointed, 1),
-        Peer("lean", call_lean),
-        Peer("lean, micro-batch 1", call_lean, 1),
+        Peer("lean", call_stock, engine="lean"),
+        Peer("lean, micro-batch 1", call_stock, 1, engine="lean"),
     ]
     if method == "FT-Full":
-        by_block = functools.partial(call_lean, how=Execution(recompute="block"))
-        peers.append(Peer("lean, recompute=block", by_block))
-        peers.append(Peer("lean, block, micro-batch 1", by_block, 1))
+        peers.append(Peer("lean, checkpoint all", call_stock, engine="lean", checkpoint="all"))
+        peers.append(Peer("lean, all, micro-batch 1", call_stock, 1, engine="lean", checkpoint="all"))
     return [peer for peer in peers if compiles or peer.prepare is not call_compiled]
-
-
-class ContiguousNormalizer(InputNormalizer):
-    """The same for nets whose weights are contiguous: no channels_last copy on the way."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Returns `(image / 255 - mean) / std`, `(N, 3, H, W)`, contiguous."""
-        return images.to(torch.float32).sub_(self.mean).div_(self.std)
 
 
 class GradientCatcher(torch.optim.Optimizer):
@@ -164,7 +154,7 @@ def build(
     peer: Peer, config: TrainConfig, state: dict[str, Tensor], dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, tuple[Tensor, Tensor], Callable[[torch.optim.Optimizer], None]]:
     """Returns a peer's net, the batch, and the step that an optimiser of the net takes on it."""
-    net = build_model(config).net
+    net = build_model(peer.config(config)).net
     net.load_state_dict(state)
     if not peer.channels_last:
         net = net.to(memory_format=torch.contiguous_format)
@@ -297,14 +287,6 @@ def show(method: str, rows: list[dict[str, object]]) -> None:
         )
 
 
-def machine() -> dict[str, object]:
-    """Returns what the figures depend on besides the code."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
-    return {"cpu": model or platform.processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-
-
 def main() -> int:
     """Prints a table a method and, asked to, writes all as JSON; 1 where a gradient is not stock's."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -334,15 +316,11 @@ def main() -> int:
             show(method, rows)
             results[method] = rows
     if args.json:
-        about = {
-            "command": shlex.join(["python", *sys.argv]),
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "torch": torch.__version__,
-            "machine": machine(),
+        figures = {
             "backbone": args.backbone, "norm": args.norm, "batch_size": args.batch_size,
-            "resolution": args.resolution, "optimizer": "adam", "rounds": args.rounds,
+            "resolution": args.resolution, "optimizer": "adam", "rounds": args.rounds, "methods": results,
         }  # fmt: skip
-        args.json.write_text(json.dumps(about | {"methods": results}, indent=1) + "\n")
+        write_result(args.json, "memory_peers", figures)
     return 0 if all(row.get("same_gradient", True) for rows in results.values() for row in rows) else 1
 
 

@@ -1,0 +1,200 @@
+"""Writes the tables of docs/memory.md and docs/memory_time.png from benchmarks/results/*.json.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, so that no figure is typed by hand. Tables
+whose result file is missing stay as they are, and are named.
+"""
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tinytl.config import BACKBONES
+
+Result = dict[str, Any]
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "memory.md"
+STEPS = (
+    ("frozen_bn", "FT-Last", 8),
+    ("frozen_bn", "TinyTL-B", 8),
+    ("frozen_bn", "TinyTL-L+B", 8),
+    ("group_norm", "TinyTL-B", 8),
+    ("group_norm", "TinyTL-L+B", 8),
+    ("frozen_bn", "FT-Full", 8),
+    ("group_norm", "FT-Full", 8),
+    ("frozen_bn", "TinyTL-B", 1),
+    ("frozen_bn", "TinyTL-L+B", 1),
+    ("group_norm", "TinyTL-L+B", 1),
+    ("frozen_bn", "FT-Full", 1),
+)
+"""Lines of a table of numbers: norm, method, samples at a time."""
+MUSTS = dict(zip(STEPS, (70, 75, 92.9, 215, 255, None, None, 25, 40, 60, 85), strict=True))
+"""MiB that MobileNetV2 was to stay under; None: this share of stock."""
+MUST_SHARE = 0.70
+MUST_TIME = 1.05
+"""Of the faster of stock's two memory formats, for plan `fast`."""
+
+
+def cells(*values: object) -> str:
+    """Returns a line of a Markdown table."""
+    return f"| {' | '.join(map(str, values))} |"
+
+
+def table(head: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """Returns a Markdown table; all columns but the first are numbers."""
+    names = list(head)
+    return [cells(*names), cells("---", *["---:"] * (len(names) - 1)), *lines]
+
+
+def source(result: Result) -> list[str]:
+    """Returns the line that says where figures come from."""
+    machine = result["machine"]
+    where = f"{machine['cpu']}, {machine['cores']} cores, threads: {machine['threads']}"
+    return ["", f"*{where}; torch {result['torch']}; {result['date'][:10]}; `{result['command']}`*"]
+
+
+def ratio(row: Result) -> str:
+    """Returns a step's time as a multiple of stock's."""
+    return f"{row['step_ratio']:.2f}" if "step_ratio" in row else "-"
+
+
+def numbers(result: Result) -> list[str]:
+    """What a step takes, stock and lean; with the limits that were set for MobileNetV2."""
+    found = {(r["norm"], r["method"], r["micro_batch_size"], r["way"]): r for r in result["rows"]}
+    limited = result["backbone"] == "mobilenet_v2"
+    head = ["trained", "at a time", "stock", "lean, `fast`", "of stock"]
+    head += ["must"] if limited else []
+    head += ["depthwise again", "all again", "time: `fast`", "depthwise", "all"]
+    lines = []
+    for step in STEPS:
+        if (*step, "stock") not in found:
+            continue
+        norm, method, micro = step
+        rows = {way: found[(*step, way)] for way in ("stock", "fast", "depthwise", "all")}
+        mib = {way: row["measured_mib"] for way, row in rows.items()}
+        line = [f"{method}, {norm}", micro, f"{mib['stock']:.1f}", f"**{mib['fast']:.1f}**"]
+        line += [f"{mib['fast'] / mib['stock']:.0%}"]
+        if limited:
+            must = MUSTS[step] or MUST_SHARE * mib["stock"]
+            line += [f"{must:.1f}" if mib["fast"] <= must else f"{must:.1f}, missed"]
+        line += [f"{mib[way]:.1f}" for way in ("depthwise", "all")]
+        missed = ", missed" if rows["fast"].get("step_ratio", 0) > MUST_TIME else ""
+        line += [ratio(rows["fast"]) + missed, ratio(rows["depthwise"]), ratio(rows["all"])]
+        lines.append(cells(*line))
+    return table(head, lines) + source(result)
+
+
+def oracle(results: Result) -> list[str]:
+    """How far predictions are from the allocator."""
+    lines = []
+    for backbone in BACKBONES:
+        for engine in ("stock", "lean"):
+            off: dict[str, float] = {}
+            for row in results[f"memory_engine_{backbone}"]["rows"]:
+                if row["predicted_mib"] is not None and (row["way"] == "stock") == (engine == "stock"):
+                    what = (
+                        f"{row['method']}, {row['norm']}, {row['micro_batch_size']} at a time, {row['way']}"
+                    )
+                    off[what] = row["predicted_mib"] / row["measured_mib"] - 1
+            worst = max(off, key=lambda what: abs(off[what]))
+            median = statistics.median(map(abs, off.values()))
+            lines.append(
+                cells(f"{backbone}, {engine}", len(off), f"{median:.1%}", f"{off[worst]:+.1%}", worst)
+            )
+    head = ("", "configurations", "median off", "most off", "where")
+    return [*table(head, lines), "", "*From the same runs as the tables of numbers.*"]
+
+
+def peers(result: Result) -> list[str]:
+    """A step by stock, by what torch offers, and by this engine."""
+    methods = list(result["methods"])
+    by_peer: dict[str, dict[str, Result]] = {}
+    for method, rows in result["methods"].items():
+        for row in rows:
+            by_peer.setdefault(row["peer"], {})[method] = row
+    lines = []
+    for peer, of_method in by_peer.items():
+        line = []
+        for method in methods:
+            row = of_method.get(method)
+            if row is None or "failed" in row:
+                line += ["-" if row is None else "failed"]
+                continue
+            time = f" · {row['step_ratio']:.2f}" if "step_ratio" in row else ""
+            line += [f"{row['peak_mib']:.1f}{time}"]
+        for key in ("gradient_error_float64", "gradient_error"):
+            errors = [r[key] for r in of_method.values() if r.get(key) is not None]
+            line += [f"{max(errors):.0e}" if errors else "-"]
+        lines.append(cells(peer, *line))
+    head = ["", *(f"{method}, MiB · time" for method in methods), "error, float64", "error, float32"]
+    return table(head, lines) + source(result)
+
+
+def checkpoint(result: Result) -> list[str]:
+    """Full fine-tuning without and with a checkpoint at every block: predicted MiB, and seconds if timed."""
+    lines = []
+    kinds = dict.fromkeys((r["engine"], r["checkpoint"]) for r in result["rows"])
+    steps = dict.fromkeys((r["backbone"], r["norm"], r["batch_size"]) for r in result["rows"])
+    found = {
+        (r["backbone"], r["norm"], r["batch_size"], r["engine"], r["checkpoint"]): r for r in result["rows"]
+    }
+    for step in steps:
+        rows = [found[(*step, *kind)] for kind in kinds]
+        texts = [
+            f"{row['predicted_mib']:.1f}" + (f" · {row['step_s']:.2f} s" if row["step_s"] else "")
+            for row in rows
+        ]
+        lines.append(cells(f"{step[0]}, {step[1]}, batch {step[2]}", *texts))
+    head = ["FT-Full", *(f"{engine}, {'every block again' if c == 'all' else c}" for engine, c in kinds)]
+    return table(head, lines) + source(result)
+
+
+TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
+    **{f"numbers {backbone}": (f"memory_engine_{backbone}", numbers) for backbone in BACKBONES},
+    "peers": ("memory_peers_mobilenet_v2", peers),
+    "checkpoint": ("memory_checkpoint", checkpoint),
+}
+"""Each table's name in the page, the result that it is made of, and what makes it."""
+
+
+def fill(page: str, tables: dict[str, list[str]]) -> str:
+    """Returns the page with these tables between their markers.
+
+    Raises:
+        ValueError: for a table that has no place in the page.
+    """
+    for name, lines in tables.items():
+        place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        body = "\n".join(lines) + "\n"
+        page, n = place.subn(lambda match, body=body: match[1] + body + match[2], page)
+        if n != 1:
+            raise ValueError(f"{PAGE} has {n} places for the table {name!r}: it needs one")
+    return page
+
+
+def main() -> None:
+    """Reads results, writes the page and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stamp", required=True, help="end of the result files' names: 2cpu_202611")
+    stamp = parser.parse_args().stamp
+    folder = ROOT / "benchmarks" / "results"
+    names = [f"memory_engine_{backbone}" for backbone in BACKBONES] + [r for r, _ in TABLES.values()]
+    files = {name: folder / f"{name}_{stamp}.json" for name in names}
+    results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
+    tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
+    if all(f"memory_engine_{backbone}" in results for backbone in BACKBONES):
+        tables["oracle"] = oracle(results)
+    PAGE.write_text(fill(PAGE.read_text(), tables))
+    if "memory_engine_mobilenet_v2" in results:
+        from benchmarks.memory_time_figure import plot_memory_time
+
+        plot_memory_time(results["memory_engine_mobilenet_v2"], ROOT / "docs" / "memory_time.png")
+    for name in sorted({*TABLES, "oracle"} - tables.keys()):
+        print(f"not written, its result is missing: {name}")
+
+
+if __name__ == "__main__":
+    main()
