@@ -81,6 +81,10 @@ def _memory(args: argparse.Namespace) -> int:
     config = config_from_flat({"num_classes": 10} | given)
     if args.figure and not args.all:
         raise ConfigError("--figure draws the table of --all: give both")
+    if args.figure and Path(args.figure).suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
+    if args.figure and not Path(args.figure).parent.is_dir():
+        raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
     from tinytl.memory_table import all_rows, memory_row, row_text, table_text
 
     if not args.all:

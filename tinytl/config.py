@@ -168,7 +168,9 @@ class TrainConfig:
         """
         return self.micro_batch_size or self.batch_size
 
-    def _pools_to_one_pixel(self) -> bool:
+    @property
+    def pools_to_one_pixel(self) -> bool:
+        """Whether some norm sees maps of one pixel: then batch norm needs two samples."""
         last_map = -(-self.resolution // NETWORK_STRIDE)
         if self.method in LITE_METHODS:
             return self.downsample_ratio is None or last_map // self.downsample_ratio <= 1
@@ -225,7 +227,7 @@ class TrainConfig:
                 f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
                 "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
             )
-        if self.norm == "batch_norm" and self.batch_size == 1 and self._pools_to_one_pixel():
+        if self.norm == "batch_norm" and self.batch_size == 1 and self.pools_to_one_pixel:
             raise ConfigError(
                 f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
                 "use a larger batch or resolution, or norm frozen_bn or group_norm"

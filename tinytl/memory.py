@@ -26,7 +26,7 @@ from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.measure import PeakMeter, state_tensors
-from tinytl.planner import is_planned, resolve
+from tinytl.planner import fast_plan, is_planned, resolve
 from tinytl.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
@@ -72,19 +72,21 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     Raises:
         ConfigError: as `predict_memory` does, for any of them.
     """
-    missing = {_key(c): c for c in configs if not is_planned(c) or _key(c) not in _PREDICTED}
+    planned = [fast_plan(config) if config.plan == "fast" else config for config in configs]
+    missing = list(dict.fromkeys(c for c in planned if not is_planned(c) or _key(c) not in _PREDICTED))
     processes = min(processes or os.cpu_count() or 1, 8, len(missing) // WORTH_A_PROCESS)
     if processes > 1:
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
-            found = pool.map(_predict_and_key, missing.values())
-            _PREDICTED.update(found)
+            for found in pool.map(_predict_elsewhere, missing):
+                _PREDICTED.update(found)
     return [predict_memory(config) for config in configs]
 
 
-def _predict_and_key(config: TrainConfig) -> tuple[TrainConfig, MemoryPrediction]:
-    config = resolve_plan(config)
-    return _key(config), predict_memory(config)
+def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPrediction]:
+    """Returns what this process has predicted, what its plans took included: nobody predicts it again."""
+    predict_memory(config)
+    return _PREDICTED
 
 
 def _key(config: TrainConfig) -> TrainConfig:
@@ -111,24 +113,29 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     """Returns the largest `batch_size` whose step fits `budget_mib`, all else as in `config`.
 
     Under plan `fast` the whole batch is in memory at once; where `micro_batch_size` is set, the batch is a
-    multiple of it and costs only its images.
+    multiple of it and costs only its images. Under plan `budget` what fits is what the least memory lets fit.
 
     Raises:
         ConfigError: where not even the smallest batch fits, naming what it takes.
     """
+    if config.plan == "budget":
+        config = dataclasses.replace(config, plan="smallest", budget_mib=None)
+    if config.norm == "batch_norm":  # has no micro-batches
+        config = dataclasses.replace(config, micro_batch_size=None)
     step = config.micro_batch_size or 1
+    fewest = 2 if config.norm == "batch_norm" and config.pools_to_one_pixel else 1
 
     def peak(n_steps: int) -> float:
         return predict_memory(dataclasses.replace(config, batch_size=n_steps * step)).peak_mib
 
-    smallest = predict_memory(dataclasses.replace(config, batch_size=step))
+    smallest = predict_memory(dataclasses.replace(config, batch_size=fewest * step))
     if smallest.peak_mib > budget_mib:
         part, mib = max(smallest.parts_mib.items(), key=lambda item: item[1])
         raise ConfigError(
-            f"budget_mib={budget_mib:g} is under what batch_size={step} takes: {smallest.peak_mib:.1f} MiB "
-            f"at {smallest.peak_at}, most of it {part} ({mib:.1f} MiB)"
+            f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} takes: "
+            f"{smallest.peak_mib:.1f} MiB at {smallest.peak_at}, most of it {part} ({mib:.1f} MiB)"
         )
-    low, high = 1, 2
+    low, high = fewest, 2 * fewest
     while high < MOST_STEPS and peak(high) <= budget_mib:
         low, high = high, 2 * high
     while high - low > 1:

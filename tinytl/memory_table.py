@@ -38,13 +38,17 @@ def memory_row(config: TrainConfig, measure: bool) -> Row:
 def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> list[Row]:
     """Returns a row for each norm, method, engine and micro-batch: the whole batch and one sample.
 
-    An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined.
+    An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined,
+    and one sample is not where maps shrink to one pixel: no row then.
     """
     engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}
     for norm in NORMS:
         for method in METHODS:
+            of_method = dataclasses.replace(config, norm="frozen_bn", method=method)
+            if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
+                continue
             for engine in engines:
                 for micro in micros:
                     of_norm = config.batch_size if norm == "batch_norm" else micro

@@ -8,9 +8,16 @@ import optuna
 
 from search_spaces.space import Parameter, SearchSpace
 from tinytl.config import (
+    BACKBONES,
+    CHECKPOINTS,
+    ENGINES,
     FIELD_ALIASES,
     FIELDS_WITHOUT_MEMORY,
     LITE_METHODS,
+    METHODS,
+    NORMS,
+    OPTIMIZERS,
+    PLANS,
     TrainConfig,
     config_from_flat,
     field_names,
@@ -21,7 +28,15 @@ from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
-_NAMED = frozenset({"backbone", "method", "norm", "engine", "optimizer", "plan", "checkpoint"})
+_NAMED: Mapping[str, Sequence[str]] = {
+    "backbone": BACKBONES,
+    "method": METHODS,
+    "norm": NORMS,
+    "engine": ENGINES,
+    "optimizer": OPTIMIZERS,
+    "plan": PLANS,
+    "checkpoint": CHECKPOINTS,
+}
 """Fields whose values are names: one that is unknown is told before any combination is tried."""
 _CHECKED_SAMPLES = 256
 
@@ -66,13 +81,18 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
             choose("parameter", name, field_names())
         except ConfigError as error:
             raise ConfigError(f"space {space.name}: {error}") from None
-    for name in _NAMED.intersection(space.fixed):
-        config_from_flat({name: space.fixed[name]})
+    fixed = {
+        name: choose(name, str(space.fixed[name]), known)
+        for name, known in _NAMED.items()
+        if space.fixed.get(name) is not None
+    }
     for parameter in space.parameters:
         if parameter.name in _OF_THE_STUDY:
             raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
     own = {name: value for name, value in space.fixed.items() if name in _OF_THE_STUDY}
-    if space.fixed.get("plan") == "budget" and "budget_mib" not in space.fixed:
+    if fixed.get("plan") == "budget" and "budget_mib" not in space.fixed:
+        if study.memory_budget_mib is None:
+            raise ConfigError("plan=budget without a budget: add --memory-budget-mib MIB")
         own |= {"plan": "budget", "budget_mib": study.memory_budget_mib}
     return config_from_flat(own, shared)
 

@@ -66,6 +66,26 @@ from tinytl.errors import ConfigError
             {"batch_size": 1, "norm": "batch_norm", "resolution": 64},
             "batch_size=1 with norm=batch_norm at 64 px leaves one value a channel: ",
         ),
+        ({"engine": "leen"}, "unknown engine 'leen': did you mean 'lean'? known: lean, stock"),
+        ({"plan": "fastest"}, "unknown plan 'fastest': did you mean 'fast'? known: fast, smallest, budget"),
+        (
+            {"checkpoint": "some"},
+            "unknown checkpoint 'some': did you mean 'none'? known: auto, none, depthwise, all",
+        ),
+        ({"plan": "budget"}, "plan=budget without budget_mib: give the budget in MiB"),
+        ({"budget_mib": 50.0}, "budget_mib=50 has no effect with plan=fast: use plan=budget"),
+        (
+            {"budget_mib": 50.0, "plan": "smallest"},
+            "budget_mib=50 has no effect with plan=smallest: use plan=budget",
+        ),
+        ({"plan": "budget", "budget_mib": 0.0}, "budget_mib=0 is not above 0"),
+        ({"plan": "budget", "budget_mib": -1.0}, "budget_mib=-1 is not above 0"),
+        ({"plan": "budget", "budget_mib": float("nan")}, "budget_mib=nan is not a finite number"),
+        ({"stock_below_kib": -1.0}, "stock_below_kib=-1 is below 0"),
+        (
+            {"checkpoint": "depthwise", "engine": "stock"},
+            "checkpoint=depthwise needs engine=lean: use checkpoint none or all",
+        ),
         (
             {"method": "TinyTL-B", "lr_ratio": LrRatio(late=0.6)},
             "lr_ratio.late=0.6 has no effect: TinyTL-B trains classifier, bias",
@@ -97,6 +117,9 @@ def test_bad_ratios_name_their_group(group: str, bad: float) -> None:
         {"batch_size": 1, "norm": "batch_norm", "resolution": 128},
         {"batch_size": 1, "norm": "batch_norm", "resolution": 64, "method": "FT-Full"},
         {"downsample_ratio": None, "input_mean": (-0.1, 0.0, 1.0)},
+        {"plan": "budget", "budget_mib": 0.5, "stock_below_kib": 0.0},
+        {"checkpoint": "depthwise", "engine": "lean"},
+        {"checkpoint": "all", "engine": "stock", "plan": "smallest"},
     ],
 )
 def test_values_at_their_limits_are_accepted(fields: dict[str, Any]) -> None:
@@ -112,6 +135,25 @@ def test_names_are_matched_without_regard_to_case() -> None:
         "mobilenet_v2",
         "sgd",
     )
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "weights"])
+def test_nothing_in_yaml_is_none(name: str) -> None:
+    assert getattr(config_from_flat({name: None}), name) == "none"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"method": "FT-Full", "resolution": 32}, True),
+        ({"method": "FT-Full", "resolution": 33}, False),
+        ({"method": "TinyTL-L", "resolution": 96}, True),  # a map of 3 pixels, pooled to 1
+        ({"method": "TinyTL-L", "resolution": 97}, False),
+        ({"method": "TinyTL-L", "resolution": 97, "downsample_ratio": None}, True),
+    ],
+)
+def test_pools_to_one_pixel(fields: dict[str, Any], expected: bool) -> None:
+    assert TrainConfig(**fields).pools_to_one_pixel is expected
 
 
 @pytest.mark.parametrize(("micro", "expected"), [(None, 8), (8, 8), (2, 2)])

@@ -1,15 +1,25 @@
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.cases import SPREAD_CASES, small
 from tinytl import memory
+from tinytl.backbones import BACKBONES
 from tinytl.build import build_model
 from tinytl.config import FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.measure import MIB
-from tinytl.memory import measure_memory, predict_memory, stock_inference_peak_mib
+from tinytl.memory import (
+    max_batch_size,
+    measure_memory,
+    predict_memories,
+    predict_memory,
+    resolve_plan,
+    stock_inference_peak_mib,
+)
 from tinytl.storage_tracker import PARTS
 
 on_known_kernels = pytest.mark.skipif(
@@ -139,3 +149,158 @@ def test_mistakes() -> None:
         ConfigError, match=r"^n_groups=5 does not divide the 16 input channels of features\.2"
     ):
         predict_memory(small(n_groups=5))
+
+
+@on_known_kernels
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Full", "norm": "group_norm", "checkpoint": "depthwise"},
+        {"method": "TinyTL-L+B", "checkpoint": "depthwise", "backbone": "proxylessnas_mobile"},
+        {"method": "TinyTL-L+B", "checkpoint": "all", "micro_batch_size": 1},
+        {"method": "FT-Full", "norm": "batch_norm", "checkpoint": "all", "backbone": "efficientnet_lite0"},
+        {"method": "FT-Full", "norm": "batch_norm", "engine": "stock", "resolution": 32},
+        {"method": "FT-Full", "engine": "stock", "resolution": 32},
+        {"method": "FT-Full", "norm": "batch_norm", "resolution": 32, "stock_below_kib": 0.0},
+        {"method": "FT-Full", "resolution": 32, "stock_below_kib": 0.0},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[str, Any]) -> None:
+    config = small(**{"norm": "frozen_bn", "resolution": 64} | changes)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+def _gradients(config: TrainConfig) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    net = build_model(config).net.double()
+    images = torch.randn(config.batch_size, 3, config.resolution, config.resolution).double()
+    for rows in images.split(config.samples_in_memory):
+        net(rows).log_softmax(1)[:, 1].sum().backward()
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def test_plans_change_memory_and_leave_gradients() -> None:
+    fast = small(method="TinyTL-L+B", norm="frozen_bn", resolution=64, dropout=0.0)
+    smallest = resolve_plan(dataclasses.replace(fast, plan="smallest"))
+    least = predict_memory(smallest).peak_mib
+    assert smallest.micro_batch_size == 1
+    assert least == predict_memory(dataclasses.replace(fast, plan="smallest")).peak_mib
+    assert least < 0.8 * predict_memory(fast).peak_mib
+
+    between = 0.9 * least + 0.1 * predict_memory(fast).peak_mib
+    budget = resolve_plan(dataclasses.replace(fast, plan="budget", budget_mib=between))
+    assert least < predict_memory(budget).peak_mib <= between
+    assert (budget.micro_batch_size, budget.checkpoint) != (4, "none")
+
+    expected = _gradients(fast)
+    assert len(expected) > 100
+    for config in (smallest, budget):
+        found = _gradients(config)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_budget_that_nothing_fits_names_the_least() -> None:
+    config = small(method="FT-Last", norm="frozen_bn", batch_size=2)
+    least = predict_memory(dataclasses.replace(config, plan="smallest")).peak_mib
+    with pytest.raises(ConfigError, match=rf"takes at 32 px: {least:.1f} MiB with micro-batches of 1, "):
+        predict_memory(dataclasses.replace(config, plan="budget", budget_mib=least - 0.01))
+    fitting = dataclasses.replace(config, plan="budget", budget_mib=least)
+    assert predict_memory(fitting).peak_mib == least
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Last"},
+        {"method": "FT-Last", "micro_batch_size": 3, "batch_size": 3},
+        {"method": "TinyTL-B", "norm": "batch_norm"},
+    ],
+)
+def test_max_batch_size_is_the_largest_that_fits(changes: dict[str, Any]) -> None:
+    config = small(**{"norm": "frozen_bn"} | changes)
+    step = config.micro_batch_size or 1
+    wanted = 7 * step
+
+    def peak(batch_size: int) -> float:
+        return predict_memory(dataclasses.replace(config, batch_size=batch_size)).peak_mib
+
+    for budget in (peak(wanted), (peak(wanted) + peak(wanted + step)) / 2):
+        assert max_batch_size(config, budget) == wanted
+
+
+def test_max_batch_size_under_a_plan() -> None:
+    config = small(method="FT-Last", norm="frozen_bn", checkpoint="none", stock_below_kib=0.0)
+    smallest = dataclasses.replace(config, plan="smallest")
+    budget = predict_memory(dataclasses.replace(smallest, batch_size=6)).peak_mib
+    assert max_batch_size(config, budget) < max_batch_size(smallest, budget) == 6
+    assert max_batch_size(dataclasses.replace(config, plan="budget", budget_mib=1.0), budget) == 6
+
+
+@pytest.mark.parametrize(("norm", "smallest"), [("frozen_bn", 1), ("batch_norm", 2)])
+def test_max_batch_size_names_what_the_smallest_batch_takes(norm: str, smallest: int) -> None:
+    config = small(method="FT-Full", norm=norm)
+    predicted = predict_memory(dataclasses.replace(config, batch_size=smallest))
+    part = max(PARTS, key=lambda name: predicted.parts_mib[name])
+    with pytest.raises(ConfigError) as caught:
+        max_batch_size(config, 5.5)
+    assert str(caught.value) == (
+        f"budget_mib=5.5 is under what batch_size={smallest} takes: {predicted.peak_mib:.1f} MiB at "
+        f"{predicted.peak_at}, most of it {part} ({predicted.parts_mib[part]:.1f} MiB)"
+    )
+    assert part == "optimizer"
+
+
+def test_several_predictions_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [small(method="FT-Last", norm="frozen_bn", num_classes=n) for n in range(2, 13)]
+    configs.append(small(method="FT-Last", norm="frozen_bn", batch_size=2, plan="smallest"))
+    here = memory._predict
+    monkeypatch.setattr(memory, "_PREDICTED", {})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(memory, "_predict", lambda config: pytest.fail("predicted here"))
+        found = predict_memories(configs, processes=2)
+        elsewhere.setattr(memory, "ProcessPoolExecutor", lambda *_: pytest.fail("predicted again"))
+        assert predict_memories(configs[:11] * 2, processes=2) == found[:11] * 2
+    for config, prediction in ((configs[0], found[0]), (configs[10], found[10]), (configs[11], found[11])):
+        assert here(resolve_plan(config)) == prediction
+    assert found[0] != found[10]
+
+
+class _Reads(nn.Module):
+    """Asks for values, which fake tensors do not have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.what == "shape":
+            return x + x[x > 0].sum()
+        return x * float(x.sum().detach())
+
+
+@pytest.mark.parametrize(
+    ("what", "operation"), [("shape", "aten.nonzero.default"), ("value", "aten._local_scalar_dense.default")]
+)
+def test_an_operation_that_fake_tensors_cannot_run_is_named(
+    what: str, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = BACKBONES["mobilenet_v2"]
+
+    def build(num_classes: int) -> nn.Module:
+        net = backbone.build(num_classes)
+        features = net.get_submodule("features")
+        assert isinstance(features, nn.Sequential)
+        features.append(_Reads(what))
+        return net
+
+    monkeypatch.setitem(BACKBONES, "mobilenet_v2", dataclasses.replace(backbone, build=build))
+    config = small(method="FT-Last", norm="frozen_bn", num_classes=77)  # not in the cache
+    with pytest.raises(ConfigError) as caught:
+        predict_memory(config)
+    assert str(caught.value) == (
+        f"{operation} at features.19 forward does not run on fake tensors, so the memory of mobilenet_v2 "
+        "cannot be predicted: compute it from shapes, not from values"
+    )

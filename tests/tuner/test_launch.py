@@ -99,7 +99,27 @@ def test_a_budget_under_every_configuration_names_the_floor(capsys, runs_dir):
     line = one_line_of(
         capsys, ["--memory-budget-mib", "2", "--set", "resolution=32", "--set", "method=FT-Last"], runs_dir
     )
-    assert "the least is " in line and " MiB (FT-Last" in line and "micro-batches of 1)" in line
+    assert (
+        "the least is " in line
+        and " MiB (FT-Last" in line
+        and line.endswith("batch 8, micro-batches of 1, nothing run again)\n")
+    )
+
+
+def test_a_plan_of_a_budget_without_one_is_told(capsys, runs_dir):
+    line = one_line_of(capsys, ["--set", "plan=budget"], runs_dir)
+    assert "plan=budget without a budget: add --memory-budget-mib MIB" in line
+
+
+def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_dir):
+    settings = ["resolution=32", "method=FT-Full", "norm=batch_norm", "stock_below_kib=0"]
+    argv = ["--memory-budget-mib", "2", *(f"--set={setting}" for setting in settings)]
+    floors = {
+        plan: one_line_of(capsys, [*argv, "--set", f"plan={plan}"], runs_dir).partition(" the least is ")[2]
+        for plan in ("fast", "smallest", "budget")
+    }
+    assert floors["budget"] == floors["smallest"] != floors["fast"]
+    assert floors["budget"].endswith("every block run again)\n")
 
 
 def test_an_own_space_with_an_unknown_parameter_is_told(capsys, runs_dir, tmp_path):

@@ -7,11 +7,14 @@ from ray.tune.search.searcher import Searcher
 
 from search_spaces.space import load_space
 from tinytl.config import TrainConfig
+from tinytl.memory import predict_memory, resolve_plan
+from tinytl.planner import PLANNED_FIELDS, is_planned
 from tuner import search as search_module
 from tuner.config import SAMPLERS
 from tuner.results import AGAIN, read_status
 from tuner.search import CONSTRAINT, MemoryAwareSearch, make_sampler
 from tuner.trainable import CHECKPOINT_FILE
+from tuner.trial_config import trial_config
 
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
 SETTINGS = {"resolution": 32, "method": ["FT-Last", "TinyTL-B"], "norm": "frozen_bn", "batch_size": [8, 16]}
@@ -56,6 +59,22 @@ def test_a_suggestion_has_a_name_of_the_study_and_its_memory(tmp_path):
     assert first["peak_memory_mib"] > 0
     assert first["checkpoint"] is None
     assert first["values"]["resolution"] == 32
+
+
+@pytest.mark.parametrize("plan", ["fast", "smallest", "budget"])
+def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
+    settings = {"method": "FT-Full", "norm": "batch_norm", "batch_size": 8, "plan": plan}
+    if plan == "budget":
+        open_config = trial_config(BASE, SETTINGS | settings | {"plan": "smallest"})
+        settings["budget_mib"] = predict_memory(open_config).peak_mib
+    values = make_search(tmp_path, **settings).suggest("a")["values"]
+    planned = {name: values[name] for name in PLANNED_FIELDS}
+    if plan == "fast":
+        assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}
+    else:
+        assert planned == {"micro_batch_size": 8, "checkpoint": "all", "stock_below_kib": 0.0}
+    config = trial_config(BASE, values)
+    assert config.plan == plan and is_planned(config) and resolve_plan(config) == config
 
 
 def test_what_exceeds_the_budget_never_starts_and_is_told_infeasible(tmp_path):

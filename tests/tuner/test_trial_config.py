@@ -56,6 +56,30 @@ def test_the_base_holds_what_all_trials_share():
     assert base.input_mean == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.parametrize("word", ["budget", "Budget"])
+def test_a_plan_of_a_budget_takes_that_of_the_study(word):
+    space = load_space("joint").narrowed({"plan": word})
+    base = base_config(StudyConfig(space="joint", memory_budget_mib=40.0), space)
+    assert (base.plan, base.budget_mib) == ("budget", 40.0)
+    check_space(space, base)
+    config = trial_config(base, dict(space.fixed) | dict(space.baselines["tinytl_paper"]))
+    assert (config.plan, config.budget_mib) == ("budget", 40.0)
+
+
+def test_a_budget_of_the_space_itself_stays():
+    space = load_space("joint").narrowed({"plan": "budget", "budget_mib": 30.0})
+    base = base_config(StudyConfig(space="joint", memory_budget_mib=40.0), space)
+    config = trial_config(base, dict(space.fixed) | dict(space.baselines["tinytl_paper"]))
+    assert (config.plan, config.budget_mib) == ("budget", 30.0)
+
+
+@pytest.mark.parametrize("name", ["plan", "checkpoint"])
+def test_a_fixed_name_that_is_unknown_is_told(name):
+    space = load_space("joint").narrowed({name: "al"})
+    with pytest.raises(ConfigError, match=f"^unknown {name} 'al'"):
+        base_config(StudyConfig(space="joint"), space)
+
+
 def test_a_sample_becomes_the_config_of_its_trial():
     base = base_of("separate_lr")
     space = load_space("separate_lr")
