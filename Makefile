@@ -32,11 +32,12 @@ test-all: setup ## every test, the slow ones too
 
 bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a quiet machine)
 	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
-	  $(PY) -m benchmarks.memory_engine --backbone $$backbone \
+	  $(PY) -m benchmarks.memory_engine --backbone $$backbone --rounds 5 \
 	    --json $(RESULTS)/memory_engine_$${backbone}_$(STAMP).json || exit 1; \
 	done
-	@$(PY) -m benchmarks.memory_peers --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
-	@$(PY) -m benchmarks.memory_checkpoint --measure 1 8 --rounds 9 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
+	@$(PY) -m benchmarks.plan_time --json $(RESULTS)/plan_time_$(STAMP).json
+	@$(PY) -m benchmarks.memory_peers --rounds 5 --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
+	@$(PY) -m benchmarks.memory_checkpoint --measure 1 8 --rounds 5 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
 	@$(PY) -m benchmarks.memory_all --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory_docs --stamp $(STAMP)

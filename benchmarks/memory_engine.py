@@ -47,7 +47,6 @@ WAYS = {
     "stock": Way({"engine": "stock", "checkpoint": "none"}),
     "stock_nchw": Way({"engine": "stock", "checkpoint": "none"}, channels_last=False),
     "fast": Way({"engine": "lean", "plan": "fast"}),
-    "none": lean("none"),
     "depthwise": lean("depthwise"),
     "all": lean("all"),
 }

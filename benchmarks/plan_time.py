@@ -1,8 +1,8 @@
-"""Whether plans keep their word: `fast` against stock over input sizes, and the planner's order against time.
+"""Whether plans keep their word: `fast` against stock over input sizes, the planner's order against time.
 
-`fast`: process CPU time of a step, one thread, stock (channels_last and contiguous) and lean taking turns; the
-ratio of medians to the faster stock. `order`: every choice of the planner for one configuration, its measured time and the
-planner's estimate, both relative to the fastest. Example, and what `--json` is for:
+`fast`: process CPU time of a step, one thread, stock (channels_last and contiguous) and lean in turns; the
+ratio of medians to the faster stock. `order`: every choice of the planner for one configuration, its measured
+time and the planner's estimate, both relative to the fastest. Example, and what `--json` is for:
 
     python -m benchmarks.plan_time --json benchmarks/results/plan_time_MACHINE_YYYYMM.json
 """
@@ -21,7 +21,12 @@ from benchmarks.timed_steps import median_times, prepare_step
 from tinytl.config import TrainConfig
 from tinytl.planner import choices, fast_plan, relative_time
 
-CASES = (("TinyTL-L+B", "frozen_bn"), ("TinyTL-B", "group_norm"), ("FT-Full", "group_norm"), ("FT-Last", "frozen_bn"))
+CASES = (
+    ("TinyTL-L+B", "frozen_bn"),
+    ("TinyTL-B", "group_norm"),
+    ("FT-Full", "group_norm"),
+    ("FT-Last", "frozen_bn"),
+)
 INPUTS = ((32, 2), (32, 8), (32, 32), (64, 8), (96, 4), (96, 8), (160, 1), (160, 8), (224, 1), (224, 8))
 """Resolution in pixels and batch size."""
 ORDER_CASES = (("TinyTL-L+B", "group_norm"), ("FT-Full", "frozen_bn"))
