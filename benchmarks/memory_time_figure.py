@@ -47,7 +47,7 @@ def plot_memory_time(result: dict[str, Any], path: Path) -> None:
     for axes, (method, points) in zip(panels, of_panel.items(), strict=True):
         _draw(axes, points)
         axes.set_title(method, fontsize=10)
-    panels[0].set_ylabel("time of a step, stock = 1", fontsize=9)
+    panels[0].set_ylabel("time of a step, faster stock format = 1", fontsize=9)
     panels[len(shown) // 2].set_xlabel("measured peak of a step, MiB (log scale)", fontsize=9)
     title = f"{result['backbone']}, frozen_bn, batch {whole}, {result['resolution']} px, one CPU thread"
     figure.suptitle(f"{title}; squares: stock, the rest: lean", x=0.01, ha="left", fontsize=10)
