@@ -171,6 +171,23 @@ def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[st
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("changes", "checkpoints"),
+    [
+        ({"norm": "frozen_bn"}, ("none", "depthwise", "all")),
+        ({"norm": "batch_norm"}, ("none", "all")),
+        ({"norm": "frozen_bn", "engine": "stock"}, ("none", "all")),
+    ],
+)
+def test_what_runs_again_is_not_kept(changes: dict[str, Any], checkpoints: tuple[str, ...]) -> None:
+    config = small(method="FT-Full", optimizer="sgd", resolution=64, batch_size=8, stock_below_kib=0.0)
+    kept = [
+        predict_memory(dataclasses.replace(config, **changes, checkpoint=checkpoint)).peak_mib
+        for checkpoint in checkpoints
+    ]
+    assert all(kept[0] > 1.03 * less for less in kept[1:]), kept
+
+
 def _gradients(config: TrainConfig) -> dict[str, Tensor]:
     torch.manual_seed(0)
     net = build_model(config).net.double()
