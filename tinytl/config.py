@@ -147,8 +147,6 @@ class TrainConfig:
             set_(self, "weights", "none")
         if not isinstance(self.weights, str):
             raise ConfigError(f"weights={self.weights!r} is neither imagenet, none nor a file")
-        if self.checkpoint is None:  # YAML's, too
-            set_(self, "checkpoint", "none")
         set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))

@@ -26,7 +26,7 @@ from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.measure import PeakMeter, state_tensors
-from tinytl.planner import fast_plan, is_planned, resolve
+from tinytl.planner import UnderFloorError, fast_plan, is_planned, resolve
 from tinytl.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
@@ -106,7 +106,10 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     def predict(choice: TrainConfig) -> float:
         return predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None)).peak_mib
 
-    return resolve(config, predict)
+    try:
+        return resolve(config, predict)
+    except UnderFloorError as error:
+        raise ConfigError(f"{error}, {predict_memory(error.smallest).what_sets_it()}") from None
 
 
 def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
@@ -130,10 +133,9 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
 
     smallest = predict_memory(dataclasses.replace(config, batch_size=fewest * step))
     if smallest.peak_mib > budget_mib:
-        part, mib = max(smallest.parts_mib.items(), key=lambda item: item[1])
         raise ConfigError(
             f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} takes: "
-            f"{smallest.peak_mib:.1f} MiB at {smallest.peak_at}, most of it {part} ({mib:.1f} MiB)"
+            f"{smallest.peak_mib:.1f} MiB {smallest.what_sets_it()}"
         )
     low, high = fewest, 2 * fewest
     while high < MOST_STEPS and peak(high) <= budget_mib:

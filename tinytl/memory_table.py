@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinytl.config import ENGINES, METHODS, NORMS, TrainConfig
+from tinytl.errors import ConfigError
 from tinytl.measure import process_peak_mib
 from tinytl.memory import (
     measure_memory,
@@ -41,6 +42,8 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined,
     and one sample is not where maps shrink to one pixel: no row then.
     """
+    if config.plan == "budget":
+        raise ConfigError("--all shows what each takes, over the budget or not: leave out --plan budget")
     engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}

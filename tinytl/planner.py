@@ -32,6 +32,14 @@ NEARLY_LEAST = 1.005
 """A choice within this factor of the least memory is as good as the least, where it is faster."""
 
 
+class UnderFloorError(ConfigError):
+    """No way to run a configuration fits its budget; `smallest` takes least."""
+
+    def __init__(self, message: str, smallest: TrainConfig) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
 def is_planned(config: TrainConfig) -> bool:
     """Whether the configuration leaves nothing to its plan."""
     unset = config.micro_batch_size is None or config.stock_below_kib is None
@@ -53,7 +61,7 @@ def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
     """Returns `config` with what it leaves open set as its plan says.
 
     Raises:
-        ConfigError: where no choice fits `budget_mib`, naming the least that one takes.
+        UnderFloorError: where no choice fits `budget_mib`, naming the least that one takes.
     """
     fast = fast_plan(config)
     if config.plan == "fast":
@@ -66,10 +74,11 @@ def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
     smallest = _smallest(config, predict)
     floor_mib = predict(smallest)
     if floor_mib > config.budget_mib:
-        raise ConfigError(
+        raise UnderFloorError(
             f"budget_mib={config.budget_mib:g} is under the least that {config.method} with {config.norm} on "
             f"{config.backbone} takes at {config.resolution} px: {floor_mib:.1f} MiB with "
-            f"{describe(smallest)}"
+            f"{describe(smallest)}",
+            dataclasses.replace(smallest, plan="smallest", budget_mib=None),
         )
     fitting = (choice for choice in choices(config) if predict(choice) <= config.budget_mib)
     return next(fitting, smallest)

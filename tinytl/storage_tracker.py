@@ -31,6 +31,11 @@ class MemoryPrediction:
     peak_at: str
     """Module and pass in which the peak stands, such as `features.2.conv.0 backward`."""
 
+    def what_sets_it(self) -> str:
+        """Returns where the peak stands and the largest part of it, in words."""
+        part, mib = max(self.parts_mib.items(), key=lambda item: item[1])
+        return f"at {self.peak_at}, most of it {part} ({mib:.1f} MiB)"
+
 
 class _ModuleTracker(ModuleTracker):
     """Knows the modules that a checkpoint runs again in backward, too.

@@ -191,23 +191,28 @@ def _check_device(config: StudyConfig, base: TrainConfig) -> None:
 
 
 def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:
-    if config.memory_budget_mib is None:
+    flag, budget_mib = "--memory-budget-mib", config.memory_budget_mib
+    of_plan = space.fixed.get("budget_mib")
+    if budget_mib is None and isinstance(of_plan, (int, float)):
+        flag, budget_mib = "budget_mib", of_plan
+    if budget_mib is None:
         return
-    from tinytl.memory import predict_memory, resolve_plan
+    from tinytl.memory import predict_memories, predict_memory, resolve_plan
     from tinytl.planner import describe
 
-    floor, floor_config = float("inf"), base
-    for smallest in smallest_configs(space, base):
-        if smallest.plan == "budget":  # which would complain of the first that does not fit
-            smallest = dataclasses.replace(smallest, plan="smallest", budget_mib=None)
-        peak = predict_memory(smallest).peak_mib
-        if peak <= config.memory_budget_mib:
-            return
-        if peak < floor:
-            floor, floor_config = peak, smallest
-    c = floor_config
+    smallest = [
+        # Plan budget would complain of the first that does not fit.
+        dataclasses.replace(c, plan="smallest", budget_mib=None) if c.plan == "budget" else c
+        for c in smallest_configs(space, base)
+    ]
+    if predict_memory(smallest[0]).peak_mib <= budget_mib:
+        return
+    predictions = predict_memories(smallest)
+    c, least = min(zip(smallest, predictions, strict=True), key=lambda pair: pair[1].peak_mib)
+    if least.peak_mib <= budget_mib:
+        return
     raise ConfigError(
-        f"--memory-budget-mib {config.memory_budget_mib:g} is under what every configuration of space "
-        f"{space.name} takes: the least is {floor:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
-        f"batch {c.batch_size}, {describe(resolve_plan(c))})"
+        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} takes: "
+        f"the least is {least.peak_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
+        f"batch {c.batch_size}, {describe(resolve_plan(c))}), {least.what_sets_it()}"
     )

@@ -102,7 +102,8 @@ def test_a_budget_under_every_configuration_names_the_floor(capsys, runs_dir):
     assert (
         "the least is " in line
         and " MiB (FT-Last" in line
-        and line.endswith("batch 8, micro-batches of 1, nothing run again)\n")
+        and "batch 8, micro-batches of 1, nothing run again), at " in line
+        and line.endswith(" MiB)\n")
     )
 
 
@@ -119,7 +120,13 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
         for plan in ("fast", "smallest", "budget")
     }
     assert floors["budget"] == floors["smallest"] != floors["fast"]
-    assert floors["budget"].endswith("every block run again)\n")
+    assert "every block run again), at " in floors["budget"]
+
+
+def test_the_floor_is_held_against_the_budget_of_a_plan_too(capsys, runs_dir):
+    settings = ["plan=budget", "budget_mib=2", "resolution=32", "method=FT-Last", "norm=frozen_bn"]
+    line = one_line_of(capsys, [f"--set={setting}" for setting in settings], runs_dir)
+    assert "budget_mib 2 is under what every configuration of space joint takes: the least is " in line
 
 
 def test_an_own_space_with_an_unknown_parameter_is_told(capsys, runs_dir, tmp_path):
