@@ -91,21 +91,37 @@ def oracle(results: Result) -> list[str]:
     """How far predictions are from the allocator."""
     lines = []
     for backbone in BACKBONES:
+        rows = [r for r in results[f"memory_engine_{backbone}"]["rows"] if r["predicted_mib"] is not None]
         for engine in ("stock", "lean"):
-            off: dict[str, float] = {}
-            for row in results[f"memory_engine_{backbone}"]["rows"]:
-                if row["predicted_mib"] is not None and (row["way"] == "stock") == (engine == "stock"):
-                    what = (
-                        f"{row['method']}, {row['norm']}, {row['micro_batch_size']} at a time, {row['way']}"
-                    )
-                    off[what] = row["predicted_mib"] / row["measured_mib"] - 1
-            worst = max(off, key=lambda what: abs(off[what]))
-            median = statistics.median(map(abs, off.values()))
             lines.append(
-                cells(f"{backbone}, {engine}", len(off), f"{median:.1%}", f"{off[worst]:+.1%}", worst)
+                off_line(
+                    f"{backbone}, {engine}",
+                    {
+                        f"{r['method']}, {r['norm']}, {r['micro_batch_size']} at a time, {r['way']}": (
+                            r["predicted_mib"] / r["measured_mib"] - 1
+                        )
+                        for r in rows
+                        if (r["way"] == "stock") == (engine == "stock")
+                    },
+                )
             )
+    every = {
+        f"{r['method']}, {r['norm']}, {r['micro_batch_size']} at a time, {r['engine']}": (
+            r["predicted_peak_mib"] / r["measured_peak_mib"] - 1
+        )
+        for r in results["memory_all_mobilenet_v2"]["rows"]
+    }
+    lines.append(off_line("mobilenet_v2, every method, norm and engine", every))
     head = ("", "configurations", "median off", "most off", "where")
-    return [*table(head, lines), "", "*From the same runs as the tables of numbers.*"]
+    note = "*From the runs of the tables of numbers; the last line from `python -m tinytl memory --all`.*"
+    return [*table(head, lines), "", note]
+
+
+def off_line(name: str, off: dict[str, float]) -> str:
+    """Returns the line of some predictions, by what was predicted: their relative errors."""
+    worst = max(off, key=lambda what: abs(off[what]))
+    median = statistics.median(map(abs, off.values()))
+    return cells(name, len(off), f"{median:.1%}", f"{off[worst]:+.1%}", worst)
 
 
 def peers(result: Result) -> list[str]:
@@ -216,11 +232,12 @@ def main() -> None:
     parser.add_argument("--stamp", required=True, help="end of the result files' names: 2cpu_202611")
     stamp = parser.parse_args().stamp
     folder = ROOT / "benchmarks" / "results"
-    names = [f"memory_engine_{backbone}" for backbone in BACKBONES] + [r for r, _ in TABLES.values()]
+    oracles = [f"memory_engine_{backbone}" for backbone in BACKBONES] + ["memory_all_mobilenet_v2"]
+    names = oracles + [r for r, _ in TABLES.values()]
     files = {name: folder / f"{name}_{stamp}.json" for name in names}
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
     tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
-    if all(f"memory_engine_{backbone}" in results for backbone in BACKBONES):
+    if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables))
     if "memory_engine_mobilenet_v2" in results:

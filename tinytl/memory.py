@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from typing import Any
 
@@ -67,7 +68,8 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
 def predict_memories(configs: Sequence[TrainConfig], processes: int | None = None) -> list[MemoryPrediction]:
     """Predicts several configurations, each in one of `processes` (default: one a core, at most 8).
 
-    A process takes some seconds to start, so that few predictions are made here, one after the other.
+    A process takes some seconds to start, so that few predictions are made here, one after the other; so are
+    all where processes cannot start (a script needs `if __name__ == "__main__":` for that).
 
     Raises:
         ConfigError: as `predict_memory` does, for any of them.
@@ -77,9 +79,12 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     processes = min(processes or os.cpu_count() or 1, 8, len(missing) // WORTH_A_PROCESS)
     if processes > 1:
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
-            for found in pool.map(_predict_elsewhere, missing):
-                _PREDICTED.update(found)
+        try:
+            with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
+                for found in pool.map(_predict_elsewhere, missing):
+                    _PREDICTED.update(found)
+        except BrokenProcessPool:
+            pass
     return [predict_memory(config) for config in configs]
 
 
@@ -113,7 +118,7 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
 
 
 def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
-    """Returns the largest `batch_size` whose step fits `budget_mib`, all else as in `config`.
+    """Returns the largest `batch_size` (up to 65,535) whose step fits `budget_mib`, all else as in `config`.
 
     Under plan `fast` the whole batch is in memory at once; where `micro_batch_size` is set, the batch is a
     multiple of it and costs only its images. Under plan `budget` what fits is what the least memory lets fit.

@@ -120,6 +120,8 @@ def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: 
 
 def _smallest(config: TrainConfig, predict: Predict) -> TrainConfig:
     every = choices(config)
-    least_micro = min(choice.samples_in_memory for choice in every)
-    peaks = {choice: predict(choice) for choice in every if choice.samples_in_memory == least_micro}
+    # Less at a time takes less, but for the gradients: from two passes on they live beside activations.
+    micros = sorted({choice.samples_in_memory for choice in every})
+    ends = {micros[0], micros[-1]}
+    peaks = {choice: predict(choice) for choice in every if choice.samples_in_memory in ends}
     return next(choice for choice, peak in peaks.items() if peak <= NEARLY_LEAST * min(peaks.values()))

@@ -19,7 +19,8 @@ ENGINE_COLORS = {"stock": "#b45309", "lean": "#0b5394"}
 def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Draws the rows of `memory_table.all_rows` to a PNG or SVG: a panel a norm, a line a method.
 
-    Filled marks: the whole batch; hollow: the smallest micro-batch; a cross: the paper's formula.
+    Filled marks: the whole batch; hollow: the smallest micro-batch; a bar: measured, where it was; a cross:
+    the paper's formula.
     """
     norms = list(dict.fromkeys(row["norm"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -42,6 +43,8 @@ def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
                 edgecolor=color,
                 zorder=3,
             )
+            if "measured_peak_mib" in row:
+                axes.scatter(row["measured_peak_mib"], y, s=90, marker="|", color="black", zorder=4)
             axes.scatter(row["paper_mb"] * 1e6 / 2**20, y, s=26, marker="x", color="0.35", zorder=2)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -74,5 +77,7 @@ def _legend(rows: Sequence[Mapping[str, Any]], largest: int) -> list[Line2D]:
                 label=f"{engine}, micro-batch {micro}",
             )
         )
+    if "measured_peak_mib" in rows[0]:
+        handles.append(Line2D([], [], linestyle="", marker="|", color="black", label="measured"))
     handles.append(Line2D([], [], linestyle="", marker="x", color="0.35", label="the paper's formula"))
     return handles

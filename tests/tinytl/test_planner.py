@@ -122,11 +122,18 @@ def test_given_threshold_stays_in_every_choice() -> None:
     assert {choice.stock_below_kib for choice in choices(config)} == {64.0}
 
 
-def test_smallest_asks_for_the_least_micro_batch_only() -> None:
+def test_smallest_asks_for_both_ends_of_the_micro_batches() -> None:
     peaks = Peaks()
     config = dataclasses.replace(OPEN, plan="smallest")
     assert way(resolve(config, peaks)) == (1, "all", 0.0)
-    assert sorted(peaks.asked) == [(1, "all", 0.0), (1, "depthwise", 0.0), (1, "none", 0.0)]
+    assert {(micro, checkpoint) for micro, checkpoint, _ in peaks.asked} == {
+        (micro, checkpoint) for micro in (1, 8) for checkpoint in ("none", "depthwise", "all")
+    }
+
+
+def test_smallest_is_the_whole_batch_where_gradients_outweigh_activations() -> None:
+    peaks = Peaks(lambda c: 40.0 - c.samples_in_memory)
+    assert way(resolve(dataclasses.replace(OPEN, plan="smallest"), peaks))[0] == 8
 
 
 @pytest.mark.parametrize(("more", "checkpoint"), [(0.99, "depthwise"), (1.01, "all")])
@@ -163,8 +170,8 @@ def test_budget_takes_the_fastest_that_fits(budget: float, planned: Way) -> None
         assert peaks.asked == [way(fast_plan(config))]
     else:
         in_order = [way(choice) for choice in choices(config)]
-        least = {choice for choice in in_order if choice[0] == 1}
-        assert set(peaks.asked[1:]) == least | set(in_order[: in_order.index(planned) + 1])
+        ends = {choice for choice in in_order if choice[0] in (1, 8)}
+        assert set(peaks.asked[1:]) == ends | set(in_order[: in_order.index(planned) + 1])
 
 
 def test_a_small_input_over_budget_has_every_block_lean_first() -> None:

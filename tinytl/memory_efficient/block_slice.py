@@ -43,6 +43,14 @@ class SliceKept(NamedTuple):
                 row += unit
         return row
 
+    def another(self) -> "SliceKept":
+        """Returns as much memory, uninitialised: a slice of the same size keeps that."""
+        return SliceKept(
+            _another(self.bits),
+            [_another(tensor) for tensor in self.pooled],
+            [[Kept(*map(_another, unit)) for unit in units] for units in self.units],
+        )
+
 
 def from_tensors(rows: Sequence[Tensor | None], n_slices: int, spec: BlockSpec) -> Iterator[SliceKept]:
     """Yields what each slice keeps from the rows of all, one after the other."""
@@ -121,6 +129,10 @@ def slice_backward(
     if total is not None and spec.shortcut:
         total.add_(grad)
     return total
+
+
+def _another(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else torch.empty_like(tensor)
 
 
 def _pool(x: Tensor, branch: BranchSpec) -> Tensor:

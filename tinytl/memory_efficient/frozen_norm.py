@@ -8,6 +8,7 @@ nothing is stale. The shift's gradient is that of beta; the others follow from t
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tinytl.memory_efficient.first_derivative import first_derivative
@@ -82,7 +83,9 @@ def unfold_grads(
 
 
 def scale_and_shift(x: Tensor, norm: FrozenNorm) -> Tensor:
-    """Returns the norm of `(N, C, H, W)`, in new memory."""
+    """Returns the norm of `(N, C, H, W)`, in new memory; types of 16 bits are scaled in 32."""
+    if x.dtype.itemsize < 4:
+        return F.batch_norm(x, norm.mean, norm.var, norm.gamma, norm.beta, False, 0.0, norm.eps)
     scale = norm.scale()
     shift = norm.shift(scale, None).to(x.dtype)[:, None, None]
     return torch.addcmul(shift, x, scale.to(x.dtype)[:, None, None])

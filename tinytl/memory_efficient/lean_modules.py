@@ -20,6 +20,7 @@ from tinytl.memory_efficient.dropout import lean_dropout
 from tinytl.memory_efficient.frozen_norm import FrozenNorm, lean_frozen_norm
 from tinytl.memory_efficient.group_norm import lean_group_norm
 from tinytl.memory_efficient.pooling import lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.precision import autocast_dtype
 from tinytl.memory_efficient.reading import (
     BlockReader,
     average_pool_spec,
@@ -28,14 +29,14 @@ from tinytl.memory_efficient.reading import (
     uses_batch_statistics,
 )
 from tinytl.memory_efficient.stock import base_class
-from tinytl.memory_efficient.structure import ACTIVATION_NAMES
+from tinytl.memory_efficient.structure import activation_name
 
 
 class Lean(nn.Module):
     """What all lean modules share; `stock_class` is the class they had."""
 
     stock_class: type[nn.Module]
-    lean_execution: Execution
+    lean_execution = Execution()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles and copies as the stock class plus the name of what makes it lean."""
@@ -71,7 +72,7 @@ class LeanBlock(Lean):
         if reader.largest.get(sample, limit) < limit:
             return self.stock_forward(x)
         found = reader.read(self)
-        if found is None:
+        if found is None or _mistyped(x, found[1][0][0].weight):
             return self.stock_forward(x)
         if limit and sample not in reader.largest:
             reader.largest[sample] = largest_intermediate(*found, (x.shape[2], x.shape[3]))
@@ -95,7 +96,7 @@ class LeanConv2d(Lean):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Convolves `(N, C, H, W)`."""
         assert isinstance(self, nn.Conv2d)
-        if x.dim() != 4:
+        if x.dim() != 4 or _mistyped(x, self.weight):
             return self.stock_forward(x)
         return lean_conv2d(x, self.weight, self.bias, conv_spec(self))
 
@@ -106,7 +107,7 @@ class LeanBatchNorm2d(Lean):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Scales and shifts `(N, C, H, W)`, or runs stock where the batch's statistics are used."""
         assert isinstance(self, nn.BatchNorm2d)
-        if uses_batch_statistics(self):
+        if uses_batch_statistics(self) or x.dim() != 4 or x.shape[1] != self.num_features:
             return self.stock_forward(x)
         assert self.running_mean is not None and self.running_var is not None
         norm = FrozenNorm(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
@@ -129,7 +130,7 @@ class LeanActivation(Lean):
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Activates `x` of any shape, in place where the stock module does."""
-        return lean_activation(x, ACTIVATION_NAMES[self.stock_class], bool(self.inplace))
+        return lean_activation(x, activation_name(self.stock_class), bool(self.inplace))
 
 
 class LeanAvgPool2d(Lean):
@@ -159,6 +160,11 @@ class LeanDropout(Lean):
         """Drops elements of `x` of any shape while training."""
         assert isinstance(self, nn.Dropout)
         return self.stock_forward(x) if self.inplace else lean_dropout(x, self.p, self.training)
+
+
+def _mistyped(x: Tensor, weight: Tensor) -> bool:
+    """Whether the stock module would refuse `x`, which is then its business to say."""
+    return x.dtype is not weight.dtype and autocast_dtype(x) is None
 
 
 def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:

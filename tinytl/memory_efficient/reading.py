@@ -160,6 +160,8 @@ def _tensors(unit: _UnitAttributes) -> UnitTensors | None:
     """Returns a unit's tensors, None while its norm uses batch statistics."""
     conv, norm = unit
     parameters = conv["_parameters"]
+    if "weight" not in parameters:  # a replica of DataParallel
+        return None
     if norm is None:
         return UnitTensors(parameters["weight"], parameters["bias"], None, None, None, None)
     affine, buffers = norm["_parameters"], norm["_buffers"]

@@ -21,6 +21,11 @@ NORMS = (nn.BatchNorm2d, nn.GroupNorm)
 ACTIVATION_NAMES = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.Hardswish: "hardswish"}
 
 
+def activation_name(cls: type[nn.Module]) -> str:
+    """Returns the name of the activation that `cls` is, or inherits from."""
+    return next(ACTIVATION_NAMES[base] for base in cls.__mro__ if base in ACTIVATION_NAMES)
+
+
 @dataclass(frozen=True)
 class UnitPaths:
     """Paths of a unit's modules; None where it has none."""
@@ -107,7 +112,9 @@ def _units(leaves: Iterable[tuple[str, nn.Module]]) -> tuple[UnitPaths, ...]:
 
 
 def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # a module that is used twice counts twice
+        if child is None:
+            continue
         path = f"{prefix}{name}"
         if base_class(child) in (nn.Sequential, Conv2dNormActivation) and "forward" not in vars(child):
             yield from _leaves(child, f"{path}.")
@@ -132,7 +139,7 @@ def _inverted_residual(body: str) -> Callable[[nn.Module, str], BlockPaths | Non
 def _lite_residual(module: nn.Module, prefix: str) -> BlockPaths | None:
     """The main branch's own branches, and the lite one: pooling first, then units, resized after."""
     main = _describe(module.get_submodule("main_branch"), f"{prefix}main_branch.")
-    lite = dict(module.get_submodule("lite_residual").named_children())
+    lite = {n: m for n, m in module.get_submodule("lite_residual")._modules.items() if m is not None}
     pooling = lite.pop("pooling", None)
     units = _units((f"{prefix}lite_residual.{name}", child) for name, child in lite.items())
     if main is None or main.activation is not None or not units or pooling is None:

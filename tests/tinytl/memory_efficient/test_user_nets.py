@@ -1,0 +1,86 @@
+"""Modules as people write them: shared, subclassed, replicated, misused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tinytl.memory_efficient import make_memory_efficient_
+
+
+def both(net):
+    lean = copy.deepcopy(net)
+    make_memory_efficient_(lean)
+    return lean, net
+
+
+def test_a_module_that_stands_twice_in_a_sequence_runs_twice():
+    act, conv = nn.ReLU6(), nn.Conv2d(4, 4, 3, padding=1)
+    net = nn.Sequential(conv, act, nn.Conv2d(4, 4, 1), act, conv, act).double()
+    lean, stock = both(net)
+    x = torch.randn(2, 4, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(lean(x), stock(x))
+    for one in (lean, stock):
+        one(x).square().sum().backward()
+    torch.testing.assert_close(lean[0].weight.grad, stock[0].weight.grad)
+
+
+class OwnReLU(nn.ReLU):
+    pass
+
+
+class OwnHardswish(nn.Hardswish):
+    pass
+
+
+@pytest.mark.parametrize("kind", [OwnReLU, OwnHardswish])
+def test_subclasses_of_activations(kind):
+    lean, stock = both(nn.Sequential(nn.Conv2d(3, 4, 1), kind()))
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(lean(x), stock(x))
+
+
+def test_a_frozen_norm_of_16_bits_is_computed_in_32():
+    norm = nn.BatchNorm2d(8).eval()
+    norm.running_mean.fill_(100.0)
+    lean, stock = both(norm)
+    x = (100 + torch.randn(2, 8, 5, 5)).bfloat16()
+    torch.testing.assert_close(lean(x), stock(x), rtol=0, atol=0)
+
+
+def test_replicas_run_as_stock():
+    lean, stock = both(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    replica = lean._replicate_for_data_parallel()
+    for name, child in lean.named_children():
+        inner = child._replicate_for_data_parallel()
+        for key, parameter in child._parameters.items():
+            setattr(inner, key, parameter.clone())  # no longer parameters, as DataParallel leaves them
+        replica._modules[name] = inner
+    x = torch.randn(1, 3, 5, 5)
+    torch.testing.assert_close(replica(x), stock(x))
+
+
+@pytest.mark.parametrize(
+    ("net", "x"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(1, 3, 2, 2)),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(1, 3, 8, 8, dtype=torch.float64)),
+        (nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)),
+        (nn.BatchNorm2d(1).eval(), torch.randn(1, 5, 8, 8)),
+    ],
+)
+def test_what_stock_refuses_is_refused_in_its_words(net, x):
+    lean, stock = both(net)
+    messages = []
+    for one in (lean, stock):
+        with pytest.raises(RuntimeError) as caught:
+            one(x)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_class_of_lean_modules_can_be_constructed():
+    lean, _ = both(nn.Conv2d(3, 4, 3))
+    other = type(lean)(3, 4, 3)
+    assert other(torch.randn(1, 3, 5, 5)).shape == (1, 4, 3, 3)
