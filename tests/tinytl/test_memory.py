@@ -113,7 +113,9 @@ def test_fields_without_memory_hit_the_same_cache_entry() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_fields_without_memory_have_no_effect(optimizer: str) -> None:
     # Many classes put the peak at the head, where label smoothing would show.
-    config = small(method="TinyTL-B", optimizer=optimizer, num_classes=20_000, batch_size=64)
+    config = small(
+        method="TinyTL-B", optimizer=optimizer, num_classes=20_000, batch_size=64, stock_below_kib=1024.0
+    )
     changed = {
         name: v for name, v in WITHOUT_EFFECT.items() if name not in ("weights", "dataset", "data_dir")
     }
