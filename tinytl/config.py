@@ -100,8 +100,8 @@ class TrainConfig:
     """How the same gradients are computed: `lean` keeps only what backward reads, `stock` what PyTorch
     keeps (several times the memory; for comparison)."""
     plan: str = "fast"
-    """What chooses `micro_batch_size` and `checkpoint` where they are left open: `fast` (never slower than
-    stock), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
+    """What chooses `micro_batch_size` and `checkpoint` where they are left open: `fast` (as fast as
+    stock or faster), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
     budget_mib: float | None = None
     """Most that a training step may take, in MiB, with plan `budget`."""
     checkpoint: str = "auto"
