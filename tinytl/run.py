@@ -12,6 +12,9 @@ from tinytl.memory import predict_memory, resolve_plan
 from tinytl.planner import describe
 from tinytl.trainer import Trainer
 
+PREDICTION_TOLERANCE = 0.1
+"""A measured peak that differs by more from the predicted one is a warning."""
+
 
 def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> dict[str, Any]:
     """Trains `config`, writing `metrics.jsonl` (a line an epoch) and, at the end, `result.json` to `out`.
@@ -47,13 +50,19 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
                 f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
                 f"{metrics.epoch_time_s:.1f} s"
             )
+    measured = metrics.measured_peak_mib
+    if measured is not None and abs(predicted.peak_mib / measured - 1) > PREDICTION_TOLERANCE:
+        report(
+            f"warning: the allocator measured {measured:.1f} MiB, more than {PREDICTION_TOLERANCE:.0%} off "
+            f"the predicted {predicted.peak_mib:.1f} MiB"
+        )
     test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
     result = {
         "train_accuracy_top1": metrics.train_accuracy_top1,
         "val_accuracy_top1": metrics.accuracy_top1,
         "test_accuracy_top1": test_accuracy,
         "predicted_peak_mib": predicted.peak_mib,
-        "measured_peak_mib": metrics.measured_peak_mib,
+        "measured_peak_mib": measured,
         "config": flat_from_config(config),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")

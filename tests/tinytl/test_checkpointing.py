@@ -21,7 +21,6 @@ from tinytl.memory import measure_memory, predict_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.lean_modules import LeanBlock
 from tinytl.memory_efficient.stock import base_class
-from tinytl.storage_tracker import StorageTracker
 from tinytl.update_methods import apply_update_method_
 
 KINDS = {"no expansion": 1, "stride": 2, "shortcut": 3}
@@ -348,18 +347,3 @@ def test_prediction_is_what_the_allocator_measures(config):
     assert predicted.parts_mib["saved_for_backward"] < 0.5 * plain.parts_mib["saved_for_backward"]
     place, direction = predicted.peak_at.rsplit(" ", 1)
     assert direction == "backward" and place in dict(build_model(config).net.named_modules())
-
-
-class Wide(nn.Module):
-    def forward(self, x):
-        return x.repeat(1, 1000).view(len(x), 1000, -1).sum(1)
-
-
-def test_the_peak_of_a_second_run_is_placed():
-    segment = checkpoint_segment.insert_checkpoint(nn.Sequential(Wide(), nn.Linear(8, 8)))
-    net, x = nn.Sequential(segment, nn.Linear(8, 1)), torch.zeros(4, 8)
-    tracker = StorageTracker()
-    with tracker.modules, tracker:
-        net(x).sum().backward()
-    assert tracker.prediction().peak_at == "0.0 backward"
-    assert tracker.modules.again == []

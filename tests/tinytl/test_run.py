@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from tests.cases import small
 from tinytl.config import TrainConfig, config_from_flat
 from tinytl.errors import ConfigError, NonFiniteLossError
-from tinytl.memory import resolve_plan
+from tinytl.memory import predict_memory, resolve_plan
 from tinytl.run import train_run
 
 SPLITS = {"train/red": 4, "train/blue": 3, "val/red": 2, "val/blue": 1, "test/red": 1, "test/blue": 2}
@@ -52,6 +53,23 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
     assert lines[2] == "plan fast: micro-batches of 2, nothing run again"
     assert lines[3].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
     assert [line.partition("  ")[0] for line in lines[4:]] == ["epoch 1/2", "epoch 2/2"]
+
+
+@pytest.mark.parametrize(("factor", "warns"), [(1.0, False), (1.2, True), (0.8, True)])
+def test_a_prediction_that_is_far_off_is_a_warning(
+    make_imagefolder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    factor: float,
+    warns: bool,
+) -> None:
+    monkeypatch.setattr(
+        "tinytl.run.predict_memory",
+        lambda c: dataclasses.replace(predict_memory(c), peak_mib=factor * predict_memory(c).peak_mib),
+    )
+    lines: list[str] = []
+    train_run(_config(make_imagefolder(SPLITS), method="FT-Last"), tmp_path / "out", lines.append)
+    assert any(line.startswith("warning: the allocator measured ") for line in lines) == warns
 
 
 def test_without_test_images_there_is_no_test_accuracy(
