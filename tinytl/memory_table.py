@@ -1,6 +1,7 @@
 """What `python -m tinytl memory` prints: one configuration, or every method, norm, engine and micro-batch."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,27 +48,19 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}
-    for norm in NORMS:
-        for method in METHODS:
-            of_method = dataclasses.replace(config, norm="frozen_bn", method=method)
-            if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
-                continue
-            for engine in engines:
-                for micro in micros:
-                    of_norm = config.batch_size if norm == "batch_norm" else micro
-                    checkpoint = config.checkpoint
-                    if checkpoint == "depthwise" and engine == "stock":
-                        checkpoint = "none"
-                    variants[
-                        dataclasses.replace(
-                            config,
-                            norm=norm,
-                            method=method,
-                            engine=engine,
-                            micro_batch_size=of_norm,
-                            checkpoint=checkpoint,
-                        )
-                    ] = None
+    for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
+        of_method = dataclasses.replace(config, norm="frozen_bn", method=method)
+        if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
+            continue
+        variant = dataclasses.replace(
+            config,
+            norm=norm,
+            method=method,
+            engine=engine,
+            micro_batch_size=config.batch_size if norm == "batch_norm" else micro,
+            checkpoint="none" if (config.checkpoint, engine) == ("depthwise", "stock") else config.checkpoint,
+        )
+        variants[variant] = None
     predict_memories(list(variants))  # several at a time; each row finds its own then
     return [
         {"method": v.method, "norm": v.norm, "engine": v.engine, "micro_batch_size": v.micro_batch_size}

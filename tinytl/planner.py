@@ -3,7 +3,7 @@
 Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint` and `stock_below_kib` where the
 configuration leaves them open:
 
-- `fast`: the whole batch, nothing run again, small blocks as PyTorch's own. Never slower than stock.
+- `fast`: the whole batch, nothing run again, small blocks as PyTorch's own. As fast as stock or faster.
 - `smallest`: the least memory.
 - `budget`: the fastest choice whose predicted peak fits `budget_mib`.
 
@@ -80,8 +80,7 @@ def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
             f"{describe(smallest)}",
             dataclasses.replace(smallest, plan="smallest", budget_mib=None),
         )
-    fitting = (choice for choice in choices(config) if predict(choice) <= config.budget_mib)
-    return next(fitting, smallest)
+    return next(choice for choice in choices(config) if predict(choice) <= config.budget_mib)
 
 
 def choices(config: TrainConfig) -> list[TrainConfig]:

@@ -51,7 +51,6 @@ def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(range(len(methods)), methods)
-        axes.invert_yaxis()
         axes.set_title(norm, fontsize=10)
         axes.grid(alpha=0.25)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
