@@ -1,11 +1,10 @@
 """What one training run is: every choice that makes it, checked before torch is imported."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from tinytl.checks import require_int, require_number
 from tinytl.errors import ConfigError, choose
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
@@ -52,7 +51,7 @@ class LrRatio:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            _require_number(f"lr_ratio.{name}", value, above=0.0)
+            require_number(f"lr_ratio.{name}", value, above=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,26 +175,26 @@ class TrainConfig:
 
     def _check_numbers(self) -> None:
         for name in ("n_groups", "gn_channel_per_group", "epochs", "batch_size"):
-            _require_int(name, getattr(self, name), low=1)
+            require_int(name, getattr(self, name), low=1)
         for name, low in (("num_classes", 2), ("micro_batch_size", 1), ("downsample_ratio", 1)):
             if getattr(self, name) is not None:
-                _require_int(name, getattr(self, name), low=low)
-        _require_int("resolution", self.resolution, low=32)
-        _require_int("seed", self.seed, low=0)
-        _require_int("kernel_size", self.kernel_size, low=1)
+                require_int(name, getattr(self, name), low=low)
+        require_int("resolution", self.resolution, low=32)
+        require_int("seed", self.seed, low=0)
+        require_int("kernel_size", self.kernel_size, low=1)
         if self.kernel_size % 2 == 0:
             raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
-        _require_number("expand", self.expand, above=0.0)
-        _require_number("base_lr", self.base_lr, above=0.0)
-        _require_number("weight_decay", self.weight_decay, low=0.0)
-        _require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
-        _require_number("dropout", self.dropout, low=0.0, below=1.0)
+        require_number("expand", self.expand, above=0.0)
+        require_number("base_lr", self.base_lr, above=0.0)
+        require_number("weight_decay", self.weight_decay, low=0.0)
+        require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
+        require_number("dropout", self.dropout, low=0.0, below=1.0)
         if self.crop_scale_min is not None:
-            _require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
+            require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
         if self.budget_mib is not None:
-            _require_number("budget_mib", self.budget_mib, above=0.0)
+            require_number("budget_mib", self.budget_mib, above=0.0)
         if self.stock_below_kib is not None:
-            _require_number("stock_below_kib", self.stock_below_kib, low=0.0)
+            require_number("stock_below_kib", self.stock_below_kib, low=0.0)
         if self.flip is not None and not isinstance(self.flip, bool):
             raise ConfigError(f"flip={self.flip!r} is neither true nor false")
         for name, above in (("input_mean", None), ("input_std", 0.0)):
@@ -204,7 +203,7 @@ class TrainConfig:
                 if not isinstance(value, tuple) or len(value) != 3:
                     raise ConfigError(f"{name}={value!r} is not three numbers: give one, or R,G,B")
                 for channel in value:
-                    _require_number(name, channel, above=above)
+                    require_number(name, channel, above=above)
 
     def _check_together(self) -> None:
         if self.plan == "budget" and self.budget_mib is None:
@@ -243,68 +242,3 @@ FIELDS_WITHOUT_MEMORY = (
     "crop_scale_min flip seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""
-
-FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
-"""Names that the command line uses where the field's own would be unclear outside its context."""
-
-_LR_RATIO_PREFIX = "lr_ratio."
-
-
-def field_names() -> list[str]:
-    """Flat names of every field, `lr_ratio.late` and its like included: what a search space may name."""
-    names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"]
-    return names + [_LR_RATIO_PREFIX + f.name for f in dataclasses.fields(LrRatio)]
-
-
-def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
-    """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
-
-    Keys are `field_names()`; lists become tuples. Raises ConfigError for an unknown key or a bad value.
-    """
-    base = base or TrainConfig()
-    fields: dict[str, Any] = {}
-    ratios: dict[str, float] = {}
-    for given, value in flat.items():
-        key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
-        if key.startswith(_LR_RATIO_PREFIX):
-            ratios[key.removeprefix(_LR_RATIO_PREFIX)] = value
-        else:
-            fields[key] = tuple(value) if isinstance(value, list) else value
-    if ratios:
-        fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
-    return dataclasses.replace(base, **fields)
-
-
-def flat_from_config(config: TrainConfig) -> dict[str, Any]:
-    """Returns every field under its flat name; `config_from_flat` turns it back into an equal config."""
-    flat = dataclasses.asdict(config)
-    ratios = flat.pop("lr_ratio")
-    return flat | {_LR_RATIO_PREFIX + name: ratio for name, ratio in ratios.items()}
-
-
-def _require_int(name: str, value: Any, *, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name}={value!r} is not a whole number")
-    if value < low:
-        raise ConfigError(f"{name}={value} is below {low}")
-
-
-def _require_number(
-    name: str,
-    value: Any,
-    *,
-    low: float | None = None,
-    above: float | None = None,
-    high: float | None = None,
-    below: float | None = None,
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r} is not a finite number")
-    if low is not None and value < low:
-        raise ConfigError(f"{name}={value:g} is below {low:g}")
-    if above is not None and value <= above:
-        raise ConfigError(f"{name}={value:g} is not above {above:g}")
-    if high is not None and value > high:
-        raise ConfigError(f"{name}={value:g} is above {high:g}")
-    if below is not None and value >= below:
-        raise ConfigError(f"{name}={value:g} is not below {below:g}")

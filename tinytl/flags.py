@@ -8,10 +8,11 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
-from tinytl.config import FIELD_ALIASES, LrRatio, TrainConfig, field_names
+from tinytl.config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError, choose
+from tinytl.flat_config import FIELD_ALIASES, field_names
 
 _NONE = ("none", "null", "")
 
@@ -28,6 +29,10 @@ class OneLineParser(argparse.ArgumentParser):
         """Prints one line and exits with 2."""
         print(f"{self.prog}: {message} (--help lists the flags)", file=sys.stderr)
         sys.exit(2)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
+"""What a command adds its parser to."""
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tinytl.config import TrainConfig, flat_from_config
+from tinytl.config import TrainConfig
 from tinytl.data import load_dataset
+from tinytl.flat_config import flat_from_config
 from tinytl.memory import predict_memory, resolve_plan
 from tinytl.planner import describe
 from tinytl.trainer import Trainer

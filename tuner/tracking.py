@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
-from tinytl.config import flat_from_config
 from tinytl.errors import ConfigError
+from tinytl.flat_config import flat_from_config
 from tuner.prepare import PreparedStudy
 from tuner.trial_config import trial_config
 

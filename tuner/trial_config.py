@@ -11,7 +11,6 @@ from tinytl.config import (
     BACKBONES,
     CHECKPOINTS,
     ENGINES,
-    FIELD_ALIASES,
     FIELDS_WITHOUT_MEMORY,
     LITE_METHODS,
     METHODS,
@@ -19,11 +18,10 @@ from tinytl.config import (
     OPTIMIZERS,
     PLANS,
     TrainConfig,
-    config_from_flat,
-    field_names,
 )
 from tinytl.errors import ConfigError, choose
 from tinytl.flags import parse_field, split_assignments
+from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
 from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")

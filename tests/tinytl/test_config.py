@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 
-from tests.cases import ALL_CASES
 from tinytl.config import (
     FIELDS_WITHOUT_MEMORY,
     LITE_METHODS,
@@ -11,9 +10,6 @@ from tinytl.config import (
     METHODS,
     LrRatio,
     TrainConfig,
-    config_from_flat,
-    field_names,
-    flat_from_config,
 )
 from tinytl.errors import ConfigError
 
@@ -137,11 +133,6 @@ def test_names_are_matched_without_regard_to_case() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "weights"])
-def test_nothing_in_yaml_is_none(name: str) -> None:
-    assert getattr(config_from_flat({name: None}), name) == "none"
-
-
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -164,35 +155,6 @@ def test_samples_in_memory(micro: int | None, expected: int) -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().batch_size = 4  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("config", ALL_CASES.values(), ids=ALL_CASES)
-def test_flat_round_trip(config: TrainConfig) -> None:
-    assert config_from_flat(flat_from_config(config)) == config
-
-
-def test_flat_dict_replaces_only_what_it_names() -> None:
-    base = TrainConfig(method="FT-Full", lr_ratio=LrRatio(late=0.6), seed=3)
-    config = config_from_flat({"lr_ratio.early": 0.4, "input_mean": [0.1, 0.2, 0.3]}, base)
-    assert config == dataclasses.replace(
-        base, lr_ratio=LrRatio(late=0.6, early=0.4), input_mean=(0.1, 0.2, 0.3)
-    )
-
-
-def test_flat_dict_takes_the_command_line_s_name() -> None:
-    assert config_from_flat({"lite_kernel_size": 5}).kernel_size == 5
-
-
-@pytest.mark.parametrize(("key", "near"), [("batchsize", "batch_size"), ("lr_ratio.lat", "lr_ratio.late")])
-def test_flat_dict_refuses_an_unknown_key(key: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=f"^unknown parameter '{key}': did you mean '{near}'"):
-        config_from_flat({key: 1})
-
-
-def test_field_names_are_the_flat_dict_s_keys() -> None:
-    assert field_names() == list(flat_from_config(TrainConfig()))
-    assert "lr_ratio" not in field_names()
-    assert field_names()[-5:] == [f"lr_ratio.{f.name}" for f in dataclasses.fields(LrRatio)]
 
 
 def test_tables_name_existing_things() -> None:

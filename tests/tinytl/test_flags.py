@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tinytl.config import LrRatio, TrainConfig, field_names
+from tinytl.config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flags import (
     OneLineParser,
@@ -15,6 +15,7 @@ from tinytl.flags import (
     parse_field,
     split_assignments,
 )
+from tinytl.flat_config import field_names
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, LrRatio])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.cases import small
-from tinytl.config import TrainConfig, config_from_flat
+from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.flat_config import config_from_flat
 from tinytl.memory import predict_memory, resolve_plan
 from tinytl.run import train_run
 

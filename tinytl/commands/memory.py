@@ -1,0 +1,53 @@
+"""python -m tinytl memory: what a training step takes, before it runs."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tinytl.errors import ConfigError
+from tinytl.flags import Commands, add_config_flags, given_fields
+from tinytl.flat_config import config_from_flat
+
+MEMORY_FLAGS = (
+    "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
+    "downsample_ratio kernel_size expand gn_channel_per_group engine plan budget_mib checkpoint "
+    "stock_below_kib device"
+).split()
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tinytl`."""
+    memory = commands.add_parser("memory", help="what a training step takes, before it runs")
+    add_config_flags(memory, MEMORY_FLAGS)
+    memory.add_argument("--measure", action="store_true", help="also run two steps and ask the allocator")
+    memory.add_argument(
+        "--all", action="store_true", help="a table of every method, norm, engine and micro-batch"
+    )
+    memory.add_argument("--figure", metavar="FILE", help="with --all: draw the table to a PNG or SVG file")
+    memory.add_argument("--json", action="store_true", help="print JSON")
+    memory.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the memory of the configuration that `args` give."""
+    given = given_fields(args)
+    config = config_from_flat({"num_classes": 10} | given)
+    if args.figure and not args.all:
+        raise ConfigError("--figure draws the table of --all: give both")
+    if args.figure and Path(args.figure).suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
+    if args.figure and not Path(args.figure).parent.is_dir():
+        raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
+    from tinytl.memory_table import all_rows, memory_row, row_text, table_text
+
+    if not args.all:
+        row = memory_row(config, args.measure)
+        print(json.dumps(row, indent=2) if args.json else row_text(config, row))
+        return 0
+    rows = all_rows(config, given, args.measure)
+    print(json.dumps(rows, indent=2) if args.json else table_text(config, rows))
+    if args.figure:
+        from tinytl.plots import plot_memory
+
+        plot_memory(rows, table_text(config, rows).splitlines()[0], Path(args.figure))
+    return 0
