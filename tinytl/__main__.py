@@ -1,13 +1,14 @@
-"""python -m tinytl train | memory: one training run, or what it will take."""
+"""python -m tinytl: train, evaluate and predict with one network; memory of training, before it runs."""
 
 import argparse
+import os
 import sys
 
-from tinytl.commands import memory, train
+from tinytl.commands import evaluate, memory, predict, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
 
-COMMANDS = (train, memory)
+COMMANDS = (train, evaluate, predict, memory)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     except NonFiniteLossError as error:
         print(f"tinytl {args.command}: {error}: lower --base-lr", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who read our output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"tinytl {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -110,4 +110,4 @@ def new_head_(net: nn.Module, num_classes: int, dropout: float) -> None:
     linear = nn.Linear(old[-1].in_features, num_classes)
     nn.init.normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
-    net.classifier = nn.Sequential(RowwiseDropout(dropout), linear)
+    net.classifier = nn.Sequential(RowwiseDropout(dropout, linear.in_features), linear)

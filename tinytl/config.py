@@ -14,6 +14,8 @@ ENGINES = ("lean", "stock")
 PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+LR_SCHEDULES = ("cosine", "exponential", "constant")
+PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 
 FT_GROUPS = ("classifier", "late", "early")
@@ -111,11 +113,20 @@ class TrainConfig:
     """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
     takes a little more memory; lean only. Unset: the plan's."""
     optimizer: str = "adam"
-    """`adam` or `adamw` (two moments a trained parameter) or `sgd` (momentum 0.9, one)."""
+    """`adam` or `adamw` (two moments a trained parameter) or `sgd` (one; none without momentum)."""
+    momentum: float = 0.9
+    """Momentum of `sgd`, in [0, 1)."""
     base_lr: float = 3e-4
-    """Learning rate at the start of the cosine schedule, before the group's ratio."""
+    """Highest learning rate of the schedule, before the group's ratio."""
     lr_ratio: LrRatio = field(default_factory=LrRatio)
     """Multiples of `base_lr` by parameter group."""
+    lr_schedule: str = "cosine"
+    """How the learning rate falls: `cosine` (a little at every step, to zero at the end), `exponential` (by
+    the factor `gamma` after each epoch) or `constant`."""
+    gamma: float = 0.9
+    """What the learning rate is multiplied with after each epoch of an `exponential` schedule, in (0, 1]."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the learning rate rises to `base_lr` in equal steps; parts of one may be given."""
     weight_decay: float = 0.0
     """L2 penalty (decoupled for `adamw`). The paper: 0."""
     label_smoothing: float = 0.1
@@ -123,7 +134,7 @@ class TrainConfig:
     dropout: float = 0.2
     """Probability of dropping a feature before the classifier, in [0, 1)."""
     epochs: int = 10
-    """Passes over the training images; the cosine schedule ends with the last."""
+    """Passes over the training images; the schedule ends with the last."""
     batch_size: int = 8
     """Samples behind one gradient step."""
     micro_batch_size: int | None = None
@@ -135,6 +146,10 @@ class TrainConfig:
     """Smallest share of the image's area that a training crop keeps, in (0, 1]. Unset: the data set's own."""
     flip: bool | None = None
     """Mirror training images at random. Unset: the data set's own (no for digits)."""
+    precision: str = "float32"
+    """Numbers of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with loss
+    scaling), which on a GPU is faster and takes less memory; on most CPUs it is slower. Parameters, gradients
+    and moments stay float32."""
     seed: int = 0
     """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
     device: str = "auto"
@@ -154,6 +169,8 @@ class TrainConfig:
         set_(self, "plan", choose("plan", self.plan, PLANS))
         set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
+        set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
+        set_(self, "precision", choose("precision", self.precision, PRECISIONS))
         set_(self, "device", choose("device", self.device, DEVICES))
         self._check_numbers()
         self._check_together()
@@ -186,6 +203,9 @@ class TrainConfig:
             raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
         require_number("expand", self.expand, above=0.0)
         require_number("base_lr", self.base_lr, above=0.0)
+        require_number("momentum", self.momentum, low=0.0, below=1.0)
+        require_number("gamma", self.gamma, above=0.0, high=1.0)
+        require_number("warmup_epochs", self.warmup_epochs, low=0.0)
         require_number("weight_decay", self.weight_decay, low=0.0)
         require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
         require_number("dropout", self.dropout, low=0.0, below=1.0)
@@ -229,6 +249,8 @@ class TrainConfig:
                 f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
                 "use a larger batch or resolution, or norm frozen_bn or group_norm"
             )
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}")
         groups = METHOD_GROUPS[self.method]
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():
             if ratio != 1.0 and name not in groups:
@@ -238,7 +260,7 @@ class TrainConfig:
 
 
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir weights input_mean input_std base_lr lr_ratio weight_decay label_smoothing epochs "
-    "crop_scale_min flip seed"
+    "dataset data_dir weights input_mean input_std base_lr lr_ratio lr_schedule gamma warmup_epochs "
+    "weight_decay label_smoothing epochs crop_scale_min flip seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

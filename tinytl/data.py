@@ -205,6 +205,15 @@ def _load_imagefolder(data_dir: str | None, max_resolution: int) -> DataSplits:
     return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True)
 
 
+def read_picture(path: Path, resolution: int) -> Image.Image:
+    """Returns a picture as the sets in memory hold it for inputs of `resolution`: RGB, its central square.
+
+    Raises:
+        ConfigError: naming a file that does not decode.
+    """
+    return _decode_square(path, math.ceil(resolution * STORED_OVER_INPUT))
+
+
 def _decode_square(path: Path, stored_cap: int) -> Image.Image:
     """Decodes one file to RGB and cuts the central square, at most `stored_cap` pixels wide."""
     try:

@@ -11,9 +11,10 @@ class RowwiseDropout(nn.Module):
     eight times one row give the same masks, which `nn.Dropout` does not promise.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, features: int) -> None:
         super().__init__()
         self.p = p
+        self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `x` as it is in evaluation mode or for `p` = 0."""
@@ -21,3 +22,12 @@ class RowwiseDropout(nn.Module):
             return x
         keep = torch.rand(x.shape) >= self.p
         return x * keep.to(x.device) / (1.0 - self.p)
+
+
+def skip_rows(net: nn.Module, n_rows: int) -> None:
+    """Draws the masks of `n_rows` that another process drops, so that the rows after them get their own."""
+    if n_rows == 0:
+        return
+    for module in net.modules():
+        if isinstance(module, RowwiseDropout) and module.training and module.p > 0.0:
+            torch.rand(n_rows, module.features)

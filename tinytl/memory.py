@@ -27,6 +27,7 @@ from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.measure import PeakMeter, state_tensors
+from tinytl.mixed_precision import MixedPrecision
 from tinytl.planner import UnderFloorError, fast_plan, is_planned, resolve
 from tinytl.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
@@ -241,6 +242,7 @@ def _step(
 ) -> tuple[torch.optim.Optimizer, Callable[..., Any]]:
     optimizer = build_optimizer(net, config)
     normalize = InputNormalizer(config, device)
+    precision = MixedPrecision(config.precision, device)
 
     def step(images: Tensor, labels: Tensor, after_forward: Callable[[], None] | None = None) -> None:
         training_step(
@@ -251,6 +253,7 @@ def _step(
             labels,
             micro_batch_size=config.samples_in_memory,
             label_smoothing=config.label_smoothing,
+            precision=precision,
             after_forward=after_forward,
         )
 

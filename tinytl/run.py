@@ -1,70 +1,150 @@
-"""One training run from data to result files."""
+"""One training run from data to a folder of results."""
 
-import dataclasses
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
 from tinytl.config import TrainConfig
 from tinytl.data import load_dataset
+from tinytl.data_parallel import joined_ranks, share_of_one
 from tinytl.flat_config import flat_from_config
-from tinytl.memory import predict_memory, resolve_plan
+from tinytl.memory import predict_memory
 from tinytl.planner import describe
-from tinytl.trainer import Trainer
+from tinytl.progress import PlainProgress
+from tinytl.run_directory import RunDirectory
+from tinytl.storage_tracker import MemoryPrediction
+from tinytl.tensorboard import TensorBoard
+from tinytl.trainer import EpochMetrics, Trainer
 
 PREDICTION_TOLERANCE = 0.1
 """A measured peak that differs by more from the predicted one is a warning."""
+INFERENCE_STATE = ("net", "config", "classes", "epoch", "best_accuracy_top1", "input_mean", "input_std")
+"""What of a trainer's state `best.pt` holds: enough to evaluate and to predict, without the optimiser."""
 
 
-def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> dict[str, Any]:
-    """Trains `config`, writing `metrics.jsonl` (a line an epoch) and, at the end, `result.json` to `out`.
+def train_run(
+    config: TrainConfig,
+    out: Path,
+    progress: PlainProgress,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Trains `config` in the folder `out` (see `RunDirectory`) and returns what is in its `result.json`.
 
-    The test images are read once, after the last epoch. `report` is given a line for the user now and then.
+    The test images are read once, after the last epoch. A run that was cut off goes on with `resume` after
+    its last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the
+    first writes, reports, and gets the result.
 
     Raises:
-        ConfigError: before anything is written.
+        ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
         NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
     """
     data = load_dataset(config)
-    config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
-    predicted = predict_memory(config)
-    trainer = Trainer(config, data)
-    sizes = ", ".join(
-        f"{name} {len(split)}"
-        for name, split in (("train", data.train), ("val", data.val), ("test", data.test))
-        if split is not None
+    with joined_ranks(config) as ranks:
+        trainer = Trainer(config, data, ranks=ranks)
+        predicted = predict_memory(share_of_one(trainer.config, ranks))
+        directory = RunDirectory(out)
+        if resume and directory.last.exists():
+            state = read_checkpoint(directory.last, trainer.device)
+            check_same_run(state, trainer.config, data.classes, directory.last)
+            trainer.load_state_dict(state)
+        if not ranks.is_first:
+            while trainer.epoch < config.epochs:
+                trainer.train_epoch()
+            if data.test is not None:
+                trainer.evaluate(data.test)
+            return {}
+        _report_start(progress, trainer, predicted)
+        record = _Record(directory, trainer, predicted.peak_mib, tensorboard)
+        record.start(config)
+        with progress:
+            progress.start(config.epochs * len(data.train), trainer.epoch * len(data.train))
+            while trainer.epoch < config.epochs:
+                metrics = trainer.train_epoch(progress.advance)
+                progress.report(_epoch_line(metrics, config.epochs))
+                record.epoch(metrics)
+        _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
+        test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
+    return record.finish(test_accuracy)
+
+
+class _Record:
+    """Writes a run's folder."""
+
+    def __init__(self, directory: RunDirectory, trainer: Trainer, peak_mib: float, tensorboard: bool) -> None:
+        self.directory = directory
+        self.trainer = trainer
+        self.peak_mib = peak_mib
+        self.board = TensorBoard(directory.path / "tensorboard", trainer.epoch) if tensorboard else None
+        self.rows: list[dict[str, Any]] = []
+
+    def start(self, config: TrainConfig) -> None:
+        """Begins the files, or takes up those of the epochs that are done."""
+        if self.trainer.epoch == 0:
+            self.directory.start(config)
+        else:
+            self.rows = self.directory.rewind_metrics(self.trainer.epoch)
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Writes an epoch's metrics, then its checkpoints."""
+        trainer = self.trainer
+        self.rows.append(metrics.flat() | {"peak_memory_mib": self.peak_mib})
+        self.directory.append_metrics(self.rows[-1])
+        if self.board is not None:
+            self.board.add(self.rows[-1])
+        about = {"config": flat_from_config(trainer.config), "classes": list(trainer.data.classes)}
+        state = trainer.state_dict() | about
+        if trainer.best_epoch == trainer.epoch:
+            of_inference = {name: state[name] for name in INFERENCE_STATE}
+            save_checkpoint(of_inference, self.directory.best)
+        save_checkpoint(state, self.directory.last)
+
+    def finish(self, test_accuracy: float | None) -> dict[str, Any]:
+        """Writes and returns the result."""
+        last, trainer = self.rows[-1], self.trainer
+        result = {
+            "train_accuracy_top1": last["train_accuracy_top1"],
+            "val_accuracy_top1": last["accuracy_top1"],
+            "test_accuracy_top1": test_accuracy,
+            "predicted_peak_mib": self.peak_mib,
+            "measured_peak_mib": trainer.measured_peak_mib,
+            "best_val_accuracy_top1": trainer.best_accuracy_top1,
+            "best_epoch": trainer.best_epoch,
+            "config": flat_from_config(trainer.config),
+        }
+        self.directory.finish(result)
+        if self.board is not None:
+            self.board.close()
+        return result
+
+
+def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPrediction) -> None:
+    data, config = trainer.data, trainer.config
+    splits = (("train", data.train), ("val", data.val), ("test", data.test))
+    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits if split is not None)
+    progress.report(f"{data.name}: {len(data.classes)} classes, {sizes}")
+    progress.report(f"{config.backbone}: {trainer.account or 'random weights'}")
+    progress.report(f"plan {config.plan}: {describe(config)}")
+    each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""
+    progress.report(f"predicted peak {predicted.peak_mib:.1f} MiB{each} at {predicted.peak_at}")
+    if trainer.epoch:
+        progress.report(f"going on after epoch {trainer.epoch}")
+
+
+def _epoch_line(metrics: EpochMetrics, epochs: int) -> str:
+    return (
+        f"epoch {metrics.epoch}/{epochs}  loss {metrics.loss:.3f}  "
+        f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
+        f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s"
     )
-    report(f"{data.name}: {len(data.classes)} classes, {sizes}")
-    report(f"{config.backbone}: {trainer.account or 'random weights'}")
-    report(f"plan {config.plan}: {describe(config)}")
-    report(f"predicted peak {predicted.peak_mib:.1f} MiB at {predicted.peak_at}")
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / "metrics.jsonl").open("w") as lines:
-        for _ in range(config.epochs):
-            metrics = trainer.train_epoch()
-            row = metrics.flat() | {"peak_memory_mib": predicted.peak_mib}
-            lines.write(json.dumps(row) + "\n")
-            lines.flush()
-            report(
-                f"epoch {metrics.epoch}/{config.epochs}  loss {metrics.loss:.3f}  "
-                f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
-                f"{metrics.epoch_time_s:.1f} s"
-            )
-    measured = metrics.measured_peak_mib
-    if measured is not None and abs(predicted.peak_mib / measured - 1) > PREDICTION_TOLERANCE:
-        report(
-            f"warning: the allocator measured {measured:.1f} MiB, more than {PREDICTION_TOLERANCE:.0%} off "
-            f"the predicted {predicted.peak_mib:.1f} MiB"
+
+
+def _warn_where_far_off(
+    progress: PlainProgress, predicted: MemoryPrediction, measured_mib: float | None
+) -> None:
+    if measured_mib is not None and abs(predicted.peak_mib / measured_mib - 1) > PREDICTION_TOLERANCE:
+        progress.report(
+            f"warning: the allocator measured {measured_mib:.1f} MiB, more than {PREDICTION_TOLERANCE:.0%} "
+            f"off the predicted {predicted.peak_mib:.1f} MiB"
         )
-    test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
-    result = {
-        "train_accuracy_top1": metrics.train_accuracy_top1,
-        "val_accuracy_top1": metrics.accuracy_top1,
-        "test_accuracy_top1": test_accuracy,
-        "predicted_peak_mib": predicted.peak_mib,
-        "measured_peak_mib": measured,
-        "config": flat_from_config(config),
-    }
-    (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result

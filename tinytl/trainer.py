@@ -1,29 +1,34 @@
-"""The training loop: epochs over a data set in memory, repeatable on a CPU for a seed."""
+"""The training loop: epochs over a data set, repeatable on a CPU for a seed."""
 
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tinytl.backbones.weights import LoadAccount
-from tinytl.batches import eval_batches, steps_per_epoch, train_batches
+from tinytl.batches import steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, ImageSet
+from tinytl.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
+from tinytl.evaluation import evaluate
+from tinytl.lr_schedule import lr_factor
 from tinytl.measure import PeakMeter
 from tinytl.memory import resolve_plan
-from tinytl.planner import is_planned
+from tinytl.mixed_precision import MixedPrecision
+from tinytl.planner import PLANNED_FIELDS, is_planned
 from tinytl.training_step import InputNormalizer, build_optimizer, training_step
 
 EVAL_BATCH_SIZE = 32
+PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "measured_peak_mib")
+"""Attributes of a trainer that change with its epochs, beside weights and moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class EpochMetrics:
     """Learning rate of each parameter group at the epoch's first step."""
     epoch_time_s: float
     """Wall clock of training and validation."""
+    images_per_s: float
+    """Training images a second, in all processes."""
     measured_peak_mib: float | None
     """Allocator's peak of the run's first full batch after its first step (whose optimiser has no state
     yet); None where there was none so far."""
@@ -60,7 +67,8 @@ class Trainer:
 
     Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
     before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
-    interrupted.
+    interrupted. Where `ranks` are several processes, each has its share of every batch, and all have the
+    same weights and metrics.
 
     Raises:
         ConfigError: for weights or lite residuals that do not fit, or a memory budget that nothing fits.
@@ -70,13 +78,20 @@ class Trainer:
     """As given, with what it left to its plan filled in."""
     account: LoadAccount | None
     """What became of the backbone's weights."""
+    epoch: int
+    """Epochs trained so far."""
+    best_epoch: int
+    """The first epoch with the best validation accuracy; 0 before any."""
 
     def __init__(
-        self, config: TrainConfig, data: DataSplits, state_dict: Mapping[str, Tensor] | None = None
+        self,
+        config: TrainConfig,
+        data: DataSplits,
+        state_dict: Mapping[str, Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        config = dataclasses.replace(config, num_classes=len(data.classes))
-        # A search has settled the plan, and checked it against the budget, where it asked for the trial.
-        self.config = config = config if is_planned(config) else resolve_plan(config)
+        self.config = config = planned_config(config, data, ranks)
+        self.ranks = ranks
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
@@ -85,14 +100,19 @@ class Trainer:
         self.account = built.account
         self.optimizer = build_optimizer(self.net, config)
         self.normalize = InputNormalizer(config, self.device)
+        self.precision = MixedPrecision(config.precision, self.device)
         self.epoch = 0
+        self.best_epoch = 0
+        self.best_accuracy_top1 = -1.0
         self.measured_peak_mib: float | None = None
         self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, self.drop_single)
         self._initial_lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
 
-    def train_epoch(self) -> EpochMetrics:
+    def train_epoch(self, on_images: Callable[[int], None] | None = None) -> EpochMetrics:
         """Trains one epoch and validates.
+
+        `on_images` is called after each step with the number of images that it saw, in all processes.
 
         Raises:
             NonFiniteLossError: naming the epoch and the step.
@@ -105,31 +125,22 @@ class Trainer:
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         for step, (images, labels) in enumerate(self._train_batches()):
             self._set_lr(self.epoch * self.steps_per_epoch + step)
-            full = len(labels) == min(self.config.batch_size, len(self.data.train))
-            measure_now = self.measured_peak_mib is None and full and (self.epoch > 0 or step > 0)
-            images, labels = images.to(self.device), labels.to(self.device)
-            with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
-                batch_loss, batch_correct = training_step(
-                    self.net,
-                    self.optimizer,
-                    self.normalize,
-                    images,
-                    labels,
-                    micro_batch_size=self.config.samples_in_memory,
-                    label_smoothing=self.config.label_smoothing,
-                )
-            if measure_now:
-                self.measured_peak_mib = meter.peak_mib
-            loss_sum += batch_loss.item()
+            batch_loss, batch_correct = self._step(images, labels, first=self.epoch == 0 and step == 0)
+            loss_sum += batch_loss
             if not math.isfinite(loss_sum):
                 raise NonFiniteLossError(
                     f"loss is not finite at step {step + 1} of epoch {self.epoch + 1} "
                     f"(base_lr={self.config.base_lr:g})"
                 )
-            correct += int(batch_correct.item())
+            correct += batch_correct
             seen += len(labels)
+            if on_images is not None:
+                on_images(len(labels))
+        training_time_s = time.perf_counter() - started
         self.epoch += 1
         accuracy, val_loss = self.evaluate(self.data.val)
+        if accuracy > self.best_accuracy_top1:
+            self.best_epoch, self.best_accuracy_top1 = self.epoch, accuracy
         return EpochMetrics(
             epoch=self.epoch,
             loss=loss_sum / seen,
@@ -138,37 +149,67 @@ class Trainer:
             val_loss=val_loss,
             lr=lr,
             epoch_time_s=time.perf_counter() - started,
+            images_per_s=seen / training_time_s,
             measured_peak_mib=self.measured_peak_mib,
         )
 
-    @torch.no_grad()
+    def _step(self, images: Tensor, labels: Tensor, first: bool) -> tuple[float, int]:
+        """Takes one step with this process's share of a batch; returns the batch's loss and hits.
+
+        The first full batch after the run's first step is measured: only then has the optimiser its state.
+        """
+        batch_size = len(labels)
+        full = batch_size == min(self.config.batch_size, len(self.data.train))
+        measure_now = self.measured_peak_mib is None and full and not first
+        share = self.ranks.share(batch_size)
+        images, labels = images[share].to(self.device), labels[share].to(self.device)
+        with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
+            loss, correct = training_step(
+                self.net,
+                self.optimizer,
+                self.normalize,
+                images,
+                labels,
+                micro_batch_size=self.config.samples_in_memory,
+                label_smoothing=self.config.label_smoothing,
+                precision=self.precision,
+                ranks=self.ranks,
+                batch_size=batch_size,
+            )
+        if measure_now:
+            self.measured_peak_mib = meter.peak_mib
+        return loss.item(), int(correct.item())
+
     def evaluate(self, images: ImageSet) -> tuple[float, float]:
         """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
-        self.net.eval()
-        correct, loss_sum = 0, 0.0
-        batch_size = min(EVAL_BATCH_SIZE, self.config.batch_size)
-        for batch, labels in eval_batches(images, batch_size=batch_size, resolution=self.config.resolution):
-            labels = labels.to(self.device)
-            logits = self.net(self.normalize(batch.to(self.device)))
-            correct += int((logits.argmax(1) == labels).sum().item())
-            loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
-        return correct / len(images), loss_sum / len(images)
+        return evaluate(
+            self.net,
+            self.normalize,
+            images,
+            resolution=self.config.resolution,
+            batch_size=min(EVAL_BATCH_SIZE, self.config.batch_size),
+            precision=self.precision,
+            ranks=self.ranks,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a later `load_state_dict` on an equal configuration needs to go on exactly."""
         return {
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "measured_peak_mib": self.measured_peak_mib,
+            "precision": self.precision.state_dict(),
+            "input_mean": list(self.normalize.input_mean),
+            "input_std": list(self.normalize.input_std),
+            **{name: getattr(self, name) for name in PROGRESS},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to where `state_dict` was taken."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch = state["epoch"]
-        self.measured_peak_mib = state["measured_peak_mib"]
+        self.precision.load_state_dict(state["precision"])
+        for name in PROGRESS:
+            setattr(self, name, state[name])
 
     def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         config, data = self.config, self.data
@@ -184,11 +225,19 @@ class Trainer:
         )
 
     def _set_lr(self, step: int) -> None:
-        factor = cosine_factor(step, self.config.epochs * self.steps_per_epoch)
+        factor = lr_factor(self.config, step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._initial_lr[group["name"]] * factor
 
 
-def cosine_factor(step: int, total_steps: int) -> float:
-    """Returns the schedule's factor at `step` (from 0): 1 at the first step, towards 0 at the last."""
-    return 0.5 * (1 + math.cos(math.pi * step / total_steps))
+def planned_config(config: TrainConfig, data: DataSplits, ranks: Ranks = ALONE) -> TrainConfig:
+    """Returns `config` for `data`'s classes, with what it left to its plan filled in, as one process runs it.
+
+    Raises:
+        ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
+    """
+    config = dataclasses.replace(config, num_classes=len(data.classes))
+    # A search has settled the plan, and checked it against the budget, where it asked for the trial.
+    planned = share_of_one(config, ranks)
+    planned = planned if is_planned(planned) else resolve_plan(planned)
+    return dataclasses.replace(config, **{name: getattr(planned, name) for name in PLANNED_FIELDS})

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from tinytl.backbones import BACKBONES
 from tinytl.config import TrainConfig
+from tinytl.data_parallel import ALONE, Ranks
+from tinytl.dropout import skip_rows
+from tinytl.mixed_precision import MixedPrecision
 from tinytl.param_groups import build_param_groups
-
-SGD_MOMENTUM = 0.9
 
 
 class InputNormalizer:
@@ -18,9 +19,10 @@ class InputNormalizer:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         backbone = BACKBONES[config.backbone]
-        mean, std = config.input_mean or backbone.input_mean, config.input_std or backbone.input_std
-        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
+        self.input_mean = config.input_mean or backbone.input_mean
+        self.input_std = config.input_std or backbone.input_std
+        self.mean = torch.tensor(self.input_mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(self.input_std, device=device).view(1, 3, 1, 1) * 255
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns `(image / 255 - mean) / std`, channels_last, with one float copy and no second."""
@@ -36,7 +38,7 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
     groups = build_param_groups(net, config.method, config.base_lr, config.lr_ratio)
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, config.base_lr, momentum=SGD_MOMENTUM, weight_decay=config.weight_decay, fused=True
+            groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
@@ -51,6 +53,9 @@ def training_step(
     *,
     micro_batch_size: int,
     label_smoothing: float,
+    precision: MixedPrecision | None = None,
+    ranks: Ranks = ALONE,
+    batch_size: int | None = None,
     after_forward: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Takes the gradient of the batch's mean loss, a micro-batch at a time, and one optimiser step.
@@ -59,28 +64,39 @@ def training_step(
         net: in training mode; gradients unset, as this function leaves them.
         optimizer: over the net's trainable parameters.
         normalize: from uint8 to the net's input.
-        images: `(N, 3, H, W)` uint8.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 where there are others.
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.
+        precision: of the forward pass; float32 where it is not given.
+        ranks: the processes that share the batch.
+        batch_size: samples of the batch in all processes; N where there is one.
         after_forward: called between the forward and the backward pass of each micro-batch.
 
     Returns:
-        The summed loss and the number of correct predictions of the batch, as tensors.
+        The summed loss and the number of correct predictions of the whole batch, as tensors.
     """
+    precision = precision or MixedPrecision("float32", images.device)
+    batch_size = len(labels) if batch_size is None else batch_size
     loss_sum = torch.zeros((), device=images.device)
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    share = ranks.share(batch_size)
+    skip_rows(net, share.start)  # dropout is that of one process with the whole batch
     for start in range(0, len(labels), micro_batch_size):
         rows = slice(start, start + micro_batch_size)
         target = labels[rows]
-        logits = net(normalize(images[rows]))
-        loss = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="sum")
+        with precision.autocast():
+            logits = net(normalize(images[rows]))
+            loss = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="sum")
         if after_forward is not None:
             after_forward()
-        (loss / len(labels)).backward()
+        precision.backward(loss / batch_size)
         loss_sum += loss.detach()
         correct += (logits.detach().argmax(1) == target).sum()
         del logits, loss  # or their graph would live through the next micro-batch's forward pass
-    optimizer.step()
+    skip_rows(net, batch_size - share.stop)
+    ranks.sum_gradients_(net)
+    ranks.sum_(loss_sum, correct)
+    precision.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     return loss_sum, correct

@@ -11,9 +11,11 @@ from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flat_config import config_from_flat
 from tinytl.memory import predict_memory, resolve_plan
+from tinytl.progress import PlainProgress
 from tinytl.run import train_run
 
 SPLITS = {"train/red": 4, "train/blue": 3, "val/red": 2, "val/blue": 1, "test/red": 1, "test/blue": 2}
+SILENT = PlainProgress(lambda line: None)
 
 
 def _config(root: Path, **changes: Any) -> TrainConfig:
@@ -23,12 +25,21 @@ def _config(root: Path, **changes: Any) -> TrainConfig:
 
 def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
     config, out, lines = _config(make_imagefolder(SPLITS)), tmp_path / "deep" / "out", []
-    result = train_run(config, out, lines.append)
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.jsonl", "result.json"]
+    result = train_run(config, out, PlainProgress(lines.append))
+    assert sorted(path.name for path in out.iterdir()) == [
+        "best.pt",
+        "config.yaml",
+        "environment.json",
+        "last.pt",
+        "metrics.jsonl",
+        "result.json",
+    ]
 
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
-    names = "epoch loss train_accuracy_top1 accuracy_top1 val_loss epoch_time_s measured_peak_mib"
+    names = (
+        "epoch loss train_accuracy_top1 accuracy_top1 val_loss epoch_time_s images_per_s measured_peak_mib"
+    )
     groups = "lr.classifier lr.lite_residual lr.bias"
     assert set(rows[0]) == {*names.split(), *groups.split(), "peak_memory_mib"}
 
@@ -39,6 +50,8 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "test_accuracy_top1",
         "predicted_peak_mib",
         "measured_peak_mib",
+        "best_val_accuracy_top1",
+        "best_epoch",
         "config",
     ]
     assert result["train_accuracy_top1"] == rows[-1]["train_accuracy_top1"]
@@ -69,7 +82,9 @@ def test_a_prediction_that_is_far_off_is_a_warning(
         lambda c: dataclasses.replace(predict_memory(c), peak_mib=factor * predict_memory(c).peak_mib),
     )
     lines: list[str] = []
-    train_run(_config(make_imagefolder(SPLITS), method="FT-Last"), tmp_path / "out", lines.append)
+    train_run(
+        _config(make_imagefolder(SPLITS), method="FT-Last"), tmp_path / "out", PlainProgress(lines.append)
+    )
     assert any(line.startswith("warning: the allocator measured ") for line in lines) == warns
 
 
@@ -77,7 +92,7 @@ def test_without_test_images_there_is_no_test_accuracy(
     make_imagefolder: Callable[..., Path], tmp_path: Path
 ) -> None:
     root = make_imagefolder({name: n for name, n in SPLITS.items() if not name.startswith("test")})
-    result = train_run(_config(root, epochs=1, method="FT-Last"), tmp_path / "out", lambda line: None)
+    result = train_run(_config(root, epochs=1, method="FT-Last"), tmp_path / "out", SILENT)
     assert result["test_accuracy_top1"] is None
 
 
@@ -89,7 +104,7 @@ def test_a_mistake_leaves_nothing_behind(
 ) -> None:
     config = _config(make_imagefolder(SPLITS), **changes)
     with pytest.raises(ConfigError):
-        train_run(config, tmp_path / "out", lambda line: None)
+        train_run(config, tmp_path / "out", SILENT)
     assert not (tmp_path / "out").exists()
 
 
@@ -98,6 +113,6 @@ def test_divergence_leaves_the_epochs_before_and_no_result(
 ) -> None:
     config = _config(make_imagefolder(SPLITS), method="FT-Full", norm="group_norm", base_lr=1e30)
     with pytest.raises(NonFiniteLossError, match=r"of epoch 1 \(base_lr=1e\+30\)"):
-        train_run(config, tmp_path / "out", lambda line: None)
+        train_run(config, tmp_path / "out", SILENT)
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
     assert not (tmp_path / "out" / "result.json").exists()

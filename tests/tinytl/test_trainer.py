@@ -11,7 +11,7 @@ from tinytl.config import LrRatio, TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import NonFiniteLossError
 from tinytl.memory import predict_memory
-from tinytl.trainer import EpochMetrics, Trainer, cosine_factor
+from tinytl.trainer import EpochMetrics, Trainer
 
 
 def _config(**changes: Any) -> TrainConfig:
@@ -20,7 +20,9 @@ def _config(**changes: Any) -> TrainConfig:
 
 
 def _without_time(metrics: EpochMetrics) -> dict[str, Any]:
-    return {name: value for name, value in metrics.flat().items() if name != "epoch_time_s"}
+    return {
+        name: value for name, value in metrics.flat().items() if name not in ("epoch_time_s", "images_per_s")
+    }
 
 
 def _equal_nets(one: Trainer, other: Trainer) -> bool:
@@ -56,9 +58,10 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
     [
         {"norm": "batch_norm"},
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
-        {"optimizer": "sgd", "weight_decay": 1e-4},
+        {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+        {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
     ],
-    ids=["batch norm", "lite, micro-batches", "sgd"],
+    ids=["batch norm", "lite, micro-batches", "sgd, exponential", "float16"],
 )
 def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dict[str, Any]) -> None:
     config = _config(**changes)
@@ -114,18 +117,9 @@ def test_learning_rates_follow_a_cosine_over_all_steps(splits: DataSplits) -> No
         assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
 
 
-def test_cosine_factor() -> None:
-    assert cosine_factor(0, 10) == 1.0
-    assert cosine_factor(5, 10) == pytest.approx(0.5)
-    assert cosine_factor(10, 10) == pytest.approx(0.0)
-    factors = [cosine_factor(step, 100) for step in range(100)]
-    assert factors == sorted(factors, reverse=True)
-    assert 0 < factors[-1] < 3e-4
-
-
 def test_flat_metrics() -> None:
     fields = {"epoch": 1, "loss": 2.0, "train_accuracy_top1": 0.5, "accuracy_top1": 0.25, "val_loss": 3.0}
-    fields |= {"epoch_time_s": 4.0, "measured_peak_mib": None}
+    fields |= {"epoch_time_s": 4.0, "images_per_s": 5.0, "measured_peak_mib": None}
     metrics = EpochMetrics(**fields, lr={"classifier": 0.1, "bias": 0.2})  # type: ignore[arg-type]
     assert metrics.flat() == fields | {"lr.classifier": 0.1, "lr.bias": 0.2}
 

@@ -1,7 +1,8 @@
-"""python -m tinytl train: one network, its metrics and its result."""
+"""python -m tinytl train: one network, its metrics, checkpoints and result."""
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 from tinytl.config import TrainConfig
@@ -10,31 +11,71 @@ from tinytl.errors import ConfigError
 from tinytl.flags import Commands, add_config_flags, add_lr_ratio_flag, given_fields
 from tinytl.flat_config import config_from_flat
 
+DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
+the run), metrics.jsonl (a line an epoch), best.pt, last.pt and result.json.
+
+Several processes share each batch, and take the step that one would, where torchrun starts them:
+torchrun --nproc-per-node 2 -m tinytl train ..."""
+
 
 def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
-    train = commands.add_parser("train", help="train one network and write its metrics")
+    train = commands.add_parser(
+        "train",
+        help="train one network in a folder of its own",
+        description=DESCRIPTION,
+    )
+    run_flags = train.add_argument_group("the run")
+    run_flags.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
+    run_flags.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out after its last whole epoch"
+    )
+    run_flags.add_argument(
+        "--config", metavar="FILE", help="start from a run's config.yaml; flags given beside it come on top"
+    )
+    run_flags.add_argument(
+        "--tensorboard", action="store_true", help="also write TensorBoard's event files to --out/tensorboard"
+    )
     add_config_flags(train, [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"])
     add_lr_ratio_flag(train)
-    train.add_argument(
-        "--out", required=True, metavar="DIR", help="new folder for metrics.jsonl, result.json"
-    )
     train.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains as `args` say."""
-    config = config_from_flat(given_fields(args))
-    out = Path(args.out)
-    if out.is_file():
-        raise ConfigError(f"--out {out} is a file: choose a folder")
-    if (out / "result.json").exists():
-        raise ConfigError(f"--out {out} holds a finished run: choose another folder")
+    from tinytl.run_directory import RunDirectory, read_config_file
+
+    directory = RunDirectory(Path(args.out))
+    if args.resume and args.config:
+        raise ConfigError("--resume goes on with the configuration in --out: leave out --config")
+    if args.resume:
+        directory.check_can_resume()
+        base = read_config_file(directory.config_file)
+    else:
+        directory.check_is_free()
+        base = read_config_file(Path(args.config)) if args.config else TrainConfig()
+    config = config_from_flat(given_fields(args), base)
     check_data_dir(config)
+    if args.tensorboard:
+        from tinytl.tensorboard import check_tensorboard
+
+        check_tensorboard()
+    from tinytl.progress import progress_for_this_output
     from tinytl.run import train_run
 
-    result = train_run(config, out, report=print)
-    test = result["test_accuracy_top1"]
-    shown = "no test images" if test is None else f"test accuracy {test:.3f}"
-    print(f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; results in {out / 'result.json'}")
+    progress = progress_for_this_output()
+    try:
+        result = train_run(config, directory.path, progress, resume=args.resume, tensorboard=args.tensorboard)
+    except KeyboardInterrupt:
+        if not directory.last.exists():
+            raise
+        print(
+            f"tinytl train: interrupted: --out {args.out} --resume goes on after the last epoch",
+            file=sys.stderr,
+        )
+        return 130
+    if result:  # only the first of several processes has it
+        test = result["test_accuracy_top1"]
+        shown = "no test images" if test is None else f"test accuracy {test:.3f}"
+        print(f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; results in {directory.result_file}")
     return 0

@@ -1,0 +1,76 @@
+"""Saving and reading a training checkpoint: whole or not at all, and only where it belongs."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinytl.config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.flat_config import flat_from_config
+
+MAY_DIFFER = ("data_dir", "device")
+"""Fields that say where a run runs: a checkpoint goes on with others."""
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Writes `state` to `path`: beside it first, then renamed, so that what is there survives a failure.
+
+    Raises:
+        ConfigError: where the disk is full or cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)  # in memory first: torch hides a full disk behind errors of its own
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        kept = "the one before is kept" if path.exists() else "there is none before"
+        raise ConfigError(f"checkpoint {path} cannot be written ({error.strerror}); {kept}") from None
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Returns what `save_checkpoint` wrote, its tensors on `device`.
+
+    Raises:
+        ConfigError: for a file that is missing, damaged, or not a checkpoint of a training run.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise ConfigError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not {"net", "epoch", "config", "classes"} <= state.keys():
+        raise ConfigError(f"{path} is not a checkpoint of a training run")
+    return state
+
+
+def check_same_run(state: Mapping[str, Any], config: TrainConfig, classes: Sequence[str], path: Path) -> None:
+    """Raises ConfigError where a checkpoint is of another configuration, naming the first difference."""
+    saved = state["config"]
+    for name, value in flat_from_config(config).items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name not in MAY_DIFFER and name in saved and saved[name] != value:
+            raise ConfigError(
+                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here"
+            )
+    check_same_classes(state, classes, path)
+
+
+def check_same_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:
+    """Raises ConfigError where a checkpoint knows other classes than the data, naming the first one."""
+    saved = state["classes"]
+    if len(saved) != len(classes):
+        raise ConfigError(f"{path} knows {len(saved)} classes, the data set has {len(classes)}")
+    for index, (theirs, ours) in enumerate(zip(saved, classes, strict=True)):
+        if theirs != ours:
+            raise ConfigError(f"{path}: class {index} is {theirs!r} there and {ours!r} in the data set")

@@ -1,0 +1,80 @@
+"""python -m tinytl evaluate: a trained network on a split of its data, or of other data."""
+
+import argparse
+import json
+from pathlib import Path
+
+from tinytl.flags import Commands, add_config_flags, given_fields
+from tinytl.flat_config import config_from_flat
+
+SPLITS = ("train", "val", "test")
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tinytl`."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="accuracy of a trained network",
+        description="Accuracy of a trained network on its own data set, or on another with the same classes.",
+    )
+    add_run_flags(evaluate)
+    evaluate.add_argument("--split", choices=SPLITS, default="val", help="images to judge by (default: val)")
+    add_config_flags(evaluate, ["dataset", "data_dir", "batch_size"])
+    evaluate.set_defaults(run=run)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds what names a trained network: RUN, --epoch, --device, and --json."""
+    parser.add_argument("trained", metavar="RUN", help="folder of a run, or one of its checkpoint files")
+    parser.add_argument(
+        "--epoch",
+        choices=("best", "last"),
+        default="best",
+        help="the epoch with the best validation accuracy, or the last (default: best)",
+    )
+    add_config_flags(parser, ["device"])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the accuracy of the network that `args` name."""
+    from tinytl.checkpoint_file import check_same_classes
+    from tinytl.data import check_data_dir, load_dataset
+    from tinytl.errors import ConfigError
+    from tinytl.evaluation import evaluate
+    from tinytl.trained import load_trained
+
+    trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
+    given = given_fields(args)
+    config = config_from_flat({"num_classes": None} | given, trained.config)
+    check_data_dir(config)
+    data = load_dataset(config)
+    check_same_classes({"classes": trained.classes}, data.classes, trained.path)
+    images = getattr(data, args.split)
+    if images is None:
+        raise ConfigError(f"--split {args.split}: {data.name} has no {args.split} images")
+    accuracy, loss = evaluate(
+        trained.net,
+        trained.normalize,
+        images,
+        resolution=config.resolution,
+        batch_size=config.batch_size,
+        precision=trained.precision,
+    )
+    row = {
+        "checkpoint": str(trained.path),
+        "epoch": trained.epoch,
+        "dataset": data.name,
+        "split": args.split,
+        "images": len(images),
+        "accuracy_top1": accuracy,
+        "loss": loss,
+    }
+    if args.json:
+        print(json.dumps(row, indent=2))
+    else:
+        print(
+            f"{data.name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {len(images)} {args.split} images "
+            f"({trained.path}, epoch {trained.epoch})"
+        )
+    return 0

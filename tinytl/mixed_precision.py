@@ -1,0 +1,49 @@
+"""Training in 16 bits where that is safe: autocast, and loss scaling for float16."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class MixedPrecision:
+    """What `TrainConfig.precision` asks for on `device`: parameters and gradients stay float32.
+
+    `float16` gradients underflow, so that its loss is scaled, and a step whose gradients overflow is left
+    out. Source: Micikevicius et al. 2018; `torch.amp`.
+    """
+
+    def __init__(self, precision: str, device: torch.device) -> None:
+        self.dtype = DTYPES.get(precision)
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type) if precision == "float16" else None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Returns the context for a forward pass."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of `loss`, scaled until `step`."""
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes the optimiser's step with the gradients at their own scale."""
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the loss scale and its history; empty where there is none."""
+        return {} if self.scaler is None else self.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to where `state_dict` was taken."""
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state)

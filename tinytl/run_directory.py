@@ -1,0 +1,134 @@
+"""The folder of a training run: what made it, what it measured, and where it can go on."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinytl.config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.flat_config import config_from_flat, flat_from_config
+
+
+class RunDirectory:
+    """`config.yaml` and `environment.json` (what made the run), `metrics.jsonl` (a line an epoch), `last.pt`
+    and `best.pt` (checkpoints) and, at the end, `result.json`.
+
+    Every file but `metrics.jsonl` is written beside and renamed: what is there is whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.yaml"
+        self.metrics_file = path / "metrics.jsonl"
+        self.result_file = path / "result.json"
+        self.last = path / "last.pt"
+        self.best = path / "best.pt"
+
+    def check_is_free(self) -> None:
+        """Raises ConfigError where a new run would overwrite another."""
+        if self.path.is_file():
+            raise ConfigError(f"--out {self.path} is a file: choose a folder")
+        if self.result_file.exists():
+            raise ConfigError(f"--out {self.path} holds a finished run: choose another folder")
+        if self.last.exists():
+            raise ConfigError(
+                f"--out {self.path} holds an unfinished run: add --resume to go on with it, or choose "
+                "another folder"
+            )
+
+    def check_can_resume(self) -> None:
+        """Raises ConfigError where there is nothing to go on with."""
+        if self.result_file.exists():
+            raise ConfigError(f"--out {self.path} holds a finished run: nothing to resume")
+        if not self.config_file.exists():
+            raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
+
+    def start(self, config: TrainConfig) -> None:
+        """Makes the folder and writes what makes the run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
+        if config.data_dir is not None:  # a run may be repeated from another folder
+            flat["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+        comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
+        _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
+        _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        self.metrics_file.write_text("")
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Adds one epoch's line."""
+        with self.metrics_file.open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+
+    def rewind_metrics(self, epoch: int) -> list[dict[str, Any]]:
+        """Drops lines after `epoch`, whose checkpoint was not written, and returns those before."""
+        lines = self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []
+        rows = [json.loads(line) for line in lines[:epoch]]
+        _write(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Writes the result."""
+        _write(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Returns the configuration in a YAML file such as a run's `config.yaml`, on top of `base`.
+
+    Raises:
+        ConfigError: naming the file and what is wrong in it.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--config {path}: no such file")
+    try:
+        flat = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path} is not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(flat, dict) or not all(isinstance(key, str) for key in flat):
+        raise ConfigError(f"--config {path} does not hold `field: value` lines")
+    try:
+        return config_from_flat(flat, base)
+    except ConfigError as error:
+        raise ConfigError(f"--config {path}: {error}") from None
+
+
+def environment() -> dict[str, Any]:
+    """Returns versions, the project's commit, the machine and the command that this process runs with."""
+    import numpy
+    import PIL
+    import torch
+    import torchvision
+
+    return {
+        "command": sys.argv,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+        "machine": platform.platform(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _commit() -> str | None:
+    """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    beside.replace(path)

@@ -1,0 +1,37 @@
+"""TensorBoard's event files, for those who have it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinytl.errors import ConfigError
+
+
+def check_tensorboard() -> None:
+    """Raises ConfigError where TensorBoard is not installed."""
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "--tensorboard needs the package tensorboard: install it, or leave the flag out"
+        ) from None
+
+
+class TensorBoard:
+    """Writes each epoch's numbers to `path`; `epoch` is the last that is there already."""
+
+    def __init__(self, path: Path, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(path), purge_step=epoch + 1 if epoch else None)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds every number of an epoch's metrics."""
+        for name, value in row.items():
+            if name != "epoch" and value is not None:
+                self._writer.add_scalar(name, value, row["epoch"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()

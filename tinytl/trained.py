@@ -1,0 +1,95 @@
+"""A trained network from its run's folder: to evaluate, and to label pictures with."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tinytl.batches import eval_batches
+from tinytl.build import build_model
+from tinytl.checkpoint_file import read_checkpoint
+from tinytl.config import TrainConfig
+from tinytl.data import ImageSet, read_picture
+from tinytl.device import resolve_device
+from tinytl.errors import ConfigError
+from tinytl.flat_config import config_from_flat
+from tinytl.mixed_precision import MixedPrecision
+from tinytl.run_directory import RunDirectory
+from tinytl.training_step import InputNormalizer
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network as one of its run's checkpoints has it, in evaluation mode."""
+
+    net: nn.Module
+    config: TrainConfig
+    classes: tuple[str, ...]
+    epoch: int
+    """Epochs trained."""
+    path: Path
+    """The checkpoint."""
+    normalize: InputNormalizer
+    precision: MixedPrecision
+
+    @torch.no_grad()
+    def probabilities(self, files: Sequence[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """Returns `(N, classes)`: how likely each picture is of each class.
+
+        Pictures are seen as validation images are: their central square, resized.
+
+        Raises:
+            ConfigError: naming a file that does not decode.
+        """
+        rows = []
+        for file in files:
+            picture = np.asarray(read_picture(file, self.config.resolution))
+            whole = ImageSet(picture[None], np.zeros(1, dtype=np.int64))
+            ((batch, _),) = eval_batches(whole, batch_size=1, resolution=self.config.resolution)
+            with self.precision.autocast():
+                logits = self.net(self.normalize(batch.to(self.precision.device)))
+            rows.append(logits.double().softmax(1)[0].cpu().numpy())
+        return np.stack(rows)
+
+
+def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> TrainedNetwork:
+    """Returns the network of a run's folder, or of a checkpoint file.
+
+    Args:
+        run: a folder that `python -m tinytl train` made, or one of its checkpoint files.
+        epoch: `best` (by validation accuracy) or `last`; not used with a file.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        ConfigError: where there is no checkpoint, or it is damaged.
+    """
+    path = run
+    if run.is_dir():
+        directory = RunDirectory(run)
+        path = directory.best if epoch == "best" else directory.last
+        if not path.exists():
+            raise ConfigError(f"{run} has no {path.name}: is it a run, and has its first epoch ended?")
+    where = resolve_device(device)
+    state = read_checkpoint(path, where)
+    saved = config_from_flat(state["config"])
+    config = dataclasses.replace(
+        saved,
+        device=device,
+        input_mean=tuple(state["input_mean"]),
+        input_std=tuple(state["input_std"]),
+    )
+    net = build_model(dataclasses.replace(config, weights="none")).net.to(where)
+    net.load_state_dict(state["net"])
+    return TrainedNetwork(
+        net.eval(),
+        config,
+        tuple(state["classes"]),
+        state["epoch"],
+        path,
+        InputNormalizer(config, where),
+        MixedPrecision(config.precision, where),
+    )
