@@ -58,7 +58,6 @@ def check_same_run(state: Mapping[str, Any], config: TrainConfig, classes: Seque
     """Raises ConfigError where a checkpoint is of another configuration, naming the first difference."""
     saved = state["config"]
     for name, value in flat_from_config(config).items():
-        value = list(value) if isinstance(value, tuple) else value
         if name not in MAY_DIFFER and name in saved and saved[name] != value:
             raise ConfigError(
                 f"{path} is of another configuration: {name} is {saved[name]} there and {value} here"

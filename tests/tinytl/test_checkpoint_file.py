@@ -1,0 +1,105 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cases import small
+from tinytl.checkpoint_file import check_same_classes, check_same_run, read_checkpoint, save_checkpoint
+from tinytl.errors import ConfigError
+from tinytl.flat_config import flat_from_config
+
+CPU = torch.device("cpu")
+# The kernel refuses to write more: what a program sees of a full disk.
+FULL_DISK = """
+import resource, signal, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tinytl.checkpoint_file import save_checkpoint
+from tinytl.errors import ConfigError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint({"net": torch.ones(1_000_000)}, Path(sys.argv[1]))
+except ConfigError as error:
+    print(error)
+"""
+
+
+def _state(**changes: Any) -> dict[str, Any]:
+    config = flat_from_config(small(input_mean=(0.5, 0.5, 0.5)))
+    return {"net": {"a": torch.arange(3)}, "epoch": 2, "config": config, "classes": ["a", "b"]} | changes
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(_state(epoch=1), path)
+    save_checkpoint(_state(), path)
+    state = read_checkpoint(path, CPU)
+    assert torch.equal(state.pop("net")["a"], torch.arange(3))
+    expected = _state()
+    del expected["net"]
+    assert state == expected
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "last.pt"
+    if exists:
+        save_checkpoint(_state(), path)
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path), root],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    kept = "the one before is kept" if exists else "there is none before"
+    assert done.stdout == f"checkpoint {path} cannot be written (File too large); {kept}\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"] * exists
+    if exists:
+        assert read_checkpoint(path, CPU)["epoch"] == 2
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with pytest.raises(ConfigError, match=f"^{path}: no such checkpoint$"):
+        read_checkpoint(path, CPU)
+    save_checkpoint(_state(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=f"^{path} is damaged or no checkpoint"):
+        read_checkpoint(path, CPU)
+    assert path.read_bytes() == whole[: len(whole) // 2]
+    torch.save({"a": torch.ones(1)}, path)
+    with pytest.raises(ConfigError, match=f"^{path} is not a checkpoint of a training run$"):
+        read_checkpoint(path, CPU)
+
+
+def test_the_first_difference_is_named(tmp_path: Path) -> None:
+    config, path = small(input_mean=(0.5, 0.5, 0.5)), tmp_path / "last.pt"
+    save_checkpoint(_state(), path)
+    state = read_checkpoint(path, CPU)
+    check_same_run(state, dataclasses.replace(config, data_dir="/elsewhere"), ["a", "b"], path)
+    other = dataclasses.replace(config, epochs=7, seed=3)
+    with pytest.raises(
+        ConfigError, match=f"^{path} is of another configuration: epochs is 10 there and 7 here$"
+    ):
+        check_same_run(state, other, ["a", "b"], path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a", "c"], "class 1 is 'b' there and 'c' in the data set"),
+        (["a", "b", "c"], "knows 2 classes, the data set has 3"),
+    ],
+)
+def test_other_classes_are_named(classes: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_same_classes(_state(), classes, Path("last.pt"))
