@@ -1,0 +1,88 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinytl.__main__ import main
+
+PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 2, "val/blue": 1, "test/red": 3, "test/blue": 1}
+FLAGS = (
+    "train --dataset imagefolder --weights none --backbone mobilenet_v2 --resolution 32 --device cpu "
+    "--method FT-Full --norm group_norm --batch-size 4 --base-lr 3e-3 --epochs 3"
+).split()
+
+
+@pytest.fixture
+def run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> Path:
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--data-dir", str(make_imagefolder(PICTURES)), "--out", str(out)]) == 0
+    return out
+
+
+def _evaluate(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    capsys.readouterr()
+    assert main(["evaluate", *arguments, "--json"]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_it_says_what_training_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((run / "result.json").read_text())
+    last = _evaluate(capsys, str(run), "--epoch", "last")
+    assert (last["accuracy_top1"], last["epoch"], last["images"]) == (result["val_accuracy_top1"], 3, 3)
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert last["loss"] == pytest.approx(metrics[-1]["val_loss"])
+    best = _evaluate(capsys, str(run))
+    assert (
+        best["accuracy_top1"] == result["best_val_accuracy_top1"] == max(m["accuracy_top1"] for m in metrics)
+    )
+    assert best["epoch"] == result["best_epoch"]
+    test = _evaluate(capsys, str(run), "--epoch", "last", "--split", "test")
+    assert (test["accuracy_top1"], test["images"]) == (result["test_accuracy_top1"], 4)
+    assert _evaluate(capsys, str(run / "last.pt"), "--split", "test") == test
+
+    assert main(["evaluate", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("pictures: accuracy ") and shown.endswith(
+        f" ({run / 'best.pt'}, epoch {best['epoch']})\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("/nowhere", "/nowhere: no such checkpoint"),
+        (".", ". has no best.pt: is it a run, and has its first epoch ended?"),
+        ("RUN --dataset digits", "is not used by dataset digits"),
+        ("RUN --data-dir /nowhere", "--data-dir /nowhere: no such folder"),
+        ("RUN --data-dir RUN/other", "class 0 is 'blue' there and 'cat' in the data set"),
+    ],
+)
+def test_mistakes(
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    message: str,
+) -> None:
+    from PIL import Image
+
+    for name in ("cat/1.png", "cat/2.png", "cat/3.png", "dog/1.png", "dog/2.png", "dog/3.png"):
+        (run / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(run / "other" / name)
+    monkeypatch.chdir(run.parent)
+    capsys.readouterr()
+    assert main(["evaluate", *arguments.replace("RUN", str(run)).split()]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+
+
+def test_a_split_that_is_not_there(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_imagefolder({name: n for name, n in PICTURES.items() if not name.startswith("test")})
+    out = tmp_path / "run"
+    assert main([*FLAGS, "--epochs", "1", "--data-dir", str(root), "--out", str(out)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--split", "test"]) == 2
+    assert capsys.readouterr().err == "tinytl evaluate: --split test: pictures has no test images\n"
