@@ -6,15 +6,13 @@ whose result file is missing stay as they are, and are named.
 
 import argparse
 import json
-import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from benchmarks.markdown import Result, cells, fill, source, table
 from tinytl.config import BACKBONES
 
-Result = dict[str, Any]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memory.md"
 STEPS = (
@@ -36,24 +34,6 @@ MUSTS = dict(zip(STEPS, (70, 75, 92.9, 215, 255, None, None, 25, 40, 60, 85), st
 MUST_SHARE = 0.70
 MUST_TIME = 1.05
 """Of the faster of stock's two memory formats, for plan `fast`."""
-
-
-def cells(*values: object) -> str:
-    """Returns a line of a Markdown table."""
-    return f"| {' | '.join(map(str, values))} |"
-
-
-def table(head: Iterable[str], lines: Iterable[str]) -> list[str]:
-    """Returns a Markdown table; all columns but the first are numbers."""
-    names = list(head)
-    return [cells(*names), cells("---", *["---:"] * (len(names) - 1)), *lines]
-
-
-def source(result: Result) -> list[str]:
-    """Returns the line that says where figures come from."""
-    machine = result["machine"]
-    where = f"{machine['cpu']}, {machine['cores']} cores, threads: {machine['threads']}"
-    return ["", f"*{where}; torch {result['torch']}; {result['date'][:10]}; `{result['command']}`*"]
 
 
 def ratio(row: Result) -> str:
@@ -211,21 +191,6 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
 """Each table's name in the page, the result that it is made of, and what makes it."""
 
 
-def fill(page: str, tables: dict[str, list[str]]) -> str:
-    """Returns the page with these tables between their markers.
-
-    Raises:
-        ValueError: for a table that has no place in the page.
-    """
-    for name, lines in tables.items():
-        place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        body = "\n".join(lines) + "\n"
-        page, n = place.subn(lambda match, body=body: match[1] + body + match[2], page)
-        if n != 1:
-            raise ValueError(f"{PAGE} has {n} places for the table {name!r}: it needs one")
-    return page
-
-
 def main() -> None:
     """Reads results, writes the page and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -239,7 +204,7 @@ def main() -> None:
     tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
-    PAGE.write_text(fill(PAGE.read_text(), tables))
+    PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory_time_figure import plot_memory_time
 

@@ -1,0 +1,49 @@
+"""From scratch with SGD and a cosine, with Adam or AdamW and exponential decay, against fine-tuning.
+
+All train every parameter with batch norm; fine-tuning has the separate rates of the user's report. The
+published setting: `--dataset cifar10 --data-dir DIR --backbone mobilenet_v2 --epochs 40 --resolution 224`.
+"""
+
+import argparse
+import dataclasses
+
+from benchmarks.machine import write_result
+from benchmarks.transfer_separate_lr import REPORT_RATIO
+from benchmarks.tuned_runs import add_flags, base_configs, settings, tuned
+from tinytl.config import TrainConfig
+
+
+def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
+    """Returns what is compared."""
+    scratch = dataclasses.replace(
+        base, method="Scratch", weights="none", norm="batch_norm", weight_decay=1e-4
+    )
+    exponential = dataclasses.replace(scratch, lr_schedule="exponential", gamma=0.9)
+    return {
+        "scratch, SGD, cosine": dataclasses.replace(scratch, optimizer="sgd"),
+        "scratch, Adam, exponential": dataclasses.replace(exponential, optimizer="adam"),
+        "scratch, AdamW, exponential": dataclasses.replace(exponential, optimizer="adamw"),
+        "fine-tuning, Adam, cosine": dataclasses.replace(
+            base, method="FT-Full", norm="batch_norm", lr_ratio=REPORT_RATIO
+        ),
+    }
+
+
+def main() -> None:
+    """Trains, and writes accuracies and curves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_flags(parser)
+    args = parser.parse_args()
+    rows = []
+    for name, base in base_configs(args).items():
+        rows += [
+            {"backbone": name, "variant": variant} | found.flat
+            for variant, found in tuned(variants_of(base), args).items()
+        ]
+    write_result(args.json, "transfer_scratch", {"settings": settings(args), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
