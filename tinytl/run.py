@@ -36,7 +36,9 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
         if split is not None
     )
     report(f"{data.name}: {len(data.classes)} classes, {sizes}")
-    report(f"{config.backbone}: {trainer.account or 'random weights'}")
+    account = str(trainer.account or "random weights")
+    report(f"{config.backbone}: {account}")
+    report(f"input: {trainer.normalization}")
     report(f"plan {config.plan}: {describe(config)}")
     report(f"predicted peak {predicted.peak_mib:.1f} MiB at {predicted.peak_at}")
     out.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,12 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
         "test_accuracy_top1": test_accuracy,
         "predicted_peak_mib": predicted.peak_mib,
         "measured_peak_mib": measured,
+        "weights": {
+            "account": account,
+            "input_mean": trainer.normalization.mean,
+            "input_std": trainer.normalization.std,
+            "input_from": trainer.normalization.source,
+        },
         "config": flat_from_config(config),
     }
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n")

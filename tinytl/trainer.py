@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinytl.backbones.weights import LoadAccount
+from tinytl.backbones.load_account import LoadAccount
+from tinytl.backbones.weights import InputNormalization, Weights
 from tinytl.batches import eval_batches, steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
@@ -56,7 +57,7 @@ class EpochMetrics:
 class Trainer:
     """Trains the network of `config` on `data.train` and judges it on `data.val`.
 
-    `state_dict` holds the backbone's weights where they are read already; else `config.weights` is read.
+    `weights` is what `read_weights(config)` returns, where it is read already.
 
     Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
     before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
@@ -69,22 +70,26 @@ class Trainer:
     config: TrainConfig
     """As given, with what it left to its plan filled in."""
     account: LoadAccount | None
-    """What became of the backbone's weights."""
+    """What became of the weights; None where all is random."""
+    normalization: InputNormalization
+    """What the input is normalised by, and who says so."""
 
-    def __init__(
-        self, config: TrainConfig, data: DataSplits, state_dict: Mapping[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, config: TrainConfig, data: DataSplits, weights: Weights | None = None) -> None:
         config = dataclasses.replace(config, num_classes=len(data.classes))
         # A search has settled the plan, and checked it against the budget, where it asked for the trial.
         self.config = config = config if is_planned(config) else resolve_plan(config)
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
-        built = build_model(self.config, state_dict)
+        built = build_model(self.config, weights)
         self.net = built.net.to(self.device)
         self.account = built.account
+        self.normalization = built.normalization
         self.optimizer = build_optimizer(self.net, config)
-        self.normalize = InputNormalizer(config, self.device)
+        mean, std = self.normalization.mean, self.normalization.std
+        self.normalize = InputNormalizer(
+            dataclasses.replace(config, input_mean=mean, input_std=std), self.device
+        )
         self.epoch = 0
         self.measured_peak_mib: float | None = None
         self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
@@ -158,6 +163,9 @@ class Trainer:
         """Returns all that a later `load_state_dict` on an equal configuration needs to go on exactly."""
         return {
             "net": self.net.state_dict(),
+            # For who uses the checkpoint as weights.
+            "input_mean": self.normalization.mean,
+            "input_std": self.normalization.std,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "measured_peak_mib": self.measured_peak_mib,
