@@ -72,7 +72,7 @@ BAD_FLAGS = [
     (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
     (["--backbone", "proxylessnas_mobile"], "use --weights FILE or URL, --weights none"),
     (["--weights", "imagenet_v1"], "efficientnet_lite0 has no such set, it has imagenet"),
-    (["--weights", "http://127.0.0.1:9/w.pt"], "--weights http://127.0.0.1:9/w.pt: http"),
+    (["--weights", "http://127.0.0.1:9/w.pt"], "--weights http://127.0.0.1:9/w.pt: could not"),
     (["--set", "method=TinyTL-L", "--lite-weights", "nowhere.pt"], "--lite-weights nowhere.pt: no such file"),
     (["--space", "separate_lr", "--lite-weights", "l.pt"], "lite_weights=l.pt has no effect: FT-"),
     (["--input-mean", "0.5,0.5"], "input_mean=(0.5, 0.5) is not three numbers"),

@@ -59,7 +59,7 @@ def read_file(flag: str, source: str) -> WeightsFile:
     try:
         path = _fetch(source) if is_url(source) else Path(source).expanduser()
     except ConfigError as error:
-        raise ConfigError(f"{flag} {source}: {error}") from None
+        raise ConfigError(f"{flag} {source}: {str(error).removeprefix(source).lstrip()}") from None
     if not path.is_file():
         raise ConfigError(f"{flag} {source}: no such file (nor one of the names imagenet, none)")
     kept = f"; it is kept in {path}, delete it to download it again" if _is_remote(source) else ""
