@@ -1,7 +1,7 @@
 """Accuracy by data set: four methods on each, the learning rate tuned for each pair.
 
-`--set NAME` or `--set imagefolder=DIR`, repeated. The published setting names cifar10, cifar100, cub200, cars and
-food101 with `--data-dir`s of their own, `--backbone mobilenet_v2 --epochs 40 --resolution 224`.
+`--set NAME` or `--set imagefolder=DIR`, repeated. The published setting names cifar10, cifar100, cub200, cars
+and food101 with `--data-dir`s of their own, `--backbone mobilenet_v2 --epochs 40 --resolution 224`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Memory with batches of 1 and of 64: FT-Full, TinyTL-L and FT-Last on MobileNetV2, 224 px, Adam.
 
-The user's report has the memory of a process on a GPU; here it is the peak of a training step's tensors, by the
-allocator's events, of stock PyTorch and of the lean engine under two plans.
+The user's report has the memory of a process on a GPU; here it is the peak of a training step's tensors, by
+the allocator's events, of stock PyTorch and of the lean engine under two plans.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Separate learning rates against one learning rate, and against training the last blocks only.
 
-Separate: classifier 1, last five blocks 0.6, the rest 0.4 of the base rate, as the user's report meant it. All
-train with batch norm, and each gets the same grid of base rates. The published setting: `--dataset cifar10
---data-dir DIR --backbone mobilenet_v2 --epochs 40 --resolution 224`.
+Separate: classifier 1, last five blocks 0.6, the rest 0.4 of the base rate, as the user's report meant it.
+All train with batch norm, and each gets the same grid of base rates. The published setting:
+`--dataset cifar10 --data-dir DIR --backbone mobilenet_v2 --epochs 40 --resolution 224`.
 """
 
 import argparse

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tinytl.backbones import BACKBONES
-from tinytl.backbones.weights import LoadAccount, load_weights_, read_weights
+from tinytl.backbones.load_account import LoadAccount
+from tinytl.backbones.loading import fit_weights, load_weights_
+from tinytl.backbones.weights import InputNormalization, Weights, input_normalization, read_weights
 from tinytl.checkpointing import insert_checkpoints_
 from tinytl.config import LITE_METHODS, TrainConfig
 from tinytl.dropout import RowwiseDropout
@@ -26,39 +28,60 @@ RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", 
 
 @dataclass(frozen=True)
 class Built:
-    """A network ready to train, and what became of the weights (None: all random)."""
+    """A network ready to train, what became of the weights (None: all random), and the input it expects."""
 
     net: nn.Module
     account: LoadAccount | None
+    normalization: InputNormalization
 
 
-def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = None) -> Built:
+def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     """Builds the network of `config`, channels_last, in training mode, on the current device.
 
-    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains -> engine. Random parts
+    Order: backbone -> lite residuals -> norms -> new head -> weights -> what trains -> engine. Random parts
     come from torch's global generator: seed it for a repeatable network.
 
     Args:
         config: with `num_classes` set.
-        state_dict: the backbone's weights where they are read already; else `config.weights` is read.
+        weights: what `read_weights(config)` returns, where it is read already.
 
     Raises:
         ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
             that predictions must settle first (`tinytl.memory.resolve_plan`).
     """
-    if config.num_classes is None:
-        raise ConfigError("num_classes is not set: give the number of classes")
-    num_classes = config.num_classes
     if config.plan == "fast":
         config = fast_plan(config)
     if not is_planned(config):
         raise ConfigError(f"plan={config.plan} is open: tinytl.memory.resolve_plan(config) settles it")
+    weights = weights or read_weights(config)
+    net = _surgery(config)
+    random = weights.backbone is None and weights.lite is None
+    account = None if random else load_weights_(net, weights, config)
+    apply_update_method_(net, config.method)
+    # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
+    for parameter in net.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    net.train()
+    _set_engine_(net, config)
+    return Built(net, account, input_normalization(config, weights))
+
+
+def check_weights(config: TrainConfig, weights: Weights) -> LoadAccount:
+    """Sees that `weights` fit the network of `config`, without memory for it.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
+    with torch.device("meta"):
+        return fit_weights(_surgery(config), weights, config)[1]
+
+
+def _surgery(config: TrainConfig) -> nn.Module:
+    """Returns the network of `config` with random parameters."""
+    if config.num_classes is None:
+        raise ConfigError("num_classes is not set: give the number of classes")
     net = BACKBONES[config.backbone].build(1000)
-    account = None
-    if state_dict is None:
-        state_dict = read_weights(config.backbone, config.weights)
-    if state_dict is not None:
-        account = load_weights_(net, state_dict, config.weights)
     if config.method in LITE_METHODS:
         insert_lite_residual(
             net,
@@ -69,15 +92,8 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
             resolution=config.resolution,
         )
     _set_norm_(net, config)
-    new_head_(net, num_classes, config.dropout)
-    apply_update_method_(net, config.method)
-    # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
-    for parameter in net.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    net.train()
-    _set_engine_(net, config)
-    return Built(net, account)
+    new_head_(net, config.num_classes, config.dropout)
+    return net
 
 
 def _set_engine_(net: nn.Module, config: TrainConfig) -> None:

@@ -73,10 +73,15 @@ class TrainConfig:
     backbone: str = "efficientnet_lite0"
     """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
     weights: str = "imagenet"
-    """Where the backbone starts: `imagenet`, `none` (random; use `batch_norm` or `group_norm` then: frozen
-    statistics of a random network teach nothing), or a state-dict file."""
+    """Where the backbone starts: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's two of
+    mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then: frozen statistics of a random
+    network teach nothing), or a file or URL of tensors (a URL is downloaded once)."""
+    lite_weights: str | None = None
+    """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
+    faster than from random ones; memory is the same. Unset: they start at random."""
     input_mean: tuple[float, float, float] | None = None
-    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights."""
+    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights (of the
+    file where it says so, else of the backbone's ImageNet weights)."""
     input_std: tuple[float, float, float] | None = None
     """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
 
@@ -160,7 +165,9 @@ class TrainConfig:
         if self.weights is None:  # YAML's none
             set_(self, "weights", "none")
         if not isinstance(self.weights, str):
-            raise ConfigError(f"weights={self.weights!r} is neither imagenet, none nor a file")
+            raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
+        if self.lite_weights is not None and not isinstance(self.lite_weights, str):
+            raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
         set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
@@ -251,6 +258,11 @@ class TrainConfig:
             )
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}")
+        if self.lite_weights is not None and self.method not in LITE_METHODS:
+            raise ConfigError(
+                f"lite_weights={self.lite_weights} has no effect: {self.method} has no lite residuals, "
+                f"{' and '.join(LITE_METHODS)} have"
+            )
         groups = METHOD_GROUPS[self.method]
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():
             if ratio != 1.0 and name not in groups:
@@ -260,7 +272,7 @@ class TrainConfig:
 
 
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir weights input_mean input_std base_lr lr_ratio lr_schedule gamma warmup_epochs "
-    "weight_decay label_smoothing epochs crop_scale_min flip seed"
+    "dataset data_dir weights lite_weights input_mean input_std base_lr lr_ratio lr_schedule gamma "
+    "warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

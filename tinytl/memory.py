@@ -173,7 +173,7 @@ def measure_memory(config: TrainConfig) -> float:
     """Runs two steps of `config` for real, on random weights and images; returns the second's peak in MiB."""
     device = resolve_device(config.device)
     torch.manual_seed(config.seed)
-    config = dataclasses.replace(resolve_plan(config), weights="none")
+    config = dataclasses.replace(resolve_plan(config), weights="none", lite_weights=None)
     net = build_model(config).net.to(device)
     optimizer, step = _step(config, net, device)
     images, labels = _batch(config, device)

@@ -111,6 +111,12 @@ class _Record:
             "measured_peak_mib": trainer.measured_peak_mib,
             "best_val_accuracy_top1": trainer.best_accuracy_top1,
             "best_epoch": trainer.best_epoch,
+            "weights": {
+                "account": str(trainer.account or "random weights"),
+                "input_mean": trainer.normalization.mean,
+                "input_std": trainer.normalization.std,
+                "input_from": trainer.normalization.source,
+            },
             "config": flat_from_config(trainer.config),
         }
         self.directory.finish(result)
@@ -125,6 +131,7 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
     sizes = ", ".join(f"{name} {len(split)}" for name, split in splits if split is not None)
     progress.report(f"{data.name}: {len(data.classes)} classes, {sizes}")
     progress.report(f"{config.backbone}: {trainer.account or 'random weights'}")
+    progress.report(f"input: {trainer.normalization}")
     progress.report(f"plan {config.plan}: {describe(config)}")
     each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""
     progress.report(f"predicted peak {predicted.peak_mib:.1f} MiB{each} at {predicted.peak_at}")

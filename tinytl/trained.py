@@ -82,7 +82,7 @@ def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> Traine
         input_mean=tuple(state["input_mean"]),
         input_std=tuple(state["input_std"]),
     )
-    net = build_model(dataclasses.replace(config, weights="none")).net.to(where)
+    net = build_model(dataclasses.replace(config, weights="none", lite_weights=None)).net.to(where)
     net.load_state_dict(state["net"])
     return TrainedNetwork(
         net.eval(),

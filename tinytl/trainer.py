@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinytl.backbones.weights import LoadAccount
+from tinytl.backbones.load_account import LoadAccount
+from tinytl.backbones.weights import InputNormalization, Weights
 from tinytl.batches import steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
@@ -63,7 +64,7 @@ class EpochMetrics:
 class Trainer:
     """Trains the network of `config` on `data.train` and judges it on `data.val`.
 
-    `state_dict` holds the backbone's weights where they are read already; else `config.weights` is read.
+    `weights` is what `read_weights(config)` returns, where it is read already.
 
     Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
     before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
@@ -77,7 +78,9 @@ class Trainer:
     config: TrainConfig
     """As given, with what it left to its plan filled in."""
     account: LoadAccount | None
-    """What became of the backbone's weights."""
+    """What became of the weights; None where all is random."""
+    normalization: InputNormalization
+    """What the input is normalised by, and who says so."""
     epoch: int
     """Epochs trained so far."""
     best_epoch: int
@@ -87,7 +90,7 @@ class Trainer:
         self,
         config: TrainConfig,
         data: DataSplits,
-        state_dict: Mapping[str, Tensor] | None = None,
+        weights: Weights | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self.config = config = planned_config(config, data, ranks)
@@ -95,11 +98,15 @@ class Trainer:
         self.data = data
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
-        built = build_model(self.config, state_dict)
+        built = build_model(self.config, weights)
         self.net = built.net.to(self.device)
         self.account = built.account
+        self.normalization = built.normalization
         self.optimizer = build_optimizer(self.net, config)
-        self.normalize = InputNormalizer(config, self.device)
+        mean, std = self.normalization.mean, self.normalization.std
+        self.normalize = InputNormalizer(
+            dataclasses.replace(config, input_mean=mean, input_std=std), self.device
+        )
         self.precision = MixedPrecision(config.precision, self.device)
         self.epoch = 0
         self.best_epoch = 0
@@ -196,10 +203,11 @@ class Trainer:
         """Returns all that a later `load_state_dict` on an equal configuration needs to go on exactly."""
         return {
             "net": self.net.state_dict(),
+            # For who uses the checkpoint as weights.
+            "input_mean": self.normalization.mean,
+            "input_std": self.normalization.std,
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
-            "input_mean": list(self.normalize.input_mean),
-            "input_std": list(self.normalize.input_std),
             **{name: getattr(self, name) for name in PROGRESS},
         }
 

@@ -19,10 +19,9 @@ class InputNormalizer:
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         backbone = BACKBONES[config.backbone]
-        self.input_mean = config.input_mean or backbone.input_mean
-        self.input_std = config.input_std or backbone.input_std
-        self.mean = torch.tensor(self.input_mean, device=device).view(1, 3, 1, 1) * 255
-        self.std = torch.tensor(self.input_std, device=device).view(1, 3, 1, 1) * 255
+        mean, std = config.input_mean or backbone.input_mean, config.input_std or backbone.input_std
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns `(image / 255 - mean) / std`, channels_last, with one float copy and no second."""

@@ -37,7 +37,10 @@ class StudyConfig:
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"
-    """Where the backbone starts: imagenet, none (random), or a state-dict file."""
+    """Where the backbone starts: imagenet (imagenet_v1, imagenet_v2: torchvision's two of mobilenet_v2), none
+    (random), or a file or URL of tensors."""
+    lite_weights: str | None = None
+    """File or URL of pretrained lite residuals of the space's geometry. Unset: they start at random."""
     input_mean: str | None = None
     """Mean that the weights expect of each input channel in [0, 1]: one number, or R,G,B. Unset: theirs."""
     input_std: str | None = None

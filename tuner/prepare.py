@@ -30,7 +30,7 @@ from tuner.trial_config import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from tinytl.backbones.weights import Weights
 
 SERVER_TIMEOUT_S = 5.0
 TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
@@ -46,8 +46,8 @@ class PreparedStudy:
     base: TrainConfig
     """What all trials share, number of classes included."""
     data: DataSplits
-    weights: Mapping[str, Mapping[str, "Tensor"]]
-    """State dict of each backbone of the space; a backbone without one starts at random."""
+    weights: Mapping[str, "Weights"]
+    """What each backbone of the space starts from."""
     searches_memory: bool
     """Whether peak memory is an objective; False where it is the same for every configuration."""
 
@@ -90,8 +90,8 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     data = load_dataset(base, largest_resolution(space, base))
     base = dataclasses.replace(base, num_classes=len(data.classes))
     _check_device(config, base)
-    weights = _read_weights(space, base)
     _check_lite_residuals(space, base)
+    weights = _read_weights(space, base)
     _check_budget(config, space, base)
     prepared = PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
     if config.resume:
@@ -143,17 +143,18 @@ def _check_name(config: StudyConfig, name: str) -> None:
         )
 
 
-def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, dict[str, "Tensor"]]:
-    """Reads the weights of every backbone of the space, and sees that they fit."""
-    from tinytl.backbones import BACKBONES
-    from tinytl.backbones.weights import load_weights_, read_weights
+def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
+    """Reads the weights of every backbone of the space, and sees that they fit it with every norm."""
+    from tinytl.backbones.weights import read_weights
+    from tinytl.build import check_weights
 
-    found = {}
-    for config in {c.backbone: c for c in smallest_configs(space, base)}.values():
-        state_dict = read_weights(config.backbone, config.weights)
-        if state_dict is not None:
-            load_weights_(BACKBONES[config.backbone].build(1000), state_dict, config.weights)
-            found[config.backbone] = state_dict
+    smallest = smallest_configs(space, base)
+    found = {c.backbone: read_weights(c) for c in {c.backbone: c for c in smallest}.values()}
+    checked = list({(c.backbone, c.norm): c for c in smallest}.values())
+    if base.lite_weights is not None:
+        checked += lite_geometries(space, base)
+    for config in checked:
+        check_weights(config, found[config.backbone])
     return found
 
 

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from search_spaces.space import space_path
+from tinytl.weights_source import with_whole_path
 from tuner import results, storage
 from tuner.config import STUDY_FILE
 from tuner.prepare import PreparedStudy
@@ -120,8 +121,9 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
-    if config.weights not in ("imagenet", "none"):
-        content["weights"] = str(Path(config.weights).expanduser().resolve())
+    content["weights"] = with_whole_path(config.weights)
+    if config.lite_weights is not None:
+        content["lite_weights"] = with_whole_path(config.lite_weights)
     if not copy.exists():
         shutil.copyfile(space_path(config.space), copy)
     temporary = prepared.folder / (STUDY_FILE + ".tmp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,7 +29,9 @@ def describe_spaces(console: Console) -> None:
 
 
 def print_start(console: Console, prepared: PreparedStudy) -> None:
-    """Prints what is searched, on what."""
+    """Prints what is searched, on what, and what its networks start from."""
+    from tinytl.backbones.weights import input_normalization
+
     data, config = prepared.data, prepared.config
     budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
     console.print(
@@ -39,6 +42,12 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         markup=False,
         soft_wrap=True,
     )
+    for backbone, weights in prepared.weights.items():
+        normalization = input_normalization(dataclasses.replace(prepared.base, backbone=backbone), weights)
+        source = weights.backbone.source if weights.backbone is not None else "none"
+        lite = "" if weights.lite is None else f", lite residuals from {weights.lite.source}"
+        text = f"{backbone}: weights {source}{lite}; input {normalization}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not prepared.searches_memory:
         console.print(
             f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",

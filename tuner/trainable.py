@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from ray import tune
-from torch import Tensor
 
+from tinytl.backbones.weights import Weights
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import NonFiniteLossError
@@ -31,7 +31,7 @@ class TinyTLTrainable(tune.Trainable):
         config: dict[str, Any],
         data: DataSplits,
         base: TrainConfig,
-        weights: Mapping[str, Mapping[str, Tensor]],
+        weights: Mapping[str, Weights],
     ) -> None:
         """Builds the trial; the rest comes from Ray's object store, where all workers of a node share it."""
         # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
@@ -86,7 +86,7 @@ class TinyTLTrainable(tune.Trainable):
         self.trainer: Trainer | None = None
         try:
             own = trial_config(self.base, config["values"])
-            self.trainer = Trainer(own, self.data, self.weights.get(own.backbone))
+            self.trainer = Trainer(own, self.data, self.weights[own.backbone])
             if config["checkpoint"] is not None:
                 self.load_checkpoint(config["checkpoint"])
         except Exception as error:  # told by the first step: Ray would retry the process

@@ -24,7 +24,7 @@ from tinytl.flags import parse_field, split_assignments
 from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
 from tuner.config import StudyConfig
 
-_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
+_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "lite_weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "backbone": BACKBONES,
@@ -66,6 +66,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         "data_dir": study.data_dir,
         "backbone": study.backbone,
         "weights": study.weights,
+        "lite_weights": study.lite_weights,
         "epochs": study.epochs,
         "seed": study.seed,
     }
@@ -127,8 +128,12 @@ def memory_varies(space: SearchSpace) -> bool:
 
 
 def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
-    """Returns a configuration for each backbone, `n_groups` and `expand` of the space's lite residuals."""
-    decisive = ("backbone", "method", "n_groups", "expand")
+    """Returns a configuration for each backbone, `n_groups` and `expand` of the space's lite residuals; where
+    they are pretrained, for each geometry.
+    """
+    decisive = ["backbone", "method", "n_groups", "expand"]
+    if base.lite_weights is not None:
+        decisive += ["kernel_size", "downsample_ratio", "resolution", "norm"]
 
     def candidates(parameter: Parameter) -> Sequence[Any]:
         values = _ends(parameter)
@@ -138,7 +143,7 @@ def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
     for values in space.product(candidates):
         config = trial_config(base, values)
         if config.method in LITE_METHODS:
-            found[config.backbone, config.n_groups, config.expand] = config
+            found[tuple(getattr(config, name) for name in decisive if name != "method")] = config
     return list(found.values())
 
 

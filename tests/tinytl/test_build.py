@@ -7,6 +7,8 @@ from torch import nn
 
 from tests.cases import ALL_CASES, small
 from tinytl.backbones import BACKBONES
+from tinytl.backbones.weights import Weights
+from tinytl.backbones.weights_file import WeightsFile
 from tinytl.build import build_model, new_head_
 from tinytl.config import LITE_METHODS, TrainConfig
 from tinytl.dropout import RowwiseDropout
@@ -72,15 +74,18 @@ def test_weights_reach_the_main_branches_and_statistics_of_frozen_norms() -> Non
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)
     given = source.state_dict()
-    built = build_model(small(method="TinyTL-L"), state_dict=given)
+    main = WeightsFile(source="w.pt", state_dict=given)
+    built = build_model(small(method="TinyTL-L"), Weights(backbone=main, lite=None))
     own = built.net.state_dict()
     for name in ("conv.0.0.weight", "conv.0.1.running_mean", "conv.3.weight"):
         assert torch.equal(own[f"features.7.main_branch.{name}"], given[f"features.7.{name}"])
     assert torch.equal(own["features.18.1.running_var"], given["features.18.1.running_var"])
     assert not own["features.7.lite_residual.final_bn.weight"].any()
     account = built.account
-    assert account is not None
-    assert account.dropped == account.new == ("classifier.1.weight", "classifier.1.bias")
+    assert account is not None and account.backbone is not None
+    assert account.backbone.dropped == ("classifier.1.weight", "classifier.1.bias")
+    new = set(account.new) - {*account.backbone.dropped}
+    assert len(new) == 96 and all(".lite_residual." in name for name in new)
 
 
 def test_the_file_named_in_the_config_is_read(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -49,6 +49,11 @@ from tinytl.errors import ConfigError
         ({"crop_scale_min": 0.0}, "crop_scale_min=0 is not above 0"),
         ({"crop_scale_min": 1.5}, "crop_scale_min=1.5 is above 1"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
+        ({"lite_weights": 3}, "lite_weights=3 is neither a file nor a URL"),
+        (
+            {"lite_weights": "l.pt", "method": "TinyTL-B"},
+            "lite_weights=l.pt has no effect: TinyTL-B has no lite residuals, TinyTL-L and TinyTL-L+B have",
+        ),
         ({"input_mean": (0.5, 0.5)}, "input_mean=(0.5, 0.5) is not three numbers: give one, or R,G,B"),
         ({"input_std": (0.5, 0.0, 0.5)}, "input_std=0 is not above 0"),
         ({"micro_batch_size": 3}, "micro_batch_size=3 does not divide batch_size=8"),

@@ -89,6 +89,7 @@ WITHOUT_EFFECT = {
     "dataset": "imagefolder",
     "data_dir": "/nowhere",
     "weights": "/nowhere/weights.pt",
+    "lite_weights": "/nowhere/lite.pt",
     "input_mean": (0.5, 0.5, 0.5),
     "input_std": (0.25, 0.5, 0.5),
     "base_lr": 0.1,
@@ -104,7 +105,7 @@ WITHOUT_EFFECT = {
 
 def test_fields_without_memory_hit_the_same_cache_entry() -> None:
     assert set(WITHOUT_EFFECT) == set(FIELDS_WITHOUT_MEMORY)
-    config = small(method="TinyTL-B")
+    config = small(method="TinyTL-L+B")
     first = predict_memory(config)
     for name, value in WITHOUT_EFFECT.items():
         assert predict_memory(dataclasses.replace(config, **{name: value})) is first
@@ -117,7 +118,9 @@ def test_fields_without_memory_have_no_effect(optimizer: str) -> None:
         method="TinyTL-B", optimizer=optimizer, num_classes=20_000, batch_size=64, stock_below_kib=1024.0
     )
     changed = {
-        name: v for name, v in WITHOUT_EFFECT.items() if name not in ("weights", "dataset", "data_dir")
+        name: v
+        for name, v in WITHOUT_EFFECT.items()
+        if name not in ("weights", "lite_weights", "dataset", "data_dir")
     }
     uncached = memory._predict
     one, other = uncached(config), uncached(dataclasses.replace(config, **changed))

@@ -52,6 +52,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "measured_peak_mib",
         "best_val_accuracy_top1",
         "best_epoch",
+        "weights",
         "config",
     ]
     assert result["train_accuracy_top1"] == rows[-1]["train_accuracy_top1"]
@@ -64,9 +65,16 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
 
     assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
     assert lines[1] == "mobilenet_v2: random weights"
-    assert lines[2] == "plan fast: micro-batches of 2, nothing run again"
-    assert lines[3].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
-    assert [line.partition("  ")[0] for line in lines[4:]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[2] == "input: mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (mobilenet_v2's default)"
+    assert result["weights"] == {
+        "account": "random weights",
+        "input_mean": (0.485, 0.456, 0.406),
+        "input_std": (0.229, 0.224, 0.225),
+        "input_from": "mobilenet_v2's default",
+    }
+    assert lines[3] == "plan fast: micro-batches of 2, nothing run again"
+    assert lines[4].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
+    assert [line.partition("  ")[0] for line in lines[5:]] == ["epoch 1/2", "epoch 2/2"]
 
 
 @pytest.mark.parametrize(("factor", "warns"), [(1.0, False), (1.2, True), (0.8, True)])

@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,6 +81,22 @@ def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dic
     assert _without_time(metrics) == _without_time(expected)
     assert metrics.epoch == 2
     assert _equal_nets(resumed, whole)
+
+
+def test_a_checkpoint_serves_as_weights(splits: DataSplits, tmp_path: Path) -> None:
+    first = Trainer(_config(method="TinyTL-L+B", input_mean=(0.4,) * 3, input_std=(0.3,) * 3), splits)
+    first.train_epoch()
+    file = str(tmp_path / "trainer.pt")
+    torch.save(first.state_dict(), file)
+    second = Trainer(_config(method="TinyTL-L+B", weights=file, lite_weights=file), splits)
+    assert (second.normalization.mean, second.normalization.std) == ((0.4,) * 3, (0.3,) * 3)
+    assert second.normalization.source == f"of {file}"
+    image = splits.train.images[:1].transpose(0, 3, 1, 2)
+    normalized = [t.normalize(torch.from_numpy(image.copy())) for t in (first, second)]
+    assert torch.equal(*normalized)
+    own, theirs = second.net.state_dict(), first.net.state_dict()
+    same = [name for name in own if torch.equal(own[name], theirs[name])]
+    assert [name for name in own if name not in same] == ["classifier.1.weight", "classifier.1.bias"]
 
 
 def test_every_epoch_and_seed_draws_its_own_dropout(

@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 
 import launch
+from tinytl.backbones import BACKBONES
+from tinytl.build import build_model
+from tinytl.config import TrainConfig
 
 ROOT = Path(launch.__file__).parent
 
@@ -67,7 +70,11 @@ BAD_FLAGS = [
     (["--dataset", "imagefolder", "--data-dir", "/nowhere"], "--data-dir /nowhere: no such folder"),
     (["--data-dir", "."], "add --dataset imagefolder"),
     (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
-    (["--backbone", "proxylessnas_mobile"], "use --weights FILE, --weights none"),
+    (["--backbone", "proxylessnas_mobile"], "use --weights FILE or URL, --weights none"),
+    (["--weights", "imagenet_v1"], "efficientnet_lite0 has no such set, it has imagenet"),
+    (["--weights", "http://127.0.0.1:9/w.pt"], "--weights http://127.0.0.1:9/w.pt: could not"),
+    (["--set", "method=TinyTL-L", "--lite-weights", "nowhere.pt"], "--lite-weights nowhere.pt: no such file"),
+    (["--space", "separate_lr", "--lite-weights", "l.pt"], "lite_weights=l.pt has no effect: FT-"),
     (["--input-mean", "0.5,0.5"], "input_mean=(0.5, 0.5) is not three numbers"),
     (["--space", "separate_lr", "--set", "micro_batch_size=2"], "micro_batch_size=2 with norm=batch_norm"),
     (["--set", "batch_size=8", "--set", "micro_batch_size=3"], "micro_batch_size=3 does not divide"),
@@ -183,6 +190,34 @@ class TestWeights:
         assert launch.main(["--backbone", "mobilenet_v2", "--runs-dir", str(runs_dir)]) == 2
         assert "use --weights FILE, --weights none" in capsys.readouterr().err
         assert not runs_dir.exists()
+
+    def test_a_norm_of_the_space_that_the_file_does_not_fit(self, capsys, tmp_path, runs_dir):
+        state = BACKBONES["mobilenet_v2"].build(3).state_dict()
+        group_norm = {name: value for name, value in state.items() if "running" not in name}
+        torch.save(group_norm, tmp_path / "w.pt")
+        argv = ["--backbone", "mobilenet_v2", "--weights", str(tmp_path / "w.pt"), "--space", "update_method"]
+        assert "norm=frozen_bn needs it" in one_line_of(capsys, argv, runs_dir)
+
+    def test_lite_residuals_that_some_geometry_of_the_space_does_not_fit(self, capsys, tmp_path, runs_dir):
+        lite = self.lite_residuals(tmp_path, n_groups=2)
+        argv = ["--space", "lite_residual", "--backbone", "mobilenet_v2", "--weights", "none", "--set"]
+        argv += ["resolution=64", "--lite-weights", lite]
+        assert f"--lite-weights {lite}: features." in one_line_of(capsys, argv, runs_dir)
+
+    def test_lite_residuals_that_fit(self, capsys, tmp_path, runs_dir):
+        lite = self.lite_residuals(tmp_path)
+        argv = ["--space", "joint", "--backbone", "mobilenet_v2", "--weights", "none", "--lite-weights", lite]
+        for setting in ("method=TinyTL-L,TinyTL-L+B", "resolution=64", *self.geometry):
+            argv += ["--set", setting]
+        assert launch.main([*argv, "--dry-run", "--runs-dir", str(runs_dir)]) == 0
+        assert capsys.readouterr().err == ""
+
+    geometry = ("n_groups=2", "expand=1", "kernel_size=3", "downsample_ratio=2")
+
+    def lite_residuals(self, tmp_path, **changes) -> str:
+        config = TrainConfig(backbone="mobilenet_v2", weights="none", num_classes=3, resolution=64, **changes)
+        torch.save(build_model(config).net.state_dict(), tmp_path / "lite.pt")
+        return str(tmp_path / "lite.pt")
 
 
 def test_simple_mistakes_are_found_before_torch_and_ray_are_imported():

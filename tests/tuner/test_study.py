@@ -1,10 +1,17 @@
+import datetime
+import json
+
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
+from tinytl.backbones import BACKBONES
 from tuner import results
+from tuner.config import StudyConfig
+from tuner.prepare import prepare
 from tuner.results import StudyStatus, read_status
-from tuner.study import StudyOutcome, end_cut_off_trials
+from tuner.study import StudyOutcome, _write_study_file, end_cut_off_trials
 
 
 @pytest.mark.parametrize(
@@ -42,3 +49,26 @@ def test_cut_off_trials_are_ended_and_asked_for_again_under_their_name():
     again = study.ask()
     assert again.user_attrs[results.AGAIN] == "s-001"
     assert again.suggest_float("base_lr", 1e-4, 1e-2) == cut.params["base_lr"]
+
+
+def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(BACKBONES["mobilenet_v2"].build(2).state_dict(), tmp_path / "w.pt")
+    for weights, kept in (
+        ("w.pt", str(tmp_path / "w.pt")),
+        ((tmp_path / "w.pt").as_uri(), (tmp_path / "w.pt").as_uri()),
+        ("none", "none"),
+    ):
+        config = StudyConfig(
+            space="separate_lr", backbone="mobilenet_v2", weights=weights, runs_dir="runs", name="s"
+        )
+        prepared = prepare(config, datetime.datetime(2020, 1, 1))
+        main = prepared.weights["mobilenet_v2"].backbone
+        assert (main is None) == (weights == "none")
+        _write_study_file(prepared)
+        (study_file,) = (tmp_path / "runs" / "s").glob("study.json")
+        saved = json.loads(study_file.read_text())
+        assert (saved["weights"], saved["lite_weights"]) == (kept, None)
+        for path in (tmp_path / "runs" / "s").iterdir():
+            path.unlink()
+        (tmp_path / "runs" / "s").rmdir()

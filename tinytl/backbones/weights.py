@@ -1,90 +1,89 @@
-"""Loading a backbone's weights, with an account of what was loaded, new, and dropped."""
+"""What a configuration's network starts from, read once, and the input that it expects."""
 
-from collections.abc import Mapping
+import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinytl.backbones import BACKBONES
+from tinytl.backbones.weights_file import Channels, WeightsFile, read_file
+from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.weights_source import IMAGENET_NAMES, NO_WEIGHTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a network starts from, under the network's names, and the input that it expects."""
+
+    backbone: WeightsFile | None
+    """None: random."""
+    lite: WeightsFile | None
+    """Pretrained lite residuals; None: they start at random."""
 
 
 @dataclass(frozen=True)
-class LoadAccount:
-    """Names of the tensors that came from the weights, stayed random, and found no place."""
+class InputNormalization:
+    """Mean and standard deviation of each input channel in [0, 1], and who says so."""
 
-    loaded: tuple[str, ...]
-    new: tuple[str, ...]
-    dropped: tuple[str, ...]
+    mean: Channels
+    std: Channels
+    source: str
 
     def __str__(self) -> str:
-        def some(names: tuple[str, ...]) -> str:
-            return f"{len(names)}" + (f" ({names[0]}, ...)" if names else "")
-
-        return f"{len(self.loaded)} tensors loaded, {some(self.new)} new, {some(self.dropped)} dropped"
+        mean, std = (" ".join(f"{value:.3g}" for value in channels) for channels in (self.mean, self.std))
+        return f"mean {mean}, std {std} ({self.source})"
 
 
-def read_weights(backbone: str, weights: str) -> dict[str, Tensor] | None:
-    """Returns the state dict that `weights` (`imagenet`, `none` or a file) names, None for `none`.
+def read_weights(config: TrainConfig) -> Weights:
+    """Reads the backbone's weights and the lite residuals that `config` names.
 
     Raises:
-        ConfigError: for a missing or unreadable file, or ImageNet weights that cannot be had.
+        ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
+            cannot be had.
     """
-    if weights == "none":
-        return None
-    if weights == "imagenet":
-        provider = BACKBONES[backbone].imagenet_state_dict
-        if provider is None:
-            raise ConfigError(
-                f"no ImageNet weights of {backbone} are published for direct loading: "
-                "use --weights FILE, --weights none, or another --backbone"
-            )
-        return provider()
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise ConfigError(f"--weights {weights}: no such file (nor one of the names imagenet, none)")
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise ConfigError(
-            f"--weights {weights}: not a file of tensors that torch can load ({type(error).__name__})"
-        ) from None
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ConfigError(f"--weights {weights}: not a state dict (a dict from names to tensors)")
-    return loaded
-
-
-def load_weights_(net: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> LoadAccount:
-    """Copies `state_dict` into `net`; the classifier is never taken, it belongs to other classes.
-
-    Raises:
-        ConfigError: naming the first tensor whose shape does not fit, or a file that shares no feature
-            with the network, or leaves some of the network's features out.
-    """
-    own = net.state_dict()
-    features = {name for name in own if name.startswith("features.")}
-    given = {name: value for name, value in state_dict.items() if name in features}
-    for name, value in given.items():
-        if value.shape != own[name].shape:
-            raise ConfigError(
-                f"--weights {source}: {name} has shape {tuple(value.shape)}, "
-                f"the network needs {tuple(own[name].shape)}"
-            )
-    counters = {name for name in features if name.endswith("num_batches_tracked")}
-    missing = sorted(features - given.keys() - counters)
-    if missing:
-        raise ConfigError(
-            f"--weights {source}: {missing[0]} is not in the file ({len(missing)} of {len(features)} tensors "
-            "are missing): is it for another backbone?"
+    backbone, source = BACKBONES[config.backbone], config.weights
+    main = lite = None
+    if source in IMAGENET_NAMES:
+        main = WeightsFile(
+            source=source,
+            state_dict=_imagenet(config.backbone, source),
+            input_mean=backbone.input_mean,
+            input_std=backbone.input_std,
         )
-    net.load_state_dict(given, strict=False)
-    return LoadAccount(
-        loaded=tuple(given),
-        new=tuple(name for name in own if name not in given and name not in counters),
-        dropped=tuple(name for name in state_dict if name not in given),
-    )
+    elif source != NO_WEIGHTS:
+        main = _renamed(config.backbone, read_file("--weights", source))
+    if config.lite_weights is not None:
+        lite = _renamed(config.backbone, read_file("--lite-weights", config.lite_weights))
+    return Weights(backbone=main, lite=lite)
+
+
+def input_normalization(config: TrainConfig, weights: Weights) -> InputNormalization:
+    """Returns what the network's input is normalised by: as `config` says, else as the weights expect."""
+    backbone, main = BACKBONES[config.backbone], weights.backbone
+    if main is not None and main.input_mean is not None and main.input_std is not None:
+        mean, std, source = main.input_mean, main.input_std, f"of {main.source}"
+    else:
+        mean, std, source = backbone.input_mean, backbone.input_std, f"{config.backbone}'s default"
+    given = [name for name in ("input_mean", "input_std") if getattr(config, name) is not None]
+    if len(given) == 2:
+        source = "as given"
+    elif given:
+        source = f"{given[0]} as given, the other {source}"
+    return InputNormalization(config.input_mean or mean, config.input_std or std, source)
+
+
+def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
+    providers = BACKBONES[backbone].imagenet
+    if name in providers:
+        return providers[name]()
+    if not providers:
+        raise ConfigError(
+            f"no ImageNet weights of {backbone} are published for direct loading: "
+            "use --weights FILE or URL, --weights none, or another --backbone"
+        )
+    raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
+
+
+def _renamed(backbone: str, file: WeightsFile) -> WeightsFile:
+    return dataclasses.replace(file, state_dict=BACKBONES[backbone].rename(file.state_dict))

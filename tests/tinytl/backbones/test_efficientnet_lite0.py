@@ -72,6 +72,9 @@ def test_without_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
         ("_conv_head.weight", "features.17.0.weight"),
         ("_bn1.bias", "features.17.1.bias"),
         ("_fc.weight", "classifier.1.weight"),
+        ("features.4.conv.1.1.weight", "features.4.conv.1.1.weight"),
+        ("_blocks.3._se.weight", "_blocks.3._se.weight"),
+        ("step", "step"),
     ],
 )
 def test_rename(theirs: str, ours: str) -> None:
