@@ -41,6 +41,7 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
     Args:
         config: with `num_classes` set.
         state_dict: the backbone's weights where they are read already; else `config.weights` is read.
+            Scratch takes neither.
 
     Raises:
         ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
@@ -55,7 +56,9 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
         raise ConfigError(f"plan={config.plan} is open: tinytl.memory.resolve_plan(config) settles it")
     net = BACKBONES[config.backbone].build(1000)
     account = None
-    if state_dict is None:
+    if config.method == "Scratch":  # a search hands every trial of a backbone the same weights
+        state_dict = None
+    elif state_dict is None:
         state_dict = read_weights(config.backbone, config.weights)
     if state_dict is not None:
         account = load_weights_(net, state_dict, config.weights)
@@ -63,10 +66,12 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
         insert_lite_residual(
             net,
             downsample_ratio=config.downsample_ratio,
+            upsample_type=config.upsample_type,
             expand=config.expand,
             max_kernel_size=config.kernel_size,
+            act_func=config.act_func,
             n_groups=config.n_groups,
-            resolution=config.resolution,
+            resolution=config.resolution if config.kernel_clipping == "map" else None,
         )
     _set_norm_(net, config)
     new_head_(net, num_classes, config.dropout)

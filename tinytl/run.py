@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ PREDICTION_TOLERANCE = 0.1
 """A measured peak that differs by more from the predicted one is a warning."""
 
 
-def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> dict[str, Any]:
+def train_run(
+    config: TrainConfig, out: Path, report: Callable[[str], None], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Trains `config`, writing `metrics.jsonl` (a line an epoch) and, at the end, `result.json` to `out`.
 
-    The test images are read once, after the last epoch. `report` is given a line for the user now and then.
+    The test images are read once, after the last epoch. `report` is given a line for the user now and then,
+    `notes` first, once every check is passed.
 
     Raises:
         ConfigError: before anything is written.
@@ -30,6 +33,8 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
     config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
     predicted = predict_memory(config)
     trainer = Trainer(config, data)
+    for note in notes:
+        report(note)
     sizes = ", ".join(
         f"{name} {len(split)}"
         for name, split in (("train", data.train), ("val", data.val), ("test", data.test))

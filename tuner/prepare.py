@@ -149,7 +149,8 @@ def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, dict[str, 
     from tinytl.backbones.weights import load_weights_, read_weights
 
     found = {}
-    for config in {c.backbone: c for c in smallest_configs(space, base)}.values():
+    with_weights = (c for c in smallest_configs(space, base) if c.weights != "none")  # Scratch has none
+    for config in {c.backbone: c for c in with_weights}.values():
         state_dict = read_weights(config.backbone, config.weights)
         if state_dict is not None:
             load_weights_(BACKBONES[config.backbone].build(1000), state_dict, config.weights)

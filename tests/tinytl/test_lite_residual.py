@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinytl.backbones import BACKBONES
+from tinytl.config import ACT_FUNCS, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError
 from tinytl.lite_residual import (
-    ACT_FUNCS,
-    UPSAMPLE_TYPES,
     AvgPoolWithinMap,
     LiteResidualModule,
     check_n_groups,

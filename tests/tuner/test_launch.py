@@ -68,6 +68,7 @@ BAD_FLAGS = [
     (["--data-dir", "."], "add --dataset imagefolder"),
     (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
     (["--backbone", "proxylessnas_mobile"], "use --weights FILE, --weights none"),
+    (["--space", "update_method", "--set", "method=Scratch"], "use norm batch_norm or group_norm"),
     (["--input-mean", "0.5,0.5"], "input_mean=(0.5, 0.5) is not three numbers"),
     (["--space", "separate_lr", "--set", "micro_batch_size=2"], "micro_batch_size=2 with norm=batch_norm"),
     (["--set", "batch_size=8", "--set", "micro_batch_size=3"], "micro_batch_size=3 does not divide"),

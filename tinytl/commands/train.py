@@ -9,6 +9,7 @@ from tinytl.data import check_data_dir
 from tinytl.errors import ConfigError
 from tinytl.flags import Commands, add_config_flags, add_lr_ratio_flag, given_fields
 from tinytl.flat_config import config_from_flat
+from tinytl.method_aliases import alias_note
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,7 +25,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains as `args` say."""
-    config = config_from_flat(given_fields(args))
+    given = given_fields(args)
+    config = config_from_flat(given)
     out = Path(args.out)
     if out.is_file():
         raise ConfigError(f"--out {out} is a file: choose a folder")
@@ -33,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     check_data_dir(config)
     from tinytl.run import train_run
 
-    result = train_run(config, out, report=print)
+    note = alias_note(given.get("method", config.method))
+    result = train_run(config, out, report=print, notes=[note] if note else [])
     test = result["test_accuracy_top1"]
     shown = "no test images" if test is None else f"test accuracy {test:.3f}"
     print(f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; results in {out / 'result.json'}")
