@@ -126,7 +126,7 @@ class LeanGroupNorm(Lean):
 
 
 class LeanActivation(Lean):
-    """Keeps a bit an element, hard-swish its input."""
+    """Keeps a bit an element, hard-swish and hard-sigmoid their input."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Activates `x` of any shape, in place where the stock module does."""
