@@ -19,6 +19,7 @@ from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.memory_efficient.unit import Recompute
 from tinytl.planner import fast_plan, is_planned
 from tinytl.update_methods import apply_update_method_
+from tinytl.weight_standardization import standardize_weights_
 
 RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
 """What a lean block runs again, for each `checkpoint`."""
@@ -35,8 +36,9 @@ class Built:
 def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = None) -> Built:
     """Builds the network of `config`, channels_last, in training mode, on the current device.
 
-    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains -> engine. Random parts
-    come from torch's global generator: seed it for a repeatable network.
+    Order: backbone -> weights -> lite residuals -> norms -> new head -> what trains -> weight
+    standardisation -> engine. Random parts come from torch's global generator: seed it for a repeatable
+    network.
 
     Args:
         config: with `num_classes` set.
@@ -76,6 +78,8 @@ def build_model(config: TrainConfig, state_dict: Mapping[str, Tensor] | None = N
     _set_norm_(net, config)
     new_head_(net, num_classes, config.dropout)
     apply_update_method_(net, config.method)
+    if config.weight_standardization:
+        standardize_weights_(net)
     # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
     for parameter in net.parameters():
         if parameter.dim() == 4:

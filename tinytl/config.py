@@ -103,7 +103,8 @@ class TrainConfig:
     weight_standardization: bool = False
     """Give each filter of a convolution mean 0 and deviation 1 before it is used, frozen ones too: meant for
     `group_norm` and for weights that were trained with it, or for Scratch; others lose accuracy, as a filter
-    without its mean is another one. Costs little memory. Not with `frozen_bn`."""
+    without its mean is another one. Where weights train it takes memory: up to one more copy of them. Not
+    with `frozen_bn`."""
     n_groups: int = 2
     """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
     the widths of every block."""
