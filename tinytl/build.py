@@ -9,7 +9,13 @@ from torch import nn
 from tinytl.backbones import BACKBONES
 from tinytl.backbones.load_account import LoadAccount
 from tinytl.backbones.loading import fit_weights, load_weights_
-from tinytl.backbones.weights import InputNormalization, Weights, input_normalization, read_weights
+from tinytl.backbones.weights import (
+    RANDOM_WEIGHTS,
+    InputNormalization,
+    Weights,
+    input_normalization,
+    read_weights,
+)
 from tinytl.checkpointing import insert_checkpoints_
 from tinytl.config import LITE_METHODS, TrainConfig
 from tinytl.dropout import RowwiseDropout
@@ -21,6 +27,7 @@ from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.memory_efficient.unit import Recompute
 from tinytl.planner import fast_plan, is_planned
 from tinytl.update_methods import apply_update_method_
+from tinytl.weight_standardization import standardize_weights_
 
 RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
 """What a lean block runs again, for each `checkpoint`."""
@@ -38,12 +45,12 @@ class Built:
 def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     """Builds the network of `config`, channels_last, in training mode, on the current device.
 
-    Order: backbone -> lite residuals -> norms -> new head -> weights -> what trains -> engine. Random parts
-    come from torch's global generator: seed it for a repeatable network.
+    Order: backbone -> lite residuals -> norms -> new head -> weights -> what trains -> weight standardisation
+    -> engine. Random parts come from torch's global generator: seed it for a repeatable network.
 
     Args:
         config: with `num_classes` set.
-        weights: what `read_weights(config)` returns, where it is read already.
+        weights: what `read_weights(config)` returns, where it is read already. Scratch takes none.
 
     Raises:
         ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
@@ -53,11 +60,15 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
         config = fast_plan(config)
     if not is_planned(config):
         raise ConfigError(f"plan={config.plan} is open: tinytl.memory.resolve_plan(config) settles it")
+    if config.method == "Scratch":  # a search hands every trial of a backbone the same weights
+        weights = RANDOM_WEIGHTS
     weights = weights or read_weights(config)
     net = _surgery(config)
     random = weights.backbone is None and weights.lite is None
     account = None if random else load_weights_(net, weights, config)
     apply_update_method_(net, config.method)
+    if config.weight_standardization:
+        standardize_weights_(net)
     # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
     for parameter in net.parameters():
         if parameter.dim() == 4:
@@ -86,10 +97,12 @@ def _surgery(config: TrainConfig) -> nn.Module:
         insert_lite_residual(
             net,
             downsample_ratio=config.downsample_ratio,
+            upsample_type=config.upsample_type,
             expand=config.expand,
             max_kernel_size=config.kernel_size,
+            act_func=config.act_func,
             n_groups=config.n_groups,
-            resolution=config.resolution,
+            resolution=config.resolution if config.kernel_clipping == "map" else None,
         )
     _set_norm_(net, config)
     new_head_(net, config.num_classes, config.dropout)

@@ -17,6 +17,9 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
+UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
+ACT_FUNCS = ("relu", "relu6", "h_swish", "h_sigmoid", "tanh", "sigmoid", "none")
+KERNEL_CLIPPINGS = ("map", "reference")
 
 FT_GROUPS = ("classifier", "late", "early")
 """Parameter groups of full and norm fine-tuning; `late` is the last five feature blocks."""
@@ -27,11 +30,20 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
     "TinyTL-B": ("classifier", "bias"),
     "TinyTL-L": ("classifier", "lite_residual"),
     "TinyTL-L+B": ("classifier", "lite_residual", "bias"),
+    "Last-3": ("classifier", "late"),
+    "Last-5": ("classifier", "late"),
+    "Scratch": FT_GROUPS,
 }
-"""Each update method under its name in the paper, with the parameter groups that it trains."""
+"""Each update method, the paper's under their names there, with the parameter groups that it trains."""
 METHODS = tuple(METHOD_GROUPS)
+LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
+"""Feature blocks at the end of the network that a method trains beside the head."""
 NETWORK_STRIDE = 32
 """Pixels of the input for one of the last map, in every backbone here."""
+REFERENCE_RESOLUTION = 128
+"""The map size from which the reference code counts down when it shrinks lite kernels, whatever the image."""
+REFERENCE_LAST_MAP = 8
+"""What that count leaves for the last map: four of its blocks halve it, in every backbone here."""
 LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
 """Methods that insert lite residual modules."""
 
@@ -43,9 +55,9 @@ class LrRatio:
     classifier: float = 1.0
     """The new head. Every method trains it."""
     late: float = 1.0
-    """The last five feature blocks (FT-* methods). The user's report: 0.6."""
+    """The last five feature blocks (FT-*, Last-* and Scratch). The user's report: 0.6."""
     early: float = 1.0
-    """All feature blocks before those (FT-* methods). The user's report: 0.4."""
+    """All feature blocks before those (FT-* and Scratch). The user's report: 0.4."""
     lite_residual: float = 1.0
     """The lite residual branches (TinyTL-L, TinyTL-L+B)."""
     bias: float = 1.0
@@ -75,7 +87,8 @@ class TrainConfig:
     weights: str = "imagenet"
     """Where the backbone starts: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's two of
     mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then: frozen statistics of a random
-    network teach nothing), or a file or URL of tensors (a URL is downloaded once)."""
+    network teach nothing), or a file or URL of tensors (a URL is downloaded once). Method Scratch: always
+    `none`."""
     lite_weights: str | None = None
     """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
     faster than from random ones; memory is the same. Unset: they start at random."""
@@ -86,10 +99,20 @@ class TrainConfig:
     """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
 
     method: str = "TinyTL-L+B"
-    """Which parameters are updated: FT-Last, FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L or TinyTL-L+B."""
+    """Which parameters are updated: FT-Last (the head), FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L,
+    TinyTL-L+B, Last-3 or Last-5 (the last feature blocks and the head), or Scratch (all, from random
+    weights; not with `frozen_bn`). Also feature-extractor (FT-Last), finetune (FT-Full), norm+last
+    (FT-Norm+Last), bias (TinyTL-B), low (Last-5), deep (FT-Full, `lr_ratio` late 0.6 and early 0.4). More of
+    the network learns more and takes more memory."""
     norm: str = "frozen_bn"
-    """The backbone's normalisation: `batch_norm` (batch statistics, no micro-batches), `frozen_bn`
-    (ImageNet's statistics, least memory) or `group_norm` (statistics of each sample)."""
+    """The backbone's normalisation: `batch_norm` (batch statistics in every layer, where nothing trains
+    too, so that its running statistics follow your images; no micro-batches), `frozen_bn` (ImageNet's
+    statistics, least memory) or `group_norm` (statistics of each sample)."""
+    weight_standardization: bool = False
+    """Give each filter of a convolution mean 0 and deviation 1 before it is used, frozen ones too: meant for
+    `group_norm` and for weights that were trained with it, or for Scratch; others lose accuracy, as a filter
+    without its mean is another one. Where weights train it takes memory: up to one more copy of them. Not
+    with `frozen_bn`."""
     n_groups: int = 2
     """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
     the widths of every block."""
@@ -99,6 +122,15 @@ class TrainConfig:
     """Width of the lite residual relative to its input; wider learns more and takes more memory."""
     kernel_size: int = 3
     """Kernel of the lite residual's convolution, odd; shrinks where the map is smaller."""
+    kernel_clipping: str = "map"
+    """Which map a lite kernel shrinks to: the image's own (`map`), or the one that the reference code counts
+    down from 128 pixels whatever the image (`reference`; larger kernels at the end of the network)."""
+    act_func: str = "relu"
+    """Activation of the lite residual: `relu` and `relu6` keep a bit an element for backward, `h_swish`,
+    `h_sigmoid`, `tanh` and `sigmoid` a float; `none` keeps nothing and learns least."""
+    upsample_type: str = "bilinear"
+    """How the lite residual is brought to its block's size: `bilinear`, `nearest` or `bicubic`. Changes
+    neither parameters nor what is kept, and what a step takes only a little."""
     gn_channel_per_group: int = 8
     """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
 
@@ -179,6 +211,11 @@ class TrainConfig:
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
         set_(self, "device", choose("device", self.device, DEVICES))
+        set_(self, "kernel_clipping", choose("kernel_clipping", self.kernel_clipping, KERNEL_CLIPPINGS))
+        set_(self, "act_func", choose("act_func", self.act_func, ACT_FUNCS))
+        set_(self, "upsample_type", choose("upsample_type", self.upsample_type, UPSAMPLE_TYPES))
+        if self.method == "Scratch" and self.weights == "imagenet":
+            set_(self, "weights", "none")
         self._check_numbers()
         self._check_together()
 
@@ -194,6 +231,8 @@ class TrainConfig:
         """Whether some norm sees maps of one pixel: then batch norm needs two samples."""
         last_map = -(-self.resolution // NETWORK_STRIDE)
         if self.method in LITE_METHODS:
+            if self.kernel_clipping == "reference":
+                last_map = min(last_map, REFERENCE_LAST_MAP)
             return self.downsample_ratio is None or last_map // self.downsample_ratio <= 1
         return last_map == 1
 
@@ -224,6 +263,10 @@ class TrainConfig:
             require_number("stock_below_kib", self.stock_below_kib, low=0.0)
         if self.flip is not None and not isinstance(self.flip, bool):
             raise ConfigError(f"flip={self.flip!r} is neither true nor false")
+        if not isinstance(self.weight_standardization, bool):
+            raise ConfigError(
+                f"weight_standardization={self.weight_standardization!r} is neither true nor false"
+            )
         for name, above in (("input_mean", None), ("input_std", 0.0)):
             value = getattr(self, name)
             if value is not None:
@@ -262,6 +305,17 @@ class TrainConfig:
             raise ConfigError(
                 f"lite_weights={self.lite_weights} has no effect: {self.method} has no lite residuals, "
                 f"{' and '.join(LITE_METHODS)} have"
+            )
+        if self.method == "Scratch" and self.weights != "none":
+            raise ConfigError(
+                f"weights={self.weights} with method=Scratch, which starts from random ones: leave out "
+                "weights, or use method FT-Full"
+            )
+        if self.norm == "frozen_bn" and (self.method == "Scratch" or self.weight_standardization):
+            what = "method=Scratch" if self.method == "Scratch" else "weight_standardization"
+            raise ConfigError(
+                f"{what} with norm=frozen_bn: no statistics that could be frozen belong to its weights: "
+                "use norm batch_norm or group_norm"
             )
         groups = METHOD_GROUPS[self.method]
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from tinytl.config import LrRatio, TrainConfig
 from tinytl.errors import choose
+from tinytl.method_aliases import expand_method
 
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
 """Names that the command line uses where the field's own would be unclear outside its context."""
@@ -22,12 +23,13 @@ def field_names() -> list[str]:
 def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
     """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
 
-    Keys are `field_names()`; lists become tuples. Raises ConfigError for an unknown key or a bad value.
+    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. Raises
+    ConfigError for an unknown key or a bad value.
     """
     base = base or TrainConfig()
     fields: dict[str, Any] = {}
     ratios: dict[str, float] = {}
-    for given, value in flat.items():
+    for given, value in expand_method(flat).items():
         key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
         if key.startswith(_LR_RATIO_PREFIX):
             ratios[key.removeprefix(_LR_RATIO_PREFIX)] = value

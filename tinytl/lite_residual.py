@@ -4,17 +4,25 @@ Source: TinyTL, Cai et al. 2020, section 3.2; mit-han-lab/tinyml `tinytl/model/m
 """
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinytl.config import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError, choose
 
 CHANNEL_DIVISOR = 8
-REFERENCE_RESOLUTION = 128
-"""The map size from which the reference code counts down when it shrinks kernels, whatever the image."""
-UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
-ACT_FUNCS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "h_swish": nn.Hardswish}
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "h_swish": lambda: nn.Hardswish(inplace=True),
+    "h_sigmoid": lambda: nn.Hardsigmoid(inplace=True),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
+"""Of each `act_func`: what makes its module. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
 
 
 class AvgPoolWithinMap(nn.AvgPool2d):
@@ -37,7 +45,7 @@ class LiteResidualModule(nn.Module):
         out_channels: channels of the main branch's output.
         expand: width of the branch relative to its input, rounded to a multiple of 8.
         kernel_size: kernel of the grouped convolution, odd.
-        act_func: `relu`, `relu6` or `h_swish`.
+        act_func: `relu`, `relu6`, `h_swish`, `h_sigmoid`, `tanh`, `sigmoid` or `none`.
         n_groups: groups of the convolution; must divide the input's and the branch's width.
         downsample_ratio: average pooling before the convolution; None pools the whole map, with kernel 1 and
             no upsampling (the branch's one pixel is added everywhere).
@@ -65,7 +73,7 @@ class LiteResidualModule(nn.Module):
         self.main_branch = main_branch
         self.downsample_ratio = downsample_ratio
         self.upsample_type = choose("upsample_type", upsample_type, UPSAMPLE_TYPES)
-        activation = ACT_FUNCS[choose("act_func", act_func, ACT_FUNCS)]
+        activation = ACTIVATIONS[choose("act_func", act_func, ACTIVATIONS)]
         width = make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
         check_n_groups(n_groups, in_channels, width, "the lite residual")
         pooling: nn.Module
@@ -82,7 +90,7 @@ class LiteResidualModule(nn.Module):
             pooling=pooling,
             conv1=conv1,
             bn1=nn.BatchNorm2d(width),
-            act=activation(inplace=True),
+            act=activation(),
             conv2=conv2,
             final_bn=final_bn,
         )

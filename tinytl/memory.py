@@ -97,7 +97,8 @@ def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPredictio
 
 def _key(config: TrainConfig) -> TrainConfig:
     """Returns a planned configuration without what leaves its memory as it is."""
-    return dataclasses.replace(config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT)
+    method = "FT-Full" if config.method == "Scratch" else config.method  # the same from other weights
+    return dataclasses.replace(config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method)
 
 
 def resolve_plan(config: TrainConfig) -> TrainConfig:
@@ -158,6 +159,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         config,
         method="FT-Last",
         norm="frozen_bn",
+        weight_standardization=False,
         micro_batch_size=None,
         engine="stock",
         plan="fast",

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinytl.config import ENGINES, METHODS, NORMS, TrainConfig
+from tinytl.config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.measure import process_peak_mib
 from tinytl.memory import (
@@ -41,7 +41,8 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     """Returns a row for each norm, method, engine and micro-batch: the whole batch and one sample.
 
     An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined,
-    and one sample is not where maps shrink to one pixel: no row then.
+    and one sample is not where maps shrink to one pixel: no row then. Nor is there one for frozen statistics
+    of weights that have none: of Scratch, and under weight standardisation.
     """
     if config.plan == "budget":
         raise ConfigError("--all shows what each takes, over the budget or not: leave out --plan budget")
@@ -49,13 +50,14 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}
     for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
-        of_method = dataclasses.replace(config, norm="frozen_bn", method=method)
+        if norm == "frozen_bn" and (method == "Scratch" or config.weight_standardization):
+            continue
+        of_method = dataclasses.replace(config, norm="group_norm", method=method, lr_ratio=LrRatio())
         if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
             continue
         variant = dataclasses.replace(
-            config,
+            of_method,
             norm=norm,
-            method=method,
             engine=engine,
             micro_batch_size=config.batch_size if norm == "batch_norm" else micro,
             checkpoint="none" if (config.checkpoint, engine) == ("depthwise", "stock") else config.checkpoint,

@@ -22,9 +22,11 @@ FROZEN_BYTES = 1
 """Frozen parameters are counted as if quantised to 8 bits."""
 MASK_BYTES = 1 / 8
 """ReLU and ReLU6 are counted with one bit an element."""
+SMOOTH_ACTIVATIONS = (nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
+"""Counted with a float an element."""
 _COUNTED_FIELDS = (
-    "backbone method num_classes batch_size resolution n_groups downsample_ratio expand kernel_size".split()
-)
+    "backbone method num_classes batch_size resolution n_groups downsample_ratio expand kernel_size act_func"
+).split()
 
 
 def paper_memory(config: TrainConfig) -> float:
@@ -35,7 +37,8 @@ def paper_memory(config: TrainConfig) -> float:
     against a map of 128 whatever the image; normalisation is free unless its weight trains.
     """
     assert config.num_classes is not None
-    return _paper_memory(TrainConfig(**{key: getattr(config, key) for key in _COUNTED_FIELDS}))
+    counted = {key: getattr(config, key) for key in _COUNTED_FIELDS}
+    return _paper_memory(TrainConfig(**counted, norm="group_norm"))
 
 
 @lru_cache(maxsize=1024)
@@ -47,6 +50,7 @@ def _paper_memory(config: TrainConfig) -> float:
             downsample_ratio=config.downsample_ratio,
             expand=config.expand,
             max_kernel_size=config.kernel_size,
+            act_func=config.act_func,
             n_groups=config.n_groups,
         )
         replace_bn_with_gn(net)
@@ -79,6 +83,9 @@ def _activation_bytes(net: nn.Module, config: TrainConfig) -> float:
         elif isinstance(module, (nn.ReLU, nn.ReLU6)):
             scratch = x
             keep = inputs[0].numel() * MASK_BYTES if before_head else 0.0
+        elif isinstance(module, SMOOTH_ACTIVATIONS):
+            scratch = x
+            keep = x if before_head else 0.0
         if weight is not None and weight.requires_grad:
             keep = x
         peak = max(peak, scratch + kept + residual)

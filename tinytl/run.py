@@ -1,5 +1,6 @@
 """One training run from data to a folder of results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ def train_run(
     *,
     resume: bool = False,
     tensorboard: bool = False,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains `config` in the folder `out` (see `RunDirectory`) and returns what is in its `result.json`.
 
     The test images are read once, after the last epoch. A run that was cut off goes on with `resume` after
     its last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the
-    first writes, reports, and gets the result.
+    first writes, reports, and gets the result. `notes` are reported first, once every check is passed.
 
     Raises:
         ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
@@ -55,6 +57,8 @@ def train_run(
             if data.test is not None:
                 trainer.evaluate(data.test)
             return {}
+        for note in notes:
+            progress.report(note)
         _report_start(progress, trainer, predicted)
         record = _Record(directory, trainer, predicted.peak_mib, tensorboard)
         record.start(config)

@@ -1,12 +1,13 @@
 """Which parameters each method trains.
 
-Source: TinyTL, Cai et al. 2020, section 4.1: FT-Last, FT-Norm+Last, FT-Full, TinyTL-B, -L, -L+B.
+Source: TinyTL, Cai et al. 2020, section 4.1: FT-Last, FT-Norm+Last, FT-Full, TinyTL-B, -L, -L+B. Last-3,
+Last-5 and Scratch are the user's own.
 """
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tinytl.config import LITE_METHODS, METHODS
+from tinytl.config import LAST_BLOCKS, LITE_METHODS, METHODS
 from tinytl.errors import choose
 from tinytl.lite_residual import LiteResidualModule
 
@@ -18,7 +19,11 @@ def apply_update_method_(net: nn.Module, method: str) -> None:
     the block's own does the same.
     """
     method = choose("method", method, METHODS)
-    net.requires_grad_(method == "FT-Full")
+    net.requires_grad_(method in ("FT-Full", "Scratch"))
+    if method in LAST_BLOCKS:
+        features = list(net.get_submodule("features").children())
+        for module in features[-LAST_BLOCKS[method] :]:
+            module.requires_grad_(True)
     if method == "FT-Norm+Last":
         for module in net.modules():
             if is_norm(module):

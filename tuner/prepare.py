@@ -148,7 +148,8 @@ def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]
     from tinytl.backbones.weights import read_weights
     from tinytl.build import check_weights
 
-    smallest = smallest_configs(space, base)
+    every = smallest_configs(space, base)
+    smallest = [config for config in every if config.method != "Scratch"] or every  # Scratch has no weights
     found = {c.backbone: read_weights(c) for c in {c.backbone: c for c in smallest}.values()}
     checked = list({(c.backbone, c.norm): c for c in smallest}.values())
     if base.lite_weights is not None:

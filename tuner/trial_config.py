@@ -22,13 +22,14 @@ from tinytl.config import (
 from tinytl.errors import ConfigError, choose
 from tinytl.flags import parse_field, split_assignments
 from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
+from tinytl.method_aliases import METHOD_ALIASES, own_name
 from tuner.config import StudyConfig
 
 _OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "lite_weights", "epochs", "device", "seed")
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "backbone": BACKBONES,
-    "method": METHODS,
+    "method": (*METHODS, *METHOD_ALIASES),
     "norm": NORMS,
     "engine": ENGINES,
     "optimizer": OPTIMIZERS,
@@ -48,10 +49,11 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for given, text in split_assignments("--set", texts):
         key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
-        if "," in text and key not in ("input_mean", "input_std"):
-            settings[key] = [parse_field(key, part.strip()) for part in text.split(",")]
-        else:
-            settings[key] = parse_field(key, text)
+        several = "," in text and key not in ("input_mean", "input_std")
+        values = [parse_field(key, part.strip()) for part in (text.split(",") if several else [text])]
+        if key == "method":  # a space's `when` names methods by their own names
+            values = [own_name(value) for value in values]
+        settings[key] = values if several else values[0]
     return settings
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cases import exists
 from tinytl.__main__ import main
 from tinytl.config import ENGINES, METHODS, NORMS, TrainConfig
 from tinytl.storage_tracker import PARTS, MemoryPrediction
@@ -60,6 +61,13 @@ def test_train(
         ("--dataset digits", "is not used by dataset digits: add --dataset imagefolder"),
         ("--weights /nowhere.pt", "--weights /nowhere.pt: no such file"),
         ("--backbone proxylessnas_mobile --weights imagenet", "no ImageNet weights of proxylessnas_mobile"),
+        ("--method Scratch", "method=Scratch with norm=frozen_bn"),
+        ("--method Scratch --norm group_norm --weights mine.pt", "weights=mine.pt with method=Scratch"),
+        (
+            "--method bias --lr-ratio late=0.5",
+            "lr_ratio.late=0.5 has no effect: TinyTL-B trains classifier, ",
+        ),
+        ("--method bias --weights /nowhere.pt", "--weights /nowhere.pt: no such file"),
         ("--method TinyTL-L --n-groups 5", "n_groups=5 does not divide the 16 input channels of features.2"),
         ("--num-classes 5", "num_classes=5, but pictures has 2 classes"),
     ],
@@ -164,14 +172,15 @@ def test_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
         [norm, method, engine, str(micro), f"{m + 10 * n + 100 * micro + 1000 * e:.1f}"]
         for n, norm in enumerate(NORMS)
         for m, method in enumerate(METHODS)
+        if exists(method, norm)
         for e, engine in reversed(list(enumerate(ENGINES)))
         for micro in [2 if norm == "batch_norm" else 1]
     ]
-    assert len(rows) == 36
+    assert len(rows) == 52
 
     assert main([*words, "--engine", "lean", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
-    assert len(table) == 18
+    assert len(table) == 26
     assert all(list(row) == ["method", "norm", "engine", "micro_batch_size", *ROW] for row in table)
 
 
@@ -180,7 +189,7 @@ def test_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_figure_of_all(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory("--all", "--figure", str(tmp_path / name))) == 0
     assert (tmp_path / name).stat().st_size > 1000
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 12 + 2 * 24
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 18 + 32 + 36
 
 
 @pytest.mark.parametrize(
@@ -201,6 +210,16 @@ def test_figure_of_all(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_mistakes_in_memory(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory(*words.split())) == 2
     assert capsys.readouterr() == ("", f"tinytl memory: {message}\n")
+
+
+@pytest.mark.usefixtures("quick_figures")
+def test_what_an_alias_stands_for_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_memory("--method", "bias")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "method bias stands for TinyTL-B"
+    assert lines[1].startswith("TinyTL-B on mobilenet_v2")
+    assert main(_memory("--method", "bias", "--json")) == 0
+    assert "paper_mb" in json.loads(capsys.readouterr().out)
 
 
 def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:

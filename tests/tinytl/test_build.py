@@ -110,6 +110,29 @@ def test_lite_options_reach_the_branches() -> None:
     assert lite.downsample_ratio == 4
 
 
+def test_names_of_lite_options_reach_the_branches() -> None:
+    config = small(resolution=64, upsample_type="nearest", act_func="h_swish", kernel_size=5)
+    lite = build_model(config).net.get_submodule("features.17")
+    assert isinstance(lite, LiteResidualModule)
+    assert lite.upsample_type == "nearest"
+    assert base_class(lite.lite_residual.get_submodule("act")) is nn.Hardswish
+    assert lite.lite_residual.get_submodule("conv1").kernel_size == (1, 1)
+    wide = build_model(dataclasses.replace(config, kernel_clipping="reference")).net
+    assert wide.get_submodule("features.17.lite_residual.conv1").kernel_size == (3, 3)
+
+
+def test_scratch_takes_no_weights() -> None:
+    config = small(method="Scratch", norm="group_norm")
+    given = BACKBONES["mobilenet_v2"].build(7).state_dict()
+    torch.manual_seed(0)
+    built = build_model(config, Weights(backbone=WeightsFile(source="mine", state_dict=given), lite=None))
+    torch.manual_seed(0)
+    random = build_model(config).net.state_dict()
+    assert built.account is None
+    assert all(torch.equal(value, random[name]) for name, value in built.net.state_dict().items())
+    assert not torch.equal(random["features.0.0.weight"], given["features.0.0.weight"])
+
+
 def test_the_same_seed_builds_the_same_network() -> None:
     states = []
     for seed in (0, 0, 1):

@@ -5,6 +5,7 @@ import pytest
 
 from tinytl.config import (
     FIELDS_WITHOUT_MEMORY,
+    LAST_BLOCKS,
     LITE_METHODS,
     METHOD_GROUPS,
     METHODS,
@@ -91,6 +92,27 @@ from tinytl.errors import ConfigError
             {"method": "TinyTL-B", "lr_ratio": LrRatio(late=0.6)},
             "lr_ratio.late=0.6 has no effect: TinyTL-B trains classifier, bias",
         ),
+        (
+            {"method": "Last-3", "lr_ratio": LrRatio(early=0.4)},
+            "lr_ratio.early=0.4 has no effect: Last-3 trains classifier, late",
+        ),
+        (
+            {"method": "Scratch", "norm": "group_norm", "weights": "mine.pt"},
+            "weights=mine.pt with method=Scratch, which starts from random ones: leave out weights, or use ",
+        ),
+        (
+            {"method": "Scratch"},
+            "method=Scratch with norm=frozen_bn: no statistics that could be frozen belong to its weights: "
+            "use norm batch_norm or group_norm",
+        ),
+        (
+            {"weight_standardization": True},
+            "weight_standardization with norm=frozen_bn: no statistics that could be frozen belong to its ",
+        ),
+        ({"weight_standardization": 1}, "weight_standardization=1 is neither true nor false"),
+        ({"upsample_type": "linear"}, "unknown upsample_type 'linear': did you mean 'bilinear'?"),
+        ({"act_func": "gelu"}, "unknown act_func 'gelu': did you mean 'relu'?"),
+        ({"kernel_clipping": "ref"}, "unknown kernel_clipping 'ref': "),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
 )
@@ -146,6 +168,18 @@ def test_names_are_matched_without_regard_to_case() -> None:
         ({"method": "TinyTL-L", "resolution": 96}, True),  # a map of 3 pixels, pooled to 1
         ({"method": "TinyTL-L", "resolution": 97}, False),
         ({"method": "TinyTL-L", "resolution": 97, "downsample_ratio": None}, True),
+        # The reference counts 8 pixels at the end of every image, and pools them by 8 to one, which is whole.
+        ({"method": "TinyTL-L", "resolution": 1024, "downsample_ratio": 8}, False),
+        (
+            {
+                "method": "TinyTL-L",
+                "resolution": 1024,
+                "downsample_ratio": 8,
+                "kernel_clipping": "reference",
+            },
+            True,
+        ),
+        ({"method": "Last-3", "resolution": 97, "downsample_ratio": None}, False),
     ],
 )
 def test_pools_to_one_pixel(fields: dict[str, Any], expected: bool) -> None:
@@ -157,6 +191,11 @@ def test_samples_in_memory(micro: int | None, expected: int) -> None:
     assert TrainConfig(batch_size=8, micro_batch_size=micro).samples_in_memory == expected
 
 
+def test_scratch_starts_from_random_weights() -> None:
+    assert TrainConfig(method="Scratch", norm="group_norm").weights == "none"
+    assert TrainConfig(method="Last-3").weights == "imagenet"
+
+
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().batch_size = 4  # type: ignore[misc]
@@ -166,5 +205,7 @@ def test_tables_name_existing_things() -> None:
     assert set(FIELDS_WITHOUT_MEMORY) <= {f.name for f in dataclasses.fields(TrainConfig)}
     ratios = {f.name for f in dataclasses.fields(LrRatio)}
     assert {group for groups in METHOD_GROUPS.values() for group in groups} == ratios
-    assert METHODS == ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
+    paper = ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
+    assert METHODS == (*paper, "Last-3", "Last-5", "Scratch")
+    assert set(LAST_BLOCKS) < set(METHODS)
     assert set(LITE_METHODS) == {m for m in METHODS if "lite_residual" in METHOD_GROUPS[m]}

@@ -1,6 +1,13 @@
+import copy
+import pickle
+
+import pytest
 import torch
 from torch import nn
 
+from tests.cases import exists, small
+from tinytl.build import build_model
+from tinytl.config import METHODS
 from tinytl.frozen_batch_norm import FrozenBatchNorm2d, freeze_bn_
 
 
@@ -35,6 +42,36 @@ def test_statistics_stay_and_parameters_carry_over() -> None:
         name: t.tolist() for name, t in norm.state_dict().items()
     }
     assert (frozen.eps, frozen.momentum) == (1e-3, 0.01)
+
+
+@pytest.mark.parametrize("engine", ["stock", "lean"])
+@pytest.mark.parametrize("method", METHODS)
+def test_statistics_of_a_network_stay_whatever_is_called(method: str, engine: str) -> None:
+    if not exists(method, "frozen_bn"):
+        return
+    net = build_model(small(method=method, norm="frozen_bn", engine=engine)).net
+    for one in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        before = {name: buffer.clone() for name, buffer in one.named_buffers()}
+        assert len(before) >= 3 * 52
+        one.train()
+        one.get_submodule("features").train()
+        for module in one.modules():
+            module.train()
+        one(torch.randn(2, 3, 32, 32)).sum().backward()
+        one.eval()
+        one.train(True)
+        one(torch.randn(2, 3, 32, 32))
+        assert all(torch.equal(buffer, before[name]) for name, buffer in one.named_buffers())
+    assert one.training
+
+
+@pytest.mark.parametrize("method", ["FT-Last", "TinyTL-L+B", "Last-3"])
+def test_under_batch_norm_the_statistics_of_frozen_layers_follow_the_images(method: str) -> None:
+    net = build_model(small(method=method, norm="batch_norm", resolution=64)).net
+    net(torch.randn(4, 3, 64, 64) + 3)
+    buffers = {name: b for name, b in net.named_buffers() if name.endswith("running_mean")}
+    assert len(buffers) >= 52
+    assert all(buffer.any() for buffer in buffers.values())
 
 
 def test_weight_and_bias_get_gradients() -> None:

@@ -1,4 +1,6 @@
 import inspect
+import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -6,16 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinytl.backbones import BACKBONES
+from tinytl.backbones.inverted_residual import BlockSpec, InvertedResidual
+from tinytl.config import ACT_FUNCS, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError
+from tinytl.frozen_batch_norm import freeze_bn_
+from tinytl.group_norm import replace_bn_with_gn
 from tinytl.lite_residual import (
-    ACT_FUNCS,
-    UPSAMPLE_TYPES,
     AvgPoolWithinMap,
     LiteResidualModule,
     check_n_groups,
     insert_lite_residual,
     make_divisible,
 )
+from tinytl.memory_efficient import make_memory_efficient_
 
 FIRST_WRAPPED = 2  # features.0 is the stem, features.1 the first inverted residual
 LAST_WRAPPED = {"efficientnet_lite0": 16, "mobilenet_v2": 17, "proxylessnas_mobile": 20}
@@ -78,6 +83,101 @@ def test_starts_as_its_main_branch_and_then_adds(
     added = module(x) - main(x)
     assert added.shape == main(x).shape
     assert added.abs().max() > 0.1
+
+
+FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda x: x.clamp(min=0),
+    "relu6": lambda x: x.clamp(0, 6),
+    "h_swish": lambda x: x * (x + 3).clamp(0, 6) / 6,
+    "h_sigmoid": lambda x: (x + 3).clamp(0, 6) / 6,
+    "tanh": lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+    "sigmoid": lambda x: 1 / (1 + (-x).exp()),
+    "none": lambda x: x,
+}
+
+
+def _plain_norm(x: Tensor, norm: nn.Module) -> Tensor:
+    assert isinstance(norm, nn.GroupNorm)
+    grouped = x.reshape(len(x), norm.num_groups, -1)
+    mean, var = grouped.mean(2, keepdim=True), grouped.var(2, correction=0, keepdim=True)
+    unit = ((grouped - mean) / (var + norm.eps).sqrt()).reshape(x.shape)
+    return unit * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def _plain_convolution(x: Tensor, conv: nn.Module) -> Tensor:
+    assert isinstance(conv, nn.Conv2d)
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    size = [(side - 1) // stride + 1 for side in x.shape[2:]]
+    inputs = F.unfold(x, kernel, padding=kernel // 2, stride=stride)
+    weight = conv.weight.reshape(conv.groups, conv.out_channels // conv.groups, -1)
+    inputs = inputs.reshape(len(x), conv.groups, weight.shape[2], -1)
+    return torch.einsum("gok,ngkp->ngop", weight, inputs).reshape(len(x), conv.out_channels, *size)
+
+
+def _plain_module(module: LiteResidualModule, x: Tensor, ratio: int | None, act_func: str) -> Tensor:
+    """The module by its definition, with the module's own parameters."""
+    layers = dict(module.lite_residual.named_children())
+    main = module.main_branch(x)
+    height, width = x.shape[2:]
+    window = min(ratio or 10**9, height, width)
+    if ratio is None:
+        pooled = x.sum((2, 3), keepdim=True) / (height * width)
+    else:
+        rows, columns = height // window, width // window
+        whole = x[:, :, : rows * window, : columns * window]
+        pooled = whole.reshape(*x.shape[:2], rows, window, columns, window).mean((3, 5))
+    lite = FORMULAS[act_func](_plain_norm(_plain_convolution(pooled, layers["conv1"]), layers["bn1"]))
+    lite = _plain_norm(_plain_convolution(lite, layers["conv2"]), layers["final_bn"])
+    if ratio is None:
+        return main + lite
+    if module.upsample_type == "nearest":
+        rows_of, columns_of = (
+            torch.arange(new) * old // new for new, old in zip(main.shape[2:], lite.shape[2:], strict=True)
+        )
+        return main + lite[:, :, rows_of][:, :, :, columns_of]
+    return main + F.interpolate(lite, main.shape[2:], mode=module.upsample_type, align_corners=False)
+
+
+def _outcome(output: Tensor, module: nn.Module, x: Tensor) -> list[Tensor]:
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    grads = torch.autograd.grad((output * weights).sum(), [x, *module.parameters()])
+    return [output.detach(), *grads]
+
+
+def _module(
+    ratio: int | None, upsample_type: str, act_func: str, stride: int, expand: float, kernel: int
+) -> LiteResidualModule:
+    main = InvertedResidual(8, BlockSpec(8 * stride, 3, stride, 2), 1e-5, same_pad=kernel == 5)
+    module = LiteResidualModule(
+        main, 8, 8 * stride, expand, kernel, act_func, 2, ratio, upsample_type, stride
+    )
+    replace_bn_with_gn(module.lite_residual, 4)
+    freeze_bn_(module)
+    for name, parameter in module.named_parameters():
+        if "bn" in name:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    module.double().train()
+    return module
+
+
+@pytest.mark.parametrize("engine", ["stock", "lean"])
+@pytest.mark.parametrize("act_func", ACT_FUNCS)
+@pytest.mark.parametrize("upsample_type", UPSAMPLE_TYPES)
+def test_is_its_definition_in_every_option(upsample_type: str, act_func: str, engine: str) -> None:
+    torch.manual_seed(0)
+    tolerance = 1e-7 if act_func == "h_sigmoid" else 1e-10  # torch's backward has a sixth of 32 bits
+    shapes = ((0.25, 3, (9, 7)), (1.0, 5, (5, 5)), (2.0, 3, (3, 2)), (1.0, 3, (1, 1)))
+    for ratio, stride, (expand, kernel, size) in itertools.product((None, 1, 2, 4), (1, 2), shapes):
+        module = _module(ratio, upsample_type, act_func, stride, expand, kernel)
+        x = torch.randn(2, 8, *size, dtype=torch.float64, requires_grad=True)
+        expected = _outcome(_plain_module(module, x, ratio, act_func), module, x)
+        if engine == "lean":
+            report = make_memory_efficient_(module)
+            assert report.blocks == [""] and not report.left
+        output = module(x)
+        assert (output.grad_fn.name() == "BlockFunctionBackward") == (engine == "lean")
+        for mine, plain in zip(_outcome(output, module, x), expected, strict=True):
+            assert torch.allclose(mine, plain, rtol=tolerance, atol=tolerance), (ratio, stride, size)
 
 
 def test_layers_in_order() -> None:

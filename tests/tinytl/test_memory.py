@@ -140,6 +140,7 @@ def test_memory_depends_on_the_rest() -> None:
 def test_stock_inference() -> None:
     config = small(method="FT-Full", norm="group_norm", micro_batch_size=1, resolution=64)
     inference = stock_inference_peak_mib(config)
+    assert stock_inference_peak_mib(dataclasses.replace(config, weight_standardization=True)) == inference
     parameters = 4 * sum(p.numel() for p in build_model(config).net.parameters()) / MIB
     assert parameters < inference < predict_memory(config).peak_mib
     # It is the whole batch's, and that of the plain network, whatever is trained and how.
@@ -174,6 +175,33 @@ def test_mistakes() -> None:
 def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[str, Any]) -> None:
     config = small(**{"norm": "frozen_bn", "resolution": 64} | changes)
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+@on_known_kernels
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"upsample_type": "nearest", "downsample_ratio": 1, "expand": 2.0, "act_func": "h_swish"},
+        {"upsample_type": "bicubic", "downsample_ratio": 4, "kernel_size": 5, "act_func": "h_sigmoid"},
+        {"upsample_type": "bicubic", "engine": "stock", "act_func": "tanh", "norm": "batch_norm"},
+        {"upsample_type": "nearest", "engine": "stock", "act_func": "sigmoid", "expand": 0.25},
+        {"kernel_clipping": "reference", "kernel_size": 7, "act_func": "none", "norm": "frozen_bn"},
+        {"weight_standardization": True},
+        {"weight_standardization": True, "stock_below_kib": 0.0},
+        {"weight_standardization": True, "method": "FT-Full", "norm": "batch_norm"},
+        {"weight_standardization": True, "method": "Scratch", "checkpoint": "depthwise"},
+        {"weight_standardization": True, "method": "Last-3", "engine": "stock", "micro_batch_size": 2},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_prediction_of_lite_options_and_of_weight_standardization(changes: dict[str, Any]) -> None:
+    config = small(**{"method": "TinyTL-L+B", "norm": "group_norm", "resolution": 64} | changes)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+def test_scratch_takes_what_full_fine_tuning_does() -> None:
+    config = small(method="FT-Full", norm="group_norm")
+    assert predict_memory(dataclasses.replace(config, method="Scratch")) is predict_memory(config)
 
 
 @pytest.mark.parametrize(

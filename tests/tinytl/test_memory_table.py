@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from tests.cases import small
+from tests.cases import exists, small
 from tinytl.config import LITE_METHODS, METHODS, NORMS, TrainConfig
+from tinytl.flat_config import config_from_flat
 from tinytl.memory_table import Row, all_rows, memory_row, row_text, table_text
 from tinytl.planner import is_planned
 from tinytl.storage_tracker import MemoryPrediction
@@ -77,6 +78,7 @@ def test_all_rows_are_norms_methods_engines_and_micro_batches(predicted: list[Tr
         (norm, method, engine, micro)
         for norm in NORMS
         for method in METHODS
+        if exists(method, norm)
         for engine in ("stock", "lean")
         for micro in ((4,) if norm == "batch_norm" else (4, 1))
     ]
@@ -112,6 +114,16 @@ def test_one_sample_has_no_row_where_batch_norm_has_no_statistics() -> None:
     found = places(all_rows(config, {}, measure=False))
     assert {method for norm, method, *_ in found if norm == "batch_norm"} == set(METHODS) - set(LITE_METHODS)
     assert {method for norm, method, *_ in found if norm == "group_norm"} == set(METHODS)
+
+
+def test_what_an_alias_sets_for_one_method_does_not_reach_the_others() -> None:
+    config = config_from_flat({"method": "deep"}, CONFIG)
+    assert {row["method"] for row in all_rows(config, {}, measure=False)} == set(METHODS)
+
+
+def test_weight_standardization_has_no_row_under_frozen_statistics() -> None:
+    config = dataclasses.replace(CONFIG, norm="group_norm", weight_standardization=True)
+    assert {row["norm"] for row in all_rows(config, {}, measure=False)} == {"batch_norm", "group_norm"}
 
 
 def test_stock_has_nothing_between_none_and_all(predicted: list[TrainConfig]) -> None:
@@ -158,7 +170,7 @@ def test_table_text(measure: bool) -> None:
     ]
     figures = ["40.0", "40.5", "7.0"] if measure else ["40.0", "7.0"]
     assert lines[2].split() == ["batch_norm", "FT-Last", "lean", "4", *figures, "features.2", "backward"]
-    assert len(lines) == 2 + 6 + 2 * 12
+    assert len(lines) == 2 + 9 + 8 * 2 + 9 * 2
     # Columns: every figure ends where its heading does.
     for heading in ("micro", "predicted", "paper", *measured):
         end = lines[1].index(heading) + len(heading)

@@ -45,6 +45,21 @@ def test_order_of_the_methods(backbone: str) -> None:
     assert len(set(figures)) == len(figures)
 
 
+def test_methods_beyond_the_paper_follow_its_formula() -> None:
+    full = paper_memory(_paper_config(method="FT-Full"))
+    assert paper_memory(_paper_config(method="Scratch", norm="group_norm")) == full
+    methods = ("FT-Last", "Last-3", "Last-5", "FT-Full")
+    figures = [paper_memory(_paper_config(method=method)) for method in methods]
+    assert figures == sorted(figures)
+    assert len(set(figures)) == len(figures)
+
+
+def test_smooth_activations_count_as_floats() -> None:
+    relu = paper_memory(_paper_config(method="TinyTL-L"))
+    assert paper_memory(_paper_config(method="TinyTL-L", act_func="relu6")) == relu
+    assert paper_memory(_paper_config(method="TinyTL-L", act_func="tanh")) > relu
+
+
 @pytest.mark.parametrize(("resolution", "ratio"), [(32, 2), (96, 4), (64, 8)])
 def test_small_images(resolution: int, ratio: int) -> None:
     # Kernels and pooling follow a map of 128, and must still fit the image's own maps.

@@ -52,6 +52,9 @@ def test_the_users_report() -> None:
         ("features.5.lite_residual.conv1.weight", "TinyTL-L", "lite_residual"),
         ("features.14.conv.0.1.bias", "FT-Full", "late"),
         ("features.13.conv.0.1.bias", "FT-Norm+Last", "early"),
+        ("features.16.conv.0.1.bias", "Last-3", "late"),
+        ("features.14.conv.0.1.bias", "Last-5", "late"),
+        ("features.13.conv.0.1.bias", "Scratch", "early"),
     ],
 )
 def test_group_of(name: str, method: str, group: str) -> None:

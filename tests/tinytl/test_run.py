@@ -25,7 +25,7 @@ def _config(root: Path, **changes: Any) -> TrainConfig:
 
 def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
     config, out, lines = _config(make_imagefolder(SPLITS)), tmp_path / "deep" / "out", []
-    result = train_run(config, out, PlainProgress(lines.append))
+    result = train_run(config, out, PlainProgress(lines.append), notes=["a note"])
     assert sorted(path.name for path in out.iterdir()) == [
         "best.pt",
         "config.yaml",
@@ -63,6 +63,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         _config(Path(config.data_dir or ""), num_classes=2)
     )
 
+    assert lines.pop(0) == "a note"
     assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
     assert lines[1] == "mobilenet_v2: random weights"
     assert lines[2] == "input: mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (mobilenet_v2's default)"

@@ -15,16 +15,24 @@ def _lite(name: str) -> bool:
     return ".lite_residual." in name
 
 
-EXPECTED: dict[str, Callable[[str, set[str]], bool]] = {
-    # (name, names of all norms' parameters) -> whether it trains, the head apart
-    "FT-Last": lambda name, norms: False,
-    "FT-Norm+Last": lambda name, norms: name in norms,
-    "FT-Full": lambda name, norms: True,
-    "TinyTL-B": lambda name, norms: name.endswith(".bias"),
-    "TinyTL-L": lambda name, norms: _lite(name),
-    "TinyTL-L+B": lambda name, norms: (
+def _from_the_end(name: str, n_features: int) -> int:
+    """Counts feature blocks from 1, the last."""
+    return n_features - int(name.split(".")[1])
+
+
+EXPECTED: dict[str, Callable[[str, set[str], int], bool]] = {
+    # (name, names of all norms' parameters, number of feature blocks) -> whether it trains, the head apart
+    "FT-Last": lambda name, norms, n: False,
+    "FT-Norm+Last": lambda name, norms, n: name in norms,
+    "FT-Full": lambda name, norms, n: True,
+    "TinyTL-B": lambda name, norms, n: name.endswith(".bias"),
+    "TinyTL-L": lambda name, norms, n: _lite(name),
+    "TinyTL-L+B": lambda name, norms, n: (
         not name.endswith("lite_residual.final_bn.bias") if _lite(name) else name.endswith(".bias")
     ),
+    "Last-3": lambda name, norms, n: _from_the_end(name, n) <= 3,
+    "Last-5": lambda name, norms, n: _from_the_end(name, n) <= 5,
+    "Scratch": lambda name, norms, n: True,
 }
 
 
@@ -38,7 +46,9 @@ def test_exactly_the_method_s_parameters_train(config: TrainConfig) -> None:
         if is_norm(module)
         for name, _ in module.named_parameters(recurse=False)
     }
-    expected = {name for name in names if EXPECTED[config.method](name, norms)} | HEAD
+    n_features = len(list(net.get_submodule("features").children()))
+    rule = EXPECTED[config.method]
+    expected = {name for name in names - HEAD if rule(name, norms, n_features)} | HEAD
     assert {name for name, p in net.named_parameters() if p.requires_grad} == expected
 
 
@@ -58,6 +68,9 @@ def test_how_many_tensors_train(case: str) -> None:
         "TinyTL-B": norms + 2,
         "TinyTL-L": 6 * lite + 2,
         "TinyTL-L+B": 5 * lite + norms + 2,
+        # A block is three convolutions with norms, the last feature is one.
+        "Last-3": 3 * (3 + 3 + 1) + 2,
+        "Last-5": 3 * (4 * 3 + 1) + 2,
     }[config.method]
     assert sum(p.requires_grad for p in build_model(config).net.parameters()) == expected
 

@@ -75,6 +75,7 @@ BAD_FLAGS = [
     (["--weights", "http://127.0.0.1:9/w.pt"], "--weights http://127.0.0.1:9/w.pt: could not"),
     (["--set", "method=TinyTL-L", "--lite-weights", "nowhere.pt"], "--lite-weights nowhere.pt: no such file"),
     (["--space", "separate_lr", "--lite-weights", "l.pt"], "lite_weights=l.pt has no effect: FT-"),
+    (["--space", "update_method", "--set", "method=Scratch"], "use norm batch_norm or group_norm"),
     (["--input-mean", "0.5,0.5"], "input_mean=(0.5, 0.5) is not three numbers"),
     (["--space", "separate_lr", "--set", "micro_batch_size=2"], "micro_batch_size=2 with norm=batch_norm"),
     (["--set", "batch_size=8", "--set", "micro_batch_size=3"], "micro_batch_size=3 does not divide"),

@@ -47,6 +47,8 @@ def test_settings_are_typed_as_the_fields_are():
         "lr_ratio.late": 0.6,
         "kernel_size": 5,
     }
+    assert parse_settings(["method=ft-full,bias,deep"]) == {"method": ["FT-Full", "TinyTL-B", "deep"]}
+    assert parse_settings(["method=Finetune"]) == {"method": "FT-Full"}
     assert parse_settings(["input_mean=0.5,0.4,0.3"]) == {"input_mean": (0.5, 0.4, 0.3)}
 
 
@@ -87,6 +89,15 @@ def test_a_sample_becomes_the_config_of_its_trial():
     assert (config.method, config.norm, config.base_lr) == ("FT-Full", "batch_norm", 3e-4)
     assert (config.lr_ratio.classifier, config.lr_ratio.late, config.lr_ratio.early) == (1.0, 0.6, 0.4)
     assert (config.weight_decay, config.batch_size) == (1e-4, 8)
+
+
+def test_a_space_may_name_methods_by_their_aliases():
+    space = load_space("update_method").narrowed({"method": ["deep", "TinyTL-B"]})
+    base = base_config(StudyConfig(), space)
+    check_space(space, base)
+    config = trial_config(base, {"method": "deep", "norm": "batch_norm"})
+    assert (config.method, config.lr_ratio.late, config.lr_ratio.early) == ("FT-Full", 0.6, 0.4)
+    base_config(StudyConfig(), load_space("update_method").narrowed({"method": "low"}))
 
 
 def test_smallest_configs_cover_methods_and_norms_at_the_least_of_the_rest():

@@ -31,8 +31,8 @@ class SamePadConv2d(nn.Conv2d):
     constructor is ignored.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Pads by the map's size, then convolves."""
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Pads by the map's size, then convolves: what `forward` calls."""
         pad = [0, 0, 0, 0]
         for axis, (kernel, stride) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
             size = input.shape[2 + axis]
@@ -42,7 +42,7 @@ class SamePadConv2d(nn.Conv2d):
             padding = (pad[2], pad[0])
         else:
             input, padding = F.pad(input, pad), (0, 0)
-        return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return F.conv2d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class InvertedResidual(nn.Module):

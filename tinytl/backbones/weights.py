@@ -22,6 +22,10 @@ class Weights:
     """Pretrained lite residuals; None: they start at random."""
 
 
+RANDOM_WEIGHTS = Weights(backbone=None, lite=None)
+"""A network that starts at random."""
+
+
 @dataclass(frozen=True)
 class InputNormalization:
     """Mean and standard deviation of each input channel in [0, 1], and who says so."""

@@ -7,10 +7,12 @@ from pathlib import Path
 from tinytl.errors import ConfigError
 from tinytl.flags import Commands, add_config_flags, given_fields
 from tinytl.flat_config import config_from_flat
+from tinytl.method_aliases import alias_note
 
 MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
-    "downsample_ratio kernel_size expand gn_channel_per_group engine plan budget_mib checkpoint "
+    "downsample_ratio kernel_size kernel_clipping expand act_func upsample_type gn_channel_per_group "
+    "weight_standardization engine plan budget_mib checkpoint "
     "stock_below_kib device"
 ).split()
 
@@ -40,9 +42,11 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
     from tinytl.memory_table import all_rows, memory_row, row_text, table_text
 
+    note = alias_note(given.get("method", config.method))
+    before = f"{note}\n" if note else ""
     if not args.all:
         row = memory_row(config, args.measure)
-        print(json.dumps(row, indent=2) if args.json else row_text(config, row))
+        print(json.dumps(row, indent=2) if args.json else before + row_text(config, row))
         return 0
     rows = all_rows(config, given, args.measure)
     print(json.dumps(rows, indent=2) if args.json else table_text(config, rows))

@@ -10,6 +10,7 @@ from tinytl.data import check_data_dir
 from tinytl.errors import ConfigError
 from tinytl.flags import Commands, add_config_flags, add_lr_ratio_flag, given_fields
 from tinytl.flat_config import config_from_flat
+from tinytl.method_aliases import alias_note
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
 the run), metrics.jsonl (a line an epoch), best.pt, last.pt and result.json.
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         directory.check_is_free()
         base = read_config_file(Path(args.config)) if args.config else TrainConfig()
-    config = config_from_flat(given_fields(args), base)
+    given = given_fields(args)
+    config = config_from_flat(given, base)
     check_data_dir(config)
     if args.tensorboard:
         from tinytl.tensorboard import check_tensorboard
@@ -64,8 +66,16 @@ def run(args: argparse.Namespace) -> int:
     from tinytl.run import train_run
 
     progress = progress_for_this_output()
+    note = alias_note(given.get("method", config.method))
     try:
-        result = train_run(config, directory.path, progress, resume=args.resume, tensorboard=args.tensorboard)
+        result = train_run(
+            config,
+            directory.path,
+            progress,
+            resume=args.resume,
+            tensorboard=args.tensorboard,
+            notes=[note] if note else [],
+        )
     except KeyboardInterrupt:
         if not directory.last.exists():
             raise

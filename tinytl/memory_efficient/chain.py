@@ -16,7 +16,9 @@ from tinytl.memory_efficient.frozen_norm import fold_weight, scale_and_shift, un
 from tinytl.memory_efficient.group_norm import GroupStats, normalise, normalise_again
 from tinytl.memory_efficient.layout import channels_last
 from tinytl.memory_efficient.precision import cast_to
+from tinytl.memory_efficient.standardization import standardized_grad
 from tinytl.memory_efficient.unit import ChainPlan, Keep, UnitPlan, UnitSpec, UnitTensors
+from tinytl.weight_standardization import standardized
 
 Size = tuple[int, int]
 
@@ -111,10 +113,9 @@ class Chain:
 
     def convolve(self, index: int, x: Tensor) -> Tensor:
         """Returns unit `index`'s convolution of `x`, with its norm where that is folded."""
-        spec, plain = self.specs[index], self.tensors[index].weight
-        bias = self._bias(index)
+        spec, bias = self.specs[index], self._bias(index)
         if self._scales_maps(index, x.numel() // x.shape[1]):
-            y = channels_last(conv_forward(x, cast_to(plain, self.dtype), None, spec.conv))
+            y = channels_last(conv_forward(x, cast_to(self._plain(index), self.dtype), None, spec.conv))
             assert bias is not None
             return torch.addcmul(bias[:, None, None], y, self._map_scale(index))
         return channels_last(conv_forward(x, self._weight(index), bias, spec.conv))
@@ -123,7 +124,7 @@ class Chain:
         """Returns the gradient, of `size`, of what unit `index` convolves, in new memory."""
         if self._scales_maps(index, grad.numel() // grad.shape[1]):
             grad = grad * self._map_scale(index)
-            weight = cast_to(self.tensors[index].weight, self.dtype)
+            weight = cast_to(self._plain(index), self.dtype)
         else:
             weight = self._weight(index)
         return channels_last(conv_input_grad(grad, weight, self.specs[index].conv, size))
@@ -145,9 +146,13 @@ class Chain:
             spec, unit = self.specs[index], self.tensors[index]
             if self.folded[index]:
                 norm = unit.frozen_norm(spec.eps)
-                result += unfold_grads(sums[0], sums[1], unit.weight, unit.bias, norm, planned.needs)
+                plain = self._plain(index)
+                made = list(unfold_grads(sums[0], sums[1], plain, unit.bias, norm, planned.needs))
             else:
-                result += [g if need else None for g, need in zip(sums, planned.needs, strict=True)]
+                made = [g if need else None for g, need in zip(sums, planned.needs, strict=True)]
+            if spec.standardized and made[0] is not None:
+                made[0] = standardized_grad(made[0], unit.weight)
+            result += made
         return result
 
     def _unit_forward(self, index: int, x: Tensor, keeps: bool) -> tuple[Tensor, Kept]:
@@ -176,10 +181,15 @@ class Chain:
             return False
         return self.tensors[index].weight[0].numel() > positions
 
+    def _plain(self, index: int) -> Tensor:
+        """Returns the weight without the norm."""
+        weight = self.tensors[index].weight
+        return standardized(weight) if self.specs[index].standardized else weight
+
     def _weight(self, index: int) -> Tensor:
         weight = self._weights[index]
         if weight is None:
-            weight = self.tensors[index].weight
+            weight = self._plain(index)
             if self.folded[index]:
                 weight = fold_weight(weight, self._scale(index))
             weight = self._weights[index] = cast_to(weight, self.dtype)

@@ -30,6 +30,7 @@ _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.ReLU, LeanActivation),
     (nn.ReLU6, LeanActivation),
     (nn.Hardswish, LeanActivation),
+    (nn.Hardsigmoid, LeanActivation),
     (nn.AvgPool2d, LeanAvgPool2d),
     (nn.MaxPool2d, LeanMaxPool2d),
     (nn.Dropout, LeanDropout),
@@ -39,6 +40,8 @@ _LEAN_ALREADY = (
     nn.Identity,
     nn.Flatten,
     nn.AdaptiveAvgPool2d,
+    nn.Sigmoid,
+    nn.Tanh,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
 )

@@ -28,7 +28,8 @@ from tinytl.memory_efficient.reading import (
     max_pool_spec,
     uses_batch_statistics,
 )
-from tinytl.memory_efficient.stock import base_class
+from tinytl.memory_efficient.standardization import lean_standardized
+from tinytl.memory_efficient.stock import base_class, standardizes_weight
 from tinytl.memory_efficient.structure import activation_name
 
 
@@ -93,12 +94,20 @@ class LeanConv2d(Lean):
                 return self.lean_forward(x)
         return super().forward(x)
 
+    def stock_forward(self, x: Tensor) -> Tensor:
+        """Runs as the stock class does, but keeps no more of a standardised weight than that weight."""
+        if not standardizes_weight(self):
+            return super().stock_forward(x)
+        assert isinstance(self, nn.Conv2d)
+        return self._conv_forward(x, lean_standardized(self.weight), self.bias)
+
     def lean_forward(self, x: Tensor) -> Tensor:
         """Convolves `(N, C, H, W)`."""
         assert isinstance(self, nn.Conv2d)
         if x.dim() != 4 or _mistyped(x, self.weight):
             return self.stock_forward(x)
-        return lean_conv2d(x, self.weight, self.bias, conv_spec(self))
+        weight = lean_standardized(self.weight) if standardizes_weight(self) else self.weight
+        return lean_conv2d(x, weight, self.bias, conv_spec(self))
 
 
 class LeanBatchNorm2d(Lean):
@@ -126,7 +135,7 @@ class LeanGroupNorm(Lean):
 
 
 class LeanActivation(Lean):
-    """Keeps a bit an element, hard-swish its input."""
+    """Keeps a bit an element, hard-swish and hard-sigmoid their input."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Activates `x` of any shape, in place where the stock module does."""

@@ -8,7 +8,13 @@ from torch import nn
 from tinytl.memory_efficient.block_spec import BlockSpec, BranchSpec
 from tinytl.memory_efficient.convolution import ConvSpec
 from tinytl.memory_efficient.pooling import PoolSpec
-from tinytl.memory_efficient.stock import base_class, fits_window, pads_by_size, reason_unfit
+from tinytl.memory_efficient.stock import (
+    base_class,
+    fits_window,
+    pads_by_size,
+    reason_unfit,
+    standardizes_weight,
+)
 from tinytl.memory_efficient.structure import ACTIVATION_NAMES, BlockPaths, UnitPaths, describe_block
 from tinytl.memory_efficient.unit import NormKind, UnitSpec, UnitTensors
 
@@ -204,6 +210,7 @@ def _unit(module: nn.Module, paths: UnitPaths) -> UnitSpec:
         activation=_activation(module, paths.activation),
         eps=eps,
         n_groups=n_groups,
+        standardized=standardizes_weight(conv),
         depthwise=conv.groups == conv.in_channels > 1,
     )
 

@@ -5,6 +5,7 @@ from torch.nn.utils import parametrize
 
 from tinytl.backbones.inverted_residual import SamePadConv2d
 from tinytl.lite_residual import AvgPoolWithinMap
+from tinytl.weight_standardization import WeightStandardizedConv2d, WeightStandardizedSamePadConv2d
 
 
 def base_class(module: nn.Module) -> type[nn.Module]:
@@ -18,13 +19,18 @@ def keeps_forward(module: nn.Module, cls: type[nn.Module]) -> bool:
     if not issubclass(mine, cls) or "forward" in vars(module):
         return False
     inner = getattr(cls, "_conv_forward", None)
-    known = mine.forward is cls.forward or mine in _VARIANTS
-    return known and getattr(mine, "_conv_forward", None) is inner
+    same = mine.forward is cls.forward and getattr(mine, "_conv_forward", None) is inner
+    return same or mine in _VARIANTS
 
 
 def pads_by_size(module: nn.Module) -> bool:
     """Whether a convolution pads as TensorFlow does, by the map's size."""
     return issubclass(base_class(module), SamePadConv2d)
+
+
+def standardizes_weight(module: nn.Module) -> bool:
+    """Whether a convolution standardises its weight before it is used."""
+    return issubclass(base_class(module), WeightStandardizedConv2d)
 
 
 def fits_window(module: nn.Module) -> bool:
@@ -63,5 +69,10 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
-_VARIANTS = (SamePadConv2d, AvgPoolWithinMap)
+_VARIANTS = (
+    SamePadConv2d,
+    WeightStandardizedConv2d,
+    WeightStandardizedSamePadConv2d,
+    AvgPoolWithinMap,
+)
 """Classes with a forward of their own that is known here."""

@@ -18,7 +18,14 @@ from tinytl.memory_efficient.stock import base_class, keeps_forward
 from tinytl.memory_efficient.upsample import Mode
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
-ACTIVATION_NAMES = {nn.ReLU: "relu", nn.ReLU6: "relu6", nn.Hardswish: "hardswish"}
+ACTIVATION_NAMES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.Hardswish: "hardswish",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+}
 
 
 def activation_name(cls: type[nn.Module]) -> str:

@@ -29,6 +29,8 @@ class UnitSpec:
     n_groups: int = 1
     """Groups of the group norm."""
     depthwise: bool = False
+    standardized: bool = False
+    """The convolution standardises its weight before it is used."""
 
 
 class UnitTensors(NamedTuple):

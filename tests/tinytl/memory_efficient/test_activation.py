@@ -4,7 +4,14 @@ import torch.nn.functional as F
 
 from tinytl.memory_efficient.activation import lean_activation
 
-STOCK = {"relu": F.relu, "relu6": F.relu6, "hardswish": F.hardswish}
+STOCK = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
@@ -70,4 +77,5 @@ def test_keeps_one_bit_an_element(kept_bytes):
     x = torch.randn(4, 8, 16, 16, requires_grad=True)
     assert kept_bytes(lambda: lean_activation(x, "relu6"), []) == x.numel() // 8
     assert kept_bytes(lambda: lean_activation(x, "relu"), []) == x.numel() // 8
-    assert kept_bytes(lambda: lean_activation(x, "hardswish"), [x]) == 0
+    for name in STOCK.keys() - {"relu", "relu6"}:
+        assert kept_bytes(lambda name=name: lean_activation(x, name), [x]) == 0

@@ -13,7 +13,15 @@ from tinytl.memory_efficient.pooling import PoolSpec
 from tinytl.memory_efficient.unit import UnitSpec, UnitTensors
 
 HALF = PoolSpec(kernel=(2, 2), stride=(2, 2))
-ACTIVATE = {"none": lambda t: t, "relu": F.relu, "relu6": F.relu6, "hardswish": F.hardswish}
+ACTIVATE = {
+    "none": lambda t: t,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+}
 RECOMPUTE = ("none", "depthwise", "block")
 
 
@@ -56,6 +64,15 @@ BLOCKS = {
     ),
     "h-swish, group norm": (
         BlockSpec(branches=(BranchSpec(units=inverted_residual("group", 1, "hardswish")),)),
+        [WIDE],
+    ),
+    "sigmoid": (BlockSpec(branches=(BranchSpec(units=inverted_residual("frozen", 1, "sigmoid")),)), [WIDE]),
+    "tanh, group norm": (
+        BlockSpec(branches=(BranchSpec(units=inverted_residual("group", 1, "tanh")),)),
+        [WIDE],
+    ),
+    "hard sigmoid, group norm": (
+        BlockSpec(branches=(BranchSpec(units=inverted_residual("group", 2, "hardsigmoid")),)),
         [WIDE],
     ),
     "same pad": (

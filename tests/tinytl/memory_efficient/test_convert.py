@@ -94,8 +94,8 @@ def test_surgery_after_conversion_is_seen():
         replace_bn_with_gn(one)
         one.features[4].conv[0][2] = nn.ReLU()
         one.features[5].conv[1][0] = nn.Conv2d(192, 192, 5, padding=2, groups=192, bias=False).double()
-        one.features[6].conv[0][2] = nn.Sigmoid()
-        one.features[0].append(nn.Tanh())
+        one.features[6].conv[0][2] = nn.SiLU()
+        one.features[0].append(nn.ELU())
         one.double()
     assert_same_outcome(lean, net, torch.randn(2, 3, 64, 64, dtype=torch.float64), 1e-10)
 
