@@ -1,17 +1,17 @@
 """Batches of uint8 images at the network's resolution, augmented and shuffled by seed and epoch."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
+from tinytl.crops import Crop, random_crop
 from tinytl.data import ImageSet
+from tinytl.resizing import pictures_at_once, resize_crops_
 
-ASPECT_RATIO_MAX = 4 / 3
-"""Training crops are between 3:4 and 4:3. Source: Inception, as in torchvision's RandomResizedCrop."""
+CPU = torch.device("cpu")
 
 
 def train_batches(
@@ -24,11 +24,15 @@ def train_batches(
     seed: int,
     epoch: int,
     drop_single: bool,
+    device: torch.device = CPU,
+    rows: slice | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 over one shuffled pass; the last batch may be smaller.
+    """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
-    Depends on nothing but the arguments, so that an epoch can be repeated after an interruption.
-    `drop_single` leaves out a last batch of one sample, which batch norm cannot normalise.
+    Order and crops depend on nothing but the arguments, so that an epoch can be repeated after an
+    interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which batch
+    norm cannot normalise. `rows` takes these rows of each batch alone, as the whole batch would have them: a
+    process's share where several train on one batch.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(data))
@@ -36,16 +40,20 @@ def train_batches(
         index = order[start : start + batch_size]
         if drop_single and len(index) == 1:
             return
-        images = [_random_crop(data, i, resolution, crop_scale_min, flip, rng) for i in index]
-        yield _stack(images), torch.from_numpy(data.labels[index])
+        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in index]
+        if rows is not None:
+            index, crops = index[rows], crops[rows]
+        yield _batch(data, index, crops, resolution, device)
 
 
-def eval_batches(data: ImageSet, *, batch_size: int, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+def eval_batches(
+    data: ImageSet, *, batch_size: int, resolution: int, device: torch.device = CPU
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the whole images, in order, resized to `(N, 3, R, R)` uint8, with labels `(N,)` int64."""
+    whole = Crop(0, 0, data.side, data.side)
     for start in range(0, len(data), batch_size):
-        rows = slice(start, start + batch_size)
-        images = [_resize(_tensor(data, i), resolution) for i in range(len(data))[rows]]
-        yield _stack(images), torch.from_numpy(data.labels[rows].copy())
+        index = np.arange(len(data))[start : start + batch_size]
+        yield _batch(data, index, [whole] * len(index), resolution, device)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -54,31 +62,16 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
     return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
 
 
-def _tensor(data: ImageSet, index: int) -> Tensor:
-    # A copy: arrays that Ray shares between processes are read-only, which torch tensors cannot say.
-    return torch.from_numpy(data.images[index].copy()).permute(2, 0, 1)
-
-
-def _stack(images: list[Tensor]) -> Tensor:
-    return torch.stack(images).contiguous(memory_format=torch.channels_last)
-
-
-def _resize(image: Tensor, resolution: int) -> Tensor:
-    if image.shape[-2:] == (resolution, resolution):
-        return image
-    resized: Tensor = transforms.resize(image, [resolution, resolution], antialias=True)
-    return resized
-
-
-def _random_crop(
-    data: ImageSet, index: int, resolution: int, scale_min: float, flip: bool, rng: np.random.Generator
-) -> Tensor:
-    image = _tensor(data, int(index))
-    side = image.shape[-1]
-    area = rng.uniform(scale_min, 1.0)
-    aspect = math.exp(rng.uniform(-math.log(ASPECT_RATIO_MAX), math.log(ASPECT_RATIO_MAX)))
-    height = min(side, max(1, round(side * math.sqrt(area / aspect))))
-    width = min(side, max(1, round(side * math.sqrt(area * aspect))))
-    top, left = int(rng.integers(0, side - height + 1)), int(rng.integers(0, side - width + 1))
-    crop = _resize(image[:, top : top + height, left : left + width], resolution)
-    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+def _batch(
+    data: ImageSet, index: npt.NDArray[np.int64], crops: list[Crop], resolution: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    images = torch.empty(
+        (len(index), 3, resolution, resolution),
+        dtype=torch.uint8, device=device, memory_format=torch.channels_last,
+    )  # fmt: skip
+    at_once = pictures_at_once(data.side, resolution)
+    for first in range(0, len(index), at_once):
+        part = slice(first, first + at_once)
+        pictures = torch.from_numpy(data.images[index[part]]).to(device)
+        resize_crops_(images[part], pictures, crops[part])
+    return images, torch.from_numpy(data.labels[index]).to(device)

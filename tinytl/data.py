@@ -35,6 +35,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """Pixels of each image's edge, as stored."""
+        return self.images.shape[1]
+
 
 @dataclass(frozen=True)
 class DataSplits:

@@ -107,7 +107,6 @@ class Trainer:
             self._set_lr(self.epoch * self.steps_per_epoch + step)
             full = len(labels) == min(self.config.batch_size, len(self.data.train))
             measure_now = self.measured_peak_mib is None and full and (self.epoch > 0 or step > 0)
-            images, labels = images.to(self.device), labels.to(self.device)
             with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
                 batch_loss, batch_correct = training_step(
                     self.net,
@@ -147,9 +146,11 @@ class Trainer:
         self.net.eval()
         correct, loss_sum = 0, 0.0
         batch_size = min(EVAL_BATCH_SIZE, self.config.batch_size)
-        for batch, labels in eval_batches(images, batch_size=batch_size, resolution=self.config.resolution):
-            labels = labels.to(self.device)
-            logits = self.net(self.normalize(batch.to(self.device)))
+        resolution = self.config.resolution
+        for batch, labels in eval_batches(
+            images, batch_size=batch_size, resolution=resolution, device=self.device
+        ):
+            logits = self.net(self.normalize(batch))
             correct += int((logits.argmax(1) == labels).sum().item())
             loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
         return correct / len(images), loss_sum / len(images)
@@ -181,6 +182,7 @@ class Trainer:
             seed=config.seed,
             epoch=self.epoch,
             drop_single=self.drop_single,
+            device=self.device,
         )
 
     def _set_lr(self, step: int) -> None:

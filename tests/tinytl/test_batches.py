@@ -109,3 +109,16 @@ def test_read_only_arrays_are_served_and_left_as_they_are() -> None:
         labels.zero_()
     assert np.array_equal(data.images, before)
     assert data.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rows", [slice(0, 2), slice(2, 4), slice(1, None)])
+def test_rows_of_a_batch_are_those_of_the_whole(rows: slice) -> None:
+    data = _images(10)
+    whole, part = _train(data), _train(data, rows=rows)
+    assert _same([(images[rows], labels[rows]) for images, labels in whole], part)
+
+
+def test_batches_larger_than_what_is_resized_at_a_time() -> None:
+    data = _images(9, side=300)
+    ((images, _),) = eval_batches(data, batch_size=9, resolution=300)
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), data.images)
