@@ -1,21 +1,21 @@
 """Batches of uint8 images at the network's resolution, augmented and shuffled by seed and epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tinytl.crops import Crop, random_crop
-from tinytl.data import ImageSet
 from tinytl.resizing import pictures_at_once, resize_crops_
+from tinytl.splits import ImageSet, Split
+from tinytl.streaming import Index, stream_squares
 
 CPU = torch.device("cpu")
 
 
 def train_batches(
-    data: ImageSet,
+    data: Split,
     *,
     batch_size: int,
     resolution: int,
@@ -26,34 +26,44 @@ def train_batches(
     drop_single: bool,
     device: torch.device = CPU,
     rows: slice | None = None,
+    workers: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
-    Order and crops depend on nothing but the arguments, so that an epoch can be repeated after an
-    interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which batch
-    norm cannot normalise. `rows` takes these rows of each batch alone, as the whole batch would have them: a
-    process's share where several train on one batch.
+    Order and crops depend on seed, epoch and the batches' shape alone, so that an epoch can be repeated after
+    an interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which
+    batch norm cannot normalise. `rows` takes these rows of each batch alone, as the whole batch has them: a
+    process's share where several train on one batch; the others are not decoded. Files are decoded by
+    `workers` processes (`stream_squares`).
+
+    Raises:
+        ConfigError: naming a file that does not decode.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(data))
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
-        if drop_single and len(index) == 1:
-            return
-        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in index]
-        if rows is not None:
-            index, crops = index[rows], crops[rows]
-        yield _batch(data, index, crops, resolution, device)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if drop_single and len(batches[-1]) == 1:
+        batches.pop()
+    wanted = slice(None) if rows is None else rows
+    shares = [batch[wanted] for batch in batches]
+    pictures = _pictures(data, shares, resolution, workers)
+    for batch, share in zip(batches, shares, strict=True):
+        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][wanted]
+        images = _resized(pictures, crops, resolution, device)
+        yield images, torch.from_numpy(data.labels[share]).to(device)
 
 
 def eval_batches(
-    data: ImageSet, *, batch_size: int, resolution: int, device: torch.device = CPU
+    data: Split, *, batch_size: int, resolution: int, device: torch.device = CPU, workers: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the whole images, in order, resized to `(N, 3, R, R)` uint8, with labels `(N,)` int64."""
     whole = Crop(0, 0, data.side, data.side)
-    for start in range(0, len(data), batch_size):
-        index = np.arange(len(data))[start : start + batch_size]
-        yield _batch(data, index, [whole] * len(index), resolution, device)
+    order = np.arange(len(data))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    pictures = _pictures(data, batches, resolution, workers)
+    for batch in batches:
+        images = _resized(pictures, [whole] * len(batch), resolution, device)
+        yield images, torch.from_numpy(data.labels[batch]).to(device)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -62,16 +72,27 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
     return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
 
 
-def _batch(
-    data: ImageSet, index: npt.NDArray[np.int64], crops: list[Crop], resolution: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    images = torch.empty(
-        (len(index), 3, resolution, resolution),
-        dtype=torch.uint8, device=device, memory_format=torch.channels_last,
-    )  # fmt: skip
+def _pictures(
+    data: Split, batches: Sequence[Index], resolution: int, workers: int | None
+) -> Iterator[Tensor]:
+    """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch."""
     at_once = pictures_at_once(data.side, resolution)
-    for first in range(0, len(index), at_once):
-        part = slice(first, first + at_once)
-        pictures = torch.from_numpy(data.images[index[part]]).to(device)
-        resize_crops_(images[part], pictures, crops[part])
-    return images, torch.from_numpy(data.labels[index]).to(device)
+    parts = [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
+    if isinstance(data, ImageSet):
+        return (torch.from_numpy(data.images[part]) for part in parts)
+    return stream_squares(data, parts, workers)
+
+
+def _resized(
+    pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int, device: torch.device
+) -> Tensor:
+    """Takes as many pictures as there are crops and brings them to `(N, 3, R, R)` on `device`."""
+    shape = (len(crops), 3, resolution, resolution)
+    out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    done = 0
+    while done < len(crops):
+        few = next(pictures).to(device)
+        part = slice(done, done + len(few))
+        resize_crops_(out[part], few, crops[part])
+        done += len(few)
+    return out

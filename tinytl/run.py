@@ -26,7 +26,7 @@ def train_run(config: TrainConfig, out: Path, report: Callable[[str], None]) -> 
         ConfigError: before anything is written.
         NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
     """
-    data = load_dataset(config)
+    data = load_dataset(config, report=report)
     config = resolve_plan(dataclasses.replace(config, num_classes=len(data.classes)))
     predicted = predict_memory(config)
     trainer = Trainer(config, data)

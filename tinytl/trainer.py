@@ -15,7 +15,7 @@ from tinytl.backbones.weights import LoadAccount
 from tinytl.batches import eval_batches, steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
-from tinytl.data import DataSplits, ImageSet
+from tinytl.data import DataSplits, Split
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
 from tinytl.measure import PeakMeter
@@ -141,15 +141,15 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def evaluate(self, images: ImageSet) -> tuple[float, float]:
+    def evaluate(self, images: Split) -> tuple[float, float]:
         """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
         self.net.eval()
         correct, loss_sum = 0, 0.0
         batch_size = min(EVAL_BATCH_SIZE, self.config.batch_size)
-        resolution = self.config.resolution
         for batch, labels in eval_batches(
-            images, batch_size=batch_size, resolution=resolution, device=self.device
-        ):
+            images, batch_size=batch_size, resolution=self.config.resolution,
+            device=self.device, workers=self.config.loader_workers,
+        ):  # fmt: skip
             logits = self.net(self.normalize(batch))
             correct += int((logits.argmax(1) == labels).sum().item())
             loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
@@ -183,6 +183,7 @@ class Trainer:
             epoch=self.epoch,
             drop_single=self.drop_single,
             device=self.device,
+            workers=config.loader_workers,
         )
 
     def _set_lr(self, step: int) -> None:

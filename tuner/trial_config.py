@@ -24,7 +24,7 @@ from tinytl.flags import parse_field, split_assignments
 from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
 from tuner.config import StudyConfig
 
-_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "epochs", "device", "seed")
+_OF_THE_STUDY = ("dataset data_dir loading loader_workers num_classes weights epochs device seed").split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "backbone": BACKBONES,
@@ -68,6 +68,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         "weights": study.weights,
         "epochs": study.epochs,
         "seed": study.seed,
+        "loader_workers": 1,  # trials share the cores
     }
     for name in ("input_mean", "input_std"):
         text = getattr(study, name)

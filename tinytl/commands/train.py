@@ -5,9 +5,9 @@ import dataclasses
 from pathlib import Path
 
 from tinytl.config import TrainConfig
-from tinytl.data import check_data_dir
+from tinytl.data import check_data_dir, download_dataset
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands, add_config_flags, add_lr_ratio_flag, given_fields
+from tinytl.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
 from tinytl.flat_config import config_from_flat
 
 
@@ -16,6 +16,7 @@ def add_parser(commands: Commands) -> None:
     train = commands.add_parser("train", help="train one network and write its metrics")
     add_config_flags(train, [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"])
     add_lr_ratio_flag(train)
+    add_download_flag(train)
     train.add_argument(
         "--out", required=True, metavar="DIR", help="new folder for metrics.jsonl, result.json"
     )
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out} is a file: choose a folder")
     if (out / "result.json").exists():
         raise ConfigError(f"--out {out} holds a finished run: choose another folder")
+    if args.download:
+        download_dataset(config)
     check_data_dir(config)
     from tinytl.run import train_run
 
