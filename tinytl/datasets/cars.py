@@ -55,7 +55,7 @@ def _mat(path: Path) -> Any:
 
 
 HOW_TO_GET = (
-    "its authors' page is gone, so --download cannot fetch it: put "
+    "its authors' page is gone: put "
     f"{', '.join(ARCHIVES.values())} and {TEST_LABELS} there, of a copy (https://github.com/pytorch/vision/issues/7545)"
 )
 CARS = NamedSet(

@@ -58,6 +58,8 @@ def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> No
         raise
     except (OSError, http.client.HTTPException) as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         reason = getattr(error, "reason", None) or error
         raise ConfigError(
             f"{download.url} cannot be fetched ({reason}): try again, or put {download.file} into {folder}"

@@ -22,10 +22,7 @@ from tinytl.splits import ImageFiles
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT, DEVKIT_FOLDER = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12"
-HOW_TO_GET = (
-    "--download cannot fetch it: register at https://image-net.org/download and put "
-    f"{TRAIN}, {VAL} and {DEVKIT} there"
-)
+HOW_TO_GET = f"register at https://image-net.org/download and put {TRAIN}, {VAL} and {DEVKIT} there"
 
 
 def _is_there(root: Path) -> bool:
