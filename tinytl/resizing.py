@@ -41,7 +41,7 @@ def resize_by_products(pictures: Tensor, crops: Sequence[Crop], resolution: int)
     n, side = pictures.shape[:2]
     boxes = [(crop.top, crop.height, crop.left, crop.width, crop.mirrored) for crop in crops]
     top, height, left, width, mirrored = (
-        torch.tensor(boxes, dtype=torch.float32).to(pictures.device, non_blocking=True).unbind(1)
+        torch.tensor(boxes, dtype=torch.float32).to(pictures.device).unbind(1)
     )
     rows = _triangle_weights(top, height, side, resolution)
     columns = _triangle_weights(left, width, side, resolution)
