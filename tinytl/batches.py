@@ -1,21 +1,21 @@
 """Batches of uint8 images at the network's resolution, augmented and shuffled by seed and epoch."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
-from tinytl.data import ImageSet
+from tinytl.crops import Crop, random_crop
+from tinytl.resizing import pictures_at_once, resize_crops_
+from tinytl.splits import ImageSet, Split
+from tinytl.streaming import Index, stream_squares
 
-ASPECT_RATIO_MAX = 4 / 3
-"""Training crops are between 3:4 and 4:3. Source: Inception, as in torchvision's RandomResizedCrop."""
+CPU = torch.device("cpu")
 
 
 def train_batches(
-    data: ImageSet,
+    data: Split,
     *,
     batch_size: int,
     resolution: int,
@@ -24,28 +24,45 @@ def train_batches(
     seed: int,
     epoch: int,
     drop_single: bool,
+    device: torch.device = CPU,
+    share: Callable[[int], slice] = lambda n: slice(0, n),
+    workers: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 over one shuffled pass; the last batch may be smaller.
+    """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
-    Depends on nothing but the arguments, so that an epoch can be repeated after an interruption.
-    `drop_single` leaves out a last batch of one sample, which batch norm cannot normalise.
+    Order and crops depend on seed, epoch and the batches' shape alone, so that an epoch can be repeated after
+    an interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which
+    batch norm cannot normalise. `share` says which rows of a batch of so many samples are wanted, as the
+    whole batch has them: a process's share where several train on one batch; the others are not decoded.
+    Files are decoded by `workers` processes (`stream_squares`).
+
+    Raises:
+        ConfigError: naming a file that does not decode.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(data))
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
-        if drop_single and len(index) == 1:
-            return
-        images = [_random_crop(data, i, resolution, crop_scale_min, flip, rng) for i in index]
-        yield _stack(images), torch.from_numpy(data.labels[index])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if drop_single and len(batches[-1]) == 1:
+        batches.pop()
+    shares = [batch[share(len(batch))] for batch in batches]
+    pictures = _pictures(data, shares, resolution, workers)
+    for batch, own in zip(batches, shares, strict=True):
+        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][share(len(batch))]
+        images = _resized(pictures, crops, resolution, device)
+        yield images, torch.from_numpy(data.labels[own]).to(device)
 
 
-def eval_batches(data: ImageSet, *, batch_size: int, resolution: int) -> Iterator[tuple[Tensor, Tensor]]:
+def eval_batches(
+    data: Split, *, batch_size: int, resolution: int, device: torch.device = CPU, workers: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the whole images, in order, resized to `(N, 3, R, R)` uint8, with labels `(N,)` int64."""
-    for start in range(0, len(data), batch_size):
-        rows = slice(start, start + batch_size)
-        images = [_resize(_tensor(data, i), resolution) for i in range(len(data))[rows]]
-        yield _stack(images), torch.from_numpy(data.labels[rows].copy())
+    whole = Crop(0, 0, data.side, data.side)
+    order = np.arange(len(data))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    pictures = _pictures(data, batches, resolution, workers)
+    for batch in batches:
+        images = _resized(pictures, [whole] * len(batch), resolution, device)
+        yield images, torch.from_numpy(data.labels[batch]).to(device)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -54,31 +71,27 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
     return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
 
 
-def _tensor(data: ImageSet, index: int) -> Tensor:
-    # A copy: arrays that Ray shares between processes are read-only, which torch tensors cannot say.
-    return torch.from_numpy(data.images[index].copy()).permute(2, 0, 1)
+def _pictures(
+    data: Split, batches: Sequence[Index], resolution: int, workers: int | None
+) -> Iterator[Tensor]:
+    """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch."""
+    at_once = pictures_at_once(data.side, resolution)
+    parts = [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
+    if isinstance(data, ImageSet):
+        return (torch.from_numpy(data.images[part]) for part in parts)
+    return stream_squares(data, parts, workers)
 
 
-def _stack(images: list[Tensor]) -> Tensor:
-    return torch.stack(images).contiguous(memory_format=torch.channels_last)
-
-
-def _resize(image: Tensor, resolution: int) -> Tensor:
-    if image.shape[-2:] == (resolution, resolution):
-        return image
-    resized: Tensor = transforms.resize(image, [resolution, resolution], antialias=True)
-    return resized
-
-
-def _random_crop(
-    data: ImageSet, index: int, resolution: int, scale_min: float, flip: bool, rng: np.random.Generator
+def _resized(
+    pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int, device: torch.device
 ) -> Tensor:
-    image = _tensor(data, int(index))
-    side = image.shape[-1]
-    area = rng.uniform(scale_min, 1.0)
-    aspect = math.exp(rng.uniform(-math.log(ASPECT_RATIO_MAX), math.log(ASPECT_RATIO_MAX)))
-    height = min(side, max(1, round(side * math.sqrt(area / aspect))))
-    width = min(side, max(1, round(side * math.sqrt(area * aspect))))
-    top, left = int(rng.integers(0, side - height + 1)), int(rng.integers(0, side - width + 1))
-    crop = _resize(image[:, top : top + height, left : left + width], resolution)
-    return crop.flip(-1) if flip and rng.random() < 0.5 else crop
+    """Takes as many pictures as there are crops and brings them to `(N, 3, R, R)` on `device`."""
+    shape = (len(crops), 3, resolution, resolution)
+    out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    done = 0
+    while done < len(crops):
+        few = next(pictures).to(device)
+        part = slice(done, done + len(few))
+        resize_crops_(out[part], few, crops[part])
+        done += len(few)
+    return out

@@ -8,7 +8,16 @@ from tinytl.checks import require_int, require_number
 from tinytl.errors import ConfigError, choose
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
-DATASETS = ("digits", "imagefolder")
+DATASETS = ("digits", "imagefolder", "cifar10", "cifar100", "cub200", "cars", "food101", "imagenet")
+DATASET_ALIASES: Mapping[str, str] = {
+    "cub2002011": "cub200",
+    "cub": "cub200",
+    "stanfordcars": "cars",
+    "imagenet1k": "imagenet",
+    "ilsvrc2012": "imagenet",
+}
+"""Other spellings of data sets, in small letters and digits alone; `CIFAR-10` needs no entry."""
+LOADINGS = ("auto", "memory", "stream")
 NORMS = ("batch_norm", "frozen_bn", "group_norm")
 ENGINES = ("lean", "stock")
 PLANS = ("fast", "smallest", "budget")
@@ -77,9 +86,17 @@ class TrainConfig:
     """
 
     dataset: str = "digits"
-    """Data set: `digits` (bundled, 1,797 scans of 8x8 pixels) or `imagefolder` (yours, see `data_dir`)."""
+    """Data set: `digits` (bundled, 1,797 scans of 8x8 pixels), `imagefolder` (yours, see `data_dir`), or
+    `cifar10`, `cifar100`, `cub200`, `cars`, `food101`, `imagenet` (published ones, see `data_dir`)."""
     data_dir: str | None = None
-    """Folder of an `imagefolder` set: `train/CLASS/*`, and `val/`, `test/` if there are any; or `CLASS/*`."""
+    """Folder of the data set. `imagefolder`: `train/CLASS/*`, and `val/`, `test/` if there are any; or
+    `CLASS/*`. A published set: its archives as downloaded, or what they hold."""
+    loading: str = "auto"
+    """Where images are while training: `memory` (decoded once), `stream` (files, decoded by worker processes
+    for each batch), or `auto` (memory up to 2 GiB). The same images; no effect on training memory."""
+    loader_workers: int | None = None
+    """Processes that decode what streams; 0: the training process itself. Unset: one a core, 8 at most. No
+    effect on results."""
     num_classes: int | None = None
     """Number of classes. Unset: what the data set has; `memory` needs it set."""
     backbone: str = "efficientnet_lite0"
@@ -200,7 +217,8 @@ class TrainConfig:
             raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
         if self.lite_weights is not None and not isinstance(self.lite_weights, str):
             raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
-        set_(self, "dataset", choose("dataset", self.dataset, DATASETS))
+        set_(self, "dataset", _dataset_name(self.dataset))
+        set_(self, "loading", choose("loading", self.loading, LOADINGS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
         set_(self, "norm", choose("norm", self.norm, NORMS))
@@ -244,6 +262,8 @@ class TrainConfig:
                 require_int(name, getattr(self, name), low=low)
         require_int("resolution", self.resolution, low=32)
         require_int("seed", self.seed, low=0)
+        if self.loader_workers is not None:
+            require_int("loader_workers", self.loader_workers, low=0)
         require_int("kernel_size", self.kernel_size, low=1)
         if self.kernel_size % 2 == 0:
             raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
@@ -325,8 +345,13 @@ class TrainConfig:
                 )
 
 
+def _dataset_name(given: str) -> str:
+    plain = "".join(letter for letter in str(given).lower() if letter.isalnum())
+    return choose("dataset", DATASET_ALIASES.get(plain, plain if plain in DATASETS else given), DATASETS)
+
+
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir weights lite_weights input_mean input_std base_lr lr_ratio lr_schedule gamma "
-    "warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
+    "dataset data_dir loading loader_workers weights lite_weights input_mean input_std base_lr lr_ratio "
+    "lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

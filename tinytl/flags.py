@@ -100,6 +100,15 @@ def add_lr_ratio_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_download_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--download`, for `tinytl.data.download_dataset`."""
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="first fetch the data set's archives into --data-dir where they are not there",
+    )
+
+
 def given_fields(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the flat fields that were given on the command line, parsed."""
     names = set(field_names())

@@ -42,7 +42,7 @@ def train_run(
         ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
         NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
     """
-    data = load_dataset(config)
+    data = load_dataset(config, report=progress.report)
     with joined_ranks(config) as ranks:
         trainer = Trainer(config, data, ranks=ranks)
         predicted = predict_memory(share_of_one(trainer.config, ranks))

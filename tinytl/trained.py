@@ -1,6 +1,7 @@
 """A trained network from its run's folder: to evaluate, and to label pictures with."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from tinytl.batches import eval_batches
 from tinytl.build import build_model
 from tinytl.checkpoint_file import read_checkpoint
 from tinytl.config import TrainConfig
-from tinytl.data import ImageSet, read_picture
+from tinytl.datasets.listing import stored_side
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.flat_config import config_from_flat
 from tinytl.mixed_precision import MixedPrecision
 from tinytl.run_directory import RunDirectory
+from tinytl.splits import ImageFiles
 from tinytl.training_step import InputNormalizer
 
 
@@ -45,13 +47,14 @@ class TrainedNetwork:
         Raises:
             ConfigError: naming a file that does not decode.
         """
+        names = np.array([os.fsencode(file.resolve()) for file in files])
+        pictures = ImageFiles("/", names, np.zeros(len(files), np.int64), stored_side(self.config.resolution))
         rows = []
-        for file in files:
-            picture = np.asarray(read_picture(file, self.config.resolution))
-            whole = ImageSet(picture[None], np.zeros(1, dtype=np.int64))
-            ((batch, _),) = eval_batches(whole, batch_size=1, resolution=self.config.resolution)
+        for batch, _ in eval_batches(
+            pictures, batch_size=1, resolution=self.config.resolution, device=self.precision.device, workers=0
+        ):
             with self.precision.autocast():
-                logits = self.net(self.normalize(batch.to(self.precision.device)))
+                logits = self.net(self.normalize(batch))
             rows.append(logits.double().softmax(1)[0].cpu().numpy())
         return np.stack(rows)
 

@@ -15,7 +15,7 @@ from tinytl.backbones.weights import InputNormalization, Weights
 from tinytl.batches import steps_per_epoch, train_batches
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
-from tinytl.data import DataSplits, ImageSet
+from tinytl.data import DataSplits, Split
 from tinytl.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
@@ -132,7 +132,10 @@ class Trainer:
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         for step, (images, labels) in enumerate(self._train_batches()):
             self._set_lr(self.epoch * self.steps_per_epoch + step)
-            batch_loss, batch_correct = self._step(images, labels, first=self.epoch == 0 and step == 0)
+            batch_size = min(self.config.batch_size, len(self.data.train) - step * self.config.batch_size)
+            batch_loss, batch_correct = self._step(
+                images, labels, batch_size, first=self.epoch == 0 and step == 0
+            )
             loss_sum += batch_loss
             if not math.isfinite(loss_sum):
                 raise NonFiniteLossError(
@@ -140,9 +143,9 @@ class Trainer:
                     f"(base_lr={self.config.base_lr:g})"
                 )
             correct += batch_correct
-            seen += len(labels)
+            seen += batch_size
             if on_images is not None:
-                on_images(len(labels))
+                on_images(batch_size)
         training_time_s = time.perf_counter() - started
         self.epoch += 1
         accuracy, val_loss = self.evaluate(self.data.val)
@@ -160,16 +163,13 @@ class Trainer:
             measured_peak_mib=self.measured_peak_mib,
         )
 
-    def _step(self, images: Tensor, labels: Tensor, first: bool) -> tuple[float, int]:
-        """Takes one step with this process's share of a batch; returns the batch's loss and hits.
+    def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[float, int]:
+        """Takes a step with this process's share of `batch_size` samples; returns their loss and hits.
 
         The first full batch after the run's first step is measured: only then has the optimiser its state.
         """
-        batch_size = len(labels)
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
-        share = self.ranks.share(batch_size)
-        images, labels = images[share].to(self.device), labels[share].to(self.device)
         with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
             loss, correct = training_step(
                 self.net,
@@ -187,7 +187,7 @@ class Trainer:
             self.measured_peak_mib = meter.peak_mib
         return loss.item(), int(correct.item())
 
-    def evaluate(self, images: ImageSet) -> tuple[float, float]:
+    def evaluate(self, images: Split) -> tuple[float, float]:
         """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
         return evaluate(
             self.net,
@@ -197,6 +197,7 @@ class Trainer:
             batch_size=min(EVAL_BATCH_SIZE, self.config.batch_size),
             precision=self.precision,
             ranks=self.ranks,
+            workers=self.config.loader_workers,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,6 +231,9 @@ class Trainer:
             seed=config.seed,
             epoch=self.epoch,
             drop_single=self.drop_single,
+            device=self.device,
+            share=self.ranks.share,
+            workers=config.loader_workers,
         )
 
     def _set_lr(self, step: int) -> None:

@@ -31,9 +31,13 @@ class StudyConfig:
     space: str = "joint"
     """Search space: the name of a file in search_spaces/, or the path of your own .yaml."""
     dataset: str = "digits"
-    """Data set: digits (bundled) or imagefolder (your images, see --data-dir)."""
+    """Data set: digits (bundled), imagefolder (your images, see --data-dir), or a published one: cifar10,
+    cifar100, cub200, cars, food101, imagenet."""
     data_dir: str | None = None
-    """Folder of an imagefolder set: train/CLASS/*, and val/, test/ if there are any; or CLASS/*."""
+    """Folder of the data set. imagefolder: train/CLASS/*, and val/, test/ if there are any; or CLASS/*. A
+    published set: its archives as downloaded, or what they hold."""
+    download: bool = False
+    """First fetch the data set's archives into --data-dir where they are not there."""
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"

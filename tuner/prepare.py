@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
-from tinytl.data import DataSplits, check_data_dir, load_dataset
+from tinytl.data import DataSplits, check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tuner import storage
 from tuner.config import StudyConfig, check_study_name
@@ -79,7 +79,8 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
         raise ConfigError(str(error)) from None
     base = base_config(config, space)
     check_space(space, base)
-    check_data_dir(base)
+    if not config.download:
+        check_data_dir(base)
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
     check_study_name(name)
     _check_servers(config)
@@ -87,7 +88,10 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     _check_name(config, name)
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
-    data = load_dataset(base, largest_resolution(space, base))
+    if config.download:
+        download_dataset(base)
+        check_data_dir(base)
+    data = load_dataset(base, largest_resolution(space, base), report=print)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     _check_device(config, base)
     _check_lite_residuals(space, base)

@@ -25,7 +25,9 @@ from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
 from tinytl.method_aliases import METHOD_ALIASES, own_name
 from tuner.config import StudyConfig
 
-_OF_THE_STUDY = ("dataset", "data_dir", "num_classes", "weights", "lite_weights", "epochs", "device", "seed")
+_OF_THE_STUDY = (
+    "dataset data_dir loading loader_workers num_classes weights lite_weights epochs device seed"
+).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "backbone": BACKBONES,
@@ -71,6 +73,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         "lite_weights": study.lite_weights,
         "epochs": study.epochs,
         "seed": study.seed,
+        "loader_workers": 1,  # trials share the cores
     }
     for name in ("input_mean", "input_std"):
         text = getattr(study, name)

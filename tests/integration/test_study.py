@@ -14,6 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from tests import published
+
 ROOT = Path(__file__).parents[2]
 CLASSES = ("red", "green", "blue")
 SMALL = ["--weights", "none", "--set", "resolution=32", "--set", "batch_size=8"]
@@ -233,3 +235,13 @@ def test_ctrl_c_ends_with_130_and_names_the_way_on(pictures, tmp_path):
     assert "Traceback" not in out
     assert status_of("c", runs_dir)["trials"]["running"] == 0
     assert {r.info.status for r in mlflow_runs("c", runs_dir, "trial")} == {"KILLED"}
+
+
+def test_a_study_on_a_published_set_that_streams(tmp_path):
+    published.cub200(tmp_path / "birds")
+    argv = [sys.executable, "launch.py", "--dataset", "cub200", "--data-dir", str(tmp_path / "birds")]
+    argv += ["--runs-dir", str(tmp_path / "runs"), *SMALL, "--set", "loading=stream"]
+    argv += ["--trials", "2", "--epochs", "1", "--name", "birds", "--set", "method=FT-Last,TinyTL-B"]
+    run(argv)
+    counts = status_of("birds", tmp_path / "runs")["trials"]
+    assert counts["complete"] == 2 and counts["failed"] == 0

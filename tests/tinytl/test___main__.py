@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cases import exists
+from tests.published import cub200
 from tinytl.__main__ import main
 from tinytl.config import ENGINES, METHODS, NORMS, TrainConfig
 from tinytl.storage_tracker import PARTS, MemoryPrediction
@@ -23,6 +24,22 @@ def _train(root: Path | str, out: Path | str, *more: str) -> list[str]:
 
 def _memory(*more: str) -> list[str]:
     return ["memory", *SMALL, "--method", "FT-Last", "--batch-size", "2", *more]
+
+
+@pytest.mark.parametrize("loading", ["memory", "stream"])
+def test_train_on_a_published_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], loading: str) -> None:
+    cub200(tmp_path / "birds")
+    out = tmp_path / "out"
+    how = ["--dataset", "CUB-200-2011", "--loading", loading, "--loader-workers", "1", "--batch-size", "50"]
+    assert main(_train(tmp_path / "birds", out, *how, "--download")) == 0  # there: nothing to fetch
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert lines[0] == f"extracting {tmp_path / 'birds' / 'CUB_200_2011.tgz'}"
+    assert lines[1] == "cub200: 200 classes, train 200, val 200, test 200"
+    result = json.loads((out / "result.json").read_text())
+    assert result["config"]["dataset"] == "cub200" and result["config"]["num_classes"] == 200
+    assert result["test_accuracy_top1"] * 200 == pytest.approx(round(result["test_accuracy_top1"] * 200))
 
 
 def test_train(
@@ -59,6 +76,14 @@ def test_train(
         ("--lr-ratio lat=0.5", "unknown parameter 'lr_ratio.lat': did you mean 'lr_ratio.late'?"),
         ("--data-dir /nowhere", "--data-dir /nowhere: no such folder"),
         ("--dataset digits", "is not used by dataset digits: add --dataset imagefolder"),
+        ("--dataset cifar10", "holds no CIFAR-10, neither cifar-10-python.tar.gz nor its folder"),
+        (
+            "--dataset cars --download",
+            "--download: Stanford Cars cannot be fetched: its authors' page is gone",
+        ),
+        ("--download", "--download: there is nothing to fetch for dataset imagefolder: leave it out"),
+        ("--loading disk", "unknown loading 'disk': known: auto, memory, stream"),
+        ("--loader-workers -1", "loader_workers=-1 is below 0"),
         ("--weights /nowhere.pt", "--weights /nowhere.pt: no such file"),
         ("--backbone proxylessnas_mobile --weights imagenet", "no ImageNet weights of proxylessnas_mobile"),
         ("--method Scratch", "method=Scratch with norm=frozen_bn"),

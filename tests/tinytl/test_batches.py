@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tinytl.batches import eval_batches, steps_per_epoch, train_batches
 from tinytl.data import ImageSet
+from tinytl.data_parallel import Ranks
 
 
 def _images(n: int, side: int = 12) -> ImageSet:
@@ -109,3 +110,17 @@ def test_read_only_arrays_are_served_and_left_as_they_are() -> None:
         labels.zero_()
     assert np.array_equal(data.images, before)
     assert data.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_process_s_share_is_that_of_the_whole_batch(rank: int) -> None:
+    data, share = _images(10), Ranks(rank, 3).share
+    whole, part = _train(data), _train(data, share=share)
+    expected = [(images[share(len(labels))], labels[share(len(labels))]) for images, labels in whole]
+    assert _same(expected, part)
+
+
+def test_batches_larger_than_what_is_resized_at_a_time() -> None:
+    data = _images(9, side=300)
+    ((images, _),) = eval_batches(data, batch_size=9, resolution=300)
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), data.images)

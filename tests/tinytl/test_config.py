@@ -196,6 +196,23 @@ def test_scratch_starts_from_random_weights() -> None:
     assert TrainConfig(method="Last-3").weights == "imagenet"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("CIFAR-10", "cifar10"),
+        ("cifar_100", "cifar100"),
+        ("CUB-200-2011", "cub200"),
+        ("CUB_200", "cub200"),
+        ("StanfordCars", "cars"),
+        ("stanford cars", "cars"),
+        ("Food-101", "food101"),
+        ("ILSVRC2012", "imagenet"),
+    ],
+)
+def test_data_sets_as_they_are_written(given: str, expected: str) -> None:
+    assert TrainConfig(dataset=given).dataset == expected
+
+
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig().batch_size = 4  # type: ignore[misc]

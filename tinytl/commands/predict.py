@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from tinytl.commands.evaluate import add_run_flags
-from tinytl.data import IMAGE_SUFFIXES
 from tinytl.errors import ConfigError
 from tinytl.flags import Commands
+from tinytl.pictures import IMAGE_SUFFIXES
 
 
 def add_parser(commands: Commands) -> None:

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from tinytl.config import TrainConfig
-from tinytl.data import check_data_dir
+from tinytl.data import check_data_dir, download_dataset
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands, add_config_flags, add_lr_ratio_flag, given_fields
+from tinytl.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
 from tinytl.flat_config import config_from_flat
 from tinytl.method_aliases import alias_note
 
@@ -39,6 +39,7 @@ def add_parser(commands: Commands) -> None:
     )
     add_config_flags(train, [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"])
     add_lr_ratio_flag(train)
+    add_download_flag(train)
     train.set_defaults(run=run)
 
 
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         base = read_config_file(Path(args.config)) if args.config else TrainConfig()
     given = given_fields(args)
     config = config_from_flat(given, base)
+    if args.download:
+        download_dataset(config)
     check_data_dir(config)
     if args.tensorboard:
         from tinytl.tensorboard import check_tensorboard

@@ -1,0 +1,114 @@
+"""Splits of a data set, as arrays in memory or as files to decode, and how they are divided. Without torch.
+
+Search and training see train and val; test is read once, at the end.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+HELD_OUT_FRACTION = 0.2
+"""Share of each class that becomes val, and test, where the data set does not bring them."""
+SPLIT_SEED = 0
+"""Splits do not follow the run's seed: runs with other seeds stay comparable, and test stays unseen."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images `(N, S, S, 3)` uint8 and labels `(N,)` int64 of one split."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def side(self) -> int:
+        """Pixels of each image's edge, as stored."""
+        return self.images.shape[1]
+
+    def take(self, index: npt.NDArray[np.int64]) -> "ImageSet":
+        """Returns a copy of these rows."""
+        return ImageSet(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Files of one split, decoded when a batch needs them, and labels `(N,)` int64.
+
+    Pickles to its listing: that is all that a trial is sent.
+    """
+
+    folder: str
+    names: npt.NDArray[np.bytes_]
+    """Path of each file under `folder`. An array, not a list: a million strings would take 100 MiB in every
+    process that is sent them."""
+    labels: npt.NDArray[np.int64]
+    side: int
+    """Pixels to which each file's central square is brought."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def path(self, index: int) -> Path:
+        """Returns where one file lies."""
+        return Path(self.folder, os.fsdecode(bytes(self.names[index])))
+
+    def take(self, index: npt.NDArray[np.int64]) -> "ImageFiles":
+        """Returns these files alone."""
+        return ImageFiles(self.folder, self.names[index], self.labels[index], self.side)
+
+
+Split: TypeAlias = ImageSet | ImageFiles
+"""What batches are made of."""
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """A data set: the names of its classes and its splits; `test` is None where there is none."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split | None
+    crop_scale_min: float
+    """Smallest share of the area that a training crop keeps, where the run does not say."""
+    flip: bool
+    """Whether mirrored images keep their class, where the run does not say."""
+
+
+def stratified_split(
+    labels: npt.NDArray[np.int64], fraction: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Splits `range(len(labels))` in two, the second holding `fraction` of every class (at least one).
+
+    A class with one image stays in the first; the parts are sorted, disjoint and the same for the same seed.
+    """
+    rng = np.random.default_rng(seed)
+    held_out: list[int] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held_out.extend(rng.permutation(members)[:count].tolist())
+    second = np.sort(np.array(held_out, dtype=np.int64))
+    return np.setdiff1d(np.arange(len(labels)), second), second
+
+
+def two_way(whole: Split) -> tuple[Split, Split]:
+    """Divides images that have a test split into train and val."""
+    kept, held_out = stratified_split(whole.labels, HELD_OUT_FRACTION, SPLIT_SEED)
+    return whole.take(kept), whole.take(held_out)
+
+
+def three_way(whole: Split) -> tuple[Split, Split, Split]:
+    """Divides images into train, val and test."""
+    rest, test = stratified_split(whole.labels, HELD_OUT_FRACTION, SPLIT_SEED)
+    inside = HELD_OUT_FRACTION / (1 - HELD_OUT_FRACTION)
+    train, val = stratified_split(whole.labels[rest], inside, SPLIT_SEED + 1)
+    return whole.take(rest[train]), whole.take(rest[val]), whole.take(test)
