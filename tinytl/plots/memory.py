@@ -1,4 +1,4 @@
-"""Figures of memory, readable in grey and by colour-blind readers."""
+"""What methods, norms and engines take, as a figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
