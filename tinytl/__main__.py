@@ -1,13 +1,13 @@
-"""python -m tinytl train | memory: one training run, or what it will take."""
+"""python -m tinytl train | memory | plot: one training run, what it will take, or its figures."""
 
 import argparse
 import sys
 
-from tinytl.commands import memory, train
+from tinytl.commands import memory, plot, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
 
-COMMANDS = (train, memory)
+COMMANDS = (train, memory, plot)
 
 
 def main(argv: list[str] | None = None) -> int:
