@@ -7,7 +7,7 @@ SPREAD := -n 2 --dist loadfile
 RESULTS := benchmarks/results
 STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all bench-memory lint format lock ui clean
+.PHONY: help setup tune test test-all bench-memory figures lint format lock ui clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a
 	@$(PY) -m benchmarks.memory_all --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory_docs --stamp $(STAMP)
+
+figures: setup ## the diagrams under docs/ anew
+	@$(PY) -m tinytl plot --diagram block --backbone mobilenet_v2 --resolution 224 --out docs
+	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
+	  $(PY) -m tinytl plot --diagram backbone --backbone $$backbone --resolution 224 --format png --out docs || exit 1; \
+	done
 
 lint: setup ## ruff, mypy, import-linter
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache

@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from tinytl.plots.style import GRID_ALPHA, save_figure
 
 METHODS = ("TinyTL-B", "TinyTL-L+B", "FT-Full")
 POINTS = {
@@ -51,7 +49,7 @@ def plot_memory_time(result: dict[str, Any], path: Path) -> None:
     panels[len(shown) // 2].set_xlabel("measured peak of a step, MiB (log scale)", fontsize=9)
     title = f"{result['backbone']}, frozen_bn, batch {whole}, {result['resolution']} px, one CPU thread"
     figure.suptitle(f"{title}; squares: stock, the rest: lean", x=0.01, ha="left", fontsize=10)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, points: dict[tuple[str, bool], tuple[float, float]]) -> None:
@@ -67,4 +65,4 @@ def _draw(axes: Axes, points: dict[tuple[str, bool], tuple[float, float]]) -> No
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.25)
+    axes.grid(alpha=GRID_ALPHA)

@@ -1,14 +1,14 @@
-"""python -m tinytl: train, evaluate and predict with one network; memory of training, before it runs."""
+"""python -m tinytl: train, evaluate and predict with one network; its memory, before it runs; figures."""
 
 import argparse
 import os
 import sys
 
-from tinytl.commands import evaluate, memory, predict, train
+from tinytl.commands import evaluate, memory, plot, predict, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
 
-COMMANDS = (train, evaluate, predict, memory)
+COMMANDS = (train, evaluate, predict, memory, plot)
 
 
 def main(argv: list[str] | None = None) -> int:

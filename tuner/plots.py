@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from tinytl.plots.style import GRID_ALPHA, MUTED, save_figure, set_memory_axis
 from tuner.results import TrialResult, pareto_front
-
-DPI = 150
 
 
 def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | None, path: Path) -> None:
@@ -23,7 +17,7 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
     axes.scatter(
         [r.peak_memory_mib for r in results],
         [r.accuracy_top1 for r in results],
-        color="0.65",
+        color=MUTED,
         s=22,
         label="trials",
     )
@@ -44,14 +38,11 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
         axes.axvline(
             budget_mib, color="#b45309", linestyle="--", linewidth=1, label=f"budget {budget_mib:g} MiB"
         )
-    axes.set_xscale("log")
-    axes.margins(x=0.18, y=0.12)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("peak memory of a training step, MiB (log scale)")
+    shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
+    set_memory_axis(axes, shown, "peak memory of a training step")
+    axes.margins(y=0.12)
     axes.set_ylabel("validation accuracy, top-1")
     axes.set_title(title, loc="left", fontsize=11)
-    axes.grid(alpha=0.25)
+    axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path)

@@ -10,6 +10,11 @@ TUNER = {"ray", "optuna", "mlflow"}
     ("statement", "unwanted"),
     [
         ("import tinytl.config, tinytl.data, tinytl.flags, tinytl.__main__", {"torch", *TUNER}),
+        (
+            "import tinytl.plots.curves, tinytl.plots.accuracy_memory, tinytl.plots.run_record",
+            {"torch", *TUNER},
+        ),
+        ("import tinytl.__main__", {"matplotlib"}),
         ("import tinytl.run, tinytl.trainer, tinytl.memory, tinytl.paper_memory", TUNER),
     ],
 )

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     rows = all_rows(config, given, args.measure)
     print(json.dumps(rows, indent=2) if args.json else table_text(config, rows))
     if args.figure:
-        from tinytl.plots import plot_memory
+        from tinytl.plots.memory import plot_memory
 
         plot_memory(rows, table_text(config, rows).splitlines()[0], Path(args.figure))
     return 0

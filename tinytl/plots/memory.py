@@ -1,18 +1,15 @@
-"""Figures of memory, readable in grey and by colour-blind readers."""
+"""What methods, norms and engines take, as a figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-DPI = 150
+from tinytl.plots.style import GRID_ALPHA, save_figure
+
 ENGINE_COLORS = {"stock": "#b45309", "lean": "#0b5394"}
 
 
@@ -52,12 +49,12 @@ def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> No
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_yticks(range(len(methods)), methods)
         axes.set_title(norm, fontsize=10)
-        axes.grid(alpha=0.25)
+        axes.grid(alpha=GRID_ALPHA)
     panels[0].set_ylim(len(methods) - 0.5, -0.5)
     panels[len(norms) // 2].set_xlabel("predicted peak of a training step, MiB (log scale)", fontsize=9)
     figure.suptitle(title.partition(";")[0], x=0.01, ha="left", fontsize=10)
     figure.legend(handles=_legend(rows, largest), loc="outside lower center", ncols=5, fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    save_figure(figure, path)
 
 
 def _legend(rows: Sequence[Mapping[str, Any]], largest: int) -> list[Line2D]:

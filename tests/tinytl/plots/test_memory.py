@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tinytl.plots import ENGINE_COLORS, plot_memory
+from tinytl.plots.memory import ENGINE_COLORS, plot_memory
 
 ROWS: list[dict[str, Any]] = [
     {

@@ -1,0 +1,106 @@
+"""The look that figures share: colours for the colour-blind, dashes and marks for grey, files that repeat."""
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+DPI = 150
+FORMATS = ("png", "svg")
+BLUE, ORANGE, VERMILION, BLACK = "#0072b2", "#e69f00", "#d55e00", "#000000"
+PURPLE, GREEN, SKY = "#cc79a7", "#009e73", "#56b4e9"
+PALETTE = (BLUE, ORANGE, VERMILION, BLACK, PURPLE, GREEN, SKY)
+"""Colours that stay apart in every common colour blindness; yellow is left out, too pale on white.
+
+The order sets what shares a dash (every fourth) far apart in lightness. Source: Okabe and Ito 2008.
+"""
+DASHES = ((), (5.0, 1.5), (1.2, 1.2), (6.0, 1.5, 1.2, 1.5))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+MUTED = "0.65"
+"""Grey of what stands behind."""
+GRID_ALPHA = 0.25
+LOG_FROM_RATIO = 3.0
+"""Memory has a log axis where the largest is at least so many times the smallest."""
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How one of several lines or kinds of points looks."""
+
+    color: str
+    dashes: tuple[float, ...]
+    """Lengths on and off in line widths; empty: solid."""
+    marker: str
+
+
+def line_style(index: int) -> LineStyle:
+    """Returns the style of the line `index`; the first ten differ in their marks, 28 in colour or dash."""
+    return LineStyle(
+        PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
+    )
+
+
+def plain_text(text: str) -> str:
+    """Returns `text` so that matplotlib shows it as it is: no formulas, one line, hidden from no legend."""
+    text = " ".join(text.split()).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def set_memory_axis(axes: Axes, values_mib: Iterable[float], what: str) -> None:
+    """Makes x an axis of memory named `what`, logarithmic where `values_mib` span enough."""
+    values = list(values_mib)
+    low, high = min(values), max(values)
+    if high / low >= LOG_FROM_RATIO:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(low / 1.35, high * 1.35)
+        axes.set_xlabel(f"{what}, MiB (log scale)")
+        return
+    margin = max(0.2 * (high - low), 0.05 * high)
+    axes.set_xlim(low - margin, high + margin)
+    axes.set_xlabel(f"{what}, MiB")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes `path` (PNG or SVG by its ending) whole or not at all; the same figure gives the same bytes.
+
+    Text in an SVG stays text, to be searched and restyled.
+    """
+    kind = path.suffix[1:].lower()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinytl"}), any_script():
+            figure.savefig(beside, format=kind, dpi=DPI, metadata=metadata)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
+    """Writes `folder/name.FORMAT` for each format; the folder is made. Returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{kind}" for kind in formats]
+    for path in paths:
+        save_figure(figure, path)
+    return paths
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Lets names of folders be of any script, without a warning: an SVG shows what the PNG's font lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        yield
