@@ -200,14 +200,16 @@ class TestWeights:
         state = BACKBONES["mobilenet_v2"].build(3).state_dict()
         group_norm = {name: value for name, value in state.items() if "running" not in name}
         torch.save(group_norm, tmp_path / "w.pt")
-        argv = ["--backbone", "mobilenet_v2", "--weights", str(tmp_path / "w.pt"), "--space", "update_method"]
+        argv = ["--backbone", "mobilenet_v2", "--weights", str(tmp_path / "w.pt"), "--dry-run"]
         assert "norm=frozen_bn needs it" in one_line_of(capsys, argv, runs_dir)
 
     def test_lite_residuals_that_some_geometry_of_the_space_does_not_fit(self, capsys, tmp_path, runs_dir):
         lite = self.lite_residuals(tmp_path, n_groups=2)
-        argv = ["--space", "lite_residual", "--backbone", "mobilenet_v2", "--weights", "none", "--set"]
-        argv += ["resolution=64", "--lite-weights", lite]
-        assert f"--lite-weights {lite}: features." in one_line_of(capsys, argv, runs_dir)
+        argv = ["--space", "lite_residual", "--backbone", "mobilenet_v2", "--weights", "none", "--dry-run"]
+        # What takes least memory fits, two groups, and one group does not.
+        for setting in ("resolution=64", "n_groups=1,2", *self.geometry[1:]):
+            argv += ["--set", setting]
+        assert "try n_groups=2" in one_line_of(capsys, [*argv, "--lite-weights", lite], runs_dir)
 
     def test_lite_residuals_that_fit(self, capsys, tmp_path, runs_dir):
         lite = self.lite_residuals(tmp_path)
