@@ -3,6 +3,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -93,21 +94,21 @@ def test_an_extraction_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path
     assert _names(tmp_path) == {"set.tgz", "set"} and len(_names(tmp_path / "set")) == 40
 
 
-def _extract_slowly(archive: Path, lines: Path) -> None:
+def _extract_slowly(archive: Path, lines: Path, both: Barrier) -> None:
     def report(line: str) -> None:
         with lines.open("a") as file:
             file.write(line + "\n")
-        time.sleep(0.2)
+        time.sleep(0.3)
 
+    both.wait(30)
     extract(archive, archive.with_name("set"), report)
 
 
 def test_two_processes_extract_once(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "data" / "set.tgz", MEMBERS)
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_extract_slowly, args=(archive, tmp_path / "lines")) for _ in range(2)
-    ]
+    args = (archive, tmp_path / "lines", context.Barrier(2))
+    processes = [context.Process(target=_extract_slowly, args=args) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
