@@ -2,7 +2,7 @@
 
 Photograph-like JPEGs of 500x375 pixels (smoothed noise, quality 90) are written to a temporary folder; a pass
 of `train_batches` (random crops, mirrored) is timed by the wall, nothing is trained. `resize` compares the
-two ways of resizing a crop of a stored picture; on a CPU by its process's time. Example, and what `--json` is for:
+two ways of resizing a crop of a stored picture; on a CPU by its process's time. What `--json` is for:
 
     python -m benchmarks.data_throughput --json benchmarks/results/data_throughput_MACHINE_YYYYMM.json
 """
