@@ -4,11 +4,11 @@ import argparse
 import os
 import sys
 
-from tinytl.commands import evaluate, memory, plot, predict, train
+from tinytl.commands import evaluate, list_names, memory, plot, predict, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
 
-COMMANDS = (train, evaluate, predict, memory, plot)
+COMMANDS = (train, evaluate, predict, memory, plot, list_names)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,6 +31,24 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+SECTIONS = {
+    "data": "dataset data_dir loading loader_workers num_classes resolution crop_scale_min flip",
+    "network": (
+        "backbone weights lite_weights input_mean input_std norm gn_channel_per_group weight_standardization "
+        "dropout"
+    ),
+    "what is updated": (
+        "method n_groups downsample_ratio expand kernel_size kernel_clipping act_func upsample_type"
+    ),
+    "training": (
+        "epochs batch_size optimizer momentum base_lr lr_schedule gamma warmup_epochs weight_decay "
+        "label_smoothing seed"
+    ),
+    "memory and device": (
+        "plan budget_mib micro_batch_size checkpoint engine stock_below_kib precision device"
+    ),
+}
+"""Sections of a command's help, and the fields of TrainConfig that stand in each."""
 Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 """What a command adds its parser to."""
 
@@ -73,25 +91,34 @@ def parse_field(name: str, text: str) -> Any:
 
 
 def add_config_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Adds a flag for each named field of TrainConfig, with its description, type and default."""
+    """Adds a flag for each named field of TrainConfig, by section, with its description, type and default."""
     docs = field_docs(TrainConfig)
     short_names = {field: alias for alias, field in FIELD_ALIASES.items()}
     defaults = TrainConfig()
-    for name in names:
-        default = getattr(defaults, name)
-        shown = "unset" if default is None else default
-        parser.add_argument(
-            "--" + short_names.get(name, name).replace("_", "-"),
-            dest=name,
-            metavar=name.rpartition("_")[2].upper(),
-            help=f"{docs[name]} (default: {shown})".replace("%", "%%"),
-        )
+    wanted = set(names)
+    for section, fields in SECTIONS.items():
+        shown = [name for name in fields.split() if name in wanted]
+        group = parser.add_argument_group(section) if shown else parser
+        for name in shown:
+            default = getattr(defaults, name)
+            group.add_argument(
+                "--" + short_names.get(name, name).replace("_", "-"),
+                dest=name,
+                metavar=name.rpartition("_")[2].upper(),
+                help=f"{docs[name]} (default: {_shown(default)})".replace("%", "%%"),
+            )
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "yes" if default else "no"
+    return "unset" if default is None else f"{default}"
 
 
 def add_lr_ratio_flag(parser: argparse.ArgumentParser) -> None:
     """Adds `--lr-ratio GROUP=RATIO`, which may be given for several groups."""
     groups = ", ".join(field_docs(LrRatio))
-    parser.add_argument(
+    parser.add_argument_group("learning rates by group").add_argument(
         "--lr-ratio",
         action="append",
         default=[],

@@ -7,6 +7,7 @@ import pytest
 from tinytl.config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flags import (
+    SECTIONS,
     OneLineParser,
     add_config_flags,
     add_lr_ratio_flag,
@@ -131,3 +132,8 @@ def test_split_assignments() -> None:
 def test_split_assignments_wants_key_and_value(text: str) -> None:
     with pytest.raises(ConfigError, match=rf"^--lr-ratio {text}: write KEY=VALUE$"):
         split_assignments("--lr-ratio", [text])
+
+
+def test_every_field_stands_in_one_section_of_the_help() -> None:
+    fields = [field for names in SECTIONS.values() for field in names.split()]
+    assert sorted(fields) == sorted(f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio")

@@ -14,6 +14,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
     evaluate = commands.add_parser(
         "evaluate",
+        usage="tinytl evaluate RUN [FLAG ...]",
         help="accuracy of a trained network",
         description="Accuracy of a trained network on its own data set, or on another with the same classes.",
     )

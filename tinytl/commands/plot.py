@@ -30,6 +30,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
     plot = commands.add_parser(
         "plot",
+        usage="tinytl plot [RUN ...] [FLAG ...]",
         help="draw runs, or a network",
         description=(
             "With folders of runs: top-1 and loss curves (curves.png, .svg) and, of more than one finished\n"

@@ -14,6 +14,7 @@ def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
     predict = commands.add_parser(
         "predict",
+        usage="tinytl predict RUN FILE [FILE ...] [FLAG ...]",
         help="label picture files with a trained network",
         description="Label picture files: the likeliest classes of each, with their probabilities.",
     )

@@ -24,6 +24,7 @@ def add_parser(commands: Commands) -> None:
     train = commands.add_parser(
         "train",
         help="train one network in a folder of its own",
+        usage="tinytl train --out DIR [FLAG ...]",
         description=DESCRIPTION,
     )
     run_flags = train.add_argument_group("the run")

@@ -1,0 +1,103 @@
+"""python -m tinytl list: every backbone, method and data set by name, and what each flag's names are."""
+
+import argparse
+import json
+from collections.abc import Mapping
+
+from tinytl import config
+from tinytl.datasets import NAMED_SETS
+from tinytl.flags import Commands
+from tinytl.method_aliases import METHOD_ALIASES
+
+NAMES = {
+    "norm": config.NORMS,
+    "optimizer": config.OPTIMIZERS,
+    "lr_schedule": config.LR_SCHEDULES,
+    "precision": config.PRECISIONS,
+    "plan": config.PLANS,
+    "checkpoint": config.CHECKPOINTS,
+    "engine": config.ENGINES,
+    "act_func": config.ACT_FUNCS,
+    "upsample_type": config.UPSAMPLE_TYPES,
+    "kernel_clipping": config.KERNEL_CLIPPINGS,
+}
+"""Fields whose values are names that say what they are."""
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tinytl`."""
+    listing = commands.add_parser(
+        "list",
+        usage="tinytl list [--json]",
+        help="backbones, methods, data sets and other names",
+        description="Backbones, methods, data sets, and the names that flags take.",
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints every name."""
+    tables = {"backbone": _backbones(), "method": _methods(), "dataset": _datasets()}
+    if args.json:
+        print(json.dumps({**tables, **NAMES}, indent=2))
+        return 0
+    for title, table in tables.items():
+        print(f"--{title}")
+        for name, text in table.items():
+            print(f"  {name:<20} {text}")
+        print()
+    width = max(map(len, NAMES))
+    for field, names in NAMES.items():
+        print(f"--{field.replace('_', '-'):<{width}}  {', '.join(names)}")
+    return 0
+
+
+def _backbones() -> dict[str, str]:
+    import torch
+
+    from tinytl.backbones import BACKBONES
+
+    found = {}
+    for name, backbone in BACKBONES.items():
+        with torch.device("meta"):
+            net = backbone.build(1000)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        blocks = sum(1 for _ in net.get_submodule("features").children())
+        weights = ", ".join([*backbone.imagenet, "none, a file or a URL"])
+        found[name] = (
+            f"{parameters:,} parameters (1,000 classes), {blocks} feature blocks; weights: {weights}"
+        )
+    return found
+
+
+def _methods() -> dict[str, str]:
+    aliases: dict[str, list[str]] = {}
+    for alias, fields in METHOD_ALIASES.items():
+        aliases.setdefault(fields["method"], []).append(alias)
+    return {
+        method: f"trains {', '.join(groups)}{_last_blocks(method)}{_also(aliases.get(method, []))}"
+        for method, groups in config.METHOD_GROUPS.items()
+    }
+
+
+def _last_blocks(method: str) -> str:
+    if method == "Scratch":
+        return "; everything starts at random"
+    blocks: Mapping[str, int] = config.LAST_BLOCKS
+    return f" (the last {blocks[method]} feature blocks)" if method in blocks else ""
+
+
+def _also(aliases: list[str]) -> str:
+    return f"; also called {', '.join(aliases)}" if aliases else ""
+
+
+def _datasets() -> dict[str, str]:
+    found = {
+        "digits": "10 classes, bundled: 1,797 handwritten digits of 8x8 pixels",
+        "imagefolder": "your own: --data-dir with train/CLASS/*, val/, test/, or CLASS/*",
+    }
+    for name, named in NAMED_SETS.items():
+        how = "--download fetches it" if named.downloads else "cannot be fetched"
+        found[name] = f"{named.n_classes} classes, {named.title}; {how}"
+    return found
