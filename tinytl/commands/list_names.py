@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Mapping
 
 from tinytl import config
 from tinytl.datasets import NAMED_SETS
@@ -22,6 +21,19 @@ NAMES = {
     "kernel_clipping": config.KERNEL_CLIPPINGS,
 }
 """Fields whose values are names that say what they are."""
+
+WHAT_TRAINS = {
+    "FT-Last": "the head",
+    "FT-Norm+Last": "norms and head",
+    "FT-Full": "everything",
+    "TinyTL-B": "biases and head",
+    "TinyTL-L": "lite residuals and head",
+    "TinyTL-L+B": "lite residuals, biases and head",
+    "Last-3": "the last 3 feature blocks and head",
+    "Last-5": "the last 5 feature blocks and head",
+    "Scratch": "everything, from random weights",
+}
+"""Each method in a few words."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -65,9 +77,8 @@ def _backbones() -> dict[str, str]:
         parameters = sum(parameter.numel() for parameter in net.parameters())
         blocks = sum(1 for _ in net.get_submodule("features").children())
         weights = ", ".join([*backbone.imagenet, "none, a file or a URL"])
-        found[name] = (
-            f"{parameters:,} parameters (1,000 classes), {blocks} feature blocks; weights: {weights}"
-        )
+        size = f"{parameters:,} parameters (1,000 classes), {blocks} feature blocks"
+        found[name] = f"{size}; weights: {weights}"
     return found
 
 
@@ -76,16 +87,9 @@ def _methods() -> dict[str, str]:
     for alias, fields in METHOD_ALIASES.items():
         aliases.setdefault(fields["method"], []).append(alias)
     return {
-        method: f"trains {', '.join(groups)}{_last_blocks(method)}{_also(aliases.get(method, []))}"
+        method: f"trains {WHAT_TRAINS[method]} (groups {', '.join(groups)}){_also(aliases.get(method, []))}"
         for method, groups in config.METHOD_GROUPS.items()
     }
-
-
-def _last_blocks(method: str) -> str:
-    if method == "Scratch":
-        return "; everything starts at random"
-    blocks: Mapping[str, int] = config.LAST_BLOCKS
-    return f" (the last {blocks[method]} feature blocks)" if method in blocks else ""
 
 
 def _also(aliases: list[str]) -> str:

@@ -18,7 +18,7 @@ def test_every_name_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "4,652,008 parameters (1,000 classes)" in tables["backbone"]["efficientnet_lite0"]
     assert "3,504,872 parameters (1,000 classes)" in tables["backbone"]["mobilenet_v2"]
     assert tables["method"]["Last-5"] == (
-        "trains classifier, late (the last 5 feature blocks); also called low"
+        "trains the last 5 feature blocks and head (groups classifier, late); also called low"
     )
     assert all(alias in text for alias in METHOD_ALIASES)
     for table in (tables["backbone"], tables["method"], tables["dataset"]):
