@@ -43,7 +43,8 @@ def stream_squares(files: ImageFiles, parts: Sequence[Index], workers: int | Non
 
 def default_workers() -> int:
     """Returns one for each core that this process may use, 8 at most."""
-    return min(WORKERS_MAX, len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(WORKERS_MAX, cores)
 
 
 class _Squares(Dataset[Tensor | str]):

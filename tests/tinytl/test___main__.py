@@ -76,7 +76,7 @@ def test_train(
         ("--lr-ratio lat=0.5", "unknown parameter 'lr_ratio.lat': did you mean 'lr_ratio.late'?"),
         ("--data-dir /nowhere", "--data-dir /nowhere: no such folder"),
         ("--dataset digits", "is not used by dataset digits: add --dataset imagefolder"),
-        ("--dataset cifar10", "holds no CIFAR-10, neither cifar-10-python.tar.gz nor its folder"),
+        ("--dataset cifar10", "holds no CIFAR-10 (cifar-10-python.tar.gz or its folder"),
         (
             "--dataset cars --download",
             "--download: Stanford Cars cannot be fetched: its authors' page is gone",

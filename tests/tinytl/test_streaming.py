@@ -21,9 +21,6 @@ from tinytl.errors import ConfigError
 from tinytl.streaming import WORKERS_MAX, default_workers, stream_squares
 from tinytl.trainer import Trainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-"""From Python 3.12 on: workers are forked, and run nothing that a lock of the parent could stop."""
-
 
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:

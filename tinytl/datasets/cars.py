@@ -55,14 +55,14 @@ def _mat(path: Path) -> Any:
 
 
 HOW_TO_GET = (
-    "its authors' page is gone: put "
-    f"{', '.join(ARCHIVES.values())} and {TEST_LABELS} there, of a copy (https://github.com/pytorch/vision/issues/7545)"
+    f"its authors' page is gone: put {', '.join(ARCHIVES.values())} and {TEST_LABELS} of a copy there "
+    "(https://github.com/pytorch/vision/issues/7545)"
 )
 CARS = NamedSet(
     name="cars",
     title="Stanford Cars",
     n_classes=196,
-    contents=f"{ARCHIVES['devkit']} nor a folder devkit or {FOLDER}",
+    contents=f"{ARCHIVES['devkit']} or a folder devkit or {FOLDER}",
     how_to_get=HOW_TO_GET,
     is_there=_is_there,
     read=_read,

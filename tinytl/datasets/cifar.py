@@ -38,7 +38,7 @@ def _cifar(name: str, title: str, n_classes: int, archive: str, md5: str) -> Nam
         name=name,
         title=title,
         n_classes=n_classes,
-        contents=f"{archive} nor its folder {folder}",
+        contents=f"{archive} or its folder {folder}",
         downloads=(Download(file=archive, url=URL + archive, md5=md5),),
         how_to_get=f"--download fetches it, or put {archive} of {URL}cifar.html there",
         is_there=is_there,

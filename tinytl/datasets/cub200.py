@@ -54,7 +54,7 @@ CUB200 = NamedSet(
     name="cub200",
     title="CUB-200-2011",
     n_classes=200,
-    contents=f"{ARCHIVE} nor its folder {FOLDER}",
+    contents=f"{ARCHIVE} or its folder {FOLDER}",
     downloads=(
         Download(
             file=ARCHIVE,

@@ -56,7 +56,7 @@ FOOD101 = NamedSet(
     name="food101",
     title="Food-101",
     n_classes=101,
-    contents=f"{ARCHIVE} nor its folder {FOLDER}",
+    contents=f"{ARCHIVE} or its folder {FOLDER}",
     downloads=(
         Download(
             file=ARCHIVE,

@@ -44,7 +44,7 @@ class NamedSet:
         """Raises ConfigError where `folder` does not hold the set."""
         if not self.is_there(folder):
             raise ConfigError(
-                f"--data-dir {folder} holds no {self.title}, neither {self.contents}; {self.how_to_get}"
+                f"--data-dir {folder} holds no {self.title} ({self.contents}); {self.how_to_get}"
             )
 
     def load(self, folder: Path, side: int, report: Report) -> DataSplits:
