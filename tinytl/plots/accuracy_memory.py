@@ -13,7 +13,13 @@ from matplotlib.lines import Line2D
 
 from tinytl.config import METHODS
 from tinytl.plots.label_placing import place_labels
-from tinytl.plots.run_label import describe, differing_fields, shared_title, shorten
+from tinytl.plots.run_label import (
+    describe,
+    differing_fields,
+    shared_title,
+    shorten,
+    with_defaults,
+)
 from tinytl.plots.run_record import RunRecord
 from tinytl.plots.style import (
     BLACK,
@@ -65,7 +71,8 @@ def average_over_seeds(runs: Sequence[RunRecord], key: str) -> list[Point]:
     alike: dict[tuple[str, ...], list[RunRecord]] = {}
     fields = differing_fields([run.config for run in runs], without=("seed",))
     for run in runs:
-        alike.setdefault(tuple(repr(run.config.get(name)) for name in fields), []).append(run)
+        config = with_defaults(run.config)
+        alike.setdefault(tuple(repr(config.get(name)) for name in fields), []).append(run)
     points = [_point(group, key) for group in alike.values()]
     return sorted(points, key=lambda point: (_method_index(point.method), point.memory_mib))
 

@@ -23,7 +23,7 @@ def differing_fields(configs: Sequence[Mapping[str, Any]], without: Sequence[str
     A field that a configuration lacks (an older run) counts as its default. What only a plan sets is
     named only where nothing else tells configurations apart.
     """
-    filled = [_filled(config) for config in configs]
+    filled = [with_defaults(config) for config in configs]
     names = [name for name in dict.fromkeys(name for config in filled for name in config)]
     differ = [
         name
@@ -54,7 +54,7 @@ def run_labels(runs: Sequence[RunRecord]) -> list[str]:
 
 def describe(config: Mapping[str, Any], fields: Sequence[str]) -> str:
     """Returns `fields` of a configuration in words: `TinyTL-B, seed 1`."""
-    filled = _filled(config)
+    filled = with_defaults(config)
     return ", ".join(
         str(filled.get(name)) if name in SAY_THEMSELVES else f"{name} {_value_text(filled.get(name))}"
         for name in fields
@@ -63,7 +63,7 @@ def describe(config: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 def shared_title(configs: Sequence[Mapping[str, Any]]) -> str:
     """Returns in words what all known configurations have in common, of what a reader asks first."""
-    known = [_filled(config) for config in configs if config]
+    known = [with_defaults(config) for config in configs if config]
     if not known:
         return ""
     differ = differing_fields(known)
@@ -80,7 +80,8 @@ def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def _filled(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a flat configuration with every field: one that an older run lacks has its default."""
     return flat_from_config(TrainConfig()) | dict(config)
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def test_seeds_are_averaged(runs: list[RunRecord]) -> None:
     first = points[0]
     assert (first.accuracy, first.lowest, first.highest) == pytest.approx((0.6, 0.5, 0.7))
     assert (points[1].measured_mib, points[2].measured_mib) == (None, 20.5)
+
+
+def test_a_seed_of_an_older_run_without_a_field_is_one_of_its_seeds(make_run: MakeRun) -> None:
+    new, other = read_run(make_run("a")), read_run(make_run("b", dropout=0.5))
+    old = dataclasses.replace(
+        new, config={k: v for k, v in new.config.items() if k != "dropout"} | {"seed": 1}
+    )
+    assert [p.n_runs for p in average_over_seeds([new, old, other], VAL)] == [2, 1]
 
 
 def test_the_front(runs: list[RunRecord]) -> None:
