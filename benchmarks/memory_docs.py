@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.markdown import Result, cells, fill, source, table
+from benchmarks.published import CHECKPOINT_REPORT, CHECKPOINT_REPORT_MB
 from tinytl.config import BACKBONES
 
 ROOT = Path(__file__).parent.parent
@@ -143,9 +144,12 @@ def checkpoint(result: Result) -> list[str]:
             f"{row['predicted_mib']:.1f}" + (f" · {row['step_s']:.2f} s" if row["step_s"] else "")
             for row in rows
         ]
+        reported = CHECKPOINT_REPORT_MB.get(step[2]) if step[:2] == ("mobilenet_v2", "batch_norm") else None
+        texts.append("{} → {}".format(*reported) if reported else "")
         lines.append(cells(f"{step[0]}, {step[1]}, batch {step[2]}", *texts))
     head = ["FT-Full", *(f"{engine}, {'every block again' if c == 'all' else c}" for engine, c in kinds)]
-    return table(head, lines) + source(result)
+    note = f"*Last column: {CHECKPOINT_REPORT}, without → with checkpoints.*"
+    return [*table([*head, "the report, MB"], lines), *source(result), "", note]
 
 
 def fast_times(result: Result) -> list[str]:

@@ -12,7 +12,7 @@ from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flat_config import flat_from_config
 
-MAY_DIFFER = ("data_dir", "device")
+MAY_DIFFER = ("data_dir", "loading", "loader_workers", "device")
 """Fields that say where a run runs: a checkpoint goes on with others."""
 
 

@@ -13,6 +13,7 @@ import yaml
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flat_config import config_from_flat, flat_from_config
+from tinytl.weights_source import with_whole_path
 
 
 class RunDirectory:
@@ -53,8 +54,12 @@ class RunDirectory:
         """Makes the folder and writes what makes the run."""
         self.path.mkdir(parents=True, exist_ok=True)
         flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
-        if config.data_dir is not None:  # a run may be repeated from another folder
+        # A run may be repeated from another folder.
+        if config.data_dir is not None:
             flat["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+        flat["weights"] = with_whole_path(config.weights)
+        if config.lite_weights is not None:
+            flat["lite_weights"] = with_whole_path(config.lite_weights)
         comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
         _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
         _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")

@@ -9,6 +9,7 @@ import torch
 from ray import tune
 
 from tinytl.backbones.weights import Weights
+from tinytl.checkpoint_file import save_checkpoint
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import NonFiniteLossError
@@ -69,9 +70,7 @@ class TinyTLTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the trainer's state; a file of that name is always whole."""
         if self.trainer is not None:
-            path = Path(checkpoint_dir) / CHECKPOINT_FILE
-            torch.save(self.trainer.state_dict(), path.with_suffix(".tmp"))
-            path.with_suffix(".tmp").replace(path)
+            save_checkpoint(self.trainer.state_dict(), Path(checkpoint_dir) / CHECKPOINT_FILE)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Goes on where the state was written."""

@@ -85,7 +85,12 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
     config, path = small(input_mean=(0.5, 0.5, 0.5)), tmp_path / "last.pt"
     save_checkpoint(_state(), path)
     state = read_checkpoint(path, CPU)
-    check_same_run(state, dataclasses.replace(config, data_dir="/elsewhere"), ["a", "b"], path)
+    check_same_run(
+        state,
+        dataclasses.replace(config, data_dir="/elsewhere", loader_workers=3, device="auto"),
+        ["a", "b"],
+        path,
+    )
     other = dataclasses.replace(config, epochs=7, seed=3)
     with pytest.raises(
         ConfigError, match=f"^{path} is of another configuration: epochs is 10 there and 7 here$"

@@ -24,6 +24,7 @@ def test_special_values_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         dataset="imagefolder",
         data_dir="pictures",
         input_mean=(0.1, 0.2, 0.3),
+        weights="mine.pt",
         method="FT-Full",
         lr_ratio=LrRatio(late=0.6),
     )
@@ -31,6 +32,7 @@ def test_special_values_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     directory.start(config)
     read = read_config_file(directory.config_file)
     assert read.data_dir == str(tmp_path / "pictures")  # found from any folder
+    assert read.weights == str(tmp_path / "mine.pt")
     assert (read.input_mean, read.lr_ratio) == (config.input_mean, config.lr_ratio)
 
 

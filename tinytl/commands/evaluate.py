@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tinytl.flags import Commands, add_config_flags, given_fields
+from tinytl.flags import Commands, add_config_flags, add_download_flag, given_fields
 from tinytl.flat_config import config_from_flat
 
 SPLITS = ("train", "val", "test")
@@ -20,7 +20,8 @@ def add_parser(commands: Commands) -> None:
     )
     add_run_flags(evaluate)
     evaluate.add_argument("--split", choices=SPLITS, default="val", help="images to judge by (default: val)")
-    add_config_flags(evaluate, ["dataset", "data_dir", "batch_size"])
+    add_config_flags(evaluate, ["dataset", "data_dir", "loading", "loader_workers", "batch_size"])
+    add_download_flag(evaluate)
     evaluate.set_defaults(run=run)
 
 
@@ -40,7 +41,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
     from tinytl.checkpoint_file import check_same_classes
-    from tinytl.data import check_data_dir, load_dataset
+    from tinytl.data import check_data_dir, download_dataset, load_dataset
     from tinytl.errors import ConfigError
     from tinytl.evaluation import evaluate
     from tinytl.trained import load_trained
@@ -48,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
     given = given_fields(args)
     config = config_from_flat({"num_classes": None} | given, trained.config)
+    if args.download:
+        download_dataset(config)
     check_data_dir(config)
     data = load_dataset(config)
     check_same_classes({"classes": trained.classes}, data.classes, trained.path)
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         resolution=config.resolution,
         batch_size=config.batch_size,
         precision=trained.precision,
+        workers=config.loader_workers,
     )
     row = {
         "checkpoint": str(trained.path),
