@@ -62,7 +62,7 @@ def test_memory_and_stream_give_the_same_images(folder: Path, workers: int) -> N
     assert isinstance(stream.train, ImageFiles)
     assert np.array_equal(memory.train.labels, stream.train.labels)
     assert memory.train.side == stream.train.side == 37
-    for options in ({}, {"rows": slice(1, 3)}, {"drop_single": True, "batch_size": 3}):
+    for options in ({}, {"share": lambda n: slice(1, 3)}, {"drop_single": True, "batch_size": 3}):
         assert _same(_batches(memory.train, **options), _batches(stream.train, workers=workers, **options))
     whole = [
         list(eval_batches(data.val, batch_size=3, resolution=32, workers=workers))
@@ -133,7 +133,9 @@ def test_training_from_a_stream_is_training_from_memory(folder: Path) -> None:
     results = []
     for loading, workers in (("memory", None), ("stream", 0), ("stream", 2)):
         trainer = Trainer(dataclasses.replace(config, loader_workers=workers), _load(folder, loading))
-        metrics = [dataclasses.replace(trainer.train_epoch(), epoch_time_s=0.0) for _ in range(2)]
+        metrics = [
+            dataclasses.replace(trainer.train_epoch(), epoch_time_s=0.0, images_per_s=0.0) for _ in range(2)
+        ]
         results.append((metrics, trainer.evaluate(trainer.data.test)))
     assert results[0] == results[1] == results[2]
 
@@ -146,7 +148,10 @@ def test_a_run_from_a_stream_goes_on_as_if_it_had_not_stopped(folder: Path) -> N
     state = copy.deepcopy(whole.state_dict())
     resumed = Trainer(config, data)
     resumed.load_state_dict(state)
-    ends = [dataclasses.replace(trainer.train_epoch(), epoch_time_s=0.0) for trainer in (resumed, whole)]
+    ends = [
+        dataclasses.replace(trainer.train_epoch(), epoch_time_s=0.0, images_per_s=0.0)
+        for trainer in (resumed, whole)
+    ]
     assert ends[0] == ends[1]
 
 

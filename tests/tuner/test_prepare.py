@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 import pickle
 from pathlib import Path
@@ -18,8 +19,10 @@ from tuner.trial_config import base_config
 )
 def test_weights_are_read_where_any_method_starts_from_them(methods, read):
     space = load_space("update_method").narrowed({"method": methods, "norm": "group_norm"})
-    weights = _read_weights(space, base_config(StudyConfig(), space))
-    assert set(weights) == ({"efficientnet_lite0"} if read else set())
+    base = dataclasses.replace(base_config(StudyConfig(), space), num_classes=10)
+    weights = _read_weights(space, base)
+    assert set(weights) == {"efficientnet_lite0"}
+    assert (weights["efficientnet_lite0"].backbone is not None) == read
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     capsys: pytest.CaptureFixture[str],
     kind: signal.Signals,
 ) -> None:
-    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "5"]
+    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "12"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*FLAGS, *data, "--out", str(whole)]) == 0
     process = _start([*FLAGS, *data, "--out", str(cut)])
