@@ -5,17 +5,23 @@ import hashlib
 import http.client
 import re
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 from tinytl.errors import ConfigError
 
 TIMEOUT_S = 30.0
 """How long a server may say nothing."""
-_CHUNK_BYTES = 1 << 17
+CHUNK_BYTES = 2**20
+
+
+class DownloadError(Exception):
+    """Why a file could not be had, in words for the user."""
 
 
 def cached_path(url: str, folder: Path) -> Path:
@@ -63,38 +69,89 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, partial.open("wb") as file:
-            length = response.headers.get("Content-Length")
-            digest = _copy(response, file, path.name, None if length is None else int(length))
+        with partial.open("wb") as file:
+            digest = receive(url, file.write, "sha256", Progress(path.name, lines=0))
         if checksum is not None and not digest.startswith(checksum):
-            raise ValueError(
+            raise DownloadError(
                 f"its SHA-256 begins with {digest[: len(checksum)]}, its name promises {checksum}"
             )
         partial.replace(path)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, DownloadError) as error:
         raise ConfigError(f"{url} could not be downloaded ({error})") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
 
 
-def _copy(response: IO[bytes], file: IO[bytes], name: str, length: int | None) -> str:
-    """Copies what the server sends and returns its SHA-256."""
-    sha256, done = hashlib.sha256(), 0
-    shown = sys.stderr.isatty()
-    while chunk := response.read(_CHUNK_BYTES):
-        file.write(chunk)
-        sha256.update(chunk)
-        done += len(chunk)
-        if shown:
-            of = "" if length is None else f" of {length / 1e6:.1f}"
-            print(f"\rdownloading {name}: {done / 1e6:.1f}{of} MB", end="", file=sys.stderr, flush=True)
-    if shown:
-        print(file=sys.stderr)
+def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress: "Progress") -> str:
+    """Passes what `url` sends to `write`, and returns its checksum by `algorithm`.
+
+    Raises:
+        DownloadError: where the server does not answer or breaks off; in words for the user.
+        OSError: of `write`.
+    """
+    digest, received = hashlib.new(algorithm, usedforsecurity=False), 0
+    with _answer(url) as answer:
+        announced = answer.headers.get("Content-Length")
+        total = int(announced) if announced else None
+        while chunk := _read(answer):
+            write(chunk)
+            digest.update(chunk)
+            received += len(chunk)
+            progress.tell(received, total)
+    progress.end()
     # http.client takes a connection that closed early for the end of the file.
-    if length is not None and done != length:
-        raise ValueError(f"the connection ended after {done} of {length} bytes")
-    return sha256.hexdigest()
+    if total is not None and received < total:
+        raise DownloadError(f"the connection ended after {received} of {total} bytes")
+    return digest.hexdigest()
+
+
+class Progress:
+    """Percent of a file on standard error: a line that changes on a terminal, `lines` of them elsewhere."""
+
+    def __init__(self, name: str, lines: int = 10, stream: TextIO | None = None) -> None:
+        self.name = name
+        self.lines = lines
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.told = -1
+
+    def tell(self, received: int, total: int | None) -> None:
+        """Shows how much of `total` bytes (None: unknown) is here."""
+        if not self.live and self.lines == 0:
+            return
+        share = received / total if total else 0.0
+        step = int(share * (100 if self.live else self.lines)) if total else received // (100 * CHUNK_BYTES)
+        if step == self.told:
+            return
+        self.told = step
+        mib = received / 2**20
+        text = f"{share:4.0%}  {mib:.1f} of {total / 2**20:.1f} MiB" if total else f"{mib:.1f} MiB"
+        before, after = ("\r", "") if self.live else ("", "\n")
+        print(f"{before}{self.name}  {text}", end=after, file=self.stream, flush=True)
+
+    def end(self) -> None:
+        """Ends the line."""
+        if self.live and self.told >= 0:
+            print(file=self.stream, flush=True)
+
+
+def _answer(url: str) -> http.client.HTTPResponse:
+    try:
+        answer: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+        return answer
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+            raise DownloadError(str(error)) from None
+        raise DownloadError(str(getattr(error, "reason", None) or error)) from None
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(str(error)) from None
 
 
 def _file_name(url: str) -> str:

@@ -65,7 +65,7 @@ def test_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stderr", terminal)
     with serve({"/w.pt": whole(CONTENT)}) as (url, _):
         download(f"{url}/w.pt", tmp_path / "w.pt")
-    assert terminal.getvalue().endswith("\rdownloading w.pt: 0.5 of 0.5 MB\n")
+    assert terminal.getvalue().endswith("\rw.pt  100%  0.5 of 0.5 MiB\n")
 
 
 @pytest.mark.parametrize("sent", [0, 1, 200_000, len(CONTENT) - 1])

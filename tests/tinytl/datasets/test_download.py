@@ -80,9 +80,9 @@ def test_a_file_arrives_whole_in_a_new_folder(
 @pytest.mark.parametrize(
     ("path", "md5", "message"),
     [
-        ("cut/set.tgz", None, "broke off after 2560000 of 5120000 bytes: try again"),
+        ("cut/set.tgz", None, "the connection ended after 2560000 of 5120000 bytes): try again"),
         ("set.tgz", "0" * 32, f"not {'0' * 32}: it was damaged on the way"),
-        ("other.tgz", None, "cannot be fetched (File not found)"),
+        ("other.tgz", None, "cannot be fetched (HTTP Error 404: File not found)"),
     ],
 )
 def test_what_is_not_right_is_not_kept(
@@ -150,7 +150,7 @@ def test_percent_on_a_terminal() -> None:
             return True
 
     stream = Terminal()
-    progress = Progress("a.tgz", stream)
+    progress = Progress("a.tgz", stream=stream)
     for received in (0, 2**20, 2**20 + 5, 2 * 2**20):
         progress.tell(received, 2 * 2**20)
     progress.end()
