@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.published import cub200
 from tinytl.__main__ import main
 
 ROOT = Path(__file__).parents[3]
@@ -17,7 +18,14 @@ FLAGS = (
     "train --dataset imagefolder --weights none --backbone mobilenet_v2 --resolution 32 --device cpu "
     "--method TinyTL-L+B --norm group_norm --batch-size 2 --base-lr 1e-3"
 ).split()
+SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
+FEW = {"train/red": 3, "train/blue": 3, "val/red": 1, "val/blue": 1}
 WALL_CLOCK = ("epoch_time_s", "images_per_s")
+
+
+def _quick(root: Path | str, out: Path | str, *more: str) -> list[str]:
+    common = "train --dataset imagefolder --weights none --method FT-Last --epochs 1 --batch-size 2".split()
+    return [*common, *SMALL, "--data-dir", str(root), "--out", str(out), *more]
 
 
 def _rows(folder: Path) -> list[dict[str, object]]:
@@ -147,3 +155,108 @@ def test_tensorboard_files_lie_in_the_run(make_imagefolder: Callable[..., Path],
     data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "1", "--method", "FT-Last"]
     assert main([*FLAGS, *data, "--out", str(tmp_path / "out"), "--tensorboard"]) == 0
     assert len(list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize("loading", ["memory", "stream"])
+def test_train_on_a_published_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], loading: str) -> None:
+    cub200(tmp_path / "birds")
+    out = tmp_path / "out"
+    how = ["--dataset", "CUB-200-2011", "--loading", loading, "--loader-workers", "1", "--batch-size", "50"]
+    assert main(_quick(tmp_path / "birds", out, *how, "--download")) == 0  # there: nothing to fetch
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert lines[0] == f"extracting {tmp_path / 'birds' / 'CUB_200_2011.tgz'}"
+    assert lines[1] == "cub200: 200 classes, train 200, val 200, test 200"
+    result = json.loads((out / "result.json").read_text())
+    assert result["config"]["dataset"] == "cub200" and result["config"]["num_classes"] == 200
+    assert result["test_accuracy_top1"] * 200 == pytest.approx(round(result["test_accuracy_top1"] * 200))
+
+
+def test_train(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = make_imagefolder(FEW), tmp_path / "out"
+    assert main(_quick(root, out, "--lr-ratio", "classifier=0.5")) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.splitlines()[-1].endswith(f"no test images; results in {out / 'result.json'}")
+    result = json.loads((out / "result.json").read_text())
+    assert result["config"]["lr_ratio.classifier"] == 0.5
+    assert result["test_accuracy_top1"] is None
+    before = (out / "metrics.jsonl").read_text()
+
+    assert main(_quick(root, out)) == 2
+    assert capsys.readouterr().err == (
+        f"tinytl train: --out {out} holds a finished run: choose another folder\n"
+    )
+    assert (out / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--backbone mobilenet", "unknown backbone 'mobilenet': did you mean 'mobilenet_v2'?"),
+        ("--method FT-Ful", "unknown method 'FT-Ful': did you mean 'FT-Full'?"),
+        ("--dataset digit", "unknown dataset 'digit': did you mean 'digits'?"),
+        ("--batch-size two", "batch_size='two' is not a whole number"),
+        ("--epochs 0", "epochs=0 is below 1"),
+        ("--norm batch_norm --batch-size 4 --micro-batch-size 2", "micro_batch_size=2 with norm=batch_norm"),
+        ("--lr-ratio late", "--lr-ratio late: write KEY=VALUE"),
+        ("--lr-ratio late=0.5", "lr_ratio.late=0.5 has no effect: FT-Last trains classifier"),
+        ("--lr-ratio lat=0.5", "unknown parameter 'lr_ratio.lat': did you mean 'lr_ratio.late'?"),
+        ("--data-dir /nowhere", "--data-dir /nowhere: no such folder"),
+        ("--dataset digits", "is not used by dataset digits: add --dataset imagefolder"),
+        ("--dataset cifar10", "holds no CIFAR-10 (cifar-10-python.tar.gz or its folder"),
+        (
+            "--dataset cars --download",
+            "--download: Stanford Cars cannot be fetched: its authors' page is gone",
+        ),
+        ("--download", "--download: there is nothing to fetch for dataset imagefolder: leave it out"),
+        ("--loading disk", "unknown loading 'disk': known: auto, memory, stream"),
+        ("--loader-workers -1", "loader_workers=-1 is below 0"),
+        ("--weights /nowhere.pt", "--weights /nowhere.pt: no such file"),
+        ("--backbone proxylessnas_mobile --weights imagenet", "no ImageNet weights of proxylessnas_mobile"),
+        ("--method Scratch", "method=Scratch with norm=frozen_bn"),
+        ("--method Scratch --norm group_norm --weights mine.pt", "weights=mine.pt with method=Scratch"),
+        (
+            "--method bias --lr-ratio late=0.5",
+            "lr_ratio.late=0.5 has no effect: TinyTL-B trains classifier, ",
+        ),
+        ("--method bias --weights /nowhere.pt", "--weights /nowhere.pt: no such file"),
+        ("--method TinyTL-L --n-groups 5", "n_groups=5 does not divide the 16 input channels of features.2"),
+        ("--num-classes 5", "num_classes=5, but pictures has 2 classes"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    make_imagefolder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: str,
+    message: str,
+) -> None:
+    out = tmp_path / "out"
+    assert main(_quick(make_imagefolder(FEW), out, *more.split())) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("tinytl train: ") and message in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert not out.exists()
+
+
+def test_out_may_not_be_a_file(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("mine")
+    assert main(_quick(make_imagefolder(FEW), tmp_path / "out")) == 2
+    assert capsys.readouterr().err == f"tinytl train: --out {tmp_path / 'out'} is a file: choose a folder\n"
+
+
+def test_divergence_exits_with_1(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = "--method FT-Full --norm group_norm --base-lr 1e30".split()
+    assert main(_quick(make_imagefolder(FEW), tmp_path / "out", *more)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tinytl train: loss is not finite at step 2 of epoch 1")
+    assert error.endswith("lower --base-lr\n")
