@@ -15,7 +15,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 (training failed), 2 (a user's mistake)."""
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        code = int(args.run(args))
+        sys.stdout.flush()  # here, where who does not read on is met
+        return code
     except ConfigError as error:
         print(f"tinytl {args.command}: {error}", file=sys.stderr)
         return 2
