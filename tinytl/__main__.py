@@ -19,17 +19,21 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()  # here, where who does not read on is met
         return code
     except ConfigError as error:
-        print(f"tinytl {args.command}: {error}", file=sys.stderr)
-        return 2
+        return _end(f"tinytl {args.command}: {error}", 2)
     except NonFiniteLossError as error:
-        print(f"tinytl {args.command}: {error}: lower --base-lr", file=sys.stderr)
-        return 1
+        return _end(f"tinytl {args.command}: {error}: lower --base-lr", 1)
     except BrokenPipeError:  # who read our output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"tinytl {args.command}: interrupted", file=sys.stderr)
-        return 130
+        return _end(f"tinytl {args.command}: interrupted", 130)
+
+
+def _end(line: str, code: int) -> int:
+    """Says why the command ends; of several processes only the first does."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
+    return code
 
 
 def build_parser() -> argparse.ArgumentParser:

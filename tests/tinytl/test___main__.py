@@ -44,3 +44,13 @@ def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(writing)
     assert done.stderr == b""
+
+
+def test_of_several_processes_one_speaks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["train", "--batch-size", "3", "--out", str(tmp_path / "out"), "--epochs", "0"]
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert main(words) == 2
+        assert capsys.readouterr().err.count("\n") == lines
