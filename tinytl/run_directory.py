@@ -4,7 +4,8 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,13 @@ class RunDirectory:
             raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
 
     def start(self, config: TrainConfig) -> None:
-        """Makes the folder and writes what makes the run."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Makes the folder and writes what makes the run.
+
+        Raises:
+            ConfigError: where it cannot be written, as all that writes here.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
         # A run may be repeated from another folder.
         if config.data_dir is not None:
@@ -63,11 +69,11 @@ class RunDirectory:
         comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
         _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
         _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        self.metrics_file.write_text("")
+        _write(self.metrics_file, "")
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one epoch's line."""
-        with self.metrics_file.open("a") as lines:
+        with _writing(self.metrics_file), self.metrics_file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 
     def rewind_metrics(self, epoch: int) -> list[dict[str, Any]]:
@@ -135,5 +141,14 @@ def _commit() -> str | None:
 
 def _write(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text)
-    beside.replace(path)
+    with _writing(path):
+        beside.write_text(text)
+        beside.replace(path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None

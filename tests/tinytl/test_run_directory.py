@@ -90,3 +90,16 @@ def test_environment_names_versions_and_commit() -> None:
     found = environment()
     assert {"command", "commit", "python", "torch", "torchvision", "numpy", "machine", "gpu"} <= found.keys()
     assert found["commit"] is None or len(found["commit"].removesuffix("-dirty")) == 40
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    inside = tmp_path / "file" / "run"
+    with pytest.raises(ConfigError, match=rf"^{inside} cannot be written \(Not a directory\)$"):
+        RunDirectory(inside).start(small())
+    directory = RunDirectory(tmp_path / "run")
+    directory.start(small())
+    directory.metrics_file.unlink()
+    directory.metrics_file.mkdir()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl cannot be written \(Is a directory\)$"):
+        directory.append_metrics({"epoch": 1})
