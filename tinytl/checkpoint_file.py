@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tinytl.config import TrainConfig
+from tinytl.data import DataSplits
 from tinytl.errors import ConfigError
 from tinytl.flat_config import flat_from_config
 
@@ -34,7 +35,9 @@ def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         kept = "the one before is kept" if path.exists() else "there is none before"
-        raise ConfigError(f"checkpoint {path} cannot be written ({error.strerror}); {kept}") from None
+        raise ConfigError(
+            f"checkpoint {path} cannot be written ({error.strerror}); {kept}: make room, then add --resume"
+        ) from None
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -54,15 +57,32 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def check_same_run(state: Mapping[str, Any], config: TrainConfig, classes: Sequence[str], path: Path) -> None:
-    """Raises ConfigError where a checkpoint is of another configuration, naming the first difference."""
-    saved = state["config"]
+def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSplits, path: Path) -> None:
+    """Raises ConfigError where a checkpoint is of another configuration or of other images.
+
+    The first difference is named. `config` is as it was given, before its plan was settled: how a process
+    runs its share may differ.
+    """
+    saved = state["given"]
     for name, value in flat_from_config(config).items():
         if name not in MAY_DIFFER and name in saved and saved[name] != value:
             raise ConfigError(
-                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here"
+                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here; go on "
+                "with what it was, or choose another --out"
             )
-    check_same_classes(state, classes, path)
+    check_same_classes(state, data.classes, path)
+    for name, size in split_sizes(data).items():
+        if state["sizes"][name] != size:
+            raise ConfigError(
+                f"{path} was trained on other images: {state['sizes'][name]} for {name} there and {size} "
+                "here; give the same images, or choose another --out"
+            )
+
+
+def split_sizes(data: DataSplits) -> dict[str, int | None]:
+    """Returns the number of images in each split, None where there is none."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {name: None if split is None else len(split) for name, split in splits.items()}
 
 
 def check_same_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:

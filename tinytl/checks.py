@@ -6,12 +6,14 @@ from typing import Any
 from tinytl.errors import ConfigError
 
 
-def require_int(name: str, value: Any, *, low: int) -> None:
-    """Raises ConfigError where `value` is no whole number, or below `low`."""
+def require_int(name: str, value: Any, *, low: int, high: int | None = None) -> None:
+    """Raises ConfigError where `value` is no whole number, below `low` or above `high`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{name}={value!r} is not a whole number")
     if value < low:
         raise ConfigError(f"{name}={value} is below {low}")
+    if high is not None and value > high:
+        raise ConfigError(f"{name}={value} is above {high}")
 
 
 def require_number(

@@ -5,18 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tinytl.checks import require_int, require_number
+from tinytl.dataset_names import dataset_name
 from tinytl.errors import ConfigError, choose
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
-DATASETS = ("digits", "imagefolder", "cifar10", "cifar100", "cub200", "cars", "food101", "imagenet")
-DATASET_ALIASES: Mapping[str, str] = {
-    "cub2002011": "cub200",
-    "cub": "cub200",
-    "stanfordcars": "cars",
-    "imagenet1k": "imagenet",
-    "ilsvrc2012": "imagenet",
-}
-"""Other spellings of data sets, in small letters and digits alone; `CIFAR-10` needs no entry."""
 LOADINGS = ("auto", "memory", "stream")
 NORMS = ("batch_norm", "frozen_bn", "group_norm")
 ENGINES = ("lean", "stock")
@@ -47,6 +39,7 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
 METHODS = tuple(METHOD_GROUPS)
 LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
 """Feature blocks at the end of the network that a method trains beside the head."""
+MOST_SEED = 2**31 - 1
 NETWORK_STRIDE = 32
 """Pixels of the input for one of the last map, in every backbone here."""
 REFERENCE_RESOLUTION = 128
@@ -98,7 +91,7 @@ class TrainConfig:
     """Processes that decode what streams; 0: the training process itself. Unset: one a core, 8 at most. No
     effect on results."""
     num_classes: int | None = None
-    """Number of classes. Unset: what the data set has; `memory` needs it set."""
+    """Number of classes. Unset: what the data set has (10 for `memory`, which reads none)."""
     backbone: str = "efficientnet_lite0"
     """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
     weights: str = "imagenet"
@@ -215,9 +208,11 @@ class TrainConfig:
             set_(self, "weights", "none")
         if not isinstance(self.weights, str):
             raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
+        if self.data_dir is not None and not isinstance(self.data_dir, str):
+            raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
         if self.lite_weights is not None and not isinstance(self.lite_weights, str):
             raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
-        set_(self, "dataset", _dataset_name(self.dataset))
+        set_(self, "dataset", dataset_name(self.dataset))
         set_(self, "loading", choose("loading", self.loading, LOADINGS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
@@ -261,7 +256,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 require_int(name, getattr(self, name), low=low)
         require_int("resolution", self.resolution, low=32)
-        require_int("seed", self.seed, low=0)
+        require_int("seed", self.seed, low=0, high=MOST_SEED)
         if self.loader_workers is not None:
             require_int("loader_workers", self.loader_workers, low=0)
         require_int("kernel_size", self.kernel_size, low=1)
@@ -319,6 +314,14 @@ class TrainConfig:
                 f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
                 "use a larger batch or resolution, or norm frozen_bn or group_norm"
             )
+        if self.momentum != TrainConfig.momentum and self.optimizer != "sgd":
+            raise ConfigError(
+                f"momentum={self.momentum:g} has no effect with optimizer={self.optimizer}: use sgd"
+            )
+        if self.gamma != TrainConfig.gamma and self.lr_schedule != "exponential":
+            raise ConfigError(
+                f"gamma={self.gamma:g} has no effect with lr_schedule={self.lr_schedule}: use exponential"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ConfigError(f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}")
         if self.lite_weights is not None and self.method not in LITE_METHODS:
@@ -343,11 +346,6 @@ class TrainConfig:
                 raise ConfigError(
                     f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
                 )
-
-
-def _dataset_name(given: str) -> str:
-    plain = "".join(letter for letter in str(given).lower() if letter.isalnum())
-    return choose("dataset", DATASET_ALIASES.get(plain, plain if plain in DATASETS else given), DATASETS)
 
 
 FIELDS_WITHOUT_MEMORY = (

@@ -77,7 +77,8 @@ def joined_ranks(config: TrainConfig) -> Iterator[Ranks]:
         ConfigError: for a batch that does not divide, or batch norm, whose statistics would be those of a
             process's share.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    started_by_torchrun = {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    world_size = int(os.environ.get("WORLD_SIZE", "1")) if started_by_torchrun else 1
     if world_size == 1:
         yield ALONE
         return

@@ -90,8 +90,13 @@ def parse_field(name: str, text: str) -> Any:
     return text if kind is str else _number(name, text, kind)
 
 
-def add_config_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Adds a flag for each named field of TrainConfig, by section, with its description, type and default."""
+def add_config_flags(
+    parser: argparse.ArgumentParser, names: Iterable[str], default: str | None = None
+) -> None:
+    """Adds a flag for each named field of TrainConfig, by section, with its description, type and default.
+
+    `default` is what stands for the field's own default where the flag is not given, in words.
+    """
     docs = field_docs(TrainConfig)
     short_names = {field: alias for alias, field in FIELD_ALIASES.items()}
     defaults = TrainConfig()
@@ -100,12 +105,12 @@ def add_config_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> N
         shown = [name for name in fields.split() if name in wanted]
         group = parser.add_argument_group(section) if shown else parser
         for name in shown:
-            default = getattr(defaults, name)
+            shown_default = default or _shown(getattr(defaults, name))
             group.add_argument(
                 "--" + short_names.get(name, name).replace("_", "-"),
                 dest=name,
                 metavar=name.rpartition("_")[2].upper(),
-                help=f"{docs[name]} (default: {_shown(default)})".replace("%", "%%"),
+                help=f"{docs[name]} (default: {shown_default})".replace("%", "%%"),
             )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinytl.config import LrRatio, TrainConfig
+from tinytl.dataset_names import dataset_name
 from tinytl.errors import choose
 from tinytl.method_aliases import expand_method
 
@@ -23,8 +24,9 @@ def field_names() -> list[str]:
 def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
     """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
 
-    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. Raises
-    ConfigError for an unknown key or a bad value.
+    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. What
+    belongs to a field of `base` that is replaced goes with it: another data set's folder, and the random
+    weights of Scratch. Raises ConfigError for an unknown key or a bad value.
     """
     base = base or TrainConfig()
     fields: dict[str, Any] = {}
@@ -35,6 +37,10 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
             ratios[key.removeprefix(_LR_RATIO_PREFIX)] = value
         else:
             fields[key] = tuple(value) if isinstance(value, list) else value
+    if dataset_name(fields.get("dataset", base.dataset)) != base.dataset:
+        fields.setdefault("data_dir", None)
+    if base.method == "Scratch" and fields.get("method", "Scratch") != "Scratch":
+        fields.setdefault("weights", TrainConfig.weights)
     if ratios:
         fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
     return dataclasses.replace(base, **fields)

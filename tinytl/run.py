@@ -1,18 +1,20 @@
 """One training run from data to a folder of results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
+from tinytl.backbones.weights import RANDOM_WEIGHTS
+from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint, split_sizes
 from tinytl.config import TrainConfig
 from tinytl.data import load_dataset
 from tinytl.data_parallel import joined_ranks, share_of_one
+from tinytl.device import resolve_device
 from tinytl.flat_config import flat_from_config
 from tinytl.memory import predict_memory
 from tinytl.planner import describe
 from tinytl.progress import PlainProgress
-from tinytl.run_directory import RunDirectory
+from tinytl.run_directory import RunDirectory, with_whole_paths
 from tinytl.storage_tracker import MemoryPrediction
 from tinytl.tensorboard import TensorBoard
 from tinytl.trainer import EpochMetrics, Trainer
@@ -42,15 +44,19 @@ def train_run(
         ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
         NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
     """
+    config = with_whole_paths(config)
     data = load_dataset(config, report=progress.report)
+    directory = RunDirectory(out)
     with joined_ranks(config) as ranks:
-        trainer = Trainer(config, data, ranks=ranks)
-        predicted = predict_memory(share_of_one(trainer.config, ranks))
-        directory = RunDirectory(out)
+        state: dict[str, Any] = {}
         if resume and directory.last.exists():
-            state = read_checkpoint(directory.last, trainer.device)
-            check_same_run(state, trainer.config, data.classes, directory.last)
+            state = read_checkpoint(directory.last, resolve_device(config.device))
+            check_same_run(state, config, data, directory.last)
+        # A checkpoint has every tensor: the weights that the run began with may be gone.
+        trainer = Trainer(config, data, RANDOM_WEIGHTS if state else None, ranks)
+        if state:
             trainer.load_state_dict(state)
+        predicted = predict_memory(share_of_one(trainer.config, ranks))
         if not ranks.is_first:
             while trainer.epoch < config.epochs:
                 trainer.train_epoch()
@@ -60,35 +66,40 @@ def train_run(
         for note in notes:
             progress.report(note)
         _report_start(progress, trainer, predicted)
-        record = _Record(directory, trainer, predicted.peak_mib, tensorboard)
-        record.start(config)
-        with progress:
+        with directory.claimed(), progress:
+            record = _Record(
+                directory, trainer, config, state.get("rows", []), predicted.peak_mib, tensorboard
+            )
             progress.start(config.epochs * len(data.train), trainer.epoch * len(data.train))
             while trainer.epoch < config.epochs:
                 metrics = trainer.train_epoch(progress.advance)
                 progress.report(_epoch_line(metrics, config.epochs))
                 record.epoch(metrics)
-        _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
-        test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
-    return record.finish(test_accuracy)
+            _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
+            test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
+            return record.finish(test_accuracy)
 
 
 class _Record:
-    """Writes a run's folder."""
+    """Writes a run's folder: what `config` was given, and `rows`, the metrics of epochs that are done."""
 
-    def __init__(self, directory: RunDirectory, trainer: Trainer, peak_mib: float, tensorboard: bool) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        trainer: Trainer,
+        config: TrainConfig,
+        rows: Sequence[Mapping[str, Any]],
+        peak_mib: float,
+        tensorboard: bool,
+    ) -> None:
         self.directory = directory
         self.trainer = trainer
+        self.config = config
+        self.rows = list(rows)
         self.peak_mib = peak_mib
-        self.board = TensorBoard(directory.path / "tensorboard", trainer.epoch) if tensorboard else None
-        self.rows: list[dict[str, Any]] = []
-
-    def start(self, config: TrainConfig) -> None:
-        """Begins the files, or takes up those of the epochs that are done."""
-        if self.trainer.epoch == 0:
-            self.directory.start(config)
-        else:
-            self.rows = self.directory.rewind_metrics(self.trainer.epoch)
+        directory.start(config, rows)
+        board = directory.path / "tensorboard"
+        self.board = TensorBoard(board, trainer.epoch) if tensorboard or board.is_dir() else None
 
     def epoch(self, metrics: EpochMetrics) -> None:
         """Writes an epoch's metrics, then its checkpoints."""
@@ -97,8 +108,13 @@ class _Record:
         self.directory.append_metrics(self.rows[-1])
         if self.board is not None:
             self.board.add(self.rows[-1])
-        about = {"config": flat_from_config(trainer.config), "classes": list(trainer.data.classes)}
-        state = trainer.state_dict() | about
+        state = trainer.state_dict() | {
+            "config": flat_from_config(trainer.config),
+            "given": flat_from_config(self.config),
+            "classes": list(trainer.data.classes),
+            "sizes": split_sizes(trainer.data),
+            "rows": self.rows,
+        }
         if trainer.best_epoch == trainer.epoch:
             of_inference = {name: state[name] for name in INFERENCE_STATE}
             save_checkpoint(of_inference, self.directory.best)
@@ -116,7 +132,7 @@ class _Record:
             "best_val_accuracy_top1": trainer.best_accuracy_top1,
             "best_epoch": trainer.best_epoch,
             "weights": {
-                "account": str(trainer.account or "random weights"),
+                "account": trainer.account,
                 "input_mean": trainer.normalization.mean,
                 "input_std": trainer.normalization.std,
                 "input_from": trainer.normalization.source,
@@ -131,10 +147,9 @@ class _Record:
 
 def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPrediction) -> None:
     data, config = trainer.data, trainer.config
-    splits = (("train", data.train), ("val", data.val), ("test", data.test))
-    sizes = ", ".join(f"{name} {len(split)}" for name, split in splits if split is not None)
+    sizes = ", ".join(f"{name} {size}" for name, size in split_sizes(data).items() if size is not None)
     progress.report(f"{data.name}: {len(data.classes)} classes, {sizes}")
-    progress.report(f"{config.backbone}: {trainer.account or 'random weights'}")
+    progress.report(f"{config.backbone}: {trainer.account}")
     progress.report(f"input: {trainer.normalization}")
     progress.report(f"plan {config.plan}: {describe(config)}")
     each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""

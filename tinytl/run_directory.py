@@ -1,11 +1,14 @@
 """The folder of a training run: what made it, what it measured, and where it can go on."""
 
+import dataclasses
+import fcntl
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.flags import parse_field
 from tinytl.flat_config import config_from_flat, flat_from_config
 from tinytl.weights_source import with_whole_path
 
@@ -51,41 +55,58 @@ class RunDirectory:
         if not self.config_file.exists():
             raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
 
-    def start(self, config: TrainConfig) -> None:
-        """Makes the folder and writes what makes the run.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Makes the folder, and keeps other runs out of it.
+
+        Raises:
+            ConfigError: where another run writes it, or it cannot be made.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            folder = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise ConfigError(
+                f"--out {self.path} is being written by another run: choose another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(folder)
+
+    def start(self, config: TrainConfig, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Writes what makes the run, and the metrics of epochs that are done already.
 
         Raises:
             ConfigError: where it cannot be written, as all that writes here.
         """
-        with _writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
         flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
-        # A run may be repeated from another folder.
-        if config.data_dir is not None:
-            flat["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
-        flat["weights"] = with_whole_path(config.weights)
-        if config.lite_weights is not None:
-            flat["lite_weights"] = with_whole_path(config.lite_weights)
         comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
         _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
         _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        _write(self.metrics_file, "")
+        _write(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one epoch's line."""
         with _writing(self.metrics_file), self.metrics_file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 
-    def rewind_metrics(self, epoch: int) -> list[dict[str, Any]]:
-        """Drops lines after `epoch`, whose checkpoint was not written, and returns those before."""
-        lines = self.metrics_file.read_text().splitlines() if self.metrics_file.exists() else []
-        rows = [json.loads(line) for line in lines[:epoch]]
-        _write(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
-        return rows
-
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes the result."""
         _write(self.result_file, json.dumps(result, indent=2) + "\n")
+
+
+def with_whole_paths(config: TrainConfig) -> TrainConfig:
+    """Returns `config` so that it means the same in any folder."""
+    return dataclasses.replace(
+        config,
+        data_dir=None if config.data_dir is None else str(Path(config.data_dir).expanduser().resolve()),
+        weights=with_whole_path(config.weights),
+        lite_weights=None if config.lite_weights is None else with_whole_path(config.lite_weights),
+    )
 
 
 def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig:
@@ -95,17 +116,21 @@ def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig
         ConfigError: naming the file and what is wrong in it.
     """
     if not path.is_file():
-        raise ConfigError(f"--config {path}: no such file")
+        raise ConfigError(f"{path}: no such file")
     try:
         flat = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path} is not YAML ({str(error).splitlines()[0]})") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(flat, dict) or not all(isinstance(key, str) for key in flat):
-        raise ConfigError(f"--config {path} does not hold `field: value` lines")
+        raise ConfigError(f"{path} does not hold `field: value` lines")
     try:
+        # YAML takes 3e-4 for text.
+        flat = {name: parse_field(name, v) if isinstance(v, str) else v for name, v in flat.items()}
         return config_from_flat(flat, base)
     except ConfigError as error:
-        raise ConfigError(f"--config {path}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def environment() -> dict[str, Any]:
@@ -142,8 +167,12 @@ def _commit() -> str | None:
 def _write(path: Path, text: str) -> None:
     beside = path.with_name(path.name + ".tmp")
     with _writing(path):
-        beside.write_text(text)
-        beside.replace(path)
+        try:
+            beside.write_text(text)
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinytl.backbones.load_account import LoadAccount
 from tinytl.backbones.weights import InputNormalization, Weights
 from tinytl.batches import steps_per_epoch, train_batches
 from tinytl.build import build_model
@@ -77,8 +76,8 @@ class Trainer:
 
     config: TrainConfig
     """As given, with what it left to its plan filled in."""
-    account: LoadAccount | None
-    """What became of the weights; None where all is random."""
+    account: str
+    """What became of the weights."""
     normalization: InputNormalization
     """What the input is normalised by, and who says so."""
     epoch: int
@@ -100,13 +99,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         built = build_model(self.config, weights)
         self.net = built.net.to(self.device)
-        self.account = built.account
-        self.normalization = built.normalization
+        self.account = str(built.account or "random weights")
         self.optimizer = build_optimizer(self.net, config)
-        mean, std = self.normalization.mean, self.normalization.std
-        self.normalize = InputNormalizer(
-            dataclasses.replace(config, input_mean=mean, input_std=std), self.device
-        )
+        self._set_normalization(built.normalization)
         self.precision = MixedPrecision(config.precision, self.device)
         self.epoch = 0
         self.best_epoch = 0
@@ -207,6 +202,8 @@ class Trainer:
             # For who uses the checkpoint as weights.
             "input_mean": self.normalization.mean,
             "input_std": self.normalization.std,
+            "input_from": self.normalization.source,
+            "account": self.account,
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
             **{name: getattr(self, name) for name in PROGRESS},
@@ -217,8 +214,16 @@ class Trainer:
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.load_state_dict(state["precision"])
+        self.account = state["account"]
+        mean, std = tuple(state["input_mean"]), tuple(state["input_std"])
+        self._set_normalization(InputNormalization(mean, std, state["input_from"]))
         for name in PROGRESS:
             setattr(self, name, state[name])
+
+    def _set_normalization(self, normalization: InputNormalization) -> None:
+        self.normalization = normalization
+        config = dataclasses.replace(self.config, input_mean=normalization.mean, input_std=normalization.std)
+        self.normalize = InputNormalizer(config, self.device)
 
     def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         config, data = self.config, self.data

@@ -36,9 +36,15 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
     """
     groups = build_param_groups(net, config.method, config.base_lr, config.lr_ratio)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
+        if config.precision == "float16" and config.momentum:
+            # Fused SGD makes its buffers without filling them, and loss scaling may skip the step that would.
+            for group in sgd.param_groups:
+                for parameter in group["params"]:
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
 

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.cases import small
 from tinytl.checkpoint_file import check_same_classes, check_same_run, read_checkpoint, save_checkpoint
+from tinytl.data import DataSplits, ImageSet
 from tinytl.errors import ConfigError
 from tinytl.flat_config import flat_from_config
 
@@ -31,7 +33,15 @@ except ConfigError as error:
 
 def _state(**changes: Any) -> dict[str, Any]:
     config = flat_from_config(small(input_mean=(0.5, 0.5, 0.5)))
-    return {"net": {"a": torch.arange(3)}, "epoch": 2, "config": config, "classes": ["a", "b"]} | changes
+    state = {"net": {"a": torch.arange(3)}, "epoch": 2, "config": config, "given": config}
+    return state | {"classes": ["a", "b"], "sizes": {"train": 4, "val": 2, "test": None}} | changes
+
+
+def _data(n_train: int = 4) -> DataSplits:
+    def images(n: int) -> ImageSet:
+        return ImageSet(np.zeros((n, 8, 8, 3), np.uint8), np.zeros(n, np.int64))
+
+    return DataSplits("colors", ("a", "b"), images(n_train), images(2), None, 0.7, True)
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -60,7 +70,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, exists: bool) -
         check=True,
     )
     kept = "the one before is kept" if exists else "there is none before"
-    assert done.stdout == f"checkpoint {path} cannot be written (File too large); {kept}\n"
+    assert (
+        done.stdout
+        == f"checkpoint {path} cannot be written (File too large); {kept}: make room, then add --resume\n"
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"] * exists
     if exists:
         assert read_checkpoint(path, CPU)["epoch"] == 2
@@ -85,17 +98,18 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
     config, path = small(input_mean=(0.5, 0.5, 0.5)), tmp_path / "last.pt"
     save_checkpoint(_state(), path)
     state = read_checkpoint(path, CPU)
-    check_same_run(
-        state,
-        dataclasses.replace(config, data_dir="/elsewhere", loader_workers=3, device="auto"),
-        ["a", "b"],
-        path,
-    )
+    elsewhere = dataclasses.replace(config, data_dir="/elsewhere", loader_workers=3, device="auto")
+    check_same_run(state, elsewhere, _data(), path)
     other = dataclasses.replace(config, epochs=7, seed=3)
+    message = (
+        f"^{path} is of another configuration: epochs is 10 there and 7 here; go on with what it was, or"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_same_run(state, other, _data(), path)
     with pytest.raises(
-        ConfigError, match=f"^{path} is of another configuration: epochs is 10 there and 7 here$"
+        ConfigError, match=f"^{path} was trained on other images: 4 for train there and 5 here"
     ):
-        check_same_run(state, other, ["a", "b"], path)
+        check_same_run(state, config, _data(5), path)
 
 
 @pytest.mark.parametrize(

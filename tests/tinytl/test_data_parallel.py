@@ -138,6 +138,18 @@ def test_a_share_s_memory_is_that_of_a_smaller_batch() -> None:
 def test_what_processes_cannot_share(
     fields: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "localhost",
+    }.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=f"^{message}"), joined_ranks(small(**fields)):
         pass
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as some clusters set it
+    with joined_ranks(small()) as ranks:
+        assert ranks == ALONE

@@ -40,3 +40,13 @@ def test_field_names_are_the_flat_dict_s_keys() -> None:
 @pytest.mark.parametrize("name", ["checkpoint", "weights"])
 def test_nothing_in_yaml_is_none(name: str) -> None:
     assert getattr(config_from_flat({name: None}), name) == "none"
+
+
+def test_what_belonged_to_a_replaced_field_goes_with_it() -> None:
+    base = TrainConfig(dataset="imagefolder", data_dir="/mine")
+    assert config_from_flat({"dataset": "digits"}, base).data_dir is None
+    assert config_from_flat({"dataset": "ImageFolder", "seed": 1}, base).data_dir == "/mine"
+    assert config_from_flat({"dataset": "cifar10", "data_dir": "/cifar"}, base).data_dir == "/cifar"
+    scratch = TrainConfig(method="Scratch", norm="group_norm")
+    assert config_from_flat({"method": "FT-Last"}, scratch).weights == "imagenet"
+    assert config_from_flat({"seed": 1}, scratch).weights == "none"

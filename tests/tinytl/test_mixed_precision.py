@@ -95,3 +95,16 @@ def test_the_optimizer_of_the_step_is_the_configured_one() -> None:
     net = build_model(small(method="FT-Last")).net
     optimizer = build_optimizer(net, small(method="FT-Last", optimizer="sgd", momentum=0.3))
     assert optimizer.param_groups[0]["momentum"] == 0.3
+
+
+def test_sgd_s_first_step_may_be_one_that_overflows() -> None:
+    config = small(method="FT-Last", optimizer="sgd", precision="float16", base_lr=0.5)
+    net = build_model(config).net
+    optimizer, precision = build_optimizer(net, config), MixedPrecision("float16", CPU)
+    weight = net.get_parameter("classifier.1.weight")
+    before = weight.detach().clone()
+    for factor in (torch.inf, 1.0):
+        precision.backward((weight * factor).sum())
+        precision.step(optimizer)
+        optimizer.zero_grad()
+    assert torch.allclose(weight, before - 0.5)  # one step with a gradient of ones

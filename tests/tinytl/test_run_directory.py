@@ -6,13 +6,14 @@ import pytest
 from tests.cases import ALL_CASES, small
 from tinytl.config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.run_directory import RunDirectory, environment, read_config_file
+from tinytl.run_directory import RunDirectory, environment, read_config_file, with_whole_paths
 
 
 @pytest.mark.parametrize("config", [*ALL_CASES.values(), TrainConfig()][::7])
 def test_a_run_s_configuration_reads_back(config: TrainConfig, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "deep" / "run")
-    directory.start(config)
+    with directory.claimed():
+        directory.start(config)
     assert read_config_file(directory.config_file) == config
     assert json.loads((directory.path / "environment.json").read_text())["torch"]
     assert directory.metrics_file.read_text() == ""
@@ -28,8 +29,8 @@ def test_special_values_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         method="FT-Full",
         lr_ratio=LrRatio(late=0.6),
     )
-    directory = RunDirectory(tmp_path / "run")
-    directory.start(config)
+    directory = RunDirectory(tmp_path)
+    directory.start(with_whole_paths(config))
     read = read_config_file(directory.config_file)
     assert read.data_dir == str(tmp_path / "pictures")  # found from any folder
     assert read.weights == str(tmp_path / "mine.pt")
@@ -39,7 +40,7 @@ def test_special_values_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epochs: [", "is not YAML"),
+        ("epochs: [", ", line 1: not YAML"),
         ("- 1\n- 2\n", "does not hold `field: value` lines"),
         ("epoch: 3\n", "unknown parameter 'epoch': did you mean 'epochs'"),
         ("epochs: three\n", "epochs='three' is not a whole number"),
@@ -50,8 +51,15 @@ def test_a_bad_configuration_file_is_named(content: str, message: str, tmp_path:
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
         read_config_file(path)
-    assert str(caught.value).startswith(f"--config {path}") and message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}") and message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("base_lr: 3e-4\nmethod: finetune\nlr_ratio.late: 1e-1\n")
+    config = read_config_file(path)
+    assert (config.base_lr, config.method, config.lr_ratio.late) == (3e-4, "FT-Full", 0.1)
 
 
 def test_metrics_go_back_to_an_epoch(tmp_path: Path) -> None:
@@ -61,12 +69,21 @@ def test_metrics_go_back_to_an_epoch(tmp_path: Path) -> None:
         directory.append_metrics({"epoch": epoch})
     with directory.metrics_file.open("a") as lines:
         lines.write('{"epoch": 4, "lo')  # killed while it wrote
-    assert directory.rewind_metrics(2) == [{"epoch": 1}, {"epoch": 2}]
+    directory.start(small(), [{"epoch": 1}, {"epoch": 2}])
     assert directory.metrics_file.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
+
+
+def test_one_run_at_a_time_writes_a_folder(tmp_path: Path) -> None:
+    one, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    with one.claimed(), pytest.raises(ConfigError, match="is being written by another run"), other.claimed():
+        pass
+    with other.claimed():
+        pass
 
 
 def test_what_a_folder_allows(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
     directory.check_is_free()
     with pytest.raises(ConfigError, match="holds no run: leave out --resume"):
         directory.check_can_resume()
@@ -96,8 +113,9 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     inside = tmp_path / "file" / "run"
     with pytest.raises(ConfigError, match=rf"^{inside} cannot be written \(Not a directory\)$"):
-        RunDirectory(inside).start(small())
-    directory = RunDirectory(tmp_path / "run")
+        with RunDirectory(inside).claimed():
+            pass
+    directory = RunDirectory(tmp_path)
     directory.start(small())
     directory.metrics_file.unlink()
     directory.metrics_file.mkdir()

@@ -8,6 +8,7 @@ from tinytl.flags import Commands, add_config_flags, add_download_flag, given_fi
 from tinytl.flat_config import config_from_flat
 
 SPLITS = ("train", "val", "test")
+EVAL_BATCH_SIZE = 32
 
 
 def add_parser(commands: Commands) -> None:
@@ -20,7 +21,14 @@ def add_parser(commands: Commands) -> None:
     )
     add_run_flags(evaluate)
     evaluate.add_argument("--split", choices=SPLITS, default="val", help="images to judge by (default: val)")
-    add_config_flags(evaluate, ["dataset", "data_dir", "loading", "loader_workers", "batch_size"])
+    add_config_flags(evaluate, ["dataset", "data_dir", "loading", "loader_workers"], default="the run's own")
+    evaluate.add_argument(
+        "--images-at-once",
+        type=int,
+        default=EVAL_BATCH_SIZE,
+        metavar="N",
+        help=f"images in memory at a time (default: {EVAL_BATCH_SIZE})",
+    )
     add_download_flag(evaluate)
     evaluate.set_defaults(run=run)
 
@@ -46,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     from tinytl.evaluation import evaluate
     from tinytl.trained import load_trained
 
+    if args.images_at_once < 1:
+        raise ConfigError(f"--images-at-once {args.images_at_once}: must be at least 1")
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
     given = given_fields(args)
     config = config_from_flat({"num_classes": None} | given, trained.config)
@@ -62,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         trained.normalize,
         images,
         resolution=config.resolution,
-        batch_size=config.batch_size,
+        batch_size=args.images_at_once,
         precision=trained.precision,
         workers=config.loader_workers,
     )

@@ -12,8 +12,8 @@ from tinytl.method_aliases import alias_note
 MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
     "downsample_ratio kernel_size kernel_clipping expand act_func upsample_type gn_channel_per_group "
-    "weight_standardization engine plan budget_mib checkpoint "
-    "stock_below_kib device"
+    "weight_standardization dropout momentum engine plan budget_mib checkpoint stock_below_kib precision "
+    "device"
 ).split()
 
 

@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     """Trains as `args` say."""
     from tinytl.run_directory import RunDirectory, read_config_file
 
+    if not args.out:
+        raise ConfigError("--out is empty: name a folder")
     directory = RunDirectory(Path(args.out))
     if args.resume and args.config:
         raise ConfigError("--resume goes on with the configuration in --out: leave out --config")

@@ -1,9 +1,12 @@
 """Files fetched from where their authors publish them, whole and with the right checksum or not at all."""
 
 import fcntl
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from tinytl.download import DownloadError, Progress, receive
 from tinytl.errors import ConfigError
@@ -28,33 +31,44 @@ def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> No
         ConfigError: for a connection that fails or breaks, a full disk, or another checksum.
     """
     target, part = folder / download.file, folder / f"{download.file}.part"
-    if target.exists():
-        return
     try:
+        if target.exists():
+            return
         folder.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as out:
-            fcntl.flock(out, fcntl.LOCK_EX)
-            if not target.exists():
+        with _open_locked(part) as out:
+            try:
+                if target.exists():  # another process was first
+                    return
                 out.truncate(0)
                 report(f"fetching {download.url}")
-                found = receive(download.url, out.write, "md5", Progress(download.file))
-                if found != download.md5:
-                    raise ConfigError(
-                        f"{download.url} has checksum {found}, not {download.md5}: it was damaged on the way "
-                        "or is another file now; nothing was kept"
-                    )
-                out.flush()
+                _receive(download, out)
                 part.rename(target)
-            else:
+            finally:  # while the lock is held: nobody else writes it
                 part.unlink(missing_ok=True)
-    except ConfigError:
-        part.unlink(missing_ok=True)
-        raise
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from None
     except DownloadError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(
             f"{download.url} cannot be fetched ({error}): try again, or put {download.file} into {folder}"
         ) from None
+
+
+def _receive(download: Download, out: BinaryIO) -> None:
+    found = receive(download.url, out.write, "md5", Progress(download.file))
+    out.flush()
+    if found != download.md5:
+        raise ConfigError(
+            f"{download.url} has checksum {found}, not {download.md5}: it was damaged on the way or is "
+            "another file now; nothing was kept"
+        )
+
+
+def _open_locked(part: Path) -> BinaryIO:
+    """Opens `part` for this process alone: who waited for it finds it renamed or removed, and opens anew."""
+    while True:
+        out = part.open("ab")
+        fcntl.flock(out, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(out.fileno()), part.stat()):
+                return out
+        out.close()

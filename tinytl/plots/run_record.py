@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tinytl.errors import ConfigError
-
-METRICS, RESULT, CONFIG = "metrics.jsonl", "result.json", "config.yaml"
+from tinytl.flat_config import flat_from_config
+from tinytl.run_directory import RunDirectory, read_config_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +44,12 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         ConfigError: where the folder is none of a run, holds no epoch, or a file is damaged.
     """
-    metrics = folder / METRICS
+    files = RunDirectory(folder)
+    metrics = files.metrics_file
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if not metrics.is_file():
-        raise ConfigError(f"{folder} holds no {METRICS}: name a folder that `tinytl train --out` wrote")
+        raise ConfigError(f"{folder} holds no {metrics.name}: name a folder that `tinytl train --out` wrote")
     *whole, last = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
     rows = [_parse_epoch(line, f"{metrics}, line {n}") for n, line in enumerate(whole, 1) if line.strip()]
     note = None
@@ -62,8 +61,8 @@ def read_run(folder: Path) -> RunRecord:
     if not rows:
         raise ConfigError(f"{metrics} holds no whole epoch yet: wait for the first to end")
     by_epoch = {row["epoch"]: row for row in rows}
-    result = _read_result(folder / RESULT)
-    config = result["config"] if result else _read_config(folder / CONFIG)
+    result = _read_result(files.result_file)
+    config = result["config"] if result else _read_config(files.config_file)
     return RunRecord(
         folder=folder,
         epochs=tuple(by_epoch[epoch] for epoch in sorted(by_epoch)),
@@ -96,20 +95,7 @@ def _read_result(path: Path) -> dict[str, Any] | None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Returns the flat configuration of an unfinished run; groups such as `lr_ratio` may be nested."""
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError):
-        raise ConfigError(f"{path}: not YAML") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: no fields in it")
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        inner = {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
-        flat |= inner
-    return flat
+    return flat_from_config(read_config_file(path)) if path.is_file() else {}
 
 
 def _finite(value: Any) -> float:

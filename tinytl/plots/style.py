@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from tinytl.errors import ConfigError
+
 DPI = 150
 FORMATS = ("png", "svg")
 BLUE, ORANGE, VERMILION, BLACK = "#0072b2", "#e69f00", "#d55e00", "#000000"
@@ -90,11 +92,18 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
-    """Writes `folder/name.FORMAT` for each format; the folder is made. Returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes `folder/name.FORMAT` for each format; the folder is made. Returns the files.
+
+    Raises:
+        ConfigError: where they cannot be written.
+    """
     paths = [folder / f"{name}.{kind}" for kind in formats]
-    for path in paths:
-        save_figure(figure, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            save_figure(figure, path)
+    except OSError as error:
+        raise ConfigError(f"{folder / name} cannot be written ({error.strerror or error})") from None
     return paths
 
 

@@ -53,7 +53,9 @@ def test_it_says_what_training_said(run: Path, capsys: pytest.CaptureFixture[str
     [
         ("/nowhere", "/nowhere: no such checkpoint"),
         (".", ". has no best.pt: is it a run, and has its first epoch ended?"),
-        ("RUN --dataset digits", "is not used by dataset digits"),
+        ("RUN --dataset digits", "knows 2 classes, the data set has 10"),
+        ("RUN --dataset cifar10 --download", "--download needs --data-dir"),  # not into the run's own folder
+        ("RUN --images-at-once 0", "--images-at-once 0: must be at least 1"),
         ("RUN --data-dir /nowhere", "--data-dir /nowhere: no such folder"),
         ("RUN --data-dir RUN/other", "class 0 is 'blue' there and 'cat' in the data set"),
     ],
@@ -86,3 +88,19 @@ def test_a_split_that_is_not_there(
     capsys.readouterr()
     assert main(["evaluate", str(out), "--split", "test"]) == 2
     assert capsys.readouterr().err == "tinytl evaluate: --split test: pictures has no test images\n"
+
+
+def test_a_run_is_evaluated_from_any_folder(
+    make_imagefolder: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make_imagefolder(PICTURES)
+    monkeypatch.chdir(root.parent)
+    assert main([*FLAGS, "--epochs", "1", "--data-dir", root.name, "--out", "run"]) == 0
+    monkeypatch.chdir("/")
+    run = str(root.parent / "run")
+    assert _evaluate(capsys, run) == _evaluate(capsys, run, "--images-at-once", "1") | {
+        "loss": pytest.approx(_evaluate(capsys, run)["loss"])
+    }

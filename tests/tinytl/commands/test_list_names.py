@@ -3,7 +3,8 @@ import json
 import pytest
 
 from tinytl.__main__ import main
-from tinytl.config import BACKBONES, DATASETS, METHODS
+from tinytl.config import BACKBONES, METHODS
+from tinytl.dataset_names import DATASETS
 from tinytl.method_aliases import METHOD_ALIASES
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from tests.published import cub200
 from tinytl.__main__ import main
+from tinytl.planner import fast_plan
 
 ROOT = Path(__file__).parents[3]
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 1, "val/blue": 1, "test/red": 1, "test/blue": 1}
@@ -98,6 +100,43 @@ def test_resume_before_the_first_epoch_s_end_and_after_the_last(
     assert len(_rows(out)) == 1
 
 
+def test_a_run_goes_on_without_the_weights_that_it_began_with(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from tinytl.backbones import BACKBONES
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(BACKBONES["mobilenet_v2"].build(10).state_dict(), "mine.pt")
+    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "1", "--weights", "mine.pt"]
+    assert main([*FLAGS, *data, "--out", "out"]) == 0
+    result = Path("out/result.json").read_text()
+    assert json.loads(result)["config"]["weights"] == str(tmp_path / "mine.pt")
+    Path("out/result.json").unlink()
+    Path("mine.pt").unlink()
+    Path("out/metrics.jsonl").write_text("damaged")  # the checkpoint has the rows
+    assert main(["train", "--out", "out", "--resume"]) == 0
+    assert Path("out/result.json").read_text() == result
+    assert len(_rows(Path("out"))) == 1
+
+
+def test_how_a_process_runs_its_share_may_change(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "1", "--batch-size", "4"]
+    assert main([*FLAGS, *data, "--out", str(out)]) == 0
+    (out / "result.json").unlink()
+    # As on a machine, or with as many processes, for which the plan would choose otherwise.
+    monkeypatch.setattr(
+        "tinytl.trainer.resolve_plan", lambda c: dataclasses.replace(fast_plan(c), micro_batch_size=1)
+    )
+    monkeypatch.setattr("tinytl.trainer.is_planned", lambda c: False)
+    assert main(["train", "--out", str(out), "--resume"]) == 0
+
+
 def test_a_run_is_repeated_from_its_configuration(
     make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +159,7 @@ def test_a_run_is_repeated_from_its_configuration(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--resume --epochs 9", "is of another configuration: epochs is 2 there and 9 here"),
+        ("--resume --epochs 9", "is of another configuration: epochs is 2 there and 9 here; go on with"),
         ("--resume --config x.yaml", "--resume goes on with the configuration in --out: leave out --config"),
         ("", "holds an unfinished run: add --resume to go on with it, or choose another folder"),
         ("--config /nowhere.yaml", "holds an unfinished run"),
@@ -147,7 +186,7 @@ def test_mistakes_with_an_unfinished_run(
 
 def test_a_missing_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--config", "/nowhere.yaml", "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == "tinytl train: --config /nowhere.yaml: no such file\n"
+    assert capsys.readouterr().err == "tinytl train: /nowhere.yaml: no such file\n"
 
 
 def test_tensorboard_files_lie_in_the_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
