@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -199,3 +200,58 @@ def test_what_cannot_be_fetched(config: TrainConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         download_dataset(config)
     assert not Path("x").exists()
+
+
+def test_who_waits_for_a_download_that_breaks_off_never_meets_a_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks_off, waits, begun = threading.Event(), threading.Event(), []
+
+    def receive(download: Download, out: BinaryIO) -> None:
+        begun.append(threading.current_thread().name)
+        if len(begun) == 1:
+            breaks_off.wait(20)
+            raise ConfigError("broke off")
+        out.write(b"half ")
+        out.flush()
+        waits.wait(20)
+        out.write(b"whole")
+        out.flush()
+
+    monkeypatch.setattr("tinytl.datasets.download._receive", receive)
+    found: dict[str, object] = {}
+
+    def want(name: str) -> None:
+        try:
+            fetch(Download(file="x.tgz", url="http://nowhere", md5=""), tmp_path, lambda line: None)
+            found[name] = (tmp_path / "x.tgz").read_bytes()
+        except ConfigError as error:
+            found[name] = str(error)
+
+    def start(name: str) -> threading.Thread:
+        thread = threading.Thread(target=want, args=(name,), name=name)
+        thread.start()
+        return thread
+
+    threads = [start("first")]
+    _wait_until(lambda: begun == ["first"])
+    threads.append(start("second"))  # waits for the first's lock
+    time.sleep(0.2)
+    breaks_off.set()
+    _wait_until(lambda: begun == ["first", "second"])
+    threads.append(start("third"))
+    time.sleep(0.2)
+    waits.set()
+    for thread in threads:
+        thread.join(20)
+    assert found == {"first": "broke off", "second": b"half whole", "third": b"half whole"}
+    assert begun == ["first", "second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tgz"]
+
+
+def _wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
