@@ -5,6 +5,6 @@ set -euo pipefail
 data_dir=${1:?usage: PROCESSES=4 $0 DATA_DIR [FLAG ...]}
 shift
 torchrun --standalone --nproc-per-node "${PROCESSES:-2}" -m tinytl train \
-  --dataset cifar10 --data-dir "$data_dir" --resolution 224 --backbone mobilenet_v2 --weights imagenet_v1 \
+  --dataset cifar10 --data-dir "$data_dir" --download --resolution 224 --backbone mobilenet_v2 --weights imagenet_v1 \
   --method TinyTL-L+B --norm group_norm --optimizer adamw --base-lr 4e-4 --lr-schedule exponential --gamma 0.9 \
   --batch-size 128 --epochs 40 --out runs/distributed "$@"

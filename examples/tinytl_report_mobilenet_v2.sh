@@ -6,9 +6,11 @@ set -euo pipefail
 data_dir=${1:?usage: $0 DATA_DIR [FLAG ...]}
 shift
 for method in FT-Last TinyTL-B TinyTL-L TinyTL-L+B FT-Norm+Last FT-Full; do
+  out=runs/tinytl_report/mobilenet_v2/$method
+  [ -e "$out/result.json" ] && continue # ended before: call again to go on with the others
   python -m tinytl train --dataset cifar10 --data-dir "$data_dir" --download --resolution 224 \
     --backbone mobilenet_v2 --weights imagenet_v1 --norm group_norm --gn-channel-per-group 8 --method "$method" \
     --n-groups 2 --lite-kernel-size 3 --downsample-ratio 2 \
     --optimizer adam --base-lr 3e-4 --lr-schedule cosine --weight-decay 1e-4 --batch-size 8 --epochs 50 \
-    --label-smoothing 0 --crop-scale-min 0.08 --out "runs/tinytl_report/mobilenet_v2/$method" "$@"
+    --label-smoothing 0 --crop-scale-min 0.08 --out "$out" "$@"
 done

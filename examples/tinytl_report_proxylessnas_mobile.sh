@@ -7,11 +7,13 @@ data_dir=${1:?usage: $0 DATA_DIR CHECKPOINT [FLAG ...]}
 checkpoint=${2:?usage: $0 DATA_DIR CHECKPOINT [FLAG ...]}
 shift 2
 for method in FT-Last TinyTL-B TinyTL-L TinyTL-L+B FT-Norm+Last FT-Full; do
+  out=runs/tinytl_report/proxylessnas_mobile/$method
+  [ -e "$out/result.json" ] && continue # ended before: call again to go on with the others
   lite=()
   case $method in TinyTL-L*) lite=(--lite-weights "$checkpoint" --kernel-clipping reference) ;; esac
   python -m tinytl train --dataset cifar10 --data-dir "$data_dir" --download --resolution 224 \
     --backbone proxylessnas_mobile --weights "$checkpoint" --norm group_norm --method "$method" \
     --n-groups 2 --lite-kernel-size 5 "${lite[@]}" \
     --optimizer adam --base-lr 3e-4 --lr-schedule cosine --weight-decay 1e-4 --batch-size 8 --epochs 50 \
-    --label-smoothing 0 --crop-scale-min 0.08 --out "runs/tinytl_report/proxylessnas_mobile/$method" "$@"
+    --label-smoothing 0 --crop-scale-min 0.08 --out "$out" "$@"
 done
