@@ -5,11 +5,9 @@ All train with batch norm, and each gets the same grid of base rates. The publis
 `--dataset cifar10 --data-dir DIR --backbone mobilenet_v2 --epochs 40 --resolution 224`.
 """
 
-import argparse
 import dataclasses
 
-from benchmarks.machine import write_result
-from benchmarks.tuned_runs import add_flags, base_configs, settings, tuned
+from benchmarks.tuned_runs import compare
 from tinytl.config import LrRatio, TrainConfig
 
 REPORT_RATIO = LrRatio(late=0.6, early=0.4)
@@ -26,21 +24,5 @@ def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
     }
 
 
-def main() -> None:
-    """Trains, and writes accuracies and curves."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_flags(parser)
-    args = parser.parse_args()
-    rows = []
-    for name, base in base_configs(args).items():
-        rows += [
-            {"backbone": name, "variant": variant} | found.flat
-            for variant, found in tuned(variants_of(base), args).items()
-        ]
-    write_result(args.json, "transfer_separate_lr", {"settings": settings(args), "rows": rows})
-
-
 if __name__ == "__main__":
-    main()
+    compare("transfer_separate_lr", str(__doc__), variants_of)

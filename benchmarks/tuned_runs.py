@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import write_result
 from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flags import parse_field
@@ -103,6 +104,19 @@ def settings(args: argparse.Namespace) -> dict[str, object]:
     """Returns the flags on which accuracies depend, for a result file."""
     names = ("dataset", "epochs", "resolution", "batch_size", "lrs", "seeds")
     return {name: getattr(args, name) for name in names}
+
+
+def compare(benchmark: str, about: str, variants_of: Callable[[TrainConfig], dict[str, TrainConfig]]) -> None:
+    """Runs a benchmark that compares variants of each backbone: reads its flags and writes its result."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_flags(parser)
+    args = parser.parse_args()
+    rows = [
+        {"backbone": name, "variant": variant} | found.flat
+        for name, base in base_configs(args).items()
+        for variant, found in tuned(variants_of(base), args).items()
+    ]
+    write_result(args.json, benchmark, {"settings": settings(args), "rows": rows})
 
 
 def tuned(variants: Mapping[str, TrainConfig], args: argparse.Namespace) -> dict[str, Tuned]:
