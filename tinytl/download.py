@@ -149,7 +149,7 @@ def _answer(url: str) -> http.client.HTTPResponse:
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
     try:
-        return answer.read(CHUNK_BYTES)
+        return answer.read1(CHUNK_BYTES)  # what has come, not a whole chunk
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(str(error)) from None
 

@@ -165,11 +165,15 @@ def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]
 
 def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
     """Sees that the groups of every lite residual of the space divide its widths."""
+    import torch
+
     from tinytl.backbones import BACKBONES
     from tinytl.lite_residual import insert_lite_residual
 
-    for config in lite_geometries(space, base):
-        net = BACKBONES[config.backbone].build(2)
+    decisive = {(c.backbone, c.n_groups, c.expand): c for c in lite_geometries(space, base)}
+    for config in decisive.values():
+        with torch.device("meta"):
+            net = BACKBONES[config.backbone].build(2)
         try:
             insert_lite_residual(net, expand=config.expand, n_groups=config.n_groups)
         except ConfigError as error:

@@ -44,7 +44,14 @@ def _weights(folder: Path) -> bytes:
 
 def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "tinytl", *arguments], cwd=ROOT, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tinytl", *arguments],
+        cwd=ROOT,
+        env=environment,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where tests run behind a shell
+    )
 
 
 def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
