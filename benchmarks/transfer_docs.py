@@ -6,7 +6,9 @@ from pathlib import Path
 
 from benchmarks.markdown import Result, cells, fill, source, table
 from benchmarks.published import (
+    FINETUNE_REPORT,
     FINETUNE_REPORT_MB,
+    FINETUNE_REPORT_TOP1,
     PAPER_CIFAR10,
     TINYTL_REPORT_CIFAR10,
 )
@@ -108,7 +110,7 @@ def variants(result: Result) -> list[str]:
 
 
 def datasets(result: Result) -> list[str]:
-    """A line a method, a column a data set."""
+    """A line a method, a column a data set; then what the report has of other sets."""
     found = {(row["method"], row["dataset"]): row for row in result["rows"]}
     names = list(dict.fromkeys(dataset for _, dataset in found))
     lines = [
@@ -116,7 +118,13 @@ def datasets(result: Result) -> list[str]:
         for method in dict.fromkeys(method for method, _ in found)
     ]
     head = ["top-1, % (base lr)", *("emoji" if name == "imagefolder" else name for name in names)]
-    return [*table(head, lines), *source(result)]
+    reported = [cells(name, f"{value:.1f}") for name, value in FINETUNE_REPORT_TOP1.items()]
+    return [
+        *table(head, lines),
+        *source(result),
+        "",
+        *table([f"{FINETUNE_REPORT}, validation", "top-1, %"], reported),
+    ]
 
 
 TABLES = {
