@@ -237,6 +237,7 @@ def test_ctrl_c_ends_with_130_and_names_the_way_on(pictures, tmp_path):
     assert {r.info.status for r in mlflow_runs("c", runs_dir, "trial")} == {"KILLED"}
 
 
+@pytest.mark.slow  # streaming and studies each have quick tests of their own
 def test_a_study_on_a_published_set_that_streams(tmp_path):
     published.cub200(tmp_path / "birds")
     argv = [sys.executable, "launch.py", "--dataset", "cub200", "--data-dir", str(tmp_path / "birds")]
