@@ -13,6 +13,11 @@ from tinytl.errors import ConfigError
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
+def images_in(folder: Path) -> list[Path]:
+    """Returns the image files anywhere under `folder`, by their endings, in order."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+
+
 def decode_all(paths: Sequence[Path], side: int) -> npt.NDArray[np.uint8]:
     """Decodes files to `(N, S, S, 3)`, with S the largest central square, at most `side`.
 

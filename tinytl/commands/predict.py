@@ -7,7 +7,7 @@ from pathlib import Path
 from tinytl.commands.evaluate import add_run_flags
 from tinytl.errors import ConfigError
 from tinytl.flags import Commands
-from tinytl.pictures import IMAGE_SUFFIXES
+from tinytl.pictures import IMAGE_SUFFIXES, images_in
 
 
 def add_parser(commands: Commands) -> None:
@@ -58,7 +58,7 @@ def _pictures(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise ConfigError(f"{path}: no such picture or folder")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = images_in(path)
     if not found:
         raise ConfigError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return found

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinytl.datasets.listing import Listing, image_files
 from tinytl.errors import ConfigError
-from tinytl.pictures import IMAGE_SUFFIXES
+from tinytl.pictures import images_in
 from tinytl.splits import DataSplits, three_way, two_way
 
 
@@ -70,7 +70,7 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
 
 def class_names(folder: Path) -> tuple[str, ...]:
     """Returns the folders under `folder` that hold images."""
-    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and _images_in(d)))
+    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and images_in(d)))
 
 
 def list_split(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
@@ -86,9 +86,5 @@ def list_split(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
         (path, label)
         for label, name in enumerate(classes)
         if (folder / name).is_dir()
-        for path in _images_in(folder / name)
+        for path in images_in(folder / name)
     ]
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
