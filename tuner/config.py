@@ -13,7 +13,9 @@ from tinytl.errors import ConfigError, choose
 from tinytl.flags import OneLineParser, field_docs
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
-SCHEDULERS = ("none",)
+REDUCTION_FACTOR = 3
+"""Of the trials at a rung, successive halving goes on with one in this many, and the rungs lie so far apart."""
+SCHEDULERS = ("none", "asha", "pareto")
 RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
 """What lies in RUNS_DIR beside the studies' folders."""
 STUDY_FILE = "study.json"
@@ -64,11 +66,25 @@ class StudyConfig:
     sampler: str = "tpe"
     """How Optuna chooses: tpe, nsga2, gp, random or qmc."""
     scheduler: str = "none"
-    """How trials are stopped early: none (each trains all its epochs)."""
+    """Who is stopped early, at the rungs: none, asha (all but the most accurate third) or pareto (whom another
+    beats in both accuracy and memory)."""
+    rungs: str | None = None
+    """Epochs after which trials are judged, such as 1,3. Unset: a third of --epochs, a ninth, and so on."""
     time_budget: float | None = None
-    """Seconds after which no new trial starts; running ones finish. Unset: no limit."""
+    """Seconds after which the study ends: running trials save at the end of their epoch, and --resume goes on
+    with them. Unset: no limit."""
     max_failures: int = 1
     """How often a trial whose process died goes on from its last checkpoint before it counts as failed."""
+    gpus_per_trial: float | None = None
+    """Share of a GPU that each trial is given, such as 0.25. Unset: from the largest predicted memory."""
+    pack: bool = False
+    """Give each trial the share of a GPU that its own memory needs; each share is a process of its own."""
+    warm_start: str | None = None
+    """A study under --runs-dir whose front is tried first."""
+    from_config: str | None = None
+    """YAML file of configurations that are tried first: one, or a list; a trial's config.yaml is one."""
+    confirm: int = 0
+    """Seeds with which the front's trials are trained again at the end, before one is named best."""
     settings: tuple[str, ...] = ()
     """KEY=VALUE, repeatable: fixes a field of TrainConfig or a parameter of the space; several values with
     commas leave the parameter these choices."""
@@ -90,18 +106,59 @@ class StudyConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
-        for name, low in (("trials", 1), ("epochs", 1), ("workers", 1), ("max_failures", 0), ("seed", 0)):
+        for name, low in (
+            ("trials", 1),
+            ("epochs", 1),
+            ("workers", 1),
+            ("max_failures", 0),
+            ("seed", 0),
+            ("confirm", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least {low}")
-        for name in ("memory_budget_mib", "time_budget"):
+        for name in ("memory_budget_mib", "time_budget", "gpus_per_trial"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
         if self.name is not None:
             check_study_name(self.name)
+        if self.warm_start is not None:
+            check_study_name(self.warm_start, "--warm-start")
+        if self.pack and self.gpus_per_trial is not None:
+            raise ConfigError("--pack gives each trial a share of its own: leave out --gpus-per-trial")
+        if self.scheduler == "none" and self.rungs is not None:
+            raise ConfigError(f"--rungs {self.rungs} without --scheduler asha or pareto: nothing is stopped")
+        if self.scheduler != "none":
+            self.rung_epochs  # noqa: B018 - a plan with a mistake is told now
         if self.resume and self.name is None:
             raise ConfigError("--resume needs --name, the study to go on with")
+
+    @property
+    def rung_epochs(self) -> tuple[int, ...]:
+        """The epochs after which trials are judged, rising; the last epoch is none of them.
+
+        Raises:
+            ConfigError: for a plan with no rung before the last epoch, or no plan at all.
+        """
+        if self.rungs is None:
+            rungs = set()
+            epochs = self.epochs
+            while (epochs := epochs // REDUCTION_FACTOR) >= 1:
+                rungs.add(epochs)
+            if not rungs and self.epochs > 1:
+                rungs.add(1)
+        else:
+            texts = [text.strip() for text in self.rungs.split(",")]
+            if not all(text.isdigit() and int(text) >= 1 for text in texts):
+                raise ConfigError(f"--rungs {self.rungs}: write epochs, such as 1,3")
+            rungs = {int(text) for text in texts}
+        if not any(rung < self.epochs for rung in rungs):
+            raise ConfigError(
+                f"--scheduler {self.scheduler}: no rung lies before the last of --epochs {self.epochs}: train "
+                "longer, give earlier --rungs, or --scheduler none"
+            )
+        return tuple(sorted(rung for rung in rungs if rung < self.epochs))
 
     @property
     def journal(self) -> Path:
@@ -114,14 +171,22 @@ class StudyConfig:
         return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
 
 
+_METAVARS = {
+    "rungs": "EPOCHS",
+    "time_budget": "SECONDS",
+    "gpus_per_trial": "SHARE",
+    "warm_start": "STUDY",
+    "from_config": "FILE",
+    "confirm": "K",
+}
 _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
 
 
-def check_study_name(name: str) -> None:
+def check_study_name(name: str, flag: str = "--name") -> None:
     """Raises ConfigError for a name that cannot be a folder's and a label's, or is taken by a file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED_NAMES:
         raise ConfigError(
-            f"--name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+            f"{flag} {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
             f"and none of {', '.join(RESERVED_NAMES)}"
         )
 
@@ -155,7 +220,7 @@ def build_parser() -> OneLineParser:
                 dest=field.name,
                 default=field.default,
                 type=_TYPES[str(field.type) if not isinstance(field.type, type) else field.type.__name__],
-                metavar=field.name.rpartition("_")[2].upper(),
+                metavar=_METAVARS.get(field.name, field.name.rpartition("_")[2].upper()),
                 help=help_text + shown,
             )
     parser.add_argument("--list-spaces", action="store_true", help="list the search spaces and stop")
