@@ -14,7 +14,7 @@ from tinytl.flags import OneLineParser, field_docs
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 REDUCTION_FACTOR = 3
-"""Of the trials at a rung, successive halving goes on with one in this many, and the rungs lie so far apart."""
+"""Successive halving goes on with one trial in this many, and each rung is this many times the one before."""
 SCHEDULERS = ("none", "asha", "pareto")
 RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
 """What lies in RUNS_DIR beside the studies' folders."""
@@ -66,8 +66,8 @@ class StudyConfig:
     sampler: str = "tpe"
     """How Optuna chooses: tpe, nsga2, gp, random or qmc."""
     scheduler: str = "none"
-    """Who is stopped early, at the rungs: none, asha (all but the most accurate third) or pareto (whom another
-    beats in both accuracy and memory)."""
+    """Who is stopped early, at the rungs: none, asha (all but the most accurate third) or pareto (those whom
+    another beats in both accuracy and memory)."""
     rungs: str | None = None
     """Epochs after which trials are judged, such as 1,3. Unset: a third of --epochs, a ninth, and so on."""
     time_budget: float | None = None
@@ -155,8 +155,8 @@ class StudyConfig:
             rungs = {int(text) for text in texts}
         if not any(rung < self.epochs for rung in rungs):
             raise ConfigError(
-                f"--scheduler {self.scheduler}: no rung lies before the last of --epochs {self.epochs}: train "
-                "longer, give earlier --rungs, or --scheduler none"
+                f"--scheduler {self.scheduler}: no rung lies before the last of --epochs {self.epochs}: "
+                "train longer, give earlier --rungs, or --scheduler none"
             )
         return tuple(sorted(rung for rung in rungs if rung < self.epochs))
 
