@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-import time
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +15,9 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig
 from tuner.prepare import PreparedStudy
-from tuner.resources import share
-from tuner.search import MemoryAwareSearch
+from tuner.resources import TrialResources, share
+from tuner.scheduler import StudyScheduler
+from tuner.search import MemoryAwareSearch, Observer
 from tuner.trainable import TinyTLTrainable
 
 SETTINGS = {
@@ -25,11 +26,17 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # A trial that failed has no metrics, and says why.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # The search's state is in Optuna's storage; Ray's snapshots of it need not be fresh, nor talked of.
+    # Ctrl-C and SIGTERM are the study's.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A study goes on from its records: Ray need not write its own state while trials run.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+RAY_FOLDER = "ray"
+"""In the study's folder: what Ray writes while it runs. Nobody needs it afterwards."""
 
 
 @contextmanager
@@ -62,43 +69,74 @@ def cluster(config: StudyConfig) -> Iterator[str]:
         ray.shutdown()
 
 
-def run_trials(
-    prepared: PreparedStudy, search: MemoryAwareSearch, count: int, callbacks: Sequence[Callback]
-) -> None:
-    """Trains up to `count` configurations that `search` suggests; returns when all ended, or on Ctrl-C."""
-    config = prepared.config
+def trial_resources(prepared: PreparedStudy) -> TrialResources:
+    """Returns what each trial is given of the cluster that was started or joined."""
     available = ray.cluster_resources()
-    resources = share(available.get("CPU", 1), available.get("GPU", 0), config.workers)
+    return share(available.get("CPU", 1), available.get("GPU", 0), prepared.config.workers)
+
+
+def run_trials(
+    prepared: PreparedStudy,
+    search: MemoryAwareSearch,
+    scheduler: StudyScheduler,
+    resources: TrialResources,
+    trainable: type[tune.Trainable] = TinyTLTrainable,
+) -> None:
+    """Trains what `search` suggests; returns when all has ended, or each trial at its epoch's end on a stop.
+
+    Raises:
+        KeyboardInterrupt: where the user would not wait for the epochs' ends.
+    """
     # Test images stay behind: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
-    trainable = tune.with_resources(
-        tune.with_parameters(TinyTLTrainable, data=data, base=prepared.base, weights=prepared.weights),
-        {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial},
-    )
-    tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=search,
-            num_samples=count,
-            max_concurrent_trials=resources.workers,
-            reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
-        ),
-        run_config=RunConfig(
-            name=prepared.name,
-            storage_path=str(prepared.folder.parent),
-            callbacks=list(callbacks),
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1),
-            verbose=0,
-        ),
-    ).fit()
+    with_data = tune.with_parameters(trainable, data=data, base=prepared.base, weights=prepared.weights)
+    folder = prepared.folder / RAY_FOLDER
+    try:
+        tune.Tuner(
+            tune.with_resources(
+                with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=scheduler,
+                num_samples=-1,  # the search knows when it is done
+                max_concurrent_trials=resources.workers,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                callbacks=[_Epochs(search.observers)],
+                failure_config=FailureConfig(max_failures=prepared.config.max_failures),
+                # The trainable saves each epoch itself, before it reports it.
+                checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def deadline(config: StudyConfig) -> float | None:
-    """Returns when no further trial may start, in seconds of `time.time()`."""
-    return None if config.time_budget is None else time.time() + config.time_budget
+class _Epochs(Callback):
+    """Tells those who follow the study of each epoch."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        super().__init__()
+        self.observers = observers
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Passes the epoch on."""
+        if "row" in result:
+            for observer in self.observers:
+                observer.epoch_ended(trial.config["name"], result["row"])
 
 
 def _trial_name(trial: Any) -> str:
