@@ -17,6 +17,7 @@ from tuner import results
 from tuner.records import StudyRecords
 from tuner.sampling import Proposals
 from tuner.trial_config import trial_config
+from tuner.worker_death import WorkerDeath
 
 INFEASIBLE_IN_A_ROW = 500
 """The search ends where so many configurations in a row exceed the budget."""
@@ -38,7 +39,7 @@ class LiveTrial:
     peak_memory_mib: float
     rungs: dict[int, float] = field(default_factory=dict)
     pruned_at: int | None = None
-    death: str | None = None
+    death: WorkerDeath | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import datetime
 import os
 import socket
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,8 +78,12 @@ class PreparedStudy:
         return (Path(self.config.runs_dir) / self.name).resolve()
 
 
-def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
+def prepare(
+    config: StudyConfig, now: datetime.datetime, on_sound: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Checks a study and loads its data.
+
+    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
 
     Raises:
         ConfigError: one line that says what is wrong and what to do.
@@ -103,6 +107,8 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     if config.download:
         download_dataset(base)
         check_data_dir(base)
+    if on_sound is not None:
+        on_sound()
     data = load_dataset(base, largest_resolution(space, base), report=print)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     _check_device(config, base)

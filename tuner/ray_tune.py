@@ -1,72 +1,24 @@
-"""Ray's part of a study: a cluster, started or joined, and the trials on it."""
+"""Ray Tune's part of a study: the trials on a cluster that is there."""
 
 import dataclasses
-import logging
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from ray.tune.execution import class_cache
 
-from tinytl.errors import ConfigError
-from tuner.config import StudyConfig
 from tuner.prepare import PreparedStudy
 from tuner.resources import TrialResources, share
 from tuner.scheduler import StudyScheduler
 from tuner.search import MemoryAwareSearch, Observer
 from tuner.trainable import TinyTLTrainable
+from tuner.worker_death import every_death_counts
 
-SETTINGS = {
-    # Ray's own files for each trial and its tables in the terminal: the study has its own.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial that failed has no metrics, and says why.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Ctrl-C and SIGTERM are the study's.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # A study goes on from its records: Ray need not write its own state while trials run.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 RAY_FOLDER = "ray"
 """In the study's folder: what Ray writes while it runs. Nobody needs it afterwards."""
-
-
-@contextmanager
-def cluster(config: StudyConfig) -> Iterator[str]:
-    """Starts Ray here, or joins the cluster at `config.address`; yields the dashboard's address.
-
-    Raises:
-        ConfigError: where the cluster does not answer.
-    """
-    for key, value in SETTINGS.items():
-        os.environ.setdefault(key, value)
-    # What goes wrong in a trial is told by the study, in a line.
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        context = ray.init(
-            address=config.address or "local",
-            num_cpus=None if config.address else config.workers,
-            include_dashboard=None if config.address else config.dashboard,
-            logging_level=logging.CRITICAL,
-            log_to_driver=False,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if config.address is None:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--address {config.address}: no Ray cluster answers there ({reason})") from None
-    try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
 
 
 def trial_resources(prepared: PreparedStudy) -> TrialResources:
@@ -92,7 +44,7 @@ def run_trials(
     with_data = tune.with_parameters(trainable, data=data, base=prepared.base, weights=prepared.weights)
     folder = prepared.folder / RAY_FOLDER
     try:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(
                 with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
             ),
@@ -114,7 +66,12 @@ def run_trials(
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),
-        ).fit()
+        )
+        # Tune gives its actors an environment of their own, for the sake of PyTorch Lightning; without it
+        # they take the processes that Ray has started beforehand.
+        class_cache.DEFAULT_ENV_VARS.clear()
+        with every_death_counts():
+            tuner.fit()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

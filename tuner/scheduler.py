@@ -1,6 +1,8 @@
 """Who is stopped early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
 
+import pickle
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -8,6 +10,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuner.search import MemoryAwareSearch
 from tuner.stopping import Stopping
+from tuner.trainable import GAVE_UP
+from tuner.worker_death import describe_death
 
 
 class Rungs:
@@ -65,6 +69,23 @@ class StudyScheduler(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles what it runs beside its own state, which a study never goes back to."""
         return {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Learns why a trial's process died; one that ran out of memory would do so again, and gives up."""
+        path = trial.pickled_error_file
+        if path is None:
+            return
+        death = describe_death(pickle.loads(Path(path).read_bytes()))
+        self.search.worker_died(trial.trial_id, death)
+        if death.out_of_memory:
+            gave_up = {
+                "out_of_memory": True,
+                "failure": death.reason,
+                "measured_need_mib": death.need_mib,
+            }
+            trial.set_config(trial.config | {GAVE_UP: gave_up})
+        elif death.node_died:
+            trial.run_metadata.num_failures -= 1  # nothing that the trial did
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Judges a trial whose epoch is a rung; a study that stops lets nobody go on."""

@@ -16,7 +16,7 @@ from tinytl.flat_config import flat_from_config
 from tinytl.planner import PLANNED_FIELDS
 from tuner.candidates import Candidates, LiveTrial, NextTrial
 from tuner.stopping import Stopping
-from tuner.worker_death import describe_death
+from tuner.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
 """The search ends where so many trials in a row ran out of memory."""
@@ -41,7 +41,8 @@ class MemoryAwareSearch(Searcher):
     """Suggests what `candidates` finds, and records what became of it.
 
     Each suggestion is `{"name", "values", "peak_memory_mib", "folder"}`; a trial that was cut off keeps its
-    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once `stopping` has a reason.
+    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once `stopping` has a
+    reason.
     """
 
     def __init__(
@@ -111,10 +112,10 @@ class MemoryAwareSearch(Searcher):
         accuracies = dict(live.rungs)
         self._submit(lambda: self.records.passed_rung(live.record, accuracies))
 
-    def worker_died(self, trial_id: str, error: BaseException) -> None:
+    def worker_died(self, trial_id: str, death: WorkerDeath) -> None:
         """Takes the reason for which a trial's process ended."""
         if trial_id in self._live:
-            self._live[trial_id].death = describe_death(error).reason
+            self._live[trial_id].death = death
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -124,12 +125,16 @@ class MemoryAwareSearch(Searcher):
         if live is None:
             return
         result = result or {}
+        if error and live.death is not None and live.death.out_of_memory:
+            self._ran_out_of_memory(live, live.death.reason, live.death.need_mib)
+            return
         if result.get("out_of_memory"):
             self._ran_out_of_memory(live, result["failure"], result.get("measured_need_mib"))
             return
         self._out_of_memory_in_a_row = 0
         if error or result.get("failure"):
-            reason = result.get("failure") or live.death or "the trial's process died"
+            died = "its process died" if live.death is None else live.death.reason
+            reason = result.get("failure") or died
             self._submit(lambda: self._fail(live, reason))
         elif live.pruned_at is not None:
             self._submit(lambda: self._prune(live))

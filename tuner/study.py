@@ -5,7 +5,8 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,20 @@ from optuna.study import StudyDirection
 from rich.console import Console
 
 from search_spaces.space import space_path
+from tinytl.errors import ConfigError
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
 from tuner.claim import folder_claimed, storage_claimed
+from tuner.cluster import Cluster
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords
 from tuner.starting_points import baselines
 from tuner.stopping import Stopping
+from tuner.trial_config import trial_config
+
+FIRST = 2
+"""Configurations whose memory is predicted while Ray and MLflow start."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class StudyOutcome:
         return 1 if ended and ended == self.status.trials["failed"] else 0
 
 
-def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
+def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
     """Runs the trials that a prepared study still lacks, records them, and reads the result.
 
     Raises:
@@ -67,11 +74,16 @@ def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
     stopping = Stopping(config.time_budget)
     with ExitStack() as stack:
         stack.enter_context(folder_claimed(prepared.folder, prepared.name))
-        dashboard = stack.enter_context(ray_tune.cluster(config))
+        cluster.begin()
+        stack.callback(cluster.end)
+        with ThreadPoolExecutor(1, "mlflow start") as starting:
+            opened = starting.submit(StudyTracking, prepared)
+            _predict_first(prepared)
+            dashboard = cluster.dashboard_url()
+            tracking = opened.result()
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
         resources = ray_tune.trial_resources(prepared)
-        tracking = StudyTracking(prepared)
         study = stack.enter_context(_opened(prepared))
         records = StudyRecords(study._storage, prepared.name)
         records.end_cut_off()
@@ -120,6 +132,15 @@ def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
         status = results.read_status(study)
         tracking.close(study, interrupted or cut_off > 0)
     return StudyOutcome(status, results.complete_trials(study), interrupted, note)
+
+
+def _predict_first(prepared: PreparedStudy) -> None:
+    """Predicts the memory of what is tried first, while others start; predictions are kept."""
+    from tinytl.memory import predict_memory
+
+    for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
+        with suppress(ConfigError):
+            predict_memory(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from tinytl.run_directory import RunDirectory
 from tinytl.trainer import Trainer
 from tuner.trial_config import trial_config
 
+GAVE_UP = "gave_up"
+"""In a trial's configuration: what to report in place of training it again."""
 PREDECESSOR_S = 60.0
 """How long a trial waits for a process that still has its folder: one whose driver has just been killed."""
 
@@ -122,8 +124,8 @@ class TinyTLTrainable(tune.Trainable):
         self.directory = RunDirectory(Path(config["folder"]))
         self._claim.close()
         try:
-            if "gave_up" in config:
-                self.failure = config["gave_up"]
+            if GAVE_UP in config:
+                self.failure = config[GAVE_UP]
                 return
             self.own = trial_config(self.base, config["values"])
             self._wait_for_folder()
