@@ -46,7 +46,14 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         file.truncate(0)
         json.dump(_me(), file)
         file.flush()
-        yield
+        try:
+            yield
+        except ConfigError:
+            # A mistake that was found before anything was written leaves nothing behind.
+            if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+                path.unlink()
+                folder.rmdir()
+            raise
 
 
 @contextmanager

@@ -126,6 +126,11 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             except KeyboardInterrupt:
                 at_once = True
         search.close()
+        if search.unwritten is not None:
+            raise ConfigError(
+                f"study {prepared.name} was stopped: {search.unwritten}. What was trained is kept: make "
+                f"room, then go on with --name {prepared.name} --resume"
+            )
         cut_off = records.end_cut_off()
         interrupted = at_once or stopping.interrupted
         note = search.gave_up or (stopping.reason if not interrupted else None)

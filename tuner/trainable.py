@@ -87,6 +87,9 @@ class TinyTLTrainable(tune.Trainable):
                 return self._report()
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
+            except ConfigError as error:
+                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                self.failure = {"unsaved": str(error)}
             except Exception as error:  # any reason is the trial's, and told
                 self.failure = self._explain(error)
         self._claim.close()
