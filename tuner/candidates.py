@@ -24,6 +24,7 @@ INFEASIBLE_IN_A_ROW = 500
 REPEATED_IN_A_ROW = 500
 """The search ends where so many candidates in a row have run before: a finite space is used up."""
 
+
 @dataclass
 class LiveTrial:
     """A trial that runs."""

@@ -21,6 +21,8 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A busy machine takes its time.
+    "RAY_raylet_start_wait_time_s": "180",
 }
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
 """Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
@@ -65,7 +67,8 @@ def _start(config: StudyConfig) -> str:
         os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
     import ray
 
-    # What goes wrong in a trial is told by the study, in a line.
+    # What goes wrong in a trial is told by the study, in a line; no flag of Ray's keeps its own from printing.
+    ray._private.worker._worker_logs_enabled = False
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         context = ray.init(

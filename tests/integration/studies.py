@@ -1,4 +1,4 @@
-"""Whole studies as a user starts them: pictures made here, a driver in a process of its own, and what it left."""
+"""Whole studies as a user starts them: a driver in a process of its own, and what it left."""
 
 import json
 import os
@@ -147,7 +147,7 @@ def processes_under(pid: int) -> dict[int, str]:
 
 
 def records_of(name, runs_dir) -> dict[str, str]:
-    """Returns all that is kept of each ended trial, as text: its record, its metrics, its checkpoint's size."""
+    """Returns what is kept of each ended trial, as text: record, metrics, the size of its checkpoint."""
     kept = {}
     for trial in load_study(name, str(runs_dir)).get_trials(deepcopy=False):
         if trial.state.is_finished() and "name" in trial.user_attrs and "interrupted" not in trial.user_attrs:
