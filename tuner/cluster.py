@@ -67,7 +67,7 @@ def _start(config: StudyConfig) -> str:
         os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
     import ray
 
-    # What goes wrong in a trial is told by the study, in a line; no flag of Ray's keeps its own from printing.
+    # What goes wrong in a trial is told by the study, in a line; Ray's own words stay off.
     ray._private.worker._worker_logs_enabled = False
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
