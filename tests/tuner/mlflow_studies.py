@@ -22,7 +22,7 @@ EPOCHS = 3
 
 def prepared_study(runs_dir: Path, **fields) -> PreparedStudy:
     config = StudyConfig(space="separate_lr", name=NAME, runs_dir=str(runs_dir), trials=6, **fields)
-    data = SimpleNamespace(name="digits")  # what tracking reads of it
+    data = SimpleNamespace(name="digits", classes=("0", "1"), train=range(8))  # what tracking reads of it
     return PreparedStudy(config, NAME, load_space("separate_lr"), TrainConfig(), data, {}, True)
 
 

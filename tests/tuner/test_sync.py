@@ -7,6 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.tuner import mlflow_studies as made
+from tinytl.config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.flat_config import flat_from_config
 from tuner.__main__ import main
@@ -80,6 +81,8 @@ def test_the_parent_says_what_made_the_study(synced):
         "dataset": "digits",
         "space": "separate_lr",
         "backbone": "efficientnet_lite0",
+        "weights": "imagenet",
+        "epochs": str(TrainConfig().epochs),
         "objectives": "accuracy and memory",
     }
     assert parent["tags"]["command"] == "python launch.py"
