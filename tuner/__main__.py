@@ -78,8 +78,7 @@ def _status(args: argparse.Namespace) -> int:
 def _sync(args: argparse.Namespace) -> int:
     from tuner.sync import sync
 
-    # A driver may be at work: trials that it may be training are left alone.
-    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri, driver_is_gone=False))
+    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri))
     return 0
 
 

@@ -18,6 +18,7 @@ from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tuner import results, storage
+from tuner.claim import check_free
 from tuner.config import StudyConfig, check_study_name
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
@@ -218,6 +219,7 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
+    check_free(prepared.folder, was, prepared.name)
     for key, value in prepared.identity.items():
         if key not in was:
             raise ConfigError(

@@ -127,6 +127,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                 at_once = True
         search.close()
         if search.unwritten is not None:
+            tracking.close(study, interrupted=True)
             raise ConfigError(
                 f"study {prepared.name} was stopped: {search.unwritten}. What was trained is kept: make "
                 f"room, then go on with --name {prepared.name} --resume"
