@@ -131,24 +131,13 @@ class TinyTLTrainable(tune.Trainable):
                 self.failure = config[GAVE_UP]
                 return
             self.own = trial_config(self.base, config["values"])
-            self._wait_for_folder()
+            self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(config["folder"])
             self.directory.write_metrics(self.rows)
         except Exception as error:  # told by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
-
-    def _wait_for_folder(self) -> None:
-        deadline = time.monotonic() + PREDECESSOR_S
-        while True:
-            try:
-                self._claim.enter_context(self.directory.claimed())
-                return
-            except ConfigError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
 
     def _report(self) -> dict[str, Any]:
         row = self.rows[-1]
