@@ -47,32 +47,7 @@ class PackedShare:
 
         return PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.share(config["peak_memory_mib"])}])
 
-    def share(self, peak_memory_mib: float) -> float:
-        """Returns the share of a GPU for a trial of that predicted peak."""
-        fit = trials_per_gpu(share_of(peak_memory_mib, self.gpu_memory_mib))
-        power = 1 << (fit.bit_length() - 1)
-        coarse = power + power // 2 if fit >= power + power // 2 else power
-        return max(self.least, part(coarse))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResources:
-    """Workers of a study, and one trial's share."""
-
-    workers: int
-    """Trials at a time."""
-    cpus_per_trial: float
-    gpus_per_trial: float = 0.0
-    """One share for the whole study; with `packed`, the least that a trial is given."""
-    packed: PackedShare | None = None
-
-    @property
-    def for_ray(self) -> dict[str, float] | Callable[[Mapping[str, Any]], Any]:
-        """What `tune.with_resources` takes."""
-        return self.packed or {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
-
-
-def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
+    def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
     """Divides the cluster to which Ray is connected among the trials of a study.
 
     Where shares follow from memory, the space's largest configurations are predicted (seconds), as a GPU has

@@ -27,6 +27,7 @@ from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.confirm import confirm_front, trial_configs
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords
+from tuner.resources import plan_resources
 from tuner.starting_points import baselines
 from tuner.stopping import Stopping
 from tuner.trial_config import trial_config
@@ -91,7 +92,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             tracking = opened.result()
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
-        resources = ray_tune.trial_resources(prepared)
+        resources = plan_resources(config, prepared.space, prepared.base)
         study = stack.enter_context(_opened(prepared))
         records = StudyRecords(study._storage, prepared.name)
         records.end_cut_off()

@@ -16,7 +16,7 @@ from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpo
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import ConfigError, NonFiniteLossError
-from tinytl.out_of_memory import out_of_memory_need_mib
+from tinytl.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.run import checkpoint_state
 from tinytl.run_directory import RunDirectory
 from tinytl.trainer import Trainer
@@ -65,9 +65,7 @@ class TinyTLTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Starts another trial in the same process."""
         self.trainer = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        forget_peaks()
         self._start(new_config)
         return True
 
