@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.execution import class_cache
@@ -39,9 +38,7 @@ def run_trials(
     folder = prepared.folder / RAY_FOLDER
     try:
         tuner = tune.Tuner(
-            tune.with_resources(
-                with_data, resources.for_ray
-            ),
+            tune.with_resources(with_data, resources.for_ray),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,

@@ -47,7 +47,32 @@ class PackedShare:
 
         return PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.share(config["peak_memory_mib"])}])
 
-    def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
+    def share(self, peak_memory_mib: float) -> float:
+        """Returns the share of a GPU for a trial of that predicted peak."""
+        fit = trials_per_gpu(share_of(peak_memory_mib, self.gpu_memory_mib))
+        power = 1 << (fit.bit_length() - 1)
+        coarse = power + power // 2 if fit >= power + power // 2 else power
+        return max(self.least, part(coarse))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResources:
+    """Workers of a study, and one trial's share."""
+
+    workers: int
+    """Trials at a time."""
+    cpus_per_trial: float
+    gpus_per_trial: float = 0.0
+    """One share for the whole study; with `packed`, the least that a trial is given."""
+    packed: PackedShare | None = None
+
+    @property
+    def for_ray(self) -> dict[str, float] | Callable[[Mapping[str, Any]], Any]:
+        """What `tune.with_resources` takes."""
+        return self.packed or {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+
+def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
     """Divides the cluster to which Ray is connected among the trials of a study.
 
     Where shares follow from memory, the space's largest configurations are predicted (seconds), as a GPU has
@@ -212,13 +237,3 @@ def _divide_cpus(cpus: Sequence[float], workers: int | None) -> TrialResources:
     enough = (p for p in parts if sum(int(n / p + 1e-9) for n in cpus) >= workers)
     share = next(enough, 1.0)
     return TrialResources(workers=workers, cpus_per_trial=int(share / RAY_UNIT + 1e-6) * RAY_UNIT)
-
-
-def share(cluster_cpus: float, cluster_gpus: float, workers: int | None) -> TrialResources:
-    """Divides a cluster without regard to memory: until `plan_resources` is called in its place."""
-    workers = workers or max(1, int(cluster_gpus or cluster_cpus))
-    return TrialResources(
-        workers=workers,
-        cpus_per_trial=min(1.0, cluster_cpus / workers),
-        gpus_per_trial=min(1.0, cluster_gpus / workers),
-    )
