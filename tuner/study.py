@@ -93,6 +93,10 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
         resources = plan_resources(config, prepared.space, prepared.base)
+        if prepared.base.device == "auto":
+            # What trials are given decides, not what this machine has: memory is predicted for that.
+            device = "cuda" if resources.gpus_per_trial else "cpu"
+            prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study = stack.enter_context(_opened(prepared))
         records = StudyRecords(study._storage, prepared.name)
         records.end_cut_off()
