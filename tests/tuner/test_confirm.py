@@ -125,6 +125,7 @@ def again(prepared, front, **changes):
     return progress.calls, found
 
 
+@pytest.mark.slow
 def test_the_front_is_trained_again_once(ray_here, prepared, tmp_path, make_trial):
     front = [make_trial("s-000"), make_trial("s-001", method="TinyTL-B")]
     told, found = again(prepared, front)
@@ -149,6 +150,7 @@ def test_the_front_is_trained_again_once(ray_here, prepared, tmp_path, make_tria
     assert {(trial, seed) for trial, seed, _ in again(more, front)[0]} == {("s-000", 3), ("s-001", 3)}
 
 
+@pytest.mark.slow
 def test_what_diverges_is_recorded_and_what_breaks_is_tried_again(ray_here, prepared, tmp_path):
     front = [TrialResult(trial="s-000", accuracy_top1=0.5, peak_memory_mib=9, epoch_time_s=1, params={})]
     (tmp_path / "s-000").mkdir()
@@ -180,6 +182,7 @@ def test_a_stop_ends_the_runs_and_they_go_on_later(ray_here, prepared, tmp_path,
     assert found["s-000"].seeds == 3
 
 
+@pytest.mark.slow
 def test_data_is_not_copied_into_the_processes(ray_here, colors):
     @ray.remote(num_cpus=1)
     def owns(data):

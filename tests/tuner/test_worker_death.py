@@ -134,6 +134,7 @@ def deaths_of(ways, tmp_path) -> dict[str, WorkerDeath]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_to_the_scheduler(start_ray, tmp_path):
     start_ray()
     deaths = deaths_of(["kill", "exit", "fine"], tmp_path)
