@@ -16,6 +16,7 @@ from tinytl.run_directory import RunDirectory
 from tuner import results
 from tuner.records import StudyRecords
 from tuner.sampling import Proposals
+from tuner.stopping import Stopping
 from tuner.trial_config import trial_config
 from tuner.worker_death import WorkerDeath
 
@@ -67,6 +68,7 @@ class Candidates:
         base: TrainConfig,
         study_folder: Path,
         budget_mib: float | None,
+        stopping: Stopping,
     ) -> None:
         self.records = records
         self.proposals = proposals
@@ -74,6 +76,7 @@ class Candidates:
         self.base = base
         self.study_folder = study_folder
         self.budget_mib = budget_mib
+        self.stopping = stopping
         self.gave_up: str | None = None
         """Why there is no further configuration."""
         self.unwritten: str | None = None
@@ -83,7 +86,10 @@ class Candidates:
         self._remember()
 
     def find(self) -> NextTrial | None:
-        """Looks for the next configuration to run; None, with `gave_up` set, where there is none."""
+        """Looks for the next configuration to run; None, with `gave_up` set, where there is none.
+
+        None, too, once the study is to stop: where much does not fit, the search for what does takes long.
+        """
         try:
             for waiting in self.records.trials(TrialState.WAITING):
                 found = self._try_waiting(waiting)
@@ -91,6 +97,8 @@ class Candidates:
                     return found
             infeasible = repeated = 0
             while infeasible < INFEASIBLE_IN_A_ROW and repeated < REPEATED_IN_A_ROW:
+                if self.stopping.reason:
+                    return None
                 proposal, values = self.proposals.propose()
                 config = self._config(values)
                 if config in self._ran:
@@ -115,7 +123,7 @@ class Candidates:
     def _try_waiting(self, waiting: FrozenTrial) -> NextTrial | None:
         values = self._values(waiting.params)
         config = self._config(values)
-        again = waiting.user_attrs.get(results.AGAIN)
+        again = _name_of(waiting)
         if again is None and config in self._ran:
             self.records.drop_waiting(waiting, "it has run already")
             return None
@@ -150,7 +158,7 @@ class Candidates:
                 self.records.drop_waiting(waiting, str(error))
             return None
         self.proposals.start(proposal)
-        again = None if waiting is None else waiting.user_attrs.get(results.AGAIN)
+        again = None if waiting is None else _name_of(waiting)
         name = again or f"{self.space.name}-{self._next_index:03d}"
         self._next_index += again is None
         directory = RunDirectory(self.study_folder / name)
@@ -198,3 +206,9 @@ class Candidates:
             return trial_config(self.base, values)
         except ConfigError as error:
             return str(error)
+
+
+def _name_of(waiting: FrozenTrial) -> str | None:
+    """Returns the name of a trial that was cut off, be it just before it was recorded as running."""
+    name = waiting.user_attrs.get(results.AGAIN) or waiting.user_attrs.get("name")
+    return None if name is None else str(name)

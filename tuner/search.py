@@ -15,7 +15,6 @@ from ray.tune.search.searcher import Searcher
 from tinytl.flat_config import flat_from_config
 from tinytl.planner import PLANNED_FIELDS
 from tuner.candidates import Candidates, LiveTrial, NextTrial
-from tuner.stopping import Stopping
 from tuner.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
@@ -41,8 +40,8 @@ class MemoryAwareSearch(Searcher):
     """Suggests what `candidates` finds, and records what became of it.
 
     Each suggestion is `{"name", "values", "peak_memory_mib", "folder"}`; a trial that was cut off keeps its
-    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once `stopping` has a
-    reason.
+    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once the study is
+    to stop.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class MemoryAwareSearch(Searcher):
         *,
         candidates: Candidates,
         remaining: int,
-        stopping: Stopping,
         observers: Sequence[Observer] = (),
     ) -> None:
         super().__init__()
@@ -58,7 +56,7 @@ class MemoryAwareSearch(Searcher):
         self.records = candidates.records
         self.proposals = candidates.proposals
         self.remaining = remaining
-        self.stopping = stopping
+        self.stopping = candidates.stopping
         self.observers = observers
         self.gave_up: str | None = None
         """Why the search ended before its number of trials, if it did."""
@@ -86,7 +84,7 @@ class MemoryAwareSearch(Searcher):
         if self._live and not self._next.done():
             return None
         found, self._next = self._next.result(), None
-        if found is None:
+        if found is None:  # nothing is left, or the study stops
             self.unwritten = self.unwritten or self.candidates.unwritten
             self.gave_up = self.gave_up or self.candidates.gave_up
             return Searcher.FINISHED

@@ -111,11 +111,17 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                     ray_tune.run_trials(prepared, search, scheduler, resources)
                 search.close()
                 records.end_cut_off()
-                status = results.read_status(study)
-                if results.ended_trials(status) >= config.trials and search.unwritten is None:
-                    _look_again(prepared, status.pareto, resources, stopping, lines)
+                if stopping.reason is None and search.unwritten is None:
+                    front = results.read_status(study).pareto
+                    _look_again(prepared, front, resources, stopping, lines)
             except KeyboardInterrupt:
                 at_once = True
+            except Exception:
+                # Ray itself broke: what it leaves behind must not look as if it ran.
+                search.close()
+                records.end_cut_off()
+                tracking.close(study, interrupted=True)
+                raise
         search.close()
         if search.unwritten is not None:
             tracking.close(study, interrupted=True)
@@ -158,10 +164,9 @@ def _search(
         base=prepared.base,
         study_folder=prepared.folder,
         budget_mib=config.memory_budget_mib,
+        stopping=stopping,
     )
-    return MemoryAwareSearch(
-        candidates=candidates, remaining=remaining, stopping=stopping, observers=observers
-    )
+    return MemoryAwareSearch(candidates=candidates, remaining=remaining, observers=observers)
 
 
 def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":

@@ -1,6 +1,12 @@
-import pytest
+import pickle
+from types import SimpleNamespace
 
-from tuner.scheduler import Rungs
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+
+from tuner.scheduler import Rungs, StudyScheduler
+from tuner.stopping import Stopping
+from tuner.trainable import GAVE_UP
 
 
 def judged(rule, reached, records=()):
@@ -47,3 +53,68 @@ def test_a_trial_that_is_judged_again_does_not_beat_itself():
     rungs = Rungs(rule="pareto", epochs=(1,), reduction_factor=3)
     assert rungs.goes_on("a", 1, 0.5, 10)
     assert rungs.goes_on("a", 1, 0.4, 10)
+
+
+class Search:
+    """Takes the scheduler's word."""
+
+    def __init__(self):
+        self.deaths, self.rungs = [], []
+
+    def worker_died(self, trial_id, death):
+        self.deaths.append((trial_id, death.out_of_memory))
+
+    def passed_rung(self, trial_id, epoch, accuracy, goes_on):
+        self.rungs.append((trial_id, epoch, accuracy, goes_on))
+
+
+class Trial(SimpleNamespace):
+    def set_config(self, config):
+        self.config = config
+
+
+def trial(trial_id, tmp_path=None, error=None):
+    path = None
+    if error is not None:
+        path = str(tmp_path / "error.pkl")
+        with open(path, "wb") as file:
+            pickle.dump(error, file)
+    metadata = SimpleNamespace(num_failures=1)
+    return Trial(trial_id=trial_id, config={"name": trial_id}, pickled_error_file=path, run_metadata=metadata)
+
+
+def result(epoch, accuracy, memory_mib=10.0):
+    return {"epoch": epoch, "accuracy_top1": accuracy, "peak_memory_mib": memory_mib}
+
+
+def test_a_trial_that_another_beats_is_stopped_at_the_rung_and_the_search_is_told():
+    search = Search()
+    scheduler = StudyScheduler(search, Rungs(rule="pareto", epochs=(2,), reduction_factor=3), Stopping())
+    verdicts = [
+        scheduler.on_trial_result(None, trial("a"), result(1, 0.1)),
+        scheduler.on_trial_result(None, trial("a"), result(2, 0.5)),
+        scheduler.on_trial_result(None, trial("b"), result(2, 0.4, 11.0)),
+    ]
+    assert verdicts == ["CONTINUE", "CONTINUE", "STOP"]
+    assert search.rungs == [("a", 2, 0.5, True), ("b", 2, 0.4, False)]
+
+
+def test_a_study_that_stops_lets_nobody_go_on():
+    scheduler = StudyScheduler(Search(), None, Stopping(time_budget_s=0.0))
+    assert scheduler.on_trial_result(None, trial("a"), result(1, 0.1)) == "STOP"
+
+
+def test_a_process_that_ran_out_of_memory_is_not_tried_again(tmp_path):
+    search = Search()
+    dead = trial("a", tmp_path, OutOfMemoryError("killed due to the node running low on memory"))
+    StudyScheduler(search, None, Stopping()).on_trial_error(None, dead)
+    assert search.deaths == [("a", True)]
+    assert dead.config[GAVE_UP]["out_of_memory"] and dead.config["name"] == "a"
+
+
+def test_a_node_that_died_is_no_failure_of_the_trial(tmp_path):
+    dead = trial("a", tmp_path, ActorDiedError("The actor died because its node has died."))
+    scheduler = StudyScheduler(Search(), None, Stopping())
+    scheduler.on_trial_error(None, dead)
+    assert dead.run_metadata.num_failures == 0 and GAVE_UP not in dead.config
+    scheduler.on_trial_error(None, trial("b"))  # died before it had an error to tell

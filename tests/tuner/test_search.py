@@ -48,6 +48,7 @@ def make_search(
 ):
     study = study or optuna.create_study(study_name="s", directions=["maximize", "minimize"])
     space = load_space("joint").narrowed(SETTINGS | settings)
+    stopping = Stopping(time_budget)
     found = Candidates(
         records=StudyRecords(study._storage, "s"),
         proposals=Proposals(sampler=sampler, seed=seed, space=space, searches_memory=True),
@@ -55,9 +56,9 @@ def make_search(
         base=BASE,
         study_folder=folder,
         budget_mib=budget,
+        stopping=stopping,
     )
-    stopping = Stopping(time_budget)
-    search = MemoryAwareSearch(candidates=found, remaining=remaining, stopping=stopping, observers=[Told()])
+    search = MemoryAwareSearch(candidates=found, remaining=remaining, observers=[Told()])
     search.study = study
     return search
 
