@@ -8,10 +8,10 @@ import datetime
 import os
 import socket
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
@@ -19,6 +19,7 @@ from tinytl.data import DataSplits, check_data_dir, download_dataset, load_datas
 from tinytl.errors import ConfigError
 from tuner import storage
 from tuner.config import StudyConfig, check_study_name
+from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
     check_space,
@@ -50,14 +51,24 @@ class PreparedStudy:
     """What each backbone of the space starts from."""
     searches_memory: bool
     """Whether peak memory is an objective; False where it is the same for every configuration."""
+    starting_points: tuple[StartingPoint, ...] = ()
+    """Configurations that were given, to be tried first."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before it starts."""
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What stays the same when a study is resumed, or its trials could not be compared."""
         return {
             "space": self.space.name,
+            "parameters": {p.name: p.describe() for p in self.space.parameters},
+            "fixed": dict(self.space.fixed),
             "dataset": self.data.name,
+            "classes": len(self.data.classes),
+            "images": len(self.data.train),
             "backbone": self.base.backbone,
+            "weights": self.base.weights,
+            "epochs": self.base.epochs,
             "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
         }
 
@@ -67,8 +78,12 @@ class PreparedStudy:
         return (Path(self.config.runs_dir) / self.name).resolve()
 
 
-def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
+def prepare(
+    config: StudyConfig, now: datetime.datetime, on_sound: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Checks a study and loads its data.
+
+    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
 
     Raises:
         ConfigError: one line that says what is wrong and what to do.
@@ -86,18 +101,23 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     _check_servers(config)
     _check_runs_dir(config)
     _check_name(config, name)
+    given, notes = _starting_points(config, space, base)
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
     if config.download:
         download_dataset(base)
         check_data_dir(base)
+    if on_sound is not None:
+        on_sound()
     data = load_dataset(base, largest_resolution(space, base), report=print)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     _check_device(config, base)
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
     _check_budget(config, space, base)
-    prepared = PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
+    prepared = PreparedStudy(
+        config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
+    )
     if config.resume:
         _check_same_study(prepared)
     return prepared
@@ -182,14 +202,48 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
 
 def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
-    study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+    was = storage.load_study(prepared.name, config.runs_dir, config.storage).user_attrs
     for key, value in prepared.identity.items():
-        was = study.user_attrs.get(key, value)
-        if was != value:
+        if key not in was:
             raise ConfigError(
-                f"--resume: study {prepared.name} has {key} {was}, not {value}: leave that out, or "
-                "start another study"
+                f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
+                "another study; --warm-start tries its front first"
             )
+        change = _change(key, was[key], value)
+        if change:
+            raise ConfigError(
+                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
+                f"(--warm-start {prepared.name} tries its front first)"
+            )
+
+
+def _change(key: str, was: Any, now: Any) -> str | None:
+    """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
+    if was == now:
+        return None
+    if not isinstance(was, dict):
+        return f"{key} {was}, not {now}"
+    names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
+    before, after = was.get(names[0]), now.get(names[0])
+    kind = "the parameter" if key == "parameters" else "the fixed"
+    if names[0] not in was:
+        return f"not {kind} {names[0]} ({after})"
+    return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"
+
+
+def _starting_points(
+    config: StudyConfig, space: SearchSpace, base: TrainConfig
+) -> tuple[list[StartingPoint], list[str]]:
+    given: list[StartingPoint] = []
+    notes: list[str] = []
+    if config.from_config is not None:
+        given += points_of_file(config.from_config, space, base)
+    if config.warm_start is not None:
+        points, left_out = front_of(config.warm_start, config.runs_dir, config.storage, space, config.seed)
+        given += points
+        notes.append(f"Warm start: {len(points)} configurations from the front of {config.warm_start}.")
+        notes += [f"  left out: {text}" for text in left_out]
+    return given, notes
 
 
 def _check_device(config: StudyConfig, base: TrainConfig) -> None:
