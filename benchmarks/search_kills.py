@@ -54,6 +54,9 @@ LONGEST_WAIT_S = 8.0
 """A kill comes at a random moment of so many seconds after trials are seen to be at work."""
 LONGEST_START_S = 12.0
 TIMEOUT_S = 300
+START_TRIES = 4
+STARTED = "Ray runtime started."
+"""What `ray start` says once its node is up."""
 
 
 def write_pictures(folder: Path, per_class: int) -> None:
@@ -77,16 +80,13 @@ class Cluster:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.log = (folder / "ray.log").open("w")
         port = self.address.rpartition(":")[2]
-        head = ["--head", "--node-ip-address", "127.0.0.1", "--port", port, "--include-dashboard", "false"]
+        head = ["--head", "--port", port, "--include-dashboard", "false"]
         self.head = self._start(*head, "--temp-dir", str(folder / "ray"))
-        _wait(lambda: _answers(self.address), "Ray's head")
-        self.node = self.start_node()
+        self.start_node()
 
-    def start_node(self) -> "subprocess.Popen[bytes]":
+    def start_node(self) -> None:
         """Starts the second node."""
-        self.node = self._start("--address", self.address, "--node-ip-address", "127.0.0.1")
-        _wait(lambda: self._raylet(self.node) is not None, "a Ray node")
-        return self.node
+        self.node = self._start("--address", self.address)
 
     def kill_node(self) -> int:
         """Kills the second node's raylet, and with it what runs there; returns its process."""
@@ -120,7 +120,16 @@ class Cluster:
     def _start(self, *flags: str) -> "subprocess.Popen[bytes]":
         ray = Path(sys.executable).with_name("ray")
         command = [str(ray), "start", *flags, "--num-cpus", "1", "--disable-usage-stats", "--block"]
-        return subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        up = self._count(STARTED) + 1
+        for _ in range(START_TRIES):  # Ray gives a node thirty seconds, too few on a busy machine
+            process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+            _wait(lambda p=process, n=up: p.poll() is not None or self._count(STARTED) >= n, "a Ray node")  # type: ignore[misc]
+            if process.poll() is None:
+                return process
+        raise RuntimeError(f"Ray does not start: {Path(self.log.name).read_text()[-2000:]}")
+
+    def _count(self, text: str) -> int:
+        return Path(self.log.name).read_text().count(text)
 
     def _raylet(self, node: "subprocess.Popen[bytes]") -> int | None:
         found = [p for p in descendants(node.pid) if command_line(p)[:1] and "raylet" in command_line(p)[0]]
@@ -178,15 +187,6 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited {TIMEOUT_S} s for {what}")
         time.sleep(0.1)
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 class Killing:

@@ -5,13 +5,15 @@ storage and tracking (SQLite), with two workers: with samplers tpe and random. B
 of its own too: bare Ray Tune (random search, actors reused, no callback), and a hundred trials of it with
 Ray's MLflowLoggerCallback. `report_ms` is the time in the driver's thread inside `on_trial_result` of
 scheduler, search and callbacks, by report; `driver_cpu_ms` is all CPU time of the process by report, Ray's
-own and other threads included. Memory grows from the fiftieth trial's end to the last one's.
+own and other threads included. Ray's start is not counted, the study's closing is. Memory grows from the
+fiftieth trial's end to the last one's.
 
     python -m benchmarks.search_overhead --json benchmarks/results/search_overhead_MACHINE_YYYYMM.json
 """
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import resource
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,40 +44,33 @@ def resident_mib() -> float:
 
 
 class Meter:
-    """Counts what a run costs; `on_trial_result` of each class that it watches is timed."""
+    """Counts what a run costs, from `begin` to `figures`."""
 
     def __init__(self) -> None:
         self.report_s: dict[str, list[float]] = {}
         self.ended: list[tuple[float, float]] = []
         """When each trial ended, in seconds of a monotonic clock, and the process's MiB then."""
 
-    def watch(self, things: Iterable[Any]) -> None:
-        """Times what the driver's thread does with a report in each of `things` that takes one."""
-        for kind in {type(thing) for thing in things if hasattr(thing, "on_trial_result")}:
+    def begin(self, *things: object) -> None:
+        """Starts the clocks; `on_trial_result` of Ray's callbacks and of `things` is timed."""
+        from ray.tune.callback import CallbackList
+
+        for kind in (CallbackList, *map(type, things)):
             kind.on_trial_result = self._timed(kind.__name__, kind.on_trial_result)
+        self.started, self.cpu = time.monotonic(), time.process_time()
 
-    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        spent = self.report_s.setdefault(name, [])
+    def trial_ended(self) -> None:
+        """Notes the end of a trial."""
+        self.ended.append((time.monotonic(), resident_mib()))
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent.append(time.perf_counter() - start)
-
-        return call
-
-    def run(self, function: Callable[[], Any]) -> dict[str, Any]:
-        """Runs a whole search and returns its figures."""
-        started, cpu = time.monotonic(), time.process_time()
-        function()
-        wall_s, cpu_s = time.monotonic() - started, time.process_time() - cpu
+    def figures(self) -> dict[str, Any]:
+        """Returns what a trial and a report cost."""
+        wall_s, cpu_s = time.monotonic() - self.started, time.process_time() - self.cpu
         trials = len(self.ended)
         reports = trials * REPORTS
         means = {name: sum(spent) / reports * 1e3 for name, spent in self.report_s.items()}
-        warm, (_, last_mib) = self.ended[min(WARM_UP, trials) - 1], self.ended[-1]
-        gaps = [b - a for (a, _), (b, _) in zip(self.ended, self.ended[1:], strict=False)]
+        warm, last_mib = self.ended[min(WARM_UP, trials) - 1][1], self.ended[-1][1]
+        gaps = [b - a for (a, _), (b, _) in itertools.pairwise(self.ended)]
         return {
             "trials": trials,
             "report_ms": round(sum(means.values()), 4),
@@ -89,17 +84,31 @@ class Meter:
                 "first_half": round(statistics.mean(gaps[: trials // 2]) * 1e3, 2),
                 "second_half": round(statistics.mean(gaps[trials // 2 :]) * 1e3, 2),
             },
-            "memory_mib": [round(warm[1], 1), round(last_mib, 1)],
-            "memory_growth_mib": round(last_mib - warm[1], 1),
+            "memory_mib": [round(warm, 1), round(last_mib, 1)],
+            "memory_growth_mib": round(last_mib - warm, 1),
         }
+
+    def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        spent = self.report_s.setdefault(name, [])
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                spent.append(time.perf_counter() - start)
+
+        return call
 
 
 def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
-    """Runs `launch.py`'s search, with a trainable that trains nothing."""
-    from ray.tune import Callback, Trainable
+    """Runs `launch.py`'s search, with a trainable that trains nothing but writes its rows."""
+    from ray.tune import Trainable
     from rich.console import Console
 
+    from tinytl.run_directory import RunDirectory
     from tuner import ray_tune
+    from tuner.cluster import Cluster
     from tuner.config import parse_study
     from tuner.prepare import prepare
     from tuner.study import run_study
@@ -111,27 +120,29 @@ def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.directory = RunDirectory(Path(new_config["folder"]))
             self.peak_memory_mib, self.epoch = new_config["peak_memory_mib"], 0
             return True
 
         def step(self) -> dict[str, Any]:
             self.epoch += 1
-            return epoch(self.epoch, self.peak_memory_mib) | {"finished": self.epoch == REPORTS}
+            row = epoch(self.epoch, self.peak_memory_mib)
+            self.directory.append_metrics(row)
+            finished = self.epoch == REPORTS
+            names = ("epoch", "accuracy_top1", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
+            return {name: row[name] for name in names} | {"row": row, "finished": finished, "done": finished}
 
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
+    class Ends:
+        """Follows the study, and notes when trials end."""
+
+        def trial_started(self, name: str, params: object) -> None:
             pass
 
-        def load_checkpoint(self, checkpoint_dir: str) -> None:
+        def epoch_ended(self, name: str, row: object) -> None:
             pass
 
-    class Ends(Callback):
-        """Notes when trials end."""
-
-        def __getstate__(self) -> dict[str, Any]:
-            return {}
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            meter.ended.append((time.monotonic(), resident_mib()))
+        def trial_ended(self, name: str, state: str, reason: str | None) -> None:
+            meter.trial_ended()
 
     meter = Meter()
     flags = [
@@ -144,27 +155,21 @@ def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
         "--weights",
         "none",
     ]
-    flags += [
-        "--sampler",
-        sampler,
-        "--space",
-        str(SPACE_FILE),
-        "--runs-dir",
-        str(folder),
-        "--scheduler",
-        "pareto",
-    ]
-    prepared = prepare(parse_study(flags)[0], datetime.datetime.now())
+    flags += ["--sampler", sampler, "--space", str(SPACE_FILE), "--runs-dir", str(folder)]
+    config = parse_study(flags)[0]
+    cluster = Cluster(config)
+    prepared = prepare(config, datetime.datetime.now(), cluster.begin)
     real = ray_tune.run_trials
 
-    def run_trials(prepared: Any, search: Any, *args: Any, **kwargs: Any) -> Any:
-        *others, callbacks = args
-        meter.watch([search, *others, *callbacks])
-        return real(prepared, search, *others, [*callbacks, Ends()], trainable=NoOp, **kwargs)
+    def run_trials(prepared: Any, search: Any, scheduler: Any, resources: Any) -> None:
+        search.observers = [*search.observers, Ends()]
+        meter.begin(search, scheduler)
+        real(prepared, search, scheduler, resources, trainable=NoOp)
 
     ray_tune.run_trials = run_trials
     with Path(os.devnull).open("w") as nowhere:
-        return meter.run(lambda: run_study(prepared, Console(file=nowhere)))
+        run_study(prepared, Console(file=nowhere), cluster)
+    return meter.figures()
 
 
 def bare(trials: int, folder: Path, with_mlflow: bool) -> dict[str, Any]:
@@ -191,7 +196,7 @@ def bare(trials: int, folder: Path, with_mlflow: bool) -> dict[str, Any]:
         """Notes when trials end."""
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            meter.ended.append((time.monotonic(), resident_mib()))
+            meter.trial_ended()
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -201,7 +206,6 @@ def bare(trials: int, folder: Path, with_mlflow: bool) -> dict[str, Any]:
     callbacks: list[Any] = []
     if with_mlflow:
         callbacks.append(MLflowLoggerCallback(f"sqlite:///{folder}/mlflow.db", experiment_name="digits"))
-        meter.watch(callbacks)
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(
         NoOp,
@@ -209,14 +213,20 @@ def bare(trials: int, folder: Path, with_mlflow: bool) -> dict[str, Any]:
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=WORKERS, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(folder), callbacks=[*callbacks, Ends()], verbose=0),
     )
-    return meter.run(tuner.fit)
+    meter.begin()
+    tuner.fit()
+    return meter.figures()
 
 
 def epoch(number: int, peak_memory_mib: float) -> dict[str, Any]:
     """Returns the report of an epoch."""
     flat = {"epoch": number, "loss": 1 / number, "train_accuracy_top1": 0.5, "accuracy_top1": 1 - 1 / number}
     flat |= {"val_loss": 1 / number, "epoch_time_s": 0.0, "images_per_s": 0.0, "lr.classifier": 1e-3}
-    return flat | {"peak_memory_mib": peak_memory_mib, "measured_peak_mib": peak_memory_mib}
+    return flat | {
+        "peak_memory_mib": peak_memory_mib,
+        "measured_peak_mib": peak_memory_mib,
+        "timestamp_ms": int(time.time() * 1000),
+    }
 
 
 def main() -> None:

@@ -31,7 +31,11 @@ WATCHED = {
     "tinytl.data": ("load_dataset",),
     "tinytl.memory": ("predict_memory",),
     "tinytl.trainer": ("Trainer.__init__", "Trainer.train_epoch", "Trainer._step"),
+    "tuner.cluster": ("Cluster.begin", "Cluster.dashboard_url"),
+    "tuner.mlflow_client": ("open_mlflow",),
     "tuner.prepare": ("prepare",),
+    "tuner.study": ("run_study", "_predict_first"),
+    "tuner.ray_tune": ("run_trials",),
     "tuner.tracking": ("StudyTracking.__init__",),
 }
 """Modules whose import is timed, with functions whose first call is; a name that is gone is passed over."""
