@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import signal
 import socket
 import sqlite3
@@ -78,11 +79,18 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        # A token of its own: who starts a cluster by `ray start` has to say which.
+        self.environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.log = (folder / "ray.log").open("w")
         port = self.address.rpartition(":")[2]
         head = ["--head", "--port", port, "--include-dashboard", "false"]
-        self.head = self._start(*head, "--temp-dir", str(folder / "ray"))
-        self.start_node()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            self.head = self._start(*head, "--temp-dir", str(folder / "ray"))
+            self.start_node()
+        except BaseException:
+            self.stop()
+            raise
 
     def start_node(self) -> None:
         """Starts the second node."""
@@ -100,11 +108,13 @@ class Cluster:
         """Returns the processes of trials: workers that are neither idle nor still starting."""
         every = descendants(self.head.pid) + descendants(self.node.pid)
         titles = {process: " ".join(command_line(process)[:1]) for process in every}
-        return [p for p, title in titles.items() if title.startswith("ray::") and "IDLE" not in title]
+        return [
+            p for p, t in titles.items() if t.startswith("ray::") and "IDLE" not in t and "Agent" not in t
+        ]
 
     def stop(self) -> None:
         """Ends both nodes."""
-        for process in (self.node, self.head):
+        for process in reversed(self._processes):
             below = descendants(process.pid)
             process.terminate()
             try:
@@ -122,7 +132,8 @@ class Cluster:
         command = [str(ray), "start", *flags, "--num-cpus", "1", "--disable-usage-stats", "--block"]
         up = self._count(STARTED) + 1
         for _ in range(START_TRIES):  # Ray gives a node thirty seconds, too few on a busy machine
-            process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+            process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.environment)
+            self._processes.append(process)
             _wait(lambda p=process, n=up: p.poll() is not None or self._count(STARTED) >= n, "a Ray node")  # type: ignore[misc]
             if process.poll() is None:
                 return process
@@ -217,7 +228,8 @@ class Killing:
         command = [sys.executable, "launch.py", "--name", NAME, "--runs-dir", str(self.runs_dir), *flags]
         self.drove_at = time.time()
         command += ["--address", self.cluster.address]
-        self.driver = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log)
+        environment = self.cluster.environment
+        self.driver = subprocess.Popen(command, cwd=ROOT, stdout=self.log, stderr=self.log, env=environment)
         return self.driver
 
     def at_work(self) -> bool:
