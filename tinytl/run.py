@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinytl.backbones.weights import RANDOM_WEIGHTS
+from tinytl.backbones.weights import RANDOM_WEIGHTS, Weights
 from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint, split_sizes
 from tinytl.config import TrainConfig
-from tinytl.data import load_dataset
+from tinytl.data import DataSplits, load_dataset
 from tinytl.data_parallel import joined_ranks, share_of_one
 from tinytl.device import resolve_device
 from tinytl.flat_config import flat_from_config
@@ -46,6 +46,30 @@ def train_run(
     """
     config = with_whole_paths(config)
     data = load_dataset(config, report=progress.report)
+    return train_loaded(
+        config, data, None, out, progress, resume=resume, tensorboard=tensorboard, notes=notes
+    )
+
+
+def train_loaded(
+    config: TrainConfig,
+    data: DataSplits,
+    weights: Weights | None,
+    out: Path,
+    progress: PlainProgress,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    notes: Sequence[str] = (),
+    wait_s: float = 0,
+) -> dict[str, Any]:
+    """Does what `train_run` does, on `data` and, unless None, `weights` that are read already.
+
+    `config` has whole paths. Another run that still writes `out` is waited for, up to `wait_s` seconds.
+
+    Raises:
+        ConfigError, NonFiniteLossError: as `train_run`.
+    """
     directory = RunDirectory(out)
     with joined_ranks(config) as ranks:
         state: dict[str, Any] = {}
@@ -53,7 +77,7 @@ def train_run(
             state = read_checkpoint(directory.last, resolve_device(config.device))
             check_same_run(state, config, data, directory.last)
         # A checkpoint has every tensor: the weights that the run began with may be gone.
-        trainer = Trainer(config, data, RANDOM_WEIGHTS if state else None, ranks)
+        trainer = Trainer(config, data, RANDOM_WEIGHTS if state else weights, ranks)
         if state:
             trainer.load_state_dict(state)
         predicted = predict_memory(share_of_one(trainer.config, ranks))
@@ -66,7 +90,7 @@ def train_run(
         for note in notes:
             progress.report(note)
         _report_start(progress, trainer, predicted)
-        with directory.claimed(), progress:
+        with directory.claimed(wait_s), progress:
             record = _Record(
                 directory, trainer, config, state.get("rows", []), predicted.peak_mib, tensorboard
             )

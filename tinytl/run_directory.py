@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from tinytl.errors import ConfigError
 from tinytl.flags import parse_field
 from tinytl.flat_config import config_from_flat, flat_from_config
 from tinytl.weights_source import with_whole_path
+
+_POLL_S = 0.2
 
 
 class RunDirectory:
@@ -56,23 +59,23 @@ class RunDirectory:
             raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
+    def claimed(self, wait_s: float = 0) -> Iterator[None]:
         """Makes the folder, and keeps other runs out of it.
 
         Raises:
-            ConfigError: where another run writes it, or it cannot be made.
+            ConfigError: where another run still writes it after `wait_s` seconds, or it cannot be made.
         """
         with _writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(folder)
-            raise ConfigError(
-                f"--out {self.path} is being written by another run: choose another folder"
-            ) from None
-        try:
+            give_up = time.monotonic() + wait_s
+            while not _lock(folder):
+                if time.monotonic() >= give_up:
+                    raise ConfigError(
+                        f"--out {self.path} is being written by another run: choose another folder"
+                    )
+                time.sleep(_POLL_S)
             yield
         finally:
             os.close(folder)
@@ -84,18 +87,18 @@ class RunDirectory:
             ConfigError: where it cannot be written, as all that writes here.
         """
         self.write_config(config)
-        _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        write_whole(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
         self.write_metrics(rows)
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes what makes the run."""
         flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
         comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
-        _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
+        write_whole(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes the metrics of the epochs so far."""
-        _write(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+        write_whole(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one epoch's line."""
@@ -104,7 +107,7 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Writes the result."""
-        _write(self.result_file, json.dumps(result, indent=2) + "\n")
+        write_whole(self.result_file, json.dumps(result, indent=2) + "\n")
 
 
 def with_whole_paths(config: TrainConfig) -> TrainConfig:
@@ -162,6 +165,14 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _lock(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _commit() -> str | None:
     """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
@@ -172,7 +183,12 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file beside `path` and renames it: what is there is whole.
+
+    Raises:
+        ConfigError: where it cannot be written; what was there stays.
+    """
     beside = path.with_name(path.name + ".tmp")
     with _writing(path):
         try:

@@ -60,26 +60,22 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from tuner.results import read_status
+    from tuner.findings import print_findings, read_findings
     from tuner.storage import load_study
-    from tuner.tables import counts_line, front_table
 
-    status = read_status(load_study(args.name, args.runs_dir, args.storage))
+    study = load_study(args.name, args.runs_dir, args.storage)
+    findings = read_findings(study, args.runs_dir)
     if args.json:
-        print(json.dumps(status.to_json(), indent=2))
-        return 0
-    console = Console()
-    console.print(counts_line(status), highlight=False, markup=False)
-    if status.pareto:
-        console.print(front_table(status.pareto))
+        print(json.dumps(findings.to_json(), indent=2))
+    else:
+        print_findings(Console(), study, findings)
     return 0
 
 
 def _sync(args: argparse.Namespace) -> int:
     from tuner.sync import sync
 
-    # A driver may be at work: trials that it may be training are left alone.
-    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri, driver_is_gone=False))
+    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri))
     return 0
 
 

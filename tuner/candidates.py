@@ -1,11 +1,11 @@
 """The next configuration to run: one that waits, or that the sampler proposes; it fits, and has not run."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
@@ -23,8 +23,6 @@ INFEASIBLE_IN_A_ROW = 500
 """The search ends where so many configurations in a row exceed the budget."""
 REPEATED_IN_A_ROW = 500
 """The search ends where so many candidates in a row have run before: a finite space is used up."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -78,6 +76,8 @@ class Candidates:
         self.budget_mib = budget_mib
         self.gave_up: str | None = None
         """Why there is no further configuration."""
+        self.unwritten: str | None = None
+        """What the disk or the database said, where it would take no more."""
         self._ran: set[TrainConfig | str] = set()
         self._next_index = 0
         self._remember()
@@ -102,9 +102,8 @@ class Candidates:
                     return found
                 infeasible += 1
                 repeated = 0
-        except Exception as error:
-            logger.exception("no further configuration can be found")
-            self.gave_up = f"{type(error).__name__} while the next configuration was looked for (see above)"
+        except (OSError, StorageInternalError) as error:
+            self.unwritten = self.gave_up = f"{type(error).__name__}: {error}"
             return None
         self.gave_up = (
             f"{INFEASIBLE_IN_A_ROW} configurations in a row exceeded the memory budget"

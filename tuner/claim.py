@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,14 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         file.truncate(0)
         json.dump(_me(), file)
         file.flush()
-        yield
+        try:
+            yield
+        except ConfigError:
+            # A mistake that was found before anything was written leaves nothing behind.
+            if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+                path.unlink()
+                folder.rmdir()
+            raise
 
 
 @contextmanager
@@ -74,6 +81,26 @@ def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[
     finally:
         ended.set()
         thread.join()
+
+
+def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
+    path = folder / LOCK_FILE
+    if path.is_file():
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return dict(json.loads(file.read() or "{}"))
+    holder = attributes.get(DRIVER, {})
+    return dict(holder) if holder and _lives(holder) else None
+
+
+def check_free(folder: Path, attributes: Mapping[str, Any], name: str) -> None:
+    """Raises ConfigError, naming the driver, where one runs the study."""
+    holder = holder_of(folder, attributes)
+    if holder is not None:
+        raise _taken(name, holder)
 
 
 def _me() -> dict[str, Any]:

@@ -22,6 +22,8 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+STARTS = 3
+"""How often Ray is started where its processes do not answer within the half minute that it grants them."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
 """Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
 
@@ -65,19 +67,25 @@ def _start(config: StudyConfig) -> str:
         os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
     import ray
 
-    # What goes wrong in a trial is told by the study, in a line.
+    # What goes wrong in a trial is told by the study, in a line; Ray's own words stay off.
+    ray._private.worker._worker_logs_enabled = False
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    try:
-        context = ray.init(
-            address=config.address or "local",
-            num_cpus=None if config.address else config.workers,
-            include_dashboard=None if config.address else config.dashboard,
-            logging_level=logging.CRITICAL,
-            log_to_driver=False,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if config.address is None:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--address {config.address}: no Ray cluster answers there ({reason})") from None
+    for left in reversed(range(1 if config.address else STARTS)):
+        try:
+            context = ray.init(
+                address=config.address or "local",
+                num_cpus=None if config.address else config.workers,
+                include_dashboard=None if config.address else config.dashboard,
+                logging_level=logging.CRITICAL,
+                log_to_driver=False,
+            )
+            break
+        except Exception as error:  # Ray's timeout is a bare Exception
+            reason = str(error).strip().splitlines()[0]
+            if config.address is not None and isinstance(error, (ConnectionError, RuntimeError, ValueError)):
+                told = f"--address {config.address}: no Ray cluster answers there ({reason})"
+                raise ConfigError(told) from None
+            if not left or "timed out during startup" not in reason:
+                raise
+            ray.shutdown()
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""

@@ -17,6 +17,8 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # A server's client prints two lines for every run that ends.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 SQLITE = "sqlite:///"
 ARTIFACTS = "mlartifacts"
@@ -67,7 +69,7 @@ def reason(error: BaseException) -> str:
             return inner.strerror
         inner = inner.__cause__ or inner.__context__
     text = str(error).strip()
-    for known in ("Connection refused", "Read timed out", "unable to open database file"):
+    for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
         if known in text:
             return known
     return text.splitlines()[0] if text else type(error).__name__

@@ -25,9 +25,9 @@ METRICS = (
     "images_per_s",
 )
 """What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` tells which are there."""
-IDENTITY = ("dataset", "space", "backbone", "objectives")
+IDENTITY = ("dataset", "space", "backbone", "weights", "epochs", "objectives")
 """Parameters of the parent: what a study cannot change."""
-SETTINGS = ("trials", "epochs", "memory_budget_mib", "sampler", "scheduler", "seed", "command")
+SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed", "command")
 """Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """MLflow's status of a trial that is in that state."""
@@ -40,7 +40,7 @@ class StudyLabels:
     """What names a study in MLflow, and describes its parent run."""
 
     name: str
-    identity: Mapping[str, str]
+    identity: Mapping[str, Any]
     """`dataset` (the experiment's name), `space`, and what else the study cannot change."""
     settings: Mapping[str, Any]
     """Fields of StudyConfig, and `command`, a list."""

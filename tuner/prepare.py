@@ -17,7 +17,8 @@ from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
-from tuner import storage
+from tuner import results, storage
+from tuner.claim import check_free
 from tuner.config import StudyConfig, check_study_name
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tinytl.backbones.weights import Weights
 
 SERVER_TIMEOUT_S = 5.0
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
 TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -130,6 +132,13 @@ def _check_servers(config: StudyConfig) -> None:
     if scheme.partition("+")[0] not in TRACKING_SCHEMES:
         known = ", ".join(filter(None, TRACKING_SCHEMES))
         raise ConfigError(f"--tracking-uri {uri}: unknown scheme {scheme!r}: known: {known}")
+    if config.storage is not None:
+        storage_parts = urllib.parse.urlsplit(config.storage)
+        if storage_parts.hostname is not None:
+            port = storage_parts.port or DATABASE_PORTS.get(storage_parts.scheme.partition("+")[0], 0)
+            if port:
+                place = f"{storage_parts.hostname}:{port}"
+                _connect(f"--storage: no database at {place}", storage_parts.hostname, port)
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -150,6 +159,12 @@ def _connect(what: str, host: str, port: int) -> None:
 
 def _check_runs_dir(config: StudyConfig) -> None:
     folder = Path(config.runs_dir)
+    written = [config.journal, folder / config.name] if config.resume and config.name else []
+    for path in written:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ConfigError(
+                f"--runs-dir {config.runs_dir}: {path} cannot be written: change its mode or owner"
+            )
     nearest = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
@@ -202,7 +217,9 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
 
 def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
-    was = storage.load_study(prepared.name, config.runs_dir, config.storage).user_attrs
+    study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+    was = study.user_attrs
+    check_free(prepared.folder, was, prepared.name)
     for key, value in prepared.identity.items():
         if key not in was:
             raise ConfigError(
@@ -215,6 +232,9 @@ def _check_same_study(prepared: PreparedStudy) -> None:
                 f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
                 f"(--warm-start {prepared.name} tries its front first)"
             )
+    ended = results.ended_trials(results.read_status(study))
+    if ended > config.trials:
+        raise ConfigError(f"--trials {config.trials}: study {prepared.name} has {ended} already")
 
 
 def _change(key: str, was: Any, now: Any) -> str | None:

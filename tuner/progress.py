@@ -1,5 +1,6 @@
 """What the terminal shows while a study runs: a line for each trial that ends."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,15 @@ class TrialLines:
             text += f"  stopped {reason}"
         elapsed = time.monotonic() - self.started
         self._print(f"[{self.ended}/{self.requested}] {name}  {text}  ({elapsed:.0f} s)")
+
+    def confirmed(self, name: str, seed: int, accuracy: float) -> None:
+        """Tells what a trial of the front reached with another seed."""
+        text = "failed" if math.isnan(accuracy) else f"accuracy {accuracy:.3f}"
+        self._print(f"confirm  {name}  seed {seed}  {text}")
+
+    def note(self, text: str) -> None:
+        """Tells what else there is to know."""
+        self._print(text)
 
     def stopping(self) -> None:
         """Tells what the first Ctrl-C does."""

@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.execution import class_cache
 
 from tuner.prepare import PreparedStudy
-from tuner.resources import TrialResources, share
+from tuner.resources import TrialResources
 from tuner.scheduler import StudyScheduler
 from tuner.search import MemoryAwareSearch, Observer
 from tuner.trainable import TinyTLTrainable
@@ -19,12 +18,6 @@ from tuner.worker_death import every_death_counts
 
 RAY_FOLDER = "ray"
 """In the study's folder: what Ray writes while it runs. Nobody needs it afterwards."""
-
-
-def trial_resources(prepared: PreparedStudy) -> TrialResources:
-    """Returns what each trial is given of the cluster that was started or joined."""
-    available = ray.cluster_resources()
-    return share(available.get("CPU", 1), available.get("GPU", 0), prepared.config.workers)
 
 
 def run_trials(
@@ -45,9 +38,7 @@ def run_trials(
     folder = prepared.folder / RAY_FOLDER
     try:
         tuner = tune.Tuner(
-            tune.with_resources(
-                with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
-            ),
+            tune.with_resources(with_data, resources.for_ray),
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=scheduler,

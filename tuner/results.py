@@ -32,30 +32,50 @@ class TrialResult:
     params: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hypervolume:
+    """The area that a front dominates, between it and the reference point: accuracy 0 in `reference_mib`."""
+
+    accuracy_mib: float
+    """Accuracy (a fraction) x MiB."""
+    reference_mib: float
+    """The memory budget, where there is one, else the largest peak memory of the complete trials."""
+    fraction: float
+    """Share, 0 to 1, of the area that a trial with accuracy 1 in 0 MiB would dominate."""
+
+
 @dataclass(frozen=True)
 class StudyStatus:
-    """Counts of trials by state, and the front."""
+    """Counts of trials by state, the front of the complete ones, and its hypervolume."""
 
     study: str
     requested: int
     trials: dict[str, int]
     pareto: list[TrialResult]
+    hypervolume: Hypervolume | None = None
+    """None without a complete trial, and where memory is no objective."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the contract of `python -m tuner status --json`."""
         return asdict(self)
 
 
-def read_status(study: optuna.Study) -> StudyStatus:
-    """Reads a study as it stands."""
+def read_status(study: optuna.Study, budget_mib: float | None = None) -> StudyStatus:
+    """Reads a study as it stands; `budget_mib` is where its hypervolume is measured from."""
     trials = study.get_trials(deepcopy=False)
     counts = dict.fromkeys(STATES, 0)
     for trial in trials:
         state = state_of(trial)
         if state in counts:
             counts[state] += 1
-    front = pareto_front(complete_trials(study))
-    return StudyStatus(study.study_name, int(study.user_attrs.get(REQUESTED, 0)), counts, front)
+    complete = complete_trials(study)
+    return StudyStatus(
+        study.study_name,
+        int(study.user_attrs.get(REQUESTED, 0)),
+        counts,
+        pareto_front(complete),
+        hypervolume(complete, budget_mib) if len(study.directions) > 1 else None,
+    )
 
 
 def ended_trials(status: StudyStatus) -> int:
@@ -104,6 +124,23 @@ def pareto_front(results: Sequence[TrialResult]) -> list[TrialResult]:
         if not front or result.accuracy_top1 > front[-1].accuracy_top1:
             front.append(result)
     return front
+
+
+def hypervolume(results: Sequence[TrialResult], budget_mib: float | None) -> Hypervolume | None:
+    """Returns the hypervolume of the front of `results`, or None where there are none.
+
+    Measured from accuracy 0 and `budget_mib`, or, without a budget, from the largest peak memory among
+    `results`: fractions of one budget compare, those of studies without one only roughly.
+    """
+    if not results:
+        return None
+    reference_mib = max(r.peak_memory_mib for r in results) if budget_mib is None else budget_mib
+    area = best = 0.0
+    for result in pareto_front(results):
+        width = max(0.0, reference_mib - result.peak_memory_mib)
+        area += width * (result.accuracy_top1 - best)
+        best = result.accuracy_top1
+    return Hypervolume(accuracy_mib=area, reference_mib=reference_mib, fraction=area / reference_mib)
 
 
 def best_under(results: Sequence[TrialResult], budget_mib: float | None) -> TrialResult | None:

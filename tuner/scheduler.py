@@ -1,8 +1,6 @@
 """Who is stopped early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
 
-import pickle
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -11,7 +9,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from tuner.search import MemoryAwareSearch
 from tuner.stopping import Stopping
 from tuner.trainable import GAVE_UP
-from tuner.worker_death import describe_death
+from tuner.worker_death import describe_death, last_error
 
 
 class Rungs:
@@ -72,10 +70,10 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Learns why a trial's process died; one that ran out of memory would do so again, and gives up."""
-        path = trial.pickled_error_file
-        if path is None:
+        error = last_error(trial)
+        if error is None:
             return
-        death = describe_death(pickle.loads(Path(path).read_bytes()))
+        death = describe_death(error)
         self.search.worker_died(trial.trial_id, death)
         if death.out_of_memory:
             gave_up = {

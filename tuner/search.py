@@ -62,6 +62,8 @@ class MemoryAwareSearch(Searcher):
         self.observers = observers
         self.gave_up: str | None = None
         """Why the search ended before its number of trials, if it did."""
+        self.unwritten: str | None = None
+        """What the disk or the database said, where it would take no more."""
         self._out_of_memory_in_a_row = 0
         self._live: dict[str, LiveTrial] = {}
         self._thread = ThreadPoolExecutor(1, "optuna")
@@ -85,6 +87,7 @@ class MemoryAwareSearch(Searcher):
             return None
         found, self._next = self._next.result(), None
         if found is None:
+            self.unwritten = self.unwritten or self.candidates.unwritten
             self.gave_up = self.gave_up or self.candidates.gave_up
             return Searcher.FINISHED
         self.remaining -= 1
@@ -125,6 +128,9 @@ class MemoryAwareSearch(Searcher):
         if live is None:
             return
         result = result or {}
+        if result.get("unsaved"):
+            self.unwritten = self.gave_up = result["unsaved"]
+            return  # it goes on from the epoch before, once there is room
         if error and live.death is not None and live.death.out_of_memory:
             self._ran_out_of_memory(live, live.death.reason, live.death.need_mib)
             return
@@ -160,12 +166,14 @@ class MemoryAwareSearch(Searcher):
 
     def _submit(self, job: Callable[[], None]) -> None:
         def guarded() -> None:
+            if self.unwritten is not None:
+                return  # behind half a line nothing could be read
             try:
                 job()
-            except Exception:
+            except Exception as error:
                 # The record is the truth: a study that cannot write it must not go on as if it had.
-                logger.exception("the study's record cannot be written")
-                self.gave_up = self.gave_up or "its record cannot be written (see above)"
+                logger.debug("the record cannot be written", exc_info=True)
+                self.unwritten = self.gave_up = _line(error)
 
         self._thread.submit(guarded)
 
@@ -204,3 +212,8 @@ class MemoryAwareSearch(Searcher):
     def _tell(self, live: LiveTrial, state: str, reason: str | None) -> None:
         for observer in self.observers:
             observer.trial_ended(live.name, state, reason)
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -4,29 +4,41 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 from rich.console import Console
 
 from search_spaces.space import space_path
 from tinytl.errors import ConfigError
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
+from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE
+from tuner.confirm import confirm_front, trial_configs
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords
+from tuner.resources import plan_resources
 from tuner.starting_points import baselines
 from tuner.stopping import Stopping
 from tuner.trial_config import trial_config
 
+if TYPE_CHECKING:
+    from tuner.progress import TrialLines
+    from tuner.resources import TrialResources
+    from tuner.scheduler import Rungs
+    from tuner.search import MemoryAwareSearch, Observer
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 FIRST = 2
 """Configurations whose memory is predicted while Ray and MLflow start."""
 
@@ -63,11 +75,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             anything is written.
     """
     from tuner import ray_tune
-    from tuner.candidates import Candidates
     from tuner.progress import TrialLines
-    from tuner.sampling import Proposals
-    from tuner.scheduler import Rungs, StudyScheduler
-    from tuner.search import MemoryAwareSearch
+    from tuner.scheduler import StudyScheduler
     from tuner.tracking import StudyTracking
 
     config = prepared.config
@@ -83,55 +92,103 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             tracking = opened.result()
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
-        resources = ray_tune.trial_resources(prepared)
+        resources = plan_resources(config, prepared.space, prepared.base)
         study = stack.enter_context(_opened(prepared))
         records = StudyRecords(study._storage, prepared.name)
         records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
         lines = TrialLines(console, ended, config.trials)
-        proposals = Proposals(
-            sampler=config.sampler,
-            # A study that goes on draws other numbers than it did at its start.
-            seed=config.seed + ended,
-            space=prepared.space,
-            searches_memory=prepared.searches_memory,
-        )
-        search = MemoryAwareSearch(
-            candidates=Candidates(
-                records=records,
-                proposals=proposals,
-                space=prepared.space,
-                base=prepared.base,
-                study_folder=prepared.folder,
-                budget_mib=config.memory_budget_mib,
-            ),
-            remaining=config.trials - ended,
-            stopping=stopping,
-            observers=[tracking, lines],
-        )
-        rungs = None
-        if config.scheduler != "none":
-            rungs = Rungs(
-                rule=config.scheduler,
-                epochs=config.rung_epochs,
-                reduction_factor=REDUCTION_FACTOR,
-                records=records.rungs(),
-            )
+        search = _search(prepared, records, config.trials - ended, stopping, [tracking, lines])
         at_once = False
-        if ended < config.trials:
-            scheduler = StudyScheduler(search, rungs, stopping)
+        with stopping.on_signals(lines.stopping):
             try:
-                with stopping.on_signals(lines.stopping):
+                if ended < config.trials:
+                    scheduler = StudyScheduler(search, _rungs(prepared, records), stopping)
                     ray_tune.run_trials(prepared, search, scheduler, resources)
+                search.close()
+                records.end_cut_off()
+                status = results.read_status(study)
+                if results.ended_trials(status) >= config.trials and search.unwritten is None:
+                    _look_again(prepared, status.pareto, resources, stopping, lines)
             except KeyboardInterrupt:
                 at_once = True
         search.close()
+        if search.unwritten is not None:
+            tracking.close(study, interrupted=True)
+            raise ConfigError(
+                f"study {prepared.name} was stopped: {search.unwritten}. What was trained is kept: make "
+                f"room, then go on with --name {prepared.name} --resume"
+            )
         cut_off = records.end_cut_off()
         interrupted = at_once or stopping.interrupted
         note = search.gave_up or (stopping.reason if not interrupted else None)
         status = results.read_status(study)
-        tracking.close(study, interrupted or cut_off > 0)
+        unfinished = results.ended_trials(status) < config.trials
+        tracking.close(study, interrupted or cut_off > 0 or unfinished)
     return StudyOutcome(status, results.complete_trials(study), interrupted, note)
+
+
+def _search(
+    prepared: PreparedStudy,
+    records: StudyRecords,
+    remaining: int,
+    stopping: Stopping,
+    observers: Sequence["Observer"],
+) -> "MemoryAwareSearch":
+    from tuner.candidates import Candidates
+    from tuner.sampling import Proposals
+    from tuner.search import MemoryAwareSearch
+
+    config = prepared.config
+    proposals = Proposals(
+        sampler=config.sampler,
+        # A study that goes on draws other numbers than it did at its start.
+        seed=config.seed + len(records.trials(*FINISHED)),
+        space=prepared.space,
+        searches_memory=prepared.searches_memory,
+    )
+    candidates = Candidates(
+        records=records,
+        proposals=proposals,
+        space=prepared.space,
+        base=prepared.base,
+        study_folder=prepared.folder,
+        budget_mib=config.memory_budget_mib,
+    )
+    return MemoryAwareSearch(
+        candidates=candidates, remaining=remaining, stopping=stopping, observers=observers
+    )
+
+
+def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
+    from tuner.scheduler import Rungs
+
+    config = prepared.config
+    if config.scheduler == "none":
+        return None
+    return Rungs(
+        rule=config.scheduler,
+        epochs=config.rung_epochs,
+        reduction_factor=REDUCTION_FACTOR,
+        records=records.rungs(),
+    )
+
+
+def _look_again(
+    prepared: PreparedStudy,
+    front: Sequence[results.TrialResult],
+    resources: "TrialResources",
+    stopping: Stopping,
+    lines: "TrialLines",
+) -> None:
+    """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
+    if prepared.config.confirm and front:
+        configs = trial_configs(prepared.folder, front)
+        confirm_front(
+            prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
+        )
+    if stopping.reason is None:
+        read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
 
 
 def _predict_first(prepared: PreparedStudy) -> None:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
-from tuner.results import TrialResult, best_under
-from tuner.tables import counts_line, front_table, short
+from tuner.findings import print_findings, read_findings
+from tuner.storage import load_study
+from tuner.tables import short
 
 if TYPE_CHECKING:
     from tuner.prepare import PreparedStudy
@@ -84,44 +85,29 @@ def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
 
 
 def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutcome) -> None:
-    """Prints the front, the best under the budget, and how to look further; draws the front's picture."""
+    """Prints what the study found and how to look further; draws the front's picture."""
     config = prepared.config
+    study = load_study(prepared.name, config.runs_dir, config.storage)
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
     console.print()
-    console.print(counts_line(outcome.status), highlight=False, markup=False)
+    print_findings(console, study, read_findings(study, config.runs_dir))
     if outcome.note:
-        console.print(f"The search ended: {outcome.note}.", highlight=False, markup=False)
+        line(f"The search ended: {outcome.note}.")
     if outcome.complete:
-        console.print(front_table(outcome.status.pareto))
-        if config.memory_budget_mib is not None:
-            best = best_under(outcome.complete, config.memory_budget_mib)
-            text = _best_line(best) if best else "no trial"
-            console.print(
-                f"Best under {config.memory_budget_mib:g} MiB: {text}", highlight=False, markup=False
-            )
         from tuner.plots import plot_front
 
         picture = prepared.folder / "front.png"
         title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
         plot_front(outcome.complete, title, config.memory_budget_mib, picture)
-        console.print(f"Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
+        line(f"Picture: {picture}")
     where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
     if outcome.unfinished:
-        console.print(
-            ("Interrupted. " if outcome.interrupted else "")
-            + f"Go on:  python launch.py --name {prepared.name} --resume{where}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"Look further:  python -m tuner status {prepared.name}{where}\n"
-        f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        cut_off = "Interrupted. " if outcome.interrupted else ""
+        line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
+    line(
+        f"Look further:  python -m tuner status {prepared.name}{where}    (--json: configurations in full)\n"
+        f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
     )
-
-
-def _best_line(best: TrialResult) -> str:
-    params = ", ".join(f"{key} {short(value)}" for key, value in best.params.items())
-    return f"{best.trial}, accuracy {best.accuracy_top1:.3f} in {best.peak_memory_mib:.1f} MiB ({params})"

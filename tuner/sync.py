@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tinytl.errors import ConfigError
 from tuner import results
+from tuner.claim import holder_of
 from tuner.config import StudyConfig, read_study_file
 from tuner.mlflow_client import answering, open_mlflow
 from tuner.mlflow_study import IDENTITY, STATUS, StudyLabels, StudyRuns, artifacts_of, changed
@@ -56,16 +57,24 @@ class _Trial:
 
 
 def sync(
-    name: str, runs_dir: str, storage: str | None, tracking_uri: str | None, *, driver_is_gone: bool
+    name: str,
+    runs_dir: str,
+    storage: str | None,
+    tracking_uri: str | None,
+    *,
+    driver_is_gone: bool | None = None,
 ) -> SyncCounts:
     """Makes MLflow say of a study what its storage and its trials' folders say; what agrees is not touched.
 
-    `driver_is_gone`: trials that are RUNNING in the storage were cut off; else they are left alone.
+    `driver_is_gone`: trials that are RUNNING in the storage were cut off; else they are left alone. Unset: it
+    is found out.
 
     Raises:
         ConfigError: where there is no such study, or MLflow does not answer.
     """
     study = load_study(name, runs_dir, storage)
+    if driver_is_gone is None:
+        driver_is_gone = holder_of(Path(runs_dir) / name, study.user_attrs) is None
     settings = read_study_file(name, runs_dir)
     uri = tracking_uri or settings.get("tracking_uri")
     config = StudyConfig(runs_dir=runs_dir, tracking_uri=uri)

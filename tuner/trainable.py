@@ -16,7 +16,7 @@ from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpo
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
 from tinytl.errors import ConfigError, NonFiniteLossError
-from tinytl.out_of_memory import out_of_memory_need_mib
+from tinytl.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.run import checkpoint_state
 from tinytl.run_directory import RunDirectory
 from tinytl.trainer import Trainer
@@ -65,9 +65,7 @@ class TinyTLTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Starts another trial in the same process."""
         self.trainer = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        forget_peaks()
         self._start(new_config)
         return True
 
@@ -87,6 +85,9 @@ class TinyTLTrainable(tune.Trainable):
                 return self._report()
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
+            except ConfigError as error:
+                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                self.failure = {"unsaved": str(error)}
             except Exception as error:  # any reason is the trial's, and told
                 self.failure = self._explain(error)
         self._claim.close()
@@ -128,24 +129,13 @@ class TinyTLTrainable(tune.Trainable):
                 self.failure = config[GAVE_UP]
                 return
             self.own = trial_config(self.base, config["values"])
-            self._wait_for_folder()
+            self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(config["folder"])
             self.directory.write_metrics(self.rows)
         except Exception as error:  # told by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
-
-    def _wait_for_folder(self) -> None:
-        deadline = time.monotonic() + PREDECESSOR_S
-        while True:
-            try:
-                self._claim.enter_context(self.directory.claimed())
-                return
-            except ConfigError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
 
     def _report(self) -> dict[str, Any]:
         row = self.rows[-1]

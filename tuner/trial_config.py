@@ -40,6 +40,16 @@ _NAMED: Mapping[str, Sequence[str]] = {
 }
 """Fields whose values are names: one that is unknown is told before any combination is tried."""
 _CHECKED_SAMPLES = 256
+_MEMORY_RISES_WITH = ("resolution", "batch_size", "micro_batch_size", "expand", "kernel_size")
+_TRAINS_MORE_THAN = {
+    "FT-Full": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Scratch"),
+    "Scratch": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5"),
+    "TinyTL-L+B": ("FT-Last", "TinyTL-B", "TinyTL-L"),
+}
+_MEMORY_BESIDE_METHOD = (
+    "backbone norm resolution batch_size micro_batch_size engine plan checkpoint optimizer precision"
+).split()
+_MEMORY_FALLS_WITH = ("n_groups", "downsample_ratio", "gn_channel_per_group")
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
@@ -153,19 +163,39 @@ def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
 
 
 def smallest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
-    """Returns configurations among which the space's least memory is: one for each method, norm and backbone.
+    """Returns configurations among which the space's least memory is: one a method, norm and backbone."""
+    return _extreme_configs(space, base, largest=False)
 
-    Memory falls with resolution, batch, micro-batch, width and kernel, and with more groups and more pooling.
+
+def largest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
+    """Returns configurations among which the space's most memory is; those that train all come first.
+
+    For each norm and backbone, the methods of which none trains a part of what another trains.
     """
-    least = ("resolution", "batch_size", "micro_batch_size", "expand", "kernel_size")
-    most = ("n_groups", "downsample_ratio")
+    found: dict[tuple[Any, ...], dict[str, TrainConfig]] = {}
+    for config in _extreme_configs(space, base, largest=True):
+        beside = tuple(getattr(config, name) for name in _MEMORY_BESIDE_METHOD)
+        found.setdefault(beside, {})[config.method] = config
+    kept = [
+        config
+        for methods in found.values()
+        for method, config in methods.items()
+        if not any(method in _TRAINS_MORE_THAN.get(other, ()) for other in methods)
+    ]
+    return sorted(kept, key=lambda c: c.method not in ("FT-Full", "Scratch"))
+
+
+def _extreme_configs(space: SearchSpace, base: TrainConfig, *, largest: bool) -> list[TrainConfig]:
+    """Memory rises with resolution, batch, micro-batch, width and kernel; it falls with groups and pooling.
+
+    None stands above all numbers: no micro-batches, or pooling of the whole map.
+    """
 
     def candidates(parameter: Parameter) -> Sequence[Any]:
         values = _ends(parameter)
-        if parameter.name in least:
-            return [min(values, key=lambda v: float("inf") if v is None else v)]
-        if parameter.name in most:
-            return [max(values, key=lambda v: float("inf") if v is None else v)]
+        if parameter.name in _MEMORY_RISES_WITH or parameter.name in _MEMORY_FALLS_WITH:
+            extreme = max if largest == (parameter.name in _MEMORY_RISES_WITH) else min
+            return [extreme(values, key=lambda v: float("inf") if v is None else v)]
         if parameter.name in FIELDS_WITHOUT_MEMORY or parameter.name.startswith("lr_ratio."):
             return values[:1]
         return values

@@ -1,19 +1,15 @@
 """How a trial's process died, in one line, from what Ray raises in the driver."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import (
-    NodeDiedError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
 
 from tinytl.out_of_memory import is_out_of_memory, tried_mib
@@ -63,7 +59,7 @@ def describe_death(error: BaseException) -> WorkerDeath:
     elif (code := _EXIT_CODE.search(text)) is not None:
         reason = f"its process ended with exit code {code[1]}"
     elif "worker process has died" in text or "worker died" in text:
-        reason = "its process was killed or crashed (if by the system, for want of memory: see dmesg)"
+        reason = "its process was killed or crashed (dmesg tells whether the system ran out of memory)"
     elif "is unavailable" in text:
         reason = "its process cannot be reached"
     elif "ray.kill" in text:
@@ -71,6 +67,15 @@ def describe_death(error: BaseException) -> WorkerDeath:
     else:
         reason = _first_line(text) or type(error).__name__
     return WorkerDeath(reason=reason, out_of_memory=False, need_mib=None, node_died=False)
+
+
+def last_error(trial: Any) -> BaseException | None:
+    """Returns what a Tune trial died of: for `on_trial_error` and `on_trial_recover`.
+
+    Tune's own `trial.get_pickled_error()` reads a copy that is not written yet: it gives the error before.
+    """
+    path = trial.pickled_error_file
+    return pickle.loads(Path(path).read_bytes()) if path and Path(path).is_file() else None
 
 
 @contextmanager

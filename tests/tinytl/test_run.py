@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from tests.cases import small
+from tinytl.backbones.weights import read_weights
 from tinytl.config import TrainConfig
+from tinytl.data import load_dataset
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flat_config import config_from_flat
 from tinytl.memory import predict_memory, resolve_plan
 from tinytl.progress import PlainProgress
-from tinytl.run import train_run
+from tinytl.run import train_loaded, train_run
 
 SPLITS = {"train/red": 4, "train/blue": 3, "val/red": 2, "val/blue": 1, "test/red": 1, "test/blue": 2}
 SILENT = PlainProgress(lambda line: None)
@@ -125,3 +127,12 @@ def test_divergence_leaves_the_epochs_before_and_no_result(
         train_run(config, tmp_path / "out", SILENT)
     assert (tmp_path / "out" / "metrics.jsonl").read_text() == ""
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_what_is_loaded_already_gives_the_same_run(
+    make_imagefolder: Callable[..., Path], tmp_path: Path
+) -> None:
+    config = _config(make_imagefolder(SPLITS), method="TinyTL-B")
+    expected = train_run(config, tmp_path / "read", SILENT)
+    found = train_loaded(config, load_dataset(config), read_weights(config), tmp_path / "given", SILENT)
+    assert {**found, "measured_peak_mib": None} == {**expected, "measured_peak_mib": None}

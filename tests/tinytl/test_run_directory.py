@@ -1,4 +1,6 @@
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,27 @@ def test_one_run_at_a_time_writes_a_folder(tmp_path: Path) -> None:
     with one.claimed(), pytest.raises(ConfigError, match="is being written by another run"), other.claimed():
         pass
     with other.claimed():
+        pass
+
+
+def test_a_run_can_wait_for_the_one_before(tmp_path: Path) -> None:
+    one, other = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    ended = threading.Event()
+
+    def write() -> None:
+        with one.claimed():
+            claimed.set()
+            time.sleep(0.3)
+            ended.set()
+
+    claimed = threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    claimed.wait()
+    with other.claimed(wait_s=30):
+        assert ended.is_set()
+    writer.join()
+    with one.claimed(), pytest.raises(ConfigError, match="another run"), other.claimed(wait_s=0.3):
         pass
 
 

@@ -7,6 +7,7 @@ from tuner.config import StudyConfig
 from tuner.trial_config import (
     base_config,
     check_space,
+    largest_configs,
     largest_resolution,
     lite_geometries,
     memory_varies,
@@ -113,6 +114,27 @@ def test_smallest_configs_cover_methods_and_norms_at_the_least_of_the_rest():
         if config.method in LITE_METHODS:
             lite = (config.n_groups, config.downsample_ratio, config.expand, config.kernel_size)
             assert lite == (8, None, 0.5, 1)
+
+
+def test_largest_configs_are_of_the_methods_that_train_most_at_the_most_of_the_rest():
+    configs = largest_configs(load_space("joint"), base_of("joint"))
+    assert {(c.method, c.norm) for c in configs} == {
+        (method, norm)
+        for method in ("FT-Full", "TinyTL-L+B")
+        for norm in ("batch_norm", "frozen_bn", "group_norm")
+    }
+    assert [c.method for c in configs[:3]] == ["FT-Full"] * 3
+    for config in configs:
+        assert (config.resolution, config.batch_size) == (96, 32)
+        assert config.samples_in_memory == (32 if config.norm == "batch_norm" else 8)
+        if config.method in LITE_METHODS:
+            lite = (config.n_groups, config.downsample_ratio, config.expand, config.kernel_size)
+            assert lite == (1, 1, 2.0, 5)
+
+
+def test_methods_that_train_less_stay_where_none_trains_more():
+    space = load_space("joint").narrowed({"method": ["FT-Last", "TinyTL-B", "TinyTL-L"], "norm": "frozen_bn"})
+    assert {c.method for c in largest_configs(space, base_of("joint"))} == {"FT-Last", "TinyTL-B", "TinyTL-L"}
 
 
 def test_lite_geometries_are_all_groups_and_widths():

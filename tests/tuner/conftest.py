@@ -1,0 +1,70 @@
+"""What tests of studies that train share: colours to tell apart, and trials trained on them."""
+
+import os
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.cases import small
+from tinytl.config import TrainConfig
+from tinytl.data import DataSplits, ImageSet
+from tinytl.memory import resolve_plan
+from tinytl.progress import PlainProgress
+from tinytl.run import train_loaded
+from tuner.results import TrialResult
+
+
+def _image_set(n: int, seed: int) -> ImageSet:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 3
+    images = rng.integers(0, 60, (n, 16, 16, 3))
+    images[np.arange(n), :, :, labels] += 150
+    return ImageSet(images.astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="session")
+def colors() -> DataSplits:
+    """Three classes; 12 images to train on, 9 to validate, 9 to test."""
+    train, val, test = _image_set(12, 0), _image_set(9, 1), _image_set(9, 2)
+    return DataSplits("colors", ("red", "green", "blue"), train, val, test, crop_scale_min=0.5, flip=True)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def make_trial(colors: DataSplits, tmp_path: Path, one_thread: None) -> Callable[..., TrialResult]:
+    """Trains a trial of a study in `tmp_path`, in its own folder."""
+
+    def make(name: str, **changes: object) -> TrialResult:
+        config = trial_config(**changes)
+        silent = PlainProgress(lambda line: None)
+        data = DataSplits(
+            colors.name, colors.classes, colors.train, colors.val, None, colors.crop_scale_min, colors.flip
+        )
+        found = train_loaded(config, data, None, tmp_path / name, silent)
+        return TrialResult(
+            trial=name,
+            accuracy_top1=found["val_accuracy_top1"],
+            peak_memory_mib=found["predicted_peak_mib"],
+            epoch_time_s=1.0,
+            params={"method": config.method},
+        )
+
+    return make
+
+
+def trial_config(**changes: object) -> TrainConfig:
+    """A configuration as a trial's `config.yaml` has it: with classes, and its plan settled."""
+    return resolve_plan(small(**{"method": "FT-Last", "epochs": 2} | changes))

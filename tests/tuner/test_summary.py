@@ -1,0 +1,61 @@
+import datetime
+
+import optuna
+import pytest
+from rich.console import Console
+
+from tuner.config import StudyConfig
+from tuner.prepare import prepare
+from tuner.results import REQUESTED, complete_trials, read_status
+from tuner.storage import open_storage
+from tuner.study import StudyOutcome
+from tuner.summary import print_summary
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    config = StudyConfig(
+        space="separate_lr",
+        backbone="mobilenet_v2",
+        weights="none",
+        runs_dir=str(tmp_path / "runs"),
+        name="s",
+    )
+    found = prepare(config, datetime.datetime(2020, 1, 1))
+    found.folder.mkdir(parents=True)
+    return found
+
+
+def summary_of(prepared, complete, interrupted=False, note=None) -> str:
+    study = optuna.create_study(
+        study_name="s",
+        storage=open_storage(None, prepared.config.runs_dir),
+        directions=["maximize", "minimize"],
+    )
+    study.set_user_attr(REQUESTED, 4)
+    for index in range(complete):
+        attrs = {"name": f"s-{index:03d}", "peak_memory_mib": 20.0 + index, "epoch_time_s": 2.0}
+        values = [0.8 + index / 100, 20.0 + index]
+        study.add_trial(optuna.create_trial(values=values, user_attrs=attrs))
+    console = Console(width=120)
+    outcome = StudyOutcome(read_status(study), complete_trials(study), interrupted, note)
+    with console.capture() as captured:
+        print_summary(console, prepared, outcome)
+    return captured.get()
+
+
+def test_a_study_that_ended(prepared):
+    text = summary_of(prepared, complete=2)
+    assert "s: 2 complete (of 4 requested)" in text and "Pareto front" in text
+    assert "Best: s-001, accuracy 0.810 in 21.0 MiB" in text
+    assert f"Picture: {prepared.folder}/front.png" in text and (prepared.folder / "front.png").exists()
+    assert f"python -m tuner status s --runs-dir {prepared.config.runs_dir}" in text
+    assert "Interrupted" not in text and "ended:" not in text
+
+
+def test_a_study_that_was_interrupted(prepared):
+    text = summary_of(prepared, complete=0, interrupted=True, note="the time budget is spent")
+    assert "s: no trials (of 4 requested)" in text
+    assert "The search ended: the time budget is spent." in text
+    assert "Go on:  python launch.py --name s --resume --runs-dir " in text
+    assert "Picture" not in text

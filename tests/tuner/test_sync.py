@@ -1,0 +1,186 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.tuner import mlflow_studies as made
+from tinytl.config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.flat_config import flat_from_config
+from tuner.__main__ import main
+from tuner.mlflow_client import open_mlflow
+from tuner.sync import SyncCounts, sync
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    open_mlflow(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def synced(empty_database, tmp_path_factory):
+    """Every kind of trial, brought into an empty database after the driver is gone."""
+    runs_dir = tmp_path_factory.mktemp("runs")
+    shutil.copy(empty_database, runs_dir / "mlflow.db")
+    prepared = made.prepared_study(runs_dir)
+    made.every_kind(prepared)
+    counts = sync(made.NAME, str(runs_dir), None, None, driver_is_gone=True)
+    return runs_dir, counts, MlflowClient(f"sqlite:///{runs_dir / 'mlflow.db'}")
+
+
+@pytest.fixture
+def copy(synced, tmp_path):
+    """The same study in a folder of its own, to change."""
+    shutil.copytree(synced[0], tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_each_trial_has_one_run_in_its_state(synced):
+    _, counts, client = synced
+    assert counts == SyncCounts(written=8, in_line=0)
+    said = made.view(client)
+    states = {
+        name: (run["status"], run["tags"].get("state"), run["tags"].get("on_front"))
+        for name, run in said.items()
+    }
+    assert states == {
+        made.NAME: ("KILLED", None, None),
+        made.trial_name(0): ("FINISHED", "complete", "true"),
+        made.trial_name(1): ("FINISHED", "pruned", "false"),
+        made.trial_name(2): ("FAILED", "failed", "false"),
+        made.trial_name(4): ("FINISHED", "complete", "true"),
+        made.trial_name(5): ("KILLED", "interrupted", "false"),
+        made.trial_name(6): ("KILLED", "interrupted", "false"),
+        made.trial_name(7): ("FINISHED", "complete", "false"),
+    }
+    assert said[made.trial_name(2)]["tags"]["failure"] == "the loss is nan at step 7"
+
+
+def test_metrics_stand_at_their_epochs_and_times(synced):
+    child = made.view(synced[2])[made.trial_name(4)]
+    rows = [made.row(4, epoch) for epoch in range(1, made.EPOCHS + 1)]
+    times = [(r["epoch"], r["accuracy_top1"], r["timestamp_ms"]) for r in rows]
+    assert child["metrics"]["accuracy_top1"] == times
+    assert set(child["metrics"]) == set(rows[0]) - {"timestamp_ms", "measured_peak_mib"}
+    assert child["experiment"] == "digits"
+    assert child["params"]["input_mean"] == "[0.5, 0.5, 0.5]"
+    assert set(child["params"]) == set(flat_from_config(made.planned_config(4)))
+
+
+def test_the_parent_says_what_made_the_study(synced):
+    _, _, client = synced
+    parent = made.view(client)[made.NAME]
+    assert parent["params"] == {
+        "dataset": "digits",
+        "space": "separate_lr",
+        "backbone": "efficientnet_lite0",
+        "weights": "imagenet",
+        "epochs": str(TrainConfig().epochs),
+        "objectives": "accuracy and memory",
+    }
+    assert parent["tags"]["command"] == "python launch.py"
+    assert parent["tags"]["trials"] == "6"
+
+
+def test_a_second_sync_writes_nothing(copy):
+    before = made.all_rows(copy / "mlflow.db")
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(0, 8)
+    assert made.all_rows(copy / "mlflow.db") == before
+
+
+def test_a_database_that_was_deleted_is_rebuilt(copy, synced, empty_database):
+    (copy / "mlflow.db").unlink()
+    shutil.copy(empty_database, copy / "mlflow.db")
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(8, 0)
+    assert made.view(MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")) == made.view(synced[2])
+
+
+def test_what_is_missing_is_written_and_nothing_else(copy, synced):
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    runs = {run.info.run_name: run for run in client.search_runs(["1"])}
+    client.delete_run(runs[made.trial_name(0)].info.run_id)
+    client.set_tag(runs[made.trial_name(7)].info.run_id, "on_front", "true")
+    client.update_run(runs[made.trial_name(1)].info.run_id, status="RUNNING")
+    made.write_folder(made.prepared_study(copy), 5, 3)  # an epoch that was not recorded
+    doubled = client.create_run("1", tags=runs[made.trial_name(2)].data.tags)
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(5, 3)
+    said, expected = made.view(client), made.view(synced[2])
+    more = said[made.trial_name(5)].pop("metrics")
+    assert [step for step, _, _ in more["loss"]] == [1, 2, 3]
+    expected[made.trial_name(5)].pop("metrics")
+    assert said == expected
+    assert client.get_run(doubled.info.run_id).info.lifecycle_stage == "deleted"
+
+
+def test_running_trials_are_left_to_a_driver_that_may_be_there(empty_database, tmp_path):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    made.every_kind(made.prepared_study(tmp_path))
+    assert sync(made.NAME, str(tmp_path), None, None, driver_is_gone=False) == SyncCounts(7, 0)
+    said = made.view(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    assert made.trial_name(6) not in said
+    assert said[made.NAME]["status"] == "RUNNING"
+
+
+def test_a_line_that_a_kill_cut_off_and_a_lost_folder_do_no_harm(empty_database, tmp_path):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    prepared = made.prepared_study(tmp_path)
+    study = made.every_kind(prepared)
+    with (prepared.folder / made.trial_name(5) / "metrics.jsonl").open("a") as lines:
+        lines.write('{"epoch": 3, "loss"')
+    shutil.rmtree(prepared.folder / made.trial_name(1))
+    for _ in range(2):
+        sync(made.NAME, str(tmp_path), None, None, driver_is_gone=True)
+    said = made.view(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    assert [step for step, _, _ in said[made.trial_name(5)]["metrics"]["loss"]] == [1, 2]
+    assert said[made.trial_name(1)]["params"] == {"base_lr": str(study.trials[1].params["base_lr"])}
+    assert said[made.trial_name(1)]["metrics"] == {}
+
+
+def test_the_command_says_what_it_did_and_imports_neither_torch_nor_ray(copy):
+    script = (
+        "import sys; from tuner.__main__ import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'ray'} & set(sys.modules); sys.exit(code)"
+    )
+    argv = [sys.executable, "-c", script, "sync", made.NAME, "--runs-dir", str(copy)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0 runs written, 8 in line\n", "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["other"], "no study other under"),
+        ([made.NAME, "--tracking-uri", "http://127.0.0.1:9"], "MLflow does not answer (Connection refused)"),
+        ([made.NAME, "--tracking-uri", "sqlite:////proc/none/mlflow.db"], "MLflow does not answer"),
+        ([made.NAME, "--tracking-uri", "postgresql://127.0.0.1:9/none"], "MLflow does not answer"),
+        ([made.NAME, "--tracking-uri", "foo://bar"], "MLflow does not answer"),
+    ],
+)
+def test_mistakes_are_one_line(copy, capsys, flags, message):
+    assert main(["sync", *flags, "--runs-dir", str(copy)]) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+
+
+def test_a_study_that_another_program_made_is_one_line(tmp_path):
+    import optuna
+
+    from tuner.storage import open_storage
+
+    optuna.create_study(study_name="theirs", storage=open_storage(None, str(tmp_path)))
+    with pytest.raises(ConfigError, match="study theirs names no dataset"):
+        sync("theirs", str(tmp_path), None, None, driver_is_gone=False)
+
+
+def test_a_reader_that_leaves_is_no_error(copy):
+    command = f"{sys.executable} -m tuner status {made.NAME} --runs-dir {copy} --json | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("{\n", "")

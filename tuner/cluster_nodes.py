@@ -1,0 +1,89 @@
+"""The machines of the cluster to which Ray is connected, and the memory of their GPUs."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinytl.errors import ConfigError
+
+ANSWER_TIMEOUT_S = 120.0
+"""For a process to start on each node that has GPUs, and to import torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One machine of a cluster, as Ray counts it."""
+
+    cpus: float
+    gpus: float = 0.0
+    gpu_memory_mib: float | None = None
+    """Memory of its smallest GPU; None where nobody asked."""
+    node_id: str = ""
+    address: str = ""
+
+
+def read_nodes() -> list[Node]:
+    """Returns the machines that are alive, their GPUs' memory not yet asked for."""
+    import ray
+
+    return [
+        Node(
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
+    """Asks each node that has GPUs for their memory, all at the same time.
+
+    Raises:
+        ConfigError: where torch finds no GPU on a node for which Ray counts some, or a node does not answer.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # A process of its own, which ends: one that has seen all GPUs could not be given one of them later.
+    ask = ray.remote(num_cpus=0, num_gpus=0, max_calls=1, max_retries=0)(_smallest_gpu_mib)
+    answers = {
+        node.node_id: ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        ).remote()
+        for node in nodes
+        if node.gpus
+    }
+    asked = []
+    for node in nodes:
+        if not node.gpus:
+            asked.append(node)
+            continue
+        try:
+            memory_mib = ray.get(answers[node.node_id], timeout=ANSWER_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            raise ConfigError(
+                f"node {node.address} does not tell its GPUs' memory ({type(error).__name__}): "
+                "give --gpus-per-trial"
+            ) from None
+        if memory_mib is None:
+            raise ConfigError(
+                f"Ray counts {node.gpus:g} GPUs on node {node.address}, but torch finds none there: install "
+                "torch for its GPUs, or give --set device=cpu"
+            )
+        asked.append(dataclasses.replace(node, gpu_memory_mib=memory_mib))
+    return asked
+
+
+def _smallest_gpu_mib() -> float | None:
+    # Ray hides GPUs from a task that asks for none; this one only looks.
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    import torch
+
+    sizes = [
+        torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())
+    ]
+    return min(sizes) / 2**20 if sizes else None

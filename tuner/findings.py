@@ -1,0 +1,99 @@
+"""What a study has found, from its storage and its folder, in one screen. Imports neither torch nor ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+
+from tuner.accuracy_on_test import known_test_accuracies
+from tuner.config import read_study_file
+from tuner.confirmed import ConfirmedResult, best_confirmed, read_confirmed
+from tuner.importance import MIN_TRIALS, parameter_importance
+from tuner.results import StudyStatus, TrialResult, best_under, complete_trials, read_status
+from tuner.tables import counts_line, describe, front_table, hypervolume_line, importance_line, over_seeds
+
+_OBJECTIVES = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Counts, front, and what is known of the front's trials beyond the search."""
+
+    status: StudyStatus
+    best: TrialResult | None
+    """Within the budget; by the mean over seeds where the front was trained again."""
+    budget_mib: float | None
+    confirmed: Mapping[str, ConfirmedResult]
+    test_accuracy: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the contract of `python -m tuner status --json`, and more."""
+        return self.status.to_json() | {
+            "memory_budget_mib": self.budget_mib,
+            "best": self.best and self.best.trial,
+            "confirmed": {
+                trial: {"mean": c.mean, "seeds": c.seeds, "failed": len(c.failures)}
+                | ({"standard_deviation": c.deviation} if c.again else {})
+                for trial, c in self.confirmed.items()
+            },
+            "test_accuracy_top1": dict(self.test_accuracy),
+        }
+
+
+def read_findings(study: optuna.Study, runs_dir: str) -> Findings:
+    """Reads a study as it stands; its budget, confirmation and test accuracy are in its folder.
+
+    Raises:
+        ConfigError: for a file in the folder that is damaged.
+    """
+    name = study.study_name
+    folder, budget_mib = Path(runs_dir) / name, read_study_file(name, runs_dir).get("memory_budget_mib")
+    status = read_status(study, budget_mib)
+    front = status.pareto
+    on_front = {result.trial for result in front}
+    confirmed = read_confirmed(folder, front)
+    best = best_confirmed(front, confirmed, budget_mib) or best_under(complete_trials(study), budget_mib)
+    return Findings(
+        status=status,
+        best=best,
+        budget_mib=budget_mib,
+        confirmed=confirmed,
+        test_accuracy={k: v for k, v in known_test_accuracies(folder).items() if k in on_front},
+    )
+
+
+def print_findings(console: Console, study: optuna.Study, findings: Findings) -> None:
+    """Prints counts, the front, its hypervolume, what decides it, and the best within the budget."""
+    status = findings.status
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    line(counts_line(status))
+    if not status.pareto:
+        return
+    console.print(front_table(status.pareto, findings.confirmed, findings.test_accuracy))
+    volume = hypervolume_line(status, findings.budget_mib)
+    if volume is not None:
+        line(volume)
+    importance = parameter_importance(study)
+    if importance is None:
+        line(f"What decides: told once {MIN_TRIALS} trials are complete")
+    for objective, shares in (importance or {}).items():
+        line(importance_line(_OBJECTIVES[objective], shares))
+    under = "" if findings.budget_mib is None else f" under {findings.budget_mib:g} MiB"
+    line(f"Best{under}: {_best(findings)}")
+
+
+def _best(findings: Findings) -> str:
+    best = findings.best
+    if best is None:
+        return "no trial"
+    confirmed = findings.confirmed.get(best.trial)
+    accuracy = f"{best.accuracy_top1:.3f}" if confirmed is None else over_seeds(confirmed)
+    return f"{best.trial}, accuracy {accuracy} in {best.peak_memory_mib:.1f} MiB ({describe(best.params)})"
