@@ -54,7 +54,7 @@ TARGETS = (
 LONGEST_WAIT_S = 8.0
 """A kill comes at a random moment of so many seconds after trials are seen to be at work."""
 LONGEST_START_S = 12.0
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 START_TRIES = 4
 STARTED = "Ray runtime started."
 """What `ray start` says once its node is up."""
