@@ -10,7 +10,6 @@ sitecustomize, writes down when `Trainer._step` is first called, and where the t
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import write_result
+from benchmarks.process_tree import command_line, descendants
 
 ROOT = Path(__file__).parents[1]
 TIMELINE = Path(__file__).parent / "timeline"
@@ -63,12 +63,12 @@ def launch(program: str, workers: int) -> dict[str, Any]:
                     raise RuntimeError(f"{program}: no training step ({process.returncode=})")
                 time.sleep(0.05)
         finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            # Ray's processes end by themselves once the driver has gone; the next launch waits for them.
+            below = descendants(process.pid)
+            process.kill()
+            process.wait()
+            while any(command_line(own) for own in below):
+                time.sleep(0.1)
     worker, _, first, _ = min((line for line in lines if line[1] == STEP), key=lambda line: line[2])
     return {
         "to_first_step_s": round(first - start, 2),
