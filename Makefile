@@ -6,8 +6,9 @@ PY := .venv/bin/python
 SPREAD := -n 2 --dist loadfile
 RESULTS := benchmarks/results
 STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
+TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all bench-memory figures lint format lock ui clean
+.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +42,15 @@ bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a
 	@$(PY) -m benchmarks.memory_all --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory_docs --stamp $(STAMP)
+
+bench: setup ## the search against its peers: every figure of docs/search.md but the table (half an hour)
+	@for question in throughput overhead launch kills; do \
+	  $(PY) -m benchmarks.search_$$question --json $(RESULTS)/search_$${question}_$(STAMP).json || exit 1; \
+	done
+	@$(PY) -m benchmarks.search_epochs --table $(TABLE) --json $(RESULTS)/search_epochs_$(STAMP).json
+
+bench-table: setup ## train every configuration that `make bench` looks up (80 minutes of one core)
+	@$(PY) -m benchmarks.search_table --json $(RESULTS)/search_table_$(STAMP).json
 
 figures: setup ## the diagrams under docs/ anew
 	@$(PY) -m tinytl plot --diagram block --backbone mobilenet_v2 --resolution 224 --out docs
