@@ -1,8 +1,9 @@
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from tuner.scheduler import Rungs, StudyScheduler
 from tuner.stopping import Stopping
@@ -77,8 +78,7 @@ def trial(trial_id, tmp_path=None, error=None):
     path = None
     if error is not None:
         path = str(tmp_path / "error.pkl")
-        with open(path, "wb") as file:
-            pickle.dump(error, file)
+        Path(path).write_bytes(pickle.dumps(error))
     metadata = SimpleNamespace(num_failures=1)
     return Trial(trial_id=trial_id, config={"name": trial_id}, pickled_error_file=path, run_metadata=metadata)
 
@@ -113,7 +113,7 @@ def test_a_process_that_ran_out_of_memory_is_not_tried_again(tmp_path):
 
 
 def test_a_node_that_died_is_no_failure_of_the_trial(tmp_path):
-    dead = trial("a", tmp_path, ActorDiedError("The actor died because its node has died."))
+    dead = trial("a", tmp_path, RayActorError(None, "The actor died because its node has died."))
     scheduler = StudyScheduler(Search(), None, Stopping())
     scheduler.on_trial_error(None, dead)
     assert dead.run_metadata.num_failures == 0 and GAVE_UP not in dead.config

@@ -1,6 +1,9 @@
 import json
+import resource
+import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.cases import small
@@ -14,9 +17,9 @@ BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolu
 
 @pytest.fixture(scope="module")
 def data():
-    whole = load_dataset(BASE)
-    images = lambda split, n: replace(split, images=split.images[:n], labels=split.labels[:n])  # noqa: E731
-    return replace(whole, train=images(whole.train, 64), val=images(whole.val, 32), test=None)
+    whole = load_dataset(replace(BASE, num_classes=None))
+    few = np.arange(64)
+    return replace(whole, train=whole.train.take(few), val=whole.val.take(few[:32]), test=None)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_an_end_that_nobody_heard_of_is_reported_again_and_nothing_is_trained(st
 
 
 def test_a_folder_of_another_configuration_is_told(start):
-    trial, folder = start()
+    trial, _ = start()
     trial.step()
     trial.cleanup()
     other, _ = start(values={"base_lr": 2e-3})
@@ -107,9 +110,15 @@ def test_what_goes_wrong_inside_is_one_line_and_a_traceback_in_the_folder(
 
 
 def test_a_disk_that_is_full_is_no_failure_of_the_trial(start):
-    trial, folder = start()
-    (folder / "last.pt.tmp").mkdir()  # nothing can be written there
-    result = trial.step()
+    trial, _ = start()
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # less than a checkpoint
+    try:
+        result = trial.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
     assert result["done"] and "failure" not in result
     assert result["unsaved"].startswith("checkpoint ") and "cannot be written" in result["unsaved"]
 
