@@ -1,4 +1,4 @@
-r"""Epochs to the front that stock OptunaSearch (TPE) has after its whole budget, on a table of trained trials.
+r"""Epochs to the front that stock OptunaSearch (TPE) has after its whole budget, on a table of real trials.
 
 Each search runs with the same two workers, 20 seeds; an epoch of any trial costs one. Its goal is the
 hypervolume that stock OptunaSearch with the same seed has after its 64 trials, all trained to their end.
@@ -148,15 +148,16 @@ def competitors() -> list[Competitor]:
 
 
 def search(competitor: Competitor, table: Table, seed: int, goal: float) -> History:
-    """Runs a search for the stock budget, and on until it reaches `goal` or gives up.
-
-    A simulation repeats: the first budget of a longer run is the same.
-    """
+    """Runs a search for the stock budget, and on until it reaches `goal` or gives up."""
     budget = STOCK_TRIALS * table.epochs
-    history = simulate(competitor.make(table, seed), table, workers=WORKERS, epochs=budget)
-    if history.epochs_to(goal) is None:
-        history = simulate(competitor.make(table, seed), table, workers=WORKERS, epochs=GIVES_UP * budget)
-    return history
+    return simulate(
+        competitor.make(table, seed),
+        table,
+        workers=WORKERS,
+        epochs=budget,
+        goal=goal,
+        most_epochs=GIVES_UP * budget,
+    )
 
 
 def stock_history(table: Table, seed: int) -> History:

@@ -81,8 +81,7 @@ class History:
 
     def epochs_to(self, volume: float) -> int | None:
         """Returns the epochs spent when the hypervolume reached `volume`, None where it never did."""
-        # Sums of the same front in another order differ in their last digits.
-        return next((spent for spent, found in self.steps if found >= volume * (1 - 1e-12)), None)
+        return next((spent for spent, found in self.steps if _reached(found, volume)), None)
 
 
 def hypervolume(points: Iterable[Point], worst_memory_mib: float) -> float:
@@ -96,15 +95,26 @@ def hypervolume(points: Iterable[Point], worst_memory_mib: float) -> float:
 
 
 def simulate(
-    search: Searcher, table: Table, *, workers: int, epochs: int, trials: int | None = None
+    search: Searcher,
+    table: Table,
+    *,
+    workers: int,
+    epochs: int,
+    trials: int | None = None,
+    goal: float = 0.0,
+    most_epochs: int = 0,
 ) -> History:
-    """Runs `search` with `workers` trials at a time until `epochs` are spent or `trials` were started."""
+    """Runs `search` with `workers` trials at a time until `epochs` are spent or `trials` were started.
+
+    One that has not the hypervolume `goal` by then goes on until it has, or has spent `most_epochs`.
+    """
     running: deque[tuple[Hashable, Row, int]] = deque()
     points: list[Point] = []
     steps: list[tuple[int, float]] = []
     worst = table.worst_memory_mib
     started = spent = 0
-    while spent < epochs:
+    volume = 0.0
+    while spent < epochs or (spent < most_epochs and not _reached(volume, goal)):
         while len(running) < workers and (trials is None or started < trials):
             suggestion = search.next_trial()
             if suggestion is None:
@@ -141,3 +151,8 @@ def read_rows(rows: Iterable[Mapping[str, Any]]) -> Table:
             for row in rows
         }
     )
+
+
+def _reached(volume: float, goal: float) -> bool:
+    # Sums of the same front in another order differ in their last digits.
+    return volume >= goal * (1 - 1e-12)
