@@ -9,6 +9,7 @@ import sys
 from rich.console import Console
 
 from tinytl.errors import ConfigError
+from tuner.cluster import Cluster
 from tuner.config import parse_study
 from tuner.prepare import prepare
 from tuner.summary import describe_spaces, print_dry_run, print_start, print_summary
@@ -22,14 +23,15 @@ def main(argv: list[str] | None = None) -> int:
         if list_only:
             describe_spaces(console)
             return 0
-        prepared = prepare(config, datetime.datetime.now())
+        cluster = Cluster(config)
+        prepared = prepare(config, datetime.datetime.now(), cluster.begin)
         print_start(console, prepared)
         if config.dry_run:
             print_dry_run(console, prepared)
             return 0
         from tuner.study import run_study
 
-        outcome = run_study(prepared, console)
+        outcome = run_study(prepared, console, cluster)
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2

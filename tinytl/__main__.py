@@ -7,6 +7,7 @@ import sys
 from tinytl.commands import evaluate, list_names, memory, plot, predict, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
+from tinytl.pipe import run_for_reader
 
 COMMANDS = (train, evaluate, predict, memory, plot, list_names)
 
@@ -15,16 +16,11 @@ def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 (training failed), 2 (a user's mistake)."""
     args = build_parser().parse_args(argv)
     try:
-        code = int(args.run(args))
-        sys.stdout.flush()  # here, where who does not read on is met
-        return code
+        return run_for_reader(lambda: args.run(args))
     except ConfigError as error:
         return _end(f"tinytl {args.command}: {error}", 2)
     except NonFiniteLossError as error:
         return _end(f"tinytl {args.command}: {error}: lower --base-lr", 1)
-    except BrokenPipeError:  # who read our output has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return _end(f"tinytl {args.command}: interrupted", 130)
 

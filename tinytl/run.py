@@ -80,6 +80,22 @@ def train_run(
             return record.finish(test_accuracy)
 
 
+def checkpoint_state(
+    trainer: Trainer, given: TrainConfig, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns what a run's `last.pt` holds: the trainer's state, what made it, and its metrics so far.
+
+    `given` is the configuration before its plan was settled.
+    """
+    return trainer.state_dict() | {
+        "config": flat_from_config(trainer.config),
+        "given": flat_from_config(given),
+        "classes": list(trainer.data.classes),
+        "sizes": split_sizes(trainer.data),
+        "rows": list(rows),
+    }
+
+
 class _Record:
     """Writes a run's folder: what `config` was given, and `rows`, the metrics of epochs that are done."""
 
@@ -108,13 +124,7 @@ class _Record:
         self.directory.append_metrics(self.rows[-1])
         if self.board is not None:
             self.board.add(self.rows[-1])
-        state = trainer.state_dict() | {
-            "config": flat_from_config(trainer.config),
-            "given": flat_from_config(self.config),
-            "classes": list(trainer.data.classes),
-            "sizes": split_sizes(trainer.data),
-            "rows": self.rows,
-        }
+        state = checkpoint_state(trainer, self.config, self.rows)
         if trainer.best_epoch == trainer.epoch:
             of_inference = {name: state[name] for name in INFERENCE_STATE}
             save_checkpoint(of_inference, self.directory.best)

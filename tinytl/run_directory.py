@@ -83,10 +83,18 @@ class RunDirectory:
         Raises:
             ConfigError: where it cannot be written, as all that writes here.
         """
+        self.write_config(config)
+        _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        self.write_metrics(rows)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes what makes the run."""
         flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
         comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
         _write(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
-        _write(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the metrics of the epochs so far."""
         _write(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:

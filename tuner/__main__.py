@@ -1,4 +1,4 @@
-"""python -m tuner status | ui: look at studies."""
+"""python -m tuner status | sync | ui: look at studies."""
 
 import argparse
 import json
@@ -10,17 +10,21 @@ from rich.console import Console
 
 from tinytl.errors import ConfigError
 from tinytl.flags import OneLineParser
+from tinytl.pipe import run_for_reader
 from tuner.config import StudyConfig
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0, or 2 for a user's mistake."""
+    """Runs a command; returns the exit code: 0, 2 (a user's mistake) or 130 (interrupted)."""
     args = build_parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        return run_for_reader(lambda: args.run(args))
     except ConfigError as error:
         print(f"tuner {args.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"tuner {args.command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,19 +33,30 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     status = commands.add_parser("status", help="trials by state, and the front")
-    status.add_argument("name", metavar="NAME", help="name of the study")
-    status.add_argument(
-        "--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)"
-    )
-    status.add_argument("--storage", metavar="URL", help="Optuna storage (default: the study's own)")
+    _add_study_flags(status)
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
+
+    sync = commands.add_parser("sync", help="make MLflow say what the study's storage and folders say")
+    _add_study_flags(sync)
+    sync.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow server or database (default: the study's own)"
+    )
+    sync.set_defaults(run=_sync)
 
     ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
     ui.add_argument("--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.set_defaults(run=_ui)
     return parser
+
+
+def _add_study_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="name of the study")
+    parser.add_argument(
+        "--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)"
+    )
+    parser.add_argument("--storage", metavar="URL", help="Optuna storage (default: the study's own)")
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -57,6 +72,14 @@ def _status(args: argparse.Namespace) -> int:
     console.print(counts_line(status), highlight=False, markup=False)
     if status.pareto:
         console.print(front_table(status.pareto))
+    return 0
+
+
+def _sync(args: argparse.Namespace) -> int:
+    from tuner.sync import sync
+
+    # A driver may be at work: trials that it may be training are left alone.
+    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri, driver_is_gone=False))
     return 0
 
 

@@ -171,6 +171,8 @@ class StudyConfig:
         return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
 
 
+_OF_ONE_CALL = {"resume", "dry_run", "name", "time_budget", "warm_start", "from_config", "dashboard"}
+"""Flags that a resumed study does not take over from the call before."""
 _METAVARS = {
     "rungs": "EPOCHS",
     "time_budget": "SECONDS",
@@ -240,7 +242,7 @@ def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
     values = vars(parser.parse_args(argv))
     if values["resume"] and values["name"]:
         # A study goes on as it was begun; flags given now come on top.
-        known = {field.name for field in dataclasses.fields(StudyConfig)} - {"resume", "dry_run", "name"}
+        known = {field.name for field in dataclasses.fields(StudyConfig)} - _OF_ONE_CALL
         saved = read_study_file(values["name"], values["runs_dir"])
         parser.set_defaults(**{key: value for key, value in saved.items() if key in known})
         values = vars(parser.parse_args(argv))

@@ -8,17 +8,18 @@ import datetime
 import os
 import socket
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
-from tuner import storage
+from tuner import results, storage
 from tuner.config import StudyConfig, check_study_name
+from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
     check_space,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tinytl.backbones.weights import Weights
 
 SERVER_TIMEOUT_S = 5.0
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
 TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
@@ -50,14 +52,24 @@ class PreparedStudy:
     """What each backbone of the space starts from."""
     searches_memory: bool
     """Whether peak memory is an objective; False where it is the same for every configuration."""
+    starting_points: tuple[StartingPoint, ...] = ()
+    """Configurations that were given, to be tried first."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before it starts."""
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What stays the same when a study is resumed, or its trials could not be compared."""
         return {
             "space": self.space.name,
+            "parameters": {p.name: p.describe() for p in self.space.parameters},
+            "fixed": dict(self.space.fixed),
             "dataset": self.data.name,
+            "classes": len(self.data.classes),
+            "images": len(self.data.train),
             "backbone": self.base.backbone,
+            "weights": self.base.weights,
+            "epochs": self.base.epochs,
             "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
         }
 
@@ -67,8 +79,12 @@ class PreparedStudy:
         return (Path(self.config.runs_dir) / self.name).resolve()
 
 
-def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
+def prepare(
+    config: StudyConfig, now: datetime.datetime, on_sound: Callable[[], None] | None = None
+) -> PreparedStudy:
     """Checks a study and loads its data.
+
+    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
 
     Raises:
         ConfigError: one line that says what is wrong and what to do.
@@ -86,18 +102,23 @@ def prepare(config: StudyConfig, now: datetime.datetime) -> PreparedStudy:
     _check_servers(config)
     _check_runs_dir(config)
     _check_name(config, name)
+    given, notes = _starting_points(config, space, base)
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
     if config.download:
         download_dataset(base)
         check_data_dir(base)
+    if on_sound is not None:
+        on_sound()
     data = load_dataset(base, largest_resolution(space, base), report=print)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     _check_device(config, base)
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
     _check_budget(config, space, base)
-    prepared = PreparedStudy(config, name, space, base, data, weights, memory_varies(space))
+    prepared = PreparedStudy(
+        config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
+    )
     if config.resume:
         _check_same_study(prepared)
     return prepared
@@ -110,6 +131,13 @@ def _check_servers(config: StudyConfig) -> None:
     if scheme.partition("+")[0] not in TRACKING_SCHEMES:
         known = ", ".join(filter(None, TRACKING_SCHEMES))
         raise ConfigError(f"--tracking-uri {uri}: unknown scheme {scheme!r}: known: {known}")
+    if config.storage is not None:
+        storage_parts = urllib.parse.urlsplit(config.storage)
+        if storage_parts.hostname is not None:
+            port = storage_parts.port or DATABASE_PORTS.get(storage_parts.scheme.partition("+")[0], 0)
+            if port:
+                place = f"{storage_parts.hostname}:{port}"
+                _connect(f"--storage: no database at {place}", storage_parts.hostname, port)
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -130,6 +158,12 @@ def _connect(what: str, host: str, port: int) -> None:
 
 def _check_runs_dir(config: StudyConfig) -> None:
     folder = Path(config.runs_dir)
+    written = [config.journal, folder / config.name] if config.resume and config.name else []
+    for path in written:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ConfigError(
+                f"--runs-dir {config.runs_dir}: {path} cannot be written: change its mode or owner"
+            )
     nearest = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
@@ -183,13 +217,51 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
 def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+    was = study.user_attrs
     for key, value in prepared.identity.items():
-        was = study.user_attrs.get(key, value)
-        if was != value:
+        if key not in was:
             raise ConfigError(
-                f"--resume: study {prepared.name} has {key} {was}, not {value}: leave that out, or "
-                "start another study"
+                f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
+                "another study; --warm-start tries its front first"
             )
+        change = _change(key, was[key], value)
+        if change:
+            raise ConfigError(
+                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
+                f"(--warm-start {prepared.name} tries its front first)"
+            )
+    ended = results.ended_trials(results.read_status(study))
+    if ended > config.trials:
+        raise ConfigError(f"--trials {config.trials}: study {prepared.name} has {ended} already")
+
+
+def _change(key: str, was: Any, now: Any) -> str | None:
+    """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
+    if was == now:
+        return None
+    if not isinstance(was, dict):
+        return f"{key} {was}, not {now}"
+    names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
+    before, after = was.get(names[0]), now.get(names[0])
+    kind = "the parameter" if key == "parameters" else "the fixed"
+    if names[0] not in was:
+        return f"not {kind} {names[0]} ({after})"
+    return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"
+
+
+def _starting_points(
+    config: StudyConfig, space: SearchSpace, base: TrainConfig
+) -> tuple[list[StartingPoint], list[str]]:
+    given: list[StartingPoint] = []
+    notes: list[str] = []
+    if config.from_config is not None:
+        given += points_of_file(config.from_config, space, base)
+    if config.warm_start is not None:
+        points, left_out = front_of(config.warm_start, config.runs_dir, config.storage, space, config.seed)
+        given += points
+        notes.append(f"Warm start: {len(points)} configurations from the front of {config.warm_start}.")
+        notes += [f"  left out: {text}" for text in left_out]
+    return given, notes
 
 
 def _check_device(config: StudyConfig, base: TrainConfig) -> None:

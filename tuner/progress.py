@@ -1,59 +1,62 @@
 """What the terminal shows while a study runs: a line for each trial that ends."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from ray.tune import Callback
-from ray.tune.experiment import Trial
 from rich.console import Console
 
 MEMORY_TOLERANCE = 0.1
 """A measured peak further than this from the prediction is told."""
 
 
-class TrialLines(Callback):
-    """Prints a line for each trial as it ends."""
+class TrialLines:
+    """Prints a line for each trial as its end is recorded."""
 
     def __init__(self, console: Console, already_ended: int, requested: int) -> None:
-        super().__init__()
         self.console = console
         self.ended = already_ended
         self.requested = requested
         self.started = time.monotonic()
+        self._rows: dict[str, Mapping[str, Any]] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
-        return {}
+    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+        """Says nothing: a study starts with as many as it has workers."""
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tells accuracy and memory, or the failure."""
-        result = trial.last_result or {}
-        if result.get("failure"):
-            self._line(trial, f"failed: {result['failure']}")
-        elif result.get("finished"):
-            self._line(
-                trial,
-                f"accuracy {result['accuracy_top1']:.3f}  memory {result['peak_memory_mib']:6.1f} MiB  "
-                f"epoch {result['epoch_time_s']:5.1f} s{_memory_note(result)}",
-            )
+    def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
+        """Keeps what the trial's line will say."""
+        self._rows[name] = row
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Tells that a trial's process died for good."""
-        self._line(trial, "failed: the trial's process died")
-
-    def _line(self, trial: Trial, text: str) -> None:
+    def trial_ended(self, name: str, state: str, reason: str | None) -> None:
+        """Tells accuracy and memory, or why there are none."""
+        row = self._rows.pop(name, None)
+        if state == "infeasible":
+            self._print(f"{name}  infeasible, not counted: {reason}")
+            return
         self.ended += 1
+        text = f"{state}: {reason}" if row is None or state == "failed" else _figures(row)
+        if state == "pruned":
+            text += f"  stopped {reason}"
         elapsed = time.monotonic() - self.started
-        self.console.print(
-            f"[{self.ended}/{self.requested}] {trial.config['name']}  {text}  ({elapsed:.0f} s)",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        self._print(f"[{self.ended}/{self.requested}] {name}  {text}  ({elapsed:.0f} s)")
+
+    def stopping(self) -> None:
+        """Tells what the first Ctrl-C does."""
+        self._print("Stopping: running trials end their epoch and are saved (Ctrl-C again: at once).")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _memory_note(result: dict[str, Any]) -> str:
-    measured, predicted = result.get("measured_peak_mib"), result["peak_memory_mib"]
+def _figures(row: Mapping[str, Any]) -> str:
+    return (
+        f"accuracy {row['accuracy_top1']:.3f}  memory {row['peak_memory_mib']:6.1f} MiB  "
+        f"epoch {row['epoch_time_s']:5.1f} s{_memory_note(row)}"
+    )
+
+
+def _memory_note(row: Mapping[str, Any]) -> str:
+    measured, predicted = row.get("measured_peak_mib"), row["peak_memory_mib"]
     if measured and abs(measured / predicted - 1) > MEMORY_TOLERANCE:
         return f"  (measured {measured:.1f} MiB: the prediction is off by over {MEMORY_TOLERANCE:.0%})"
     return ""

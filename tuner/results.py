@@ -13,6 +13,10 @@ INTERRUPTED = "interrupted"
 """The user attribute of a trial that was cut off, and goes on as a later trial of the same name."""
 AGAIN = "again"
 """The user attribute of a trial that goes on for one that was cut off: that one's name."""
+RUNGS = "rungs"
+"""The user attribute with the accuracy of a trial at each rung that it passed: {"1": 0.62, "3": 0.71}."""
+PRUNED_AT = "pruned_at"
+"""The user attribute of a trial that was stopped at a rung: after how many epochs."""
 STATES = ("complete", "pruned", "failed", "infeasible", "running")
 
 

@@ -1,174 +1,219 @@
-"""Asking Optuna through Ray's OptunaSearch: what cannot fit is told infeasible and never starts."""
+"""The search as Ray Tune asks it: the next trial is chosen, predicted and recorded while others train.
 
-import time
-import warnings
+All that waits for a sampler, a prediction or a disk runs in one thread of its own, in the order in which it
+came, so that the same seed with one worker gives the same study.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import optuna
-from optuna.trial import TrialState
-from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.searcher import Searcher
 
-from search_spaces.space import SearchSpace
-from tinytl.config import TrainConfig
-from tinytl.errors import ConfigError
-from tinytl.memory import predict_memory, resolve_plan
+from tinytl.flat_config import flat_from_config
 from tinytl.planner import PLANNED_FIELDS
-from tuner.results import AGAIN
-from tuner.trainable import CHECKPOINT_FILE
-from tuner.trial_config import trial_config
+from tuner.candidates import Candidates, LiveTrial, NextTrial
+from tuner.stopping import Stopping
+from tuner.worker_death import WorkerDeath
 
-INFEASIBLE_IN_A_ROW = 500
-"""The search ends where so many configurations in a row exceed the budget."""
-CONSTRAINT = "memory_budget_mib"
-"""Name of Optuna's constraint: the predicted peak minus the budget, feasible at 0 or below."""
+OUT_OF_MEMORY_IN_A_ROW = 10
+"""The search ends where so many trials in a row ran out of memory."""
 
-
-def make_sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """Returns Optuna's sampler of that name, seeded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if name == "tpe":
-            # Joint in all parameters that exist together; the space has conditions, hence groups.
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
-        if name == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
-        if name == "qmc":
-            return optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False)
-        return optuna.samplers.RandomSampler(seed=seed)
+logger = logging.getLogger(__name__)
 
 
-class MemoryAwareSearch(OptunaSearch):
-    """OptunaSearch that knows what a configuration takes before it starts.
+class Observer(Protocol):
+    """Who follows a study: the terminal, MLflow. Called from several threads; must return at once."""
 
-    Each suggestion is `{"name", "values", "peak_memory_mib", "checkpoint"}`; a trial that was
-    cut off keeps its name and goes on from its last checkpoint. A configuration over the budget is told to
-    Optuna as infeasible (state PRUNED, a constraint above 0, its memory recorded), and another is asked for.
-    Ends after `remaining` suggestions, or once `deadline_s` (of `time.time()`) is past.
+    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+        """A trial starts with this flat configuration."""
+
+    def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
+        """A trial has trained an epoch: a row of its `metrics.jsonl`."""
+
+    def trial_ended(self, name: str, state: str, reason: str | None) -> None:
+        """A trial has ended, and its record says so. States are those of `results.STATES`."""
+
+
+class MemoryAwareSearch(Searcher):
+    """Suggests what `candidates` finds, and records what became of it.
+
+    Each suggestion is `{"name", "values", "peak_memory_mib", "folder"}`; a trial that was cut off keeps its
+    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once `stopping` has a
+    reason.
     """
 
     def __init__(
         self,
         *,
-        study_name: str,
-        storage: optuna.storages.BaseStorage,
-        sampler: optuna.samplers.BaseSampler,
-        space: SearchSpace,
-        base: TrainConfig,
-        study_folder: Path,
-        searches_memory: bool,
-        budget_mib: float | None,
-        first_index: int,
+        candidates: Candidates,
         remaining: int,
-        deadline_s: float | None,
+        stopping: Stopping,
+        observers: Sequence[Observer] = (),
     ) -> None:
-        self.search_space = space
-        self.base = base
-        self.study_folder = study_folder
-        self.budget_mib = budget_mib
-        self.next_index = first_index
+        super().__init__()
+        self.candidates = candidates
+        self.records = candidates.records
+        self.proposals = candidates.proposals
         self.remaining = remaining
-        self.deadline_s = deadline_s
+        self.stopping = stopping
+        self.observers = observers
         self.gave_up: str | None = None
         """Why the search ended before its number of trials, if it did."""
-        super().__init__(
-            space=space.sample_trial,
-            metric=["accuracy_top1", "peak_memory_mib"] if searches_memory else "accuracy_top1",
-            mode=["max", "min"] if searches_memory else "max",
-            sampler=sampler,
-            study_name=study_name,
-            storage=storage,
-        )
+        self.unwritten: str | None = None
+        """What the disk or the database said, where it would take no more."""
+        self._out_of_memory_in_a_row = 0
+        self._live: dict[str, LiveTrial] = {}
+        self._thread = ThreadPoolExecutor(1, "optuna")
+        self._next: Future[NextTrial | None] | None = None
+        self.prepare()
 
-    @property
-    def study(self) -> optuna.Study:
-        """The Optuna study behind the search."""
-        assert self._ot_study is not None
-        return self._ot_study
+    def prepare(self) -> None:
+        """Begins to look for the next configuration, if there is to be one."""
+        if self._next is None and self.remaining > 0 and not self.stopping.reason and not self.gave_up:
+            self._next = self._thread.submit(self.candidates.find)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Returns the next configuration that fits the budget, or Ray's FINISHED."""
-        if self.remaining <= 0:
+        """Returns the next configuration, None while it is looked for and others train, or Ray's FINISHED."""
+        if self.stopping.reason or self.gave_up:
             return Searcher.FINISHED
-        if self.deadline_s is not None and time.time() >= self.deadline_s:
-            self.gave_up = "the time budget is spent"
+        self.prepare()
+        if self._next is None:
+            # A trial that runs out of memory does not count, and leaves room for another.
+            return None if self._live else Searcher.FINISHED
+        if self._live and not self._next.done():
+            return None
+        found, self._next = self._next.result(), None
+        if found is None:
+            self.unwritten = self.unwritten or self.candidates.unwritten
+            self.gave_up = self.gave_up or self.candidates.gave_up
             return Searcher.FINISHED
-        for _ in range(INFEASIBLE_IN_A_ROW):
-            trial = self.study.ask()
-            values = self.search_space.sample_trial(trial)
-            suggestion = self._accept(trial, values)
-            if suggestion is not None:
-                self._ot_trials[trial_id] = trial
-                return suggestion
-        self.gave_up = f"{INFEASIBLE_IN_A_ROW} configurations in a row exceeded the memory budget"
-        return Searcher.FINISHED
+        self.remaining -= 1
+        live = self._live[trial_id] = found.live
+        self.prepare()
+        for observer in self.observers:
+            observer.trial_started(live.name, flat_from_config(found.planned))
+        return {
+            "name": live.name,
+            # With what the plan chose: workers need not predict again.
+            "values": found.values | {name: getattr(found.planned, name) for name in PLANNED_FIELDS},
+            "peak_memory_mib": live.peak_memory_mib,
+            "folder": str(found.folder),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Keeps the sampler out of the epochs: it learns of a trial when it ends."""
+
+    def passed_rung(self, trial_id: str, epoch: int, accuracy: float, goes_on: bool) -> None:
+        """Takes the scheduler's word on a trial at a rung."""
+        live = self._live[trial_id]
+        live.rungs[epoch] = accuracy
+        if not goes_on:
+            live.pruned_at = epoch
+        accuracies = dict(live.rungs)
+        self._submit(lambda: self.records.passed_rung(live.record, accuracies))
+
+    def worker_died(self, trial_id: str, death: WorkerDeath) -> None:
+        """Takes the reason for which a trial's process ended."""
+        if trial_id in self._live:
+            self._live[trial_id].death = death
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tells Optuna how a trial ended: COMPLETE only with all its epochs, else FAIL with the reason."""
-        trial = self._ot_trials.pop(trial_id, None)
-        if trial is None:
+        """Records how a trial ended: COMPLETE only with all its epochs."""
+        live = self._live.pop(trial_id, None)
+        if live is None:
             return
-        failure = (result or {}).get("failure")
-        if error or failure or not result:
-            trial.set_user_attr("failure", failure or "the trial's process died")
-            self.study.tell(trial, state=TrialState.FAIL)
+        result = result or {}
+        if result.get("unsaved"):
+            self.unwritten = self.gave_up = result["unsaved"]
+            return  # it goes on from the epoch before, once there is room
+        if error and live.death is not None and live.death.out_of_memory:
+            self._ran_out_of_memory(live, live.death.reason, live.death.need_mib)
             return
-        if not result.get("finished"):
-            return  # Ray was stopped in the middle: the trial stays RUNNING and is told as interrupted
-        for key in ("epoch_time_s", "measured_peak_mib"):
-            trial.set_user_attr(key, result.get(key))
-        metrics = self.metric if isinstance(self.metric, list) else [self.metric]
-        self.study.tell(trial, [result[metric] for metric in metrics])
+        if result.get("out_of_memory"):
+            self._ran_out_of_memory(live, result["failure"], result.get("measured_need_mib"))
+            return
+        self._out_of_memory_in_a_row = 0
+        if error or result.get("failure"):
+            died = "its process died" if live.death is None else live.death.reason
+            reason = result.get("failure") or died
+            self._submit(lambda: self._fail(live, reason))
+        elif live.pruned_at is not None:
+            self._submit(lambda: self._prune(live))
+        elif result.get("finished"):
+            self._submit(lambda: self._complete(live, result))
+        # Else it was stopped in the middle: it stays RUNNING, and is ended as cut off.
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keeps Optuna out of the epochs: it learns of a trial when it ends."""
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles what it runs beside its own state, which a study never goes back to."""
+        return {}
+
+    def close(self) -> None:
+        """Waits until all is recorded."""
+        self._thread.shutdown()
 
     def save(self, checkpoint_path: str) -> None:
-        """Writes nothing of use: the state of a search is in Optuna's storage, and Ray never restores it."""
+        """Writes nothing of use: the state of a search is in its records, and Ray never restores it."""
         Path(checkpoint_path).write_bytes(b"")
 
-    def _accept(self, trial: optuna.Trial, values: dict[str, Any]) -> dict[str, Any] | None:
-        try:
-            planned = resolve_plan(trial_config(self.base, values))
-            peak_mib = predict_memory(planned).peak_mib
-        except ConfigError as error:
-            # A combination that the checks at the start did not draw: infeasible, with the reason kept.
-            trial.set_user_attr("infeasible", str(error))
-            self.study.tell(trial, state=TrialState.PRUNED)
-            return None
-        trial.set_user_attr("peak_memory_mib", peak_mib)
-        if self.budget_mib is not None:
-            trial.set_constraint(CONSTRAINT, peak_mib - self.budget_mib)
-            if peak_mib > self.budget_mib:
-                trial.set_user_attr("infeasible", f"{peak_mib:.1f} MiB exceed the budget")
-                self.study.tell(trial, state=TrialState.PRUNED)
-                return None
-        name, checkpoint = trial.user_attrs.get(AGAIN), None
-        if name is None:
-            name = f"{self.search_space.name}-{self.next_index:03d}"
-            self.next_index += 1
-        else:
-            checkpoint = _last_checkpoint(self.study_folder / name)
-        self.remaining -= 1
-        trial.set_user_attr("name", name)
-        return {
-            "name": name,
-            # With what the plan chose: workers need not predict again, and MLflow records it.
-            "values": values | {name: getattr(planned, name) for name in PLANNED_FIELDS},
-            "peak_memory_mib": peak_mib,
-            "checkpoint": None if checkpoint is None else str(checkpoint),
-        }
+    def restore(self, checkpoint_path: str) -> None:
+        """Never called: a study goes on from its records."""
+        raise NotImplementedError
+
+    def _submit(self, job: Callable[[], None]) -> None:
+        def guarded() -> None:
+            if self.unwritten is not None:
+                return  # behind half a line nothing could be read
+            try:
+                job()
+            except Exception as error:
+                # The record is the truth: a study that cannot write it must not go on as if it had.
+                logger.debug("the record cannot be written", exc_info=True)
+                self.unwritten = self.gave_up = _line(error)
+
+        self._thread.submit(guarded)
+
+    def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
+        attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
+        accuracy = float(result["accuracy_top1"])
+        values = [accuracy, live.peak_memory_mib] if self.proposals.searches_memory else [accuracy]
+        self.records.complete(live.record, values, attributes)
+        self.proposals.complete(live.proposal, accuracy, live.peak_memory_mib)
+        self._tell(live, "complete", None)
+
+    def _prune(self, live: LiveTrial) -> None:
+        assert live.pruned_at is not None
+        self.records.pruned(live.record, live.pruned_at)
+        self.proposals.stopped(live.proposal, live.rungs[live.pruned_at], live.peak_memory_mib)
+        self._tell(live, "pruned", f"at epoch {live.pruned_at}")
+
+    def _fail(self, live: LiveTrial, reason: str) -> None:
+        self.records.failed(live.record, reason)
+        self.proposals.failed(live.proposal)
+        self._tell(live, "failed", reason)
+
+    def _ran_out_of_memory(self, live: LiveTrial, reason: str, need_mib: float | None) -> None:
+        self.remaining += 1
+        self._out_of_memory_in_a_row += 1
+        if self._out_of_memory_in_a_row >= OUT_OF_MEMORY_IN_A_ROW:
+            self.gave_up = f"{OUT_OF_MEMORY_IN_A_ROW} trials in a row ran out of memory"
+
+        def record() -> None:
+            self.records.out_of_memory(live.record, reason, need_mib)
+            self.proposals.failed(live.proposal)
+            self._tell(live, "infeasible", reason)
+
+        self._submit(record)
+
+    def _tell(self, live: LiveTrial, state: str, reason: str | None) -> None:
+        for observer in self.observers:
+            observer.trial_ended(live.name, state, reason)
 
 
-def _last_checkpoint(trial_folder: Path) -> Path | None:
-    """Returns the newest whole checkpoint of a trial, or None.
-
-    By time, not by name: Ray counts checkpoints anew each time that a trial goes on.
-    """
-    written = list(trial_folder.glob(f"checkpoint_*/{CHECKPOINT_FILE}"))
-    return max(written, key=lambda path: path.stat().st_mtime_ns).parent if written else None
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

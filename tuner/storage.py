@@ -1,10 +1,12 @@
 """Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
 
+import os
 from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
 
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, read_study_file
@@ -19,13 +21,35 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
         journal = Path(runs_dir) / "optuna.journal"
-        journal.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            _drop_torn_end(journal)
+        except OSError as error:
+            raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
         return JournalStorage(JournalFileBackend(str(journal)))
     try:
         return RDBStorage(url)
     except Exception as error:  # each database driver raises its own kinds
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"--storage {url}: cannot be opened ({reason})") from None
+
+
+def _drop_torn_end(journal: Path) -> None:
+    """Cuts off half a line, which a full disk left at the end: nothing could be appended behind it."""
+    if not journal.exists() or _ends_whole(journal):
+        return
+    with get_lock_file(JournalFileSymlinkLock(str(journal))):
+        if not _ends_whole(journal):  # it may have been a line that was just being written
+            content = journal.read_bytes()
+            os.truncate(journal, content.rfind(b"\n") + 1)
+
+
+def _ends_whole(journal: Path) -> bool:
+    with journal.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def study_exists(config: StudyConfig, name: str) -> bool:

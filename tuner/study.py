@@ -1,22 +1,34 @@
-"""Running a study: new, or going on with one that was cut off."""
+"""Running a study: new, going on after whatever cut it off, or extended."""
 
 import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
 from rich.console import Console
 
 from search_spaces.space import space_path
+from tinytl.errors import ConfigError
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
-from tuner.config import STUDY_FILE
+from tuner.claim import folder_claimed, storage_claimed
+from tuner.cluster import Cluster
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.prepare import PreparedStudy
+from tuner.records import StudyRecords
+from tuner.starting_points import baselines
+from tuner.stopping import Stopping
+from tuner.trial_config import trial_config
+
+FIRST = 2
+"""Configurations whose memory is predicted while Ray and MLflow start."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,11 @@ class StudyOutcome:
     """Why there are fewer trials than requested, where the search itself ended early."""
 
     @property
+    def unfinished(self) -> bool:
+        """Whether `--resume` has something to do."""
+        return results.ended_trials(self.status) < self.status.requested
+
+    @property
     def exit_code(self) -> int:
         """0; 130 where interrupted; 1 where every trial failed."""
         if self.interrupted:
@@ -38,79 +55,130 @@ class StudyOutcome:
         return 1 if ended and ended == self.status.trials["failed"] else 0
 
 
-def run_study(prepared: PreparedStudy, console: Console) -> StudyOutcome:
+def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
     """Runs the trials that a prepared study still lacks, records them, and reads the result.
 
     Raises:
-        ConfigError: where a cluster or MLflow does not answer, before anything is written.
+        ConfigError: where another driver runs the study, or a cluster or MLflow does not answer, before
+            anything is written.
     """
     from tuner import ray_tune
+    from tuner.candidates import Candidates
     from tuner.progress import TrialLines
-    from tuner.search import MemoryAwareSearch, make_sampler
+    from tuner.sampling import Proposals
+    from tuner.scheduler import Rungs, StudyScheduler
+    from tuner.search import MemoryAwareSearch
     from tuner.tracking import StudyTracking
 
     config = prepared.config
-    with ray_tune.cluster(config) as dashboard:
+    stopping = Stopping(config.time_budget)
+    with ExitStack() as stack:
+        stack.enter_context(folder_claimed(prepared.folder, prepared.name))
+        cluster.begin()
+        stack.callback(cluster.end)
+        with ThreadPoolExecutor(1, "mlflow start") as starting:
+            opened = starting.submit(StudyTracking, prepared)
+            _predict_first(prepared)
+            dashboard = cluster.dashboard_url()
+            tracking = opened.result()
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
-        tracking = StudyTracking(prepared)
-        store = storage.open_storage(config.storage, config.runs_dir)
-        study = _open_study(prepared, store)
-        _write_study_file(prepared)
-        end_cut_off_trials(study)
+        resources = ray_tune.trial_resources(prepared)
+        study = stack.enter_context(_opened(prepared))
+        records = StudyRecords(study._storage, prepared.name)
+        records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
-        search = MemoryAwareSearch(
-            study_name=prepared.name,
-            storage=store,
-            sampler=make_sampler(config.sampler, config.seed),
+        lines = TrialLines(console, ended, config.trials)
+        proposals = Proposals(
+            sampler=config.sampler,
+            # A study that goes on draws other numbers than it did at its start.
+            seed=config.seed + ended,
             space=prepared.space,
-            base=prepared.base,
-            study_folder=prepared.folder,
             searches_memory=prepared.searches_memory,
-            budget_mib=config.memory_budget_mib,
-            first_index=len({t.user_attrs.get("name") for t in study.get_trials(deepcopy=False)} - {None}),
-            remaining=config.trials - ended,
-            deadline_s=ray_tune.deadline(config),
         )
+        search = MemoryAwareSearch(
+            candidates=Candidates(
+                records=records,
+                proposals=proposals,
+                space=prepared.space,
+                base=prepared.base,
+                study_folder=prepared.folder,
+                budget_mib=config.memory_budget_mib,
+            ),
+            remaining=config.trials - ended,
+            stopping=stopping,
+            observers=[tracking, lines],
+        )
+        rungs = None
+        if config.scheduler != "none":
+            rungs = Rungs(
+                rule=config.scheduler,
+                epochs=config.rung_epochs,
+                reduction_factor=REDUCTION_FACTOR,
+                records=records.rungs(),
+            )
+        at_once = False
         if ended < config.trials:
-            lines = TrialLines(console, ended, config.trials)
-            ray_tune.run_trials(prepared, search, config.trials - ended, [tracking, lines])
-        cut_off = end_cut_off_trials(study)
-        interrupted = cut_off > 0 or (search.remaining > 0 and search.gave_up is None)
+            scheduler = StudyScheduler(search, rungs, stopping)
+            try:
+                with stopping.on_signals(lines.stopping):
+                    ray_tune.run_trials(prepared, search, scheduler, resources)
+            except KeyboardInterrupt:
+                at_once = True
+        search.close()
+        if search.unwritten is not None:
+            raise ConfigError(
+                f"study {prepared.name} was stopped: {search.unwritten}. What was trained is kept: make "
+                f"room, then go on with --name {prepared.name} --resume"
+            )
+        cut_off = records.end_cut_off()
+        interrupted = at_once or stopping.interrupted
+        note = search.gave_up or (stopping.reason if not interrupted else None)
         status = results.read_status(study)
-        tracking.close(interrupted, [result.trial for result in status.pareto])
-    return StudyOutcome(status, results.complete_trials(study), interrupted, search.gave_up)
+        tracking.close(study, interrupted or cut_off > 0)
+    return StudyOutcome(status, results.complete_trials(study), interrupted, note)
 
 
-def end_cut_off_trials(study: optuna.Study) -> int:
-    """Ends trials that are still RUNNING in the storage and asks for them again; returns how many there were.
+def _predict_first(prepared: PreparedStudy) -> None:
+    """Predicts the memory of what is tried first, while others start; predictions are kept."""
+    from tinytl.memory import predict_memory
 
-    For a study that no driver works on: after a kill, or once Ray has stopped.
-    """
-    cut_off = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.RUNNING]
-    for trial in cut_off:
-        study._storage.set_trial_user_attr(trial._trial_id, results.INTERRUPTED, True)
-        study.tell(trial.number, state=TrialState.FAIL)
-        if "name" in trial.user_attrs:
-            study.enqueue_trial(trial.params, user_attrs={results.AGAIN: trial.user_attrs["name"]})
-    return len(cut_off)
+    for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
+        with suppress(ConfigError):
+            predict_memory(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
 
 
-def _open_study(prepared: PreparedStudy, store: optuna.storages.BaseStorage) -> optuna.Study:
+@contextmanager
+def _opened(prepared: PreparedStudy) -> Iterator[optuna.Study]:
+    """Opens the study in its storage, new or as it stands, and keeps other drivers off."""
     config = prepared.config
-    if config.resume:
-        study = optuna.load_study(study_name=prepared.name, storage=store)
-    else:
-        directions = [StudyDirection.MAXIMIZE]
-        if prepared.searches_memory:
-            directions.append(StudyDirection.MINIMIZE)
-        study = optuna.create_study(study_name=prepared.name, storage=store, directions=directions)
-        for name, point in prepared.space.baselines.items():
-            study.enqueue_trial(dict(point), user_attrs={"baseline": name})
-    study.set_user_attr(results.REQUESTED, config.trials)
+    store = storage.open_storage(config.storage, config.runs_dir)
+    directions = [StudyDirection.MAXIMIZE]
+    if prepared.searches_memory:
+        directions.append(StudyDirection.MINIMIZE)
+    study = optuna.create_study(
+        study_name=prepared.name, storage=store, directions=directions, load_if_exists=True
+    )
+    records = StudyRecords(store, prepared.name)
+    with ExitStack() as stack:
+        if config.storage is not None:
+            stack.enter_context(storage_claimed(store, records.study_id, prepared.name))
+        _write_study(prepared, records)
+        _write_study_file(prepared)
+        yield study
+
+
+def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
+    """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
+    records.set_study_attribute(results.REQUESTED, prepared.config.trials)
     for key, value in prepared.identity.items():
-        study.set_user_attr(key, value)
-    return study
+        records.set_study_attribute(key, value)
+    known = {trial.user_attrs.get("source") for trial in records.trials()}
+    distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
+    for point in [*prepared.starting_points, *baselines(prepared.space)]:
+        if point.source not in known:
+            params = (point.params, {name: distributions[name] for name in point.params})
+            records.enqueue(params, {"source": point.source})
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
@@ -121,6 +189,8 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+    if config.from_config is not None:
+        content["from_config"] = str(Path(config.from_config).resolve())
     content["weights"] = with_whole_path(config.weights)
     if config.lite_weights is not None:
         content["lite_weights"] = with_whole_path(config.lite_weights)

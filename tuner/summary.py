@@ -48,6 +48,8 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         lite = "" if weights.lite is None else f", lite residuals from {weights.lite.source}"
         text = f"{backbone}: weights {source}{lite}; input {normalization}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for note in prepared.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if not prepared.searches_memory:
         console.print(
             f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",
@@ -103,9 +105,10 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         plot_front(outcome.complete, title, config.memory_budget_mib, picture)
         console.print(f"Picture: {picture}", highlight=False, markup=False, soft_wrap=True)
     where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
-    if outcome.interrupted:
+    if outcome.unfinished:
         console.print(
-            f"Interrupted. Go on:  python launch.py --name {prepared.name} --resume{where}",
+            ("Interrupted. " if outcome.interrupted else "")
+            + f"Go on:  python launch.py --name {prepared.name} --resume{where}",
             highlight=False,
             markup=False,
             soft_wrap=True,

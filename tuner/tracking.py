@@ -1,194 +1,201 @@
-"""MLflow's view of a study: a parent run, and a child run for each trial. Records in a thread of its own."""
+"""MLflow's view of a study as it runs: a thread records; the end brings it in line with the storage."""
 
 import logging
-import math
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import mlflow
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.tracking import MlflowClient
-from ray.tune import Callback
-from ray.tune.experiment import Trial
+import optuna
 
-from tinytl.errors import ConfigError
-from tinytl.flat_config import flat_from_config
-from tuner.prepare import PreparedStudy
-from tuner.trial_config import trial_config
+from tuner.mlflow_client import answering, open_mlflow, reason
+from tuner.mlflow_study import STATUS, StudyLabels, StudyRuns, artifacts_of, changed
+from tuner.sync import sync_children, sync_parent
 
-METRICS = (
-    "accuracy_top1",
-    "train_accuracy_top1",
-    "loss",
-    "val_loss",
-    "peak_memory_mib",
-    "measured_peak_mib",
-    "epoch_time_s",
-)
-"""What is recorded each epoch, beside `lr.GROUP` of every parameter group."""
+if TYPE_CHECKING:
+    from tuner.prepare import PreparedStudy
+
+GATHER_S = 1.0
+"""What happens within this time is written together."""
+RETRY_S = 5.0
+"""How long a server that went away is left alone."""
+Row: TypeAlias = tuple[Mapping[str, Any], int]
+"""A row of metrics.jsonl, and when it came, in ms."""
 
 logger = logging.getLogger(__name__)
 
 
-class StudyTracking(Callback):
-    """Records a study as it runs. Ray calls it in the driver; MLflow is spoken to by a thread of its own.
+@dataclass
+class _News:
+    """What is not yet in a trial's run."""
+
+    started: tuple[Mapping[str, Any], int] | None = None
+    """Its parameters, and when, in ms."""
+    rows: dict[int, Row] = field(default_factory=dict)
+    """By epoch."""
+    ended: tuple[str, str | None, int] | None = None
+    """Its state, the reason, and when, in ms."""
+
+
+class StudyTracking:
+    """Records a study as it runs; its calls but `close` only put into a queue.
+
+    A server that goes away costs nothing: what it missed is written once it is back, or by `close`, or by
+    `python -m tuner sync NAME`.
 
     Raises:
         ConfigError: at the start, where MLflow does not answer.
     """
 
-    def __init__(self, prepared: PreparedStudy) -> None:
-        super().__init__()
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self.prepared = prepared
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        try:
-            mlflow.set_tracking_uri(prepared.config.resolved_tracking_uri)
-            self.client = MlflowClient(prepared.config.resolved_tracking_uri)
-            self.experiment_id = self._experiment()
-            self.parent_id = self._parent()
-            self._runs = self._children()
-        except Exception as error:  # each store raises its own kinds
-            reason = str(error).strip().splitlines()[0]
-            uri = prepared.config.resolved_tracking_uri
-            raise ConfigError(f"--tracking-uri {uri}: MLflow does not answer ({reason})") from None
+    def __init__(self, prepared: "PreparedStudy", study: optuna.Study | None = None) -> None:
+        """Opens MLflow, which may be done in a thread. `study`: one that goes on; its records come first."""
+        config = prepared.config
+        self.folder = prepared.folder
+        self.uri = config.resolved_tracking_uri
+        self._sync_command = f"python -m tuner sync {prepared.name}"
+        if config.runs_dir != type(config).runs_dir:
+            self._sync_command += f" --runs-dir {config.runs_dir}"
+        labels = StudyLabels(
+            name=prepared.name,
+            identity=prepared.identity,
+            settings=asdict(config) | {"command": sys.argv},
+            artifacts=artifacts_of(config.runs_dir, config.tracking_uri),
+        )
+        client = open_mlflow(self.uri)
+        with answering(self.uri):
+            self.runs = StudyRuns(client, labels)
+            if not self.runs.parent_is_new:
+                self._reopen_parent()
+        self._past = study
+        self._run_ids: dict[str, str] | None = None
+        """Of each trial's run; None: ask MLflow, which may have got more than it could answer to."""
+        self._epochs: dict[str, set[int]] = {}
+        """Recorded ones, of the trials whose run was written to."""
+        self._news: dict[str, _News] = {}
+        self._away = False
+        self._queue: queue.SimpleQueue[tuple[str, _News] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._record, name="mlflow", daemon=True)
         self._thread.start()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
-        return {}
+    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+        """A trial starts, or goes on; `params` are the fields of its configuration."""
+        self._queue.put((name, _News(started=(dict(params), _now_ms()))))
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Makes the trial's run; a trial that goes on after a crash keeps the one it has."""
-        suggestion = dict(trial.config)
-        self._queue.put(lambda: self._start_child(suggestion))
+    def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
+        """A trial reports a row of its metrics.jsonl."""
+        self._queue.put((name, _News(rows={int(row["epoch"]): (dict(row), _now_ms())})))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Records an epoch in one call."""
-        name, result = trial.config["name"], dict(result)
-        self._queue.put(lambda: self._log_epoch(name, result))
+    def trial_ended(self, name: str, state: str, reason: str | None) -> None:
+        """A trial ends: complete, pruned, failed, infeasible (its run goes) or interrupted."""
+        self._queue.put((name, _News(ended=(state, reason, _now_ms()))))
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the trial's run, failed where the loss diverged."""
-        result = trial.last_result or {}
-        name, failure = trial.config["name"], result.get("failure")
-        if failure or result.get("finished"):
-            self._queue.put(lambda: self._end(name, "failed" if failure else "complete", failure))
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Ends the run of a trial whose process died, maybe before it had one."""
-        name, suggestion = trial.config["name"], dict(trial.config)
-        self._queue.put(lambda: self._start_child(suggestion))
-        self._queue.put(lambda: self._end(name, "failed", "the trial's process died"))
-
-    def close(self, interrupted: bool, on_front: list[str]) -> None:
-        """Waits until all is recorded, marks the front's runs, and ends the parent run."""
+    def close(self, study: optuna.Study, interrupted: bool) -> None:
+        """Waits until all is recorded, brings MLflow in line with the storage and ends the parent run."""
         self._queue.put(None)
         self._thread.join()
-        for name, run_id in self._runs.items():
-            self.client.set_tag(run_id, "on_front", str(name in on_front).lower())
-        self._kill_running("interrupted")
-        self.client.set_terminated(self.parent_id, "KILLED" if interrupted else "FINISHED")
+        try:
+            sync_children(self.runs, study, self.folder, driver_is_gone=True)
+            sync_parent(self.runs, study, driver_is_gone=True, interrupted=interrupted)
+        except Exception as error:  # the study is whole without it
+            logger.warning(
+                "MLflow at %s does not answer (%s): once it does, `%s` brings the records",
+                self.uri,
+                reason(error),
+                self._sync_command,
+            )
+
+    def _reopen_parent(self) -> None:
+        """A resumed study runs again, with the settings of now."""
+        parent = self.runs.parent
+        if parent.info.status != "RUNNING":
+            self.runs.client.update_run(parent.info.run_id, status="RUNNING")
+        self.runs.log(parent.info.run_id, tags=changed(self.runs.labels.parent_tags, parent.data.tags))
+        self.runs.parent = self.runs.client.get_run(parent.info.run_id)
 
     def _record(self) -> None:
-        while (job := self._queue.get()) is not None:
+        if self._past is not None:
             try:
-                job()
-            except Exception as error:  # recording must never stop the training that it records
-                logger.warning("MLflow: %s", str(error).strip().splitlines()[0])
+                sync_children(self.runs, self._past, self.folder, driver_is_gone=False)
+            except Exception as error:  # `close` does it again
+                logger.info("MLflow: %s", reason(error))
+        closing = False
+        while not closing:
+            closing = self._gather()
+            self._write_news()
 
-    def _experiment(self) -> str:
-        name, folder = self.prepared.data.name, self.prepared.folder.parent
-        found = self.client.get_experiment_by_name(name)
-        if found:
-            return str(found.experiment_id)
-        # Beside the database; a server knows its own place for artifacts.
-        local = None if self.prepared.config.tracking_uri else (folder / "mlartifacts").as_uri()
-        return str(self.client.create_experiment(name, artifact_location=local))
-
-    def _parent(self) -> str:
-        prepared = self.prepared
-        found = self.client.search_runs([self.experiment_id], self._where("study"), max_results=1)
-        if found:
-            run_id = str(found[0].info.run_id)
-            self.client.update_run(run_id, status="RUNNING")
-            self._kill_running("interrupted")
-            return run_id
-        tags = {"study": prepared.name, "kind": "study", "space": prepared.space.name}
-        run = self.client.create_run(self.experiment_id, run_name=prepared.name, tags=tags)
-        params = {
-            "trials": prepared.config.trials,
-            "epochs": prepared.base.epochs,
-            "backbone": prepared.base.backbone,
-            "memory_budget_mib": prepared.config.memory_budget_mib,
-            "sampler": prepared.config.sampler,
-            "seed": prepared.config.seed,
-        }
-        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
-        return str(run.info.run_id)
-
-    def _where(self, kind: str) -> str:
-        """Returns MLflow's filter for the study's runs of a kind: `study` (the parent) or `trial`."""
-        return f"tags.study = '{self.prepared.name}' and tags.kind = '{kind}'"
-
-    def _children(self) -> dict[str, str]:
-        where = self._where("trial")
-        runs: list[Any] = []
-        token = None
+    def _gather(self) -> bool:
+        """Waits for news and collects what comes soon after; returns whether the study is over."""
+        deadline = time.monotonic() + RETRY_S if self._news else None
         while True:
-            page = self.client.search_runs([self.experiment_id], where, max_results=1000, page_token=token)
-            runs += page
-            token = page.token
-            if not token:
-                return {run.data.tags["trial"]: run.info.run_id for run in runs}
+            wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                item = self._queue.get(timeout=wait_s)
+            except queue.Empty:
+                return False
+            if item is None:
+                return True
+            if deadline is None:
+                deadline = time.monotonic() + GATHER_S
+            name, news = item
+            known = self._news.setdefault(name, _News())
+            known.started = known.started or news.started
+            known.rows = news.rows | known.rows  # of an epoch that is trained again, the first
+            # A trial that goes on after an end that is not yet written has not ended.
+            known.ended = None if news.started else news.ended or known.ended
 
-    def _kill_running(self, state: str) -> None:
-        """Ends children that a killed driver or an interrupt left RUNNING."""
-        where = self._where("trial") + " and status = 'RUNNING'"
-        for run in self.client.search_runs([self.experiment_id], where, max_results=1000):
-            self.client.set_tag(run.info.run_id, "state", state)
-            self.client.set_terminated(run.info.run_id, "KILLED")
+    def _write_news(self) -> None:
+        """Writes what came, trial by trial; at the first failure the rest waits."""
+        for name in list(self._news):
+            try:
+                self._write(name, self._news[name])
+            except Exception as error:  # recording must never stop the training that it records
+                self._run_ids = None
+                self._epochs.clear()
+                # To the end: what MLflow may refuse holds up no other trial.
+                self._news[name] = self._news.pop(name)
+                if not self._away:
+                    logger.warning("MLflow does not answer (%s): training goes on without it", reason(error))
+                self._away = True
+                return
+            del self._news[name]
+        self._away = False
 
-    def _start_child(self, suggestion: Mapping[str, Any]) -> None:
-        name = suggestion["name"]
-        if name in self._runs:
-            self.client.update_run(self._runs[name], status="RUNNING")
-            self.client.set_tag(self._runs[name], "state", "running")
+    def _write(self, name: str, news: _News) -> None:
+        if self._run_ids is None:
+            self._run_ids = {trial: found[0].info.run_id for trial, found in self.runs.children().items()}
+        state, why, end_ms = news.ended or ("running", None, None)
+        params, start_ms = news.started or ({}, None)
+        run_id = self._run_ids.get(name)
+        if state == "infeasible":
+            if run_id is not None:
+                self.runs.client.delete_run(run_id)
+                del self._run_ids[name]
             return
-        tags = {
-            "mlflow.parentRunId": self.parent_id,
-            "study": self.prepared.name,
-            "kind": "trial",
-            "trial": name,
-            "space": self.prepared.space.name,
-            "state": "running",
-        }
-        run = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-        self._runs[name] = run.info.run_id
-        config = trial_config(self.prepared.base, suggestion["values"])
-        params = [Param(key, str(value)) for key, value in flat_from_config(config).items()]
-        self.client.log_batch(run.info.run_id, params=params)
+        tags = {}
+        if run_id is None:
+            run_id = self._run_ids[name] = self.runs.new_child(name, params, start_ms)
+            self._epochs[name] = set()
+        elif news.started:
+            # It goes on, or MLflow's answer was lost: the same parameters may be written twice.
+            self.runs.client.update_run(run_id, status="RUNNING")
+            tags["state"] = "running"
+        if name not in self._epochs:
+            self._epochs[name] = self.runs.recorded_epochs(run_id)
+        recorded = self._epochs[name]
+        rows = {epoch: row for epoch, row in news.rows.items() if epoch not in recorded}
+        if news.ended:
+            tags["state"] = state
+            if why and state == "failed":
+                tags["failure"] = why
+        self.runs.log(run_id, params, list(rows.values()), tags)
+        recorded.update(rows)
+        if news.ended:
+            self.runs.end(run_id, STATUS[state], end_ms)
+            self._epochs.pop(name)
 
-    def _log_epoch(self, name: str, result: Mapping[str, Any]) -> None:
-        now = int(time.time() * 1000)
-        step = int(result.get("epoch", 0))
-        metrics = [
-            Metric(key, float(value), now, step)
-            for key, value in result.items()
-            if (key in METRICS or key.startswith("lr."))
-            and isinstance(value, (int, float))
-            and math.isfinite(value)
-        ]
-        self.client.log_batch(self._runs[name], metrics=metrics)
 
-    def _end(self, name: str, state: str, failure: str | None) -> None:
-        tags = [RunTag("state", state)] + ([RunTag("failure", failure)] if failure else [])
-        self.client.log_batch(self._runs[name], tags=tags)
-        self.client.set_terminated(self._runs[name], "FAILED" if state == "failed" else "FINISHED")
+def _now_ms() -> int:
+    return int(time.time() * 1000)

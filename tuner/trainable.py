@@ -1,7 +1,10 @@
 """One trial as Ray sees it: a step is an epoch, an actor is reused for trial after trial."""
 
+import statistics
+import time
 import traceback
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +12,39 @@ import torch
 from ray import tune
 
 from tinytl.backbones.weights import Weights
-from tinytl.checkpoint_file import save_checkpoint
+from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
-from tinytl.errors import NonFiniteLossError
+from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.out_of_memory import out_of_memory_need_mib
+from tinytl.run import checkpoint_state
+from tinytl.run_directory import RunDirectory
 from tinytl.trainer import Trainer
 from tuner.trial_config import trial_config
 
-CHECKPOINT_FILE = "trainer.pt"
+GAVE_UP = "gave_up"
+"""In a trial's configuration: what to report in place of training it again."""
+PREDECESSOR_S = 60.0
+"""How long a trial waits for a process that still has its folder: one whose driver has just been killed."""
 
 
 class TinyTLTrainable(tune.Trainable):
     """Trains the configuration that `MemoryAwareSearch` suggested.
 
-    Results carry the epoch's metrics, the predicted `peak_memory_mib`, and `finished` once all epochs are
-    done. What goes wrong inside ends the trial with `failure`, the reason, in place of an exception: a retry
-    would go wrong again, and the process can go on with another trial. Only a process that dies is retried.
+    Its folder is a run folder of `tinytl`. Each epoch is saved there before it is reported, so that a trial
+    goes on from its last epoch whoever was killed: process, node or driver. Results carry the epoch's metrics
+    (as `row`, too), the predicted `peak_memory_mib`, and `finished` once all epochs are done. What goes wrong
+    inside ends the trial with `failure`, the reason, in place of an exception: a retry would go wrong again,
+    and the process can go on with another trial. Only a process that dies is retried.
     """
+
+    trainer: Trainer | None
+    """None where there is nothing to train: what went wrong is in `failure`."""
+    failure: dict[str, Any]
+    rows: list[dict[str, Any]]
+    """Metrics of the epochs so far."""
+    own: TrainConfig
+    directory: RunDirectory
 
     def setup(
         self,
@@ -40,10 +59,12 @@ class TinyTLTrainable(tune.Trainable):
         self.data = data
         self.base = base
         self.weights = weights
+        self._claim = ExitStack()
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Starts another trial in the same process."""
+        self.trainer = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -51,49 +72,106 @@ class TinyTLTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch."""
+        """Trains one epoch and saves it; one that was saved but never reported is reported again."""
         if self.trainer is not None:
             try:
-                metrics = self.trainer.train_epoch()
-                finished = metrics.epoch >= self.trainer.config.epochs
-                return metrics.flat() | {
-                    "peak_memory_mib": self.peak_memory_mib,
-                    "finished": finished,
-                    "done": finished,
-                }
+                if self.trainer.epoch < self.trainer.config.epochs:
+                    metrics = self.trainer.train_epoch()
+                    row = metrics.flat() | {
+                        "peak_memory_mib": self.peak_memory_mib,
+                        "timestamp_ms": int(time.time() * 1000),
+                    }
+                    self.rows.append(row)
+                    self.save_checkpoint(str(self.directory.path))
+                    self.directory.append_metrics(row)
+                return self._report()
             except NonFiniteLossError as error:
-                self.failure = str(error)
+                self.failure = {"failure": str(error)}
+            except ConfigError as error:
+                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                self.failure = {"unsaved": str(error)}
             except Exception as error:  # any reason is the trial's, and told
                 self.failure = self._explain(error)
-        return {"done": True, "failure": self.failure, "peak_memory_mib": self.peak_memory_mib}
+        self._claim.close()
+        return {"done": True, "epoch": len(self.rows), "peak_memory_mib": self.peak_memory_mib} | self.failure
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the trainer's state; a file of that name is always whole."""
+        """Writes the trainer's state as `last.pt`; a file of that name is always whole."""
         if self.trainer is not None:
-            save_checkpoint(self.trainer.state_dict(), Path(checkpoint_dir) / CHECKPOINT_FILE)
+            path = Path(checkpoint_dir) / self.directory.last.name
+            save_checkpoint(checkpoint_state(self.trainer, self.own, self.rows), path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Goes on where the state was written."""
-        path = Path(checkpoint_dir) / CHECKPOINT_FILE
+        """Goes on where a `last.pt` was written.
+
+        Raises:
+            ConfigError: for one of another configuration or of other images.
+        """
+        path = Path(checkpoint_dir) / self.directory.last.name
         if self.trainer is not None and path.is_file():
-            state = torch.load(path, map_location=self.trainer.device, weights_only=True)
+            state = read_checkpoint(path, self.trainer.device)
+            # A trial never sees test images.
+            check_same_run(state, self.own, self.data, path)
             self.trainer.load_state_dict(state)
+            self.rows = list(state["rows"])
+
+    def cleanup(self) -> None:
+        """Lets the folder go."""
+        self._claim.close()
 
     def _start(self, config: dict[str, Any]) -> None:
         self.peak_memory_mib = config["peak_memory_mib"]
-        self.failure = ""
-        self.trainer: Trainer | None = None
+        self.failure = {}
+        self.rows = []
+        self.trainer = None
+        self.directory = RunDirectory(Path(config["folder"]))
+        self._claim.close()
         try:
-            own = trial_config(self.base, config["values"])
-            self.trainer = Trainer(own, self.data, self.weights[own.backbone])
-            if config["checkpoint"] is not None:
-                self.load_checkpoint(config["checkpoint"])
+            if GAVE_UP in config:
+                self.failure = config[GAVE_UP]
+                return
+            self.own = trial_config(self.base, config["values"])
+            self._wait_for_folder()
+            self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
+            self.load_checkpoint(config["folder"])
+            self.directory.write_metrics(self.rows)
         except Exception as error:  # told by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
 
-    def _explain(self, error: Exception) -> str:
-        """Writes the traceback to the trial's folder and returns one line."""
-        Path(self.logdir, "error.txt").write_text(traceback.format_exc())
+    def _wait_for_folder(self) -> None:
+        deadline = time.monotonic() + PREDECESSOR_S
+        while True:
+            try:
+                self._claim.enter_context(self.directory.claimed())
+                return
+            except ConfigError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _report(self) -> dict[str, Any]:
+        row = self.rows[-1]
+        finished = row["epoch"] >= self.own.epochs
+        if finished:
+            self._claim.close()
+        return {
+            "epoch": row["epoch"],
+            "accuracy_top1": row["accuracy_top1"],
+            "peak_memory_mib": self.peak_memory_mib,
+            "measured_peak_mib": row["measured_peak_mib"],
+            "epoch_time_s": statistics.median(row["epoch_time_s"] for row in self.rows),
+            "row": row,
+            "finished": finished,
+            "done": finished,
+        }
+
+    def _explain(self, error: Exception) -> dict[str, Any]:
+        """Writes the traceback to the trial's folder; returns one line, and what was needed if memory was."""
+        Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
         lines = str(error).strip().splitlines()
-        return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+        failure = {"failure": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
+        need_mib = out_of_memory_need_mib(error)
+        return (
+            failure if need_mib is None else failure | {"out_of_memory": True, "measured_need_mib": need_mib}
+        )

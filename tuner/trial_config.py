@@ -25,7 +25,7 @@ from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
 from tinytl.method_aliases import METHOD_ALIASES, own_name
 from tuner.config import StudyConfig
 
-_OF_THE_STUDY = (
+OF_THE_STUDY = (
     "dataset data_dir loading loader_workers num_classes weights lite_weights epochs device seed"
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
@@ -91,9 +91,9 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         if space.fixed.get(name) is not None
     }
     for parameter in space.parameters:
-        if parameter.name in _OF_THE_STUDY:
+        if parameter.name in OF_THE_STUDY:
             raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
-    own = {name: value for name, value in space.fixed.items() if name in _OF_THE_STUDY}
+    own = {name: value for name, value in space.fixed.items() if name in OF_THE_STUDY}
     if fixed.get("plan") == "budget" and "budget_mib" not in space.fixed:
         if study.memory_budget_mib is None:
             raise ConfigError("plan=budget without a budget: add --memory-budget-mib MIB")

@@ -1,69 +1,28 @@
-"""Whole studies: a real Ray, a real MLflow store, real kills, on pictures made here."""
+"""Whole studies: a real Ray and a real MLflow store, on pictures made here."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-import mlflow
-import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
-from PIL import Image
 
 from tests import published
-
-ROOT = Path(__file__).parents[2]
-CLASSES = ("red", "green", "blue")
-SMALL = ["--weights", "none", "--set", "resolution=32", "--set", "batch_size=8"]
-TIMEOUT_S = 240
+from tests.integration.studies import (
+    ROOT,
+    SMALL,
+    TIMEOUT_S,
+    command,
+    mlflow_runs,
+    run,
+    status_of,
+    write_pictures,
+)
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Three classes of noise with a tint: 12 pictures each to train on, 6 to validate, 6 to test."""
-    folder = tmp_path_factory.mktemp("pictures")
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 6), ("test", 6)):
-        for channel, name in enumerate(CLASSES):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                noise = rng.integers(0, 120, (40, 40, 3)).astype(np.uint8)
-                noise[..., channel] += 100
-                Image.fromarray(noise).save(folder / split / name / f"{index}.png")
-    return folder
-
-
-def command(pictures, runs_dir, *flags) -> list[str]:
-    data = ["--dataset", "imagefolder", "--data-dir", str(pictures), "--runs-dir", str(runs_dir)]
-    return [sys.executable, "launch.py", *data, *SMALL, *flags]
-
-
-def run(argv, expect=0) -> str:
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout
-
-
-def status_of(name, runs_dir) -> dict:
-    argv = [sys.executable, "-m", "tuner", "status", name, "--runs-dir", str(runs_dir), "--json"]
-    return json.loads(run(argv))
-
-
-def mlflow_runs(name, runs_dir, kind) -> list[mlflow.entities.Run]:
-    client = MlflowClient(f"sqlite:///{runs_dir}/mlflow.db")
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    return list(client.search_runs(experiments, f"tags.study = '{name}' and tags.kind = '{kind}'"))
-
-
-def wait_for(condition, what):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.2)
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")
@@ -179,62 +138,6 @@ def test_a_trial_that_diverges_is_failed_with_the_reason_and_the_study_goes_on(p
     assert by_name["diverging-000"].info.status == "FAILED"
     assert "loss is not finite at step" in by_name["diverging-000"].data.tags["failure"]
     assert by_name["diverging-001"].info.status == "FINISHED"
-
-
-def test_a_driver_killed_in_the_middle_is_resumed_to_exactly_its_trials(pictures, tmp_path):
-    runs_dir = tmp_path / "runs"
-    # Eight epochs a trial: long enough that a kill behind the first checkpoint finds trials at work.
-    flags = ["--space", "update_method", "--trials", "5", "--epochs", "8", "--name", "k", "--workers", "2"]
-    driver = subprocess.Popen(
-        command(pictures, runs_dir, *flags),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        folder = runs_dir / "k"
-        wait_for(
-            lambda: len(list(folder.glob("update_method-*/checkpoint_*/trainer.pt"))) >= 2, "a checkpoint"
-        )
-    finally:
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
-    before = status_of("k", runs_dir)
-    assert before["trials"]["running"] >= 1
-    out = run([sys.executable, "launch.py", "--name", "k", "--resume", "--runs-dir", str(runs_dir)])
-    assert "5 complete (of 5 requested)" in out
-    after = status_of("k", runs_dir)
-    assert after["trials"] == {"complete": 5, "pruned": 0, "failed": 0, "infeasible": 0, "running": 0}
-    runs = mlflow_runs("k", runs_dir, "trial")
-    assert sorted(r.data.tags["trial"] for r in runs) == [f"update_method-{i:03d}" for i in range(5)]
-    assert {r.info.status for r in runs} == {"FINISHED"}
-    assert len(mlflow_runs("k", runs_dir, "study")) == 1
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_names_the_way_on(pictures, tmp_path):
-    runs_dir = tmp_path / "runs"
-    flags = ["--space", "update_method", "--trials", "3", "--epochs", "50", "--name", "c"]
-    driver = subprocess.Popen(
-        command(pictures, runs_dir, *flags),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        wait_for(lambda: list((runs_dir / "c").glob("*/checkpoint_*/trainer.pt")), "a checkpoint")
-        driver.send_signal(signal.SIGINT)
-        out, _ = driver.communicate(timeout=TIMEOUT_S)
-    finally:
-        driver.kill()
-        driver.wait()
-    assert driver.returncode == 130
-    assert "Go on:  python launch.py --name c --resume" in out
-    assert "Traceback" not in out
-    assert status_of("c", runs_dir)["trials"]["running"] == 0
-    assert {r.info.status for r in mlflow_runs("c", runs_dir, "trial")} == {"KILLED"}
 
 
 @pytest.mark.slow  # streaming and studies each have quick tests of their own

@@ -1,5 +1,6 @@
 """Bad input: exit code 2 and one line that says what is wrong, before Ray, with nothing written."""
 
+import datetime
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,11 @@ import launch
 from tinytl.backbones import BACKBONES
 from tinytl.build import build_model
 from tinytl.config import TrainConfig
+from tuner.cluster import Cluster
+from tuner.config import parse_study
+from tuner.prepare import prepare
+from tuner.results import REQUESTED
+from tuner.study import _opened
 
 ROOT = Path(launch.__file__).parent
 
@@ -27,6 +33,12 @@ def images(tmp_path):
         for index in range(4):
             Image.fromarray(np.full((36, 36, 3), grey + index, np.uint8)).save(folder / name / f"{index}.png")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    """No mistake needs Ray, which would start beside the later checks, and take seconds."""
+    monkeypatch.setattr(Cluster, "begin", lambda self: None)
 
 
 @pytest.fixture
@@ -61,6 +73,18 @@ BAD_FLAGS = [
     (["--epochs", "0"], "--epochs 0: must be at least 1"),
     (["--workers", "0"], "--workers 0: must be at least 1"),
     (["--memory-budget-mib", "-3"], "--memory-budget-mib -3: must be a number above 0"),
+    (["--scheduler", "pareto", "--epochs", "1"], "no rung lies before the last of --epochs 1: train longer"),
+    (["--scheduler", "asha", "--rungs", "3,9"], "no rung lies before the last of --epochs 3"),
+    (["--scheduler", "asha", "--rungs", "one"], "--rungs one: write epochs, such as 1,3"),
+    (["--rungs", "1"], "--rungs 1 without --scheduler asha or pareto: nothing is stopped"),
+    (["--gpus-per-trial", "0"], "--gpus-per-trial 0: must be a number above 0"),
+    (["--pack", "--gpus-per-trial", "0.5"], "--pack gives each trial a share of its own"),
+    (["--confirm", "-1"], "--confirm -1: must be at least 0"),
+    (["--warm-start", "../x"], "--warm-start '../x': use letters"),
+    (["--warm-start", "gone"], "no studies under"),
+    (["--from-config", "gone.yaml"], "--from-config gone.yaml: no such file"),
+    (["--storage", "postgresql://127.0.0.1:9/none"], "--storage: no database at 127.0.0.1:9 answers there"),
+    (["--storage", "sqlite:////nowhere/at/all.db", "--resume", "--name", "x"], "no study x"),
     (["--time-budget", "nan"], "--time-budget nan: must be a number above 0"),
     (["--name", "a/b"], "--name 'a/b': use letters, digits"),
     (["--name", ".."], "--name '..': use letters, digits"),
@@ -244,6 +268,44 @@ def test_a_space_that_another_study_has_is_not_resumed(capsys, tmp_path):
     argv = ["--name", "mine", "--resume", "--space", "separate_lr", "--runs-dir", str(tmp_path)]
     assert launch.main(argv) == 2
     assert "study mine has space joint, not separate_lr" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A study that was begun and has no trial yet."""
+    runs_dir = tmp_path_factory.mktemp("begun")
+    argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    config, _ = parse_study(argv)
+    with _opened(prepare(config, datetime.datetime(2020, 1, 1))) as study:
+        assert study.user_attrs[REQUESTED] == 12
+    return runs_dir
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epochs", "5"], "study mine has epochs 3, not 5: leave that out, or start another study"),
+        (["--set", "resolution=48"], "has the fixed resolution 32, not 48"),
+        (
+            ["--set", "resolution=32", "--set", "batch_size=8,16"],
+            "has the parameter batch_size 8, 16, 32, not 8, 16:",
+        ),
+        (["--set", "resolution=32", "--set", "n_groups=2"], "has the parameter n_groups 1, 2, 4, 8"),
+        (["--set", "resolution=32,64"], "has not the parameter resolution (32, 64)"),
+        (["--set", "resolution=32", "--set", "method=TinyTL-B,TinyTL-L"], "the parameter method FT-Last,"),
+    ],
+)
+def test_a_study_that_has_changed_is_not_resumed_and_the_change_is_named(flags, message, capsys, begun):
+    assert launch.main(["--name", "mine", "--resume", "--runs-dir", str(begun), *flags]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err
+
+
+def test_a_study_cannot_shrink(capsys, begun, monkeypatch):
+    monkeypatch.setattr("tuner.results.ended_trials", lambda status: 3)
+    argv = ["--name", "mine", "--resume", "--runs-dir", str(begun), "--trials", "2"]
+    assert launch.main(argv) == 2
+    assert "--trials 2: study mine has 3 already" in capsys.readouterr().err
 
 
 def test_weights_none_in_a_file_are_no_weights(capsys, runs_dir, tmp_path):

@@ -35,3 +35,18 @@ def test_status_finds_the_database_that_the_study_names(tmp_path):
 def test_no_studies_at_all_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="no studies under"):
         load_study("mine", str(tmp_path))
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_dropped_and_nothing_else(tmp_path):
+    """What a full disk leaves: Optuna would refuse the file once anything is appended."""
+    runs_dir = str(tmp_path)
+    study = optuna.create_study(study_name="mine", storage=open_storage(None, runs_dir))
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":8,"worker_id":"half a')
+    again = load_study("mine", runs_dir)
+    assert journal.read_bytes() == whole
+    again.add_trial(optuna.trial.create_trial(value=0.75))
+    assert [trial.value for trial in load_study("mine", runs_dir).trials] == [0.5, 0.75]

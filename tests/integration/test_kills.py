@@ -1,0 +1,174 @@
+"""Studies that are killed, stopped, run out of room or memory: nothing is lost, doubled or left RUNNING."""
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.studies import (
+    ROOT,
+    TIMEOUT_S,
+    check_whole,
+    command,
+    epochs_saved,
+    free_port,
+    mlflow_runs,
+    processes_under,
+    ray_start,
+    raylet_of,
+    records_of,
+    resume,
+    run,
+    started,
+    status_of,
+    wait_for,
+    write_pictures,
+)
+
+STUDY = ["--space", "update_method", "--name", "k", "--workers", "2"]
+LONG = [*STUDY, "--trials", "5", "--epochs", "8"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+def actors(driver) -> list[int]:
+    """Returns the processes that train."""
+    return [pid for pid, line in processes_under(driver.pid).items() if line.startswith("ray::TinyTL")]
+
+
+def test_a_killed_worker_goes_on_and_a_killed_driver_is_resumed_to_exactly_its_trials(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    folder = runs_dir / "k"
+    with started(command(pictures, runs_dir, *LONG), log) as driver:
+        wait_for(lambda: epochs_saved(folder) >= 3, "epochs")
+        os.kill(wait_for(lambda: actors(driver), "a worker")[0], signal.SIGKILL)
+        wait_for(lambda: records_of("k", runs_dir), "a whole trial")
+        wait_for(lambda: epochs_saved(folder) >= 12, "epochs behind it")
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    before = records_of("k", runs_dir)
+    assert before and status_of("k", runs_dir)["trials"]["running"] >= 1
+    out = run(resume("k", runs_dir))
+    assert "5 complete (of 5 requested)" in out
+    check_whole("k", runs_dir, trials=5, epochs=8)
+    after = records_of("k", runs_dir)
+    assert {name: after[name] for name in before} == before, "a finished trial's record was touched"
+
+
+@pytest.mark.slow
+def test_everything_killed_at_once_twice_is_resumed(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    argv = command(pictures, runs_dir, *LONG)
+    for saved in (2, 14):
+        with started(argv, log) as driver:
+            wait_for(lambda saved=saved: epochs_saved(runs_dir / "k") >= saved, f"{saved} epochs")
+            for pid in [driver.pid, *processes_under(driver.pid)]:
+                os.kill(pid, signal.SIGKILL)
+        argv = resume("k", runs_dir)
+    run(argv)
+    check_whole("k", runs_dir, trials=5, epochs=8)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_ends_with_130_and_names_the_way_on(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    flags = [*STUDY, "--trials", "3", "--epochs", "50"]
+    with started(command(pictures, runs_dir, *flags), log) as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
+        driver.send_signal(signal.SIGINT)
+        driver.wait(TIMEOUT_S)
+    out = log.read_text()
+    assert driver.returncode == 130, out
+    assert "Stopping: running trials end their epoch and are saved" in out
+    assert "Go on:  python launch.py --name k --resume" in out
+    assert "Traceback" not in out
+    assert status_of("k", runs_dir)["trials"]["running"] == 0
+    assert {r.info.status for r in mlflow_runs("k", runs_dir, "trial")} <= {"KILLED"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_ends_at_once(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    with started(command(pictures, runs_dir, *STUDY, "--trials", "3", "--epochs", "50"), log) as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
+        driver.send_signal(signal.SIGINT)
+        driver.send_signal(signal.SIGINT)
+        driver.wait(TIMEOUT_S)
+    assert driver.returncode == 130 and "Traceback" not in log.read_text(), log.read_text()
+    assert status_of("k", runs_dir)["trials"]["running"] == 0
+
+
+@pytest.mark.slow
+def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_it(pictures, tmp_path):
+    runs_dir = tmp_path / "runs"
+    flags = [*STUDY, "--trials", "2", "--epochs", "30"]
+    out = run(command(pictures, runs_dir, *flags, "--time-budget", "20"))
+    assert "The search ended: the time budget is spent." in out and "Go on:" in out
+    assert status_of("k", runs_dir)["trials"]["running"] == 0
+    run(resume("k", runs_dir))
+    check_whole("k", runs_dir, trials=2, epochs=30)
+    before = records_of("k", runs_dir)
+    run(resume("k", runs_dir, "--trials", "3"))
+    check_whole("k", runs_dir, trials=3, epochs=30)
+    after = records_of("k", runs_dir)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.slow
+def test_a_second_driver_is_refused_and_the_first_is_named(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    with started(command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "50"), log) as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "k") >= 1, "an epoch")
+        out = run(resume("k", runs_dir), expect=2)
+        assert f"study k is being run by process {driver.pid} on " in out and out.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_more_often_than_allowed_has_failed(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    flags = ["--space", "update_method", "--name", "k", "--workers", "1", "--trials", "2", "--epochs", "12"]
+    with started(command(pictures, runs_dir, *flags, "--max-failures", "0"), log) as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
+        os.kill(actors(driver)[0], signal.SIGKILL)
+        driver.wait(TIMEOUT_S)
+    assert driver.returncode == 0, log.read_text()
+    assert "update_method-000  failed: its process was killed" in log.read_text()
+    counts = status_of("k", runs_dir)["trials"]
+    assert (counts["failed"], counts["complete"]) == (1, 1)
+    check_whole("k", runs_dir, trials=2, epochs=12)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_study_and_it_goes_on_once_there_is_room(pictures, tmp_path):
+    """No file may grow over 8 MiB: the first checkpoint does."""
+    runs_dir = tmp_path / "runs"
+    argv = command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "2")
+    limited = ["bash", "-c", 'ulimit -f 8192; trap "" XFSZ; exec "$@"', "limited", *argv]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "study k was stopped: checkpoint" in done.stderr and "--resume" in done.stderr
+    run(resume("k", runs_dir))
+    check_whole("k", runs_dir, trials=2, epochs=2)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
+    """Two nodes with a CPU each; the one that is killed takes a trial with it, which goes on on the other."""
+    runs_dir, address = tmp_path / "runs", f"127.0.0.1:{free_port()}"
+    head_flags = ["--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false"]
+    study = command(pictures, runs_dir, *LONG, "--address", address, "--max-failures", "0")
+    with ray_start(tmp_path / "head", *head_flags) as head:
+        wait_for(lambda: raylet_of(head), "Ray's head")
+        with ray_start(tmp_path / "node", "--address", address) as node:
+            raylet = wait_for(lambda: raylet_of(node), "a second node")
+            with started(study, tmp_path / "log") as driver:
+                wait_for(lambda: epochs_saved(runs_dir / "k") >= 3 and actors(node), "a trial on each node")
+                os.kill(raylet, signal.SIGKILL)
+                driver.wait(TIMEOUT_S)
+    assert driver.returncode == 0, (tmp_path / "log").read_text()
+    assert status_of("k", runs_dir)["trials"]["complete"] == 5
+    check_whole("k", runs_dir, trials=5, epochs=8)

@@ -1,0 +1,77 @@
+import os
+import socket
+import subprocess
+import sys
+
+import optuna
+import pytest
+
+from tinytl.errors import ConfigError
+from tuner.claim import DRIVER, GONE_AFTER_S, folder_claimed, storage_claimed
+
+HOLD = """
+import sys, pathlib
+from tuner.claim import folder_claimed
+with folder_claimed(pathlib.Path(sys.argv[1]), "s"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_and_told_of_the_first_and_a_killed_one_leaves_no_trace(tmp_path):
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "s")]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "claimed\n"
+        refused = f"study s is being run by process {holder.pid} on {socket.gethostname()}"
+        with pytest.raises(ConfigError, match=refused), folder_claimed(tmp_path / "s", "s"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with folder_claimed(tmp_path / "s", "s"):
+        pass
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(study_name="s")
+
+
+def claim(study):
+    return storage_claimed(study._storage, study._study_id, "s")
+
+
+def test_a_storage_shared_by_machines_names_the_driver_that_lives(study):
+    with claim(study):
+        assert study.user_attrs[DRIVER]["pid"] == os.getpid()
+    assert study.user_attrs[DRIVER] == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "seen_s_ago", "lives"),
+    [
+        ("elsewhere", 1, 1.0, True),
+        ("elsewhere", 1, GONE_AFTER_S + 1, False),
+        (socket.gethostname(), 1, GONE_AFTER_S + 1, True),  # process 1 is there for sure
+        (socket.gethostname(), 2**22 + 1, 1.0, False),  # no process has such a number
+    ],
+)
+def test_a_driver_is_gone_when_it_has_been_silent_or_its_process_is_not_there(
+    study, host, pid, seen_s_ago, lives
+):
+    import time
+
+    study.set_user_attr(DRIVER, {"host": host, "pid": pid, "seen_s": time.time() - seen_s_ago})
+    if lives:
+        with pytest.raises(ConfigError, match=f"by process {pid} on {host}"), claim(study):
+            pass
+    else:
+        with claim(study):
+            pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "s").write_text("a file")
+    with pytest.raises(ConfigError, match=r"study s: .*driver\.lock cannot be written"):
+        folder_claimed(tmp_path / "s", "s").__enter__()

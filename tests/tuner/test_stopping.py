@@ -1,0 +1,25 @@
+import os
+import signal
+
+import pytest
+
+from tuner.stopping import INTERRUPTED, TIME_SPENT, Stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_kept_and_the_next_raises(number):
+    stopping, told = Stopping(), []
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), stopping.on_signals(lambda: told.append("stopping")):
+        assert stopping.reason is None and not stopping.interrupted
+        os.kill(os.getpid(), number)
+        assert stopping.reason == INTERRUPTED and stopping.interrupted
+        os.kill(os.getpid(), number)
+    assert told == ["stopping"]
+    assert signal.getsignal(number) is before
+
+
+def test_time_that_is_spent_is_a_reason_but_no_interrupt():
+    stopping = Stopping(time_budget_s=0.0)
+    assert stopping.reason == TIME_SPENT and not stopping.interrupted
+    assert Stopping(time_budget_s=1000.0).reason is None

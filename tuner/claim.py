@@ -1,0 +1,98 @@
+"""One driver a study: a lock on its folder, and a sign of life in a storage that other machines share."""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from tinytl.errors import ConfigError
+
+LOCK_FILE = "driver.lock"
+SIGN_OF_LIFE_S = 5.0
+"""How often a driver says that it lives."""
+GONE_AFTER_S = 30.0
+"""A driver of another machine that has said nothing for so long is gone."""
+DRIVER = "driver"
+"""The study's user attribute with host, process and last sign of life of its driver."""
+
+
+@contextmanager
+def folder_claimed(folder: Path, name: str) -> Iterator[None]:
+    """Keeps other drivers out of a study's folder; the lock ends with the process, however it ends.
+
+    Raises:
+        ConfigError: naming the driver that has it, or where the folder cannot be written.
+    """
+    path = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"study {name}: {path} cannot be written ({error.strerror})") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise _taken(name, json.loads(file.read() or "{}")) from None
+        file.truncate(0)
+        json.dump(_me(), file)
+        file.flush()
+        try:
+            yield
+        except ConfigError:
+            # A mistake that was found before anything was written leaves nothing behind.
+            if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+                path.unlink()
+                folder.rmdir()
+            raise
+
+
+@contextmanager
+def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[None]:
+    """Keeps drivers of other machines and folders off a study in a shared storage.
+
+    Raises:
+        ConfigError: naming the driver that has it.
+    """
+    holder = storage.get_study_user_attrs(study_id).get(DRIVER, {})
+    if holder and _lives(holder):
+        raise _taken(name, holder)
+    ended = threading.Event()
+
+    def say_so() -> None:
+        while not ended.wait(SIGN_OF_LIFE_S):
+            storage.set_study_user_attr(study_id, DRIVER, _me())
+        storage.set_study_user_attr(study_id, DRIVER, {})
+
+    storage.set_study_user_attr(study_id, DRIVER, _me())
+    thread = threading.Thread(target=say_so, name="sign of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "seen_s": time.time()}
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    if holder["host"] == socket.gethostname():
+        return Path(f"/proc/{holder['pid']}").exists() and holder["pid"] != os.getpid()
+    return bool(time.time() - holder["seen_s"] < GONE_AFTER_S)
+
+
+def _taken(name: str, holder: dict[str, Any]) -> ConfigError:
+    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    return ConfigError(f"study {name} is being run by {who}: wait for its end, or stop it with Ctrl-C there")

@@ -1,0 +1,83 @@
+"""A Ray cluster, started here or joined, while the study is still being checked. Imports ray when asked."""
+
+import logging
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig
+
+SETTINGS = {
+    # Ray's own files for each trial and its tables in the terminal: the study has its own.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A trial that failed has no metrics, and says why.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C and SIGTERM are the study's.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A study goes on from its records: Ray need not write its own state while trials run.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+PRELOADED = "torch._dynamo,torchvision,ray.tune"
+"""Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
+
+
+class Cluster:
+    """Comes up in a thread from `begin` on: most of that is waiting for Ray's processes."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self._thread = ThreadPoolExecutor(1, "ray")
+        self._url: Future[str] | None = None
+
+    def begin(self) -> None:
+        """Starts Ray, or joins the cluster at `--address`, and returns at once."""
+        if self._url is None and not self.config.dry_run:
+            self._url = self._thread.submit(_start, self.config)
+
+    def dashboard_url(self) -> str:
+        """Waits until the cluster is there and returns its dashboard's address, empty where it has none.
+
+        Raises:
+            ConfigError: where no cluster answers at `--address`.
+        """
+        self.begin()
+        assert self._url is not None
+        return self._url.result()
+
+    def end(self) -> None:
+        """Ends what was started here, or leaves the cluster that was joined."""
+        if self._url is not None:
+            import ray
+
+            self._thread.shutdown()
+            ray.shutdown()
+
+
+def _start(config: StudyConfig) -> str:
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    if config.address is None:
+        os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
+    import ray
+
+    # What goes wrong in a trial is told by the study, in a line.
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        context = ray.init(
+            address=config.address or "local",
+            num_cpus=None if config.address else config.workers,
+            include_dashboard=None if config.address else config.dashboard,
+            logging_level=logging.CRITICAL,
+            log_to_driver=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if config.address is None:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"--address {config.address}: no Ray cluster answers there ({reason})") from None
+    return f"http://{context.dashboard_url}" if context.dashboard_url else ""

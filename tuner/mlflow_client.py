@@ -1,0 +1,126 @@
+"""Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinytl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SETTINGS = {
+    # Waiting is the tracking thread's matter: MLflow itself would hold a call for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+SQLITE = "sqlite:///"
+ARTIFACTS = "mlartifacts"
+"""Folder beside the database, where no server knows a better place."""
+
+
+def open_mlflow(uri: str) -> "MlflowClient":
+    """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
+
+    Raises:
+        ConfigError: where MLflow does not answer.
+    """
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    try:
+        from mlflow.tracking import MlflowClient
+
+        # After the import, which sets them up.
+        for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        if uri.startswith(SQLITE):
+            _make_database(Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute())
+        elif not uri.startswith(("http://", "https://")):
+            _connect_once(uri)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+    except Exception as error:  # each store raises its own kinds
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Raises ConfigError where a call of MLflow fails within."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
+def reason(error: BaseException) -> str:
+    """Returns why a call of MLflow failed, in one short line."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    text = str(error).strip()
+    for known in ("Connection refused", "Read timed out", "unable to open database file"):
+        if known in text:
+            return known
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _no_answer(uri: str, error: Exception) -> str:
+    return f"--tracking-uri {uri}: MLflow does not answer ({reason(error)})"
+
+
+def _make_database(path: Path) -> None:
+    """Makes a new database under another name and links it to its own once it is whole.
+
+    MLflow's first opening runs all its migrations, for seconds: what a kill leaves behind in their middle
+    may not open again. A file that is not there yet need not be safe on the disk at each step, either.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder")
+    if path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import Engine, event
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def hurry(connection: Any, _: Any) -> None:
+        # Optuna may open its own database meanwhile.
+        if any(Path(row[2]) == beside for row in connection.execute("PRAGMA database_list")):
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        SqlAlchemyStore(f"{SQLITE}{beside}", (path.parent / ARTIFACTS).as_uri()).engine.dispose()
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        try:
+            os.link(beside, path)  # unlike a rename, never over one that another study made meanwhile
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            beside.replace(path)
+    finally:
+        event.remove(Engine, "connect", hurry)
+        beside.unlink(missing_ok=True)
+
+
+def _connect_once(uri: str) -> None:
+    """MLflow tries a database that is not there for an hour; this raises at once."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()

@@ -1,0 +1,145 @@
+"""A study's record in Optuna's storage: the only place that writes what happened to a trial.
+
+Whatever is killed between two writes, the next driver can tell what was meant: attributes come first, the
+state that makes them valid last.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tuner import results
+from tuner.sampling import CONSTRAINT
+
+Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
+"""Searched values, and the distribution of each."""
+
+
+class StudyRecords:
+    """The trials of one study in a storage; numbers are Optuna's trial ids."""
+
+    def __init__(self, storage: BaseStorage, study_name: str) -> None:
+        self.storage = storage
+        self.study_id = storage.get_study_id_from_name(study_name)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Returns the trials, or those in the given states, in order. They are not to be changed."""
+        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+
+    def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> None:
+        """Puts a configuration at the end of those that are tried before any other."""
+        self._add(TrialState.WAITING, params, attributes)
+
+    def start(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Writes that a new trial runs."""
+        return self._add(TrialState.RUNNING, params, attributes)
+
+    def start_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
+        """Writes that an enqueued trial runs."""
+        number = trial._trial_id
+        self._set(number, attributes)
+        self.storage.set_trial_state_values(number, TrialState.RUNNING)
+        return number
+
+    def drop_waiting(self, trial: FrozenTrial, reason: str) -> None:
+        """Takes an enqueued trial out that never ran; it counts as no trial."""
+        self._set(trial._trial_id, {results.INTERRUPTED: True, "dropped": reason})
+        self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def refuse(
+        self, params: Params, reason: str, peak_memory_mib: float | None, budget_mib: float | None
+    ) -> None:
+        """Writes a configuration that never starts: infeasible, with its memory where that is known."""
+        attributes: dict[str, Any] = {"infeasible": reason}
+        constraints = None
+        if peak_memory_mib is not None:
+            attributes["peak_memory_mib"] = peak_memory_mib
+            if budget_mib is not None:
+                constraints = {CONSTRAINT: peak_memory_mib - budget_mib}
+        self._add(TrialState.PRUNED, params, attributes, constraints)
+
+    def passed_rung(self, number: int, accuracies: Mapping[int, float]) -> None:
+        """Writes the accuracy that a running trial had at each rung so far."""
+        self._set(number, {results.RUNGS: {str(epoch): value for epoch, value in accuracies.items()}})
+
+    def complete(self, number: int, values: Sequence[float], attributes: Mapping[str, Any]) -> None:
+        """Ends a trial that trained all its epochs."""
+        self._set(number, attributes)
+        self.storage.set_trial_state_values(number, TrialState.COMPLETE, values)
+
+    def pruned(self, number: int, epoch: int) -> None:
+        """Ends a trial that was stopped at the rung `epoch`."""
+        self._set(number, {results.PRUNED_AT: epoch})
+        self.storage.set_trial_state_values(number, TrialState.PRUNED)
+
+    def out_of_memory(self, number: int, reason: str, need_mib: float | None) -> None:
+        """Ends a trial that ran out of memory: infeasible, with what it needed."""
+        self._set(number, {"infeasible": reason, "measured_need_mib": need_mib})
+        self.storage.set_trial_state_values(number, TrialState.PRUNED)
+
+    def failed(self, number: int, reason: str) -> None:
+        """Ends a trial that gave no result."""
+        self._set(number, {"failure": reason})
+        self.storage.set_trial_state_values(number, TrialState.FAIL)
+
+    def end_cut_off(self) -> int:
+        """Ends trials that are still RUNNING and enqueues them again; returns how many there were.
+
+        For a study that no driver works on: after a kill, or once Ray has stopped.
+        """
+        cut_off = self.trials(TrialState.RUNNING)
+        enqueued = {t.user_attrs.get(results.AGAIN) for t in self.trials(TrialState.WAITING)}
+        for trial in cut_off:
+            name = trial.user_attrs["name"]
+            # Enqueued first: killed here, the next driver finds the trial still RUNNING and the copy made.
+            if name not in enqueued:
+                kept = {k: v for k, v in trial.user_attrs.items() if k in ("source", results.RUNGS)}
+                self.enqueue((trial.params, trial.distributions), kept | {results.AGAIN: name})
+            self._set(trial._trial_id, {results.INTERRUPTED: True})
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        return len(cut_off)
+
+    def rungs(self) -> list[tuple[str, int, float, float]]:
+        """Returns (name, epoch, accuracy, memory in MiB) of every trial at every rung that it passed."""
+        return [
+            (t.user_attrs["name"], int(epoch), accuracy, t.user_attrs["peak_memory_mib"])
+            for t in self.trials()
+            if "name" in t.user_attrs
+            for epoch, accuracy in t.user_attrs.get(results.RUNGS, {}).items()
+        ]
+
+    def set_study_attribute(self, key: str, value: Any) -> None:
+        """Writes an attribute of the study where it is another than now."""
+        if self.storage.get_study_user_attrs(self.study_id).get(key) != json.loads(json.dumps(value)):
+            self.storage.set_study_user_attr(self.study_id, key, value)
+
+    def _add(
+        self,
+        state: TrialState,
+        params: Params,
+        attributes: Mapping[str, Any],
+        constraints: Mapping[str, float] | None = None,
+    ) -> int:
+        values, distributions = params
+        trial = create_trial(
+            state=state,
+            params=dict(values),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+            constraints=None if constraints is None else dict(constraints),
+        )
+        return self.storage.create_new_trial(self.study_id, template_trial=trial)
+
+    def _set(self, number: int, attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(number, key, value)
+
+
+def open_study(storage: BaseStorage, name: str, directions: Sequence[optuna.study.StudyDirection]) -> None:
+    """Makes a study where there is none of that name."""
+    optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)

@@ -1,0 +1,48 @@
+"""When a study is to stop before its last trial: Ctrl-C, a signal to end, or its time is spent."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = "interrupted"
+TIME_SPENT = "the time budget is spent"
+
+
+class Stopping:
+    """Asked wherever a study could go on: `reason` is None until it is to stop."""
+
+    def __init__(self, time_budget_s: float | None = None) -> None:
+        self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
+        self._interrupted = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why the study is to stop, or None."""
+        if self._interrupted:
+            return INTERRUPTED
+        spent = self._deadline is not None and time.monotonic() >= self._deadline
+        return TIME_SPENT if spent else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal asked for it."""
+        return self._interrupted
+
+    @contextmanager
+    def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Takes Ctrl-C and SIGTERM: the first is kept and told, the next raises KeyboardInterrupt."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            tell()
+
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
