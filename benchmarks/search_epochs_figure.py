@@ -38,12 +38,13 @@ def plot_search_epochs(result: dict[str, Any], path: Path) -> None:
     axes.annotate(
         "goal: stock after its whole budget",
         (settings["budget_epochs"], goal),
-        (0, 3),
+        (-4, -4),
         textcoords="offset points",
         ha="right",
+        va="top",
         fontsize=8,
     )
-    axes.set_ylim(lowest - 0.02, 1.005)
+    axes.set_ylim(lowest - 0.02, 1.003)
     axes.set_xlim(0, settings["budget_epochs"])
     axes.set_xlabel("epochs trained, all trials together")
     axes.set_ylabel("hypervolume, everything trained = 1")
