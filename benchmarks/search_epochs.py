@@ -70,7 +70,9 @@ class Ours:
         """Returns the trial that was prepared, and prepares another."""
         if not self.one_ahead:
             return self._find()
-        found, self.prepared = self.prepared, self._find()
+        found = self.prepared
+        if found is not None:
+            self.prepared = self._find()
         return found
 
     def goes_on(self, trial: Hashable, epoch: int, accuracy: float, memory_mib: float) -> bool:

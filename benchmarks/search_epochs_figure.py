@@ -34,16 +34,7 @@ def plot_search_epochs(result: dict[str, Any], path: Path) -> None:
         )
         lowest = min(lowest, middle[len(middle) // 8])
     goal = settings["goal_of_table"][1]
-    axes.axhline(goal, color="black", linewidth=0.8)
-    axes.annotate(
-        "goal: stock after its whole budget",
-        (settings["budget_epochs"], goal),
-        (-4, -4),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8,
-    )
+    axes.axhline(goal, color="black", linewidth=0.8, label="goal: stock after its whole budget")
     axes.set_ylim(lowest - 0.02, 1.003)
     axes.set_xlim(0, settings["budget_epochs"])
     axes.set_xlabel("epochs trained, all trials together")

@@ -56,7 +56,7 @@ class Searcher(Protocol):
     """A search as the simulation drives it."""
 
     def next_trial(self) -> tuple[Hashable, Mapping[str, Any]] | None:
-        """Returns a name and a configuration, or None once there is none to try."""
+        """Returns a name and a configuration, or None once there is none to try: it is not asked again."""
 
     def goes_on(self, trial: Hashable, epoch: int, accuracy: float, memory_mib: float) -> bool:
         """Whether a trial goes on after its epoch `epoch` (from 1), which is not its last."""
@@ -114,10 +114,12 @@ def simulate(
     worst = table.worst_memory_mib
     started = spent = 0
     volume = 0.0
+    used_up = False
     while spent < epochs or (spent < most_epochs and not _reached(volume, goal)):
-        while len(running) < workers and (trials is None or started < trials):
+        while not used_up and len(running) < workers and (trials is None or started < trials):
             suggestion = search.next_trial()
             if suggestion is None:
+                used_up = True
                 break
             trial, values = suggestion
             running.append((trial, table.rows[row_key(values)], 1))
