@@ -1,12 +1,12 @@
-"""The front as a picture."""
+"""The front, and who was stopped at which rung, as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tinytl.plots.style import GRID_ALPHA, MUTED, save_figure, set_memory_axis
-from tuner.results import TrialResult, pareto_front
+from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
+from tuner.results import RungRecord, TrialResult, pareto_front
 
 
 def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | None, path: Path) -> None:
@@ -45,4 +45,57 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_rungs(
+    records: Sequence[RungRecord],
+    stopped_at: Mapping[str, int],
+    complete: Sequence[TrialResult],
+    title: str,
+    path: Path,
+) -> None:
+    """Writes a PNG: a panel for each rung with who went on and who was stopped there, and one for the end.
+
+    `stopped_at`: the rung, in epochs, of each trial that was stopped, by its name.
+    """
+    epochs = sorted({record.epoch for record in records})
+    figure = Figure(figsize=(3.4 * (len(epochs) + 1), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(epochs) + 1, sharex=True, sharey=True, squeeze=False)[0]
+    for axes, epoch in zip(panels, epochs, strict=False):
+        here = [record for record in records if record.epoch == epoch]
+        for gone, color, marker, label in (
+            (False, BLUE, "o", "goes on"),
+            (True, VERMILION, "x", "stopped"),
+        ):
+            chosen = [r for r in here if (stopped_at.get(r.trial) == epoch) is gone]
+            axes.scatter(
+                [r.peak_memory_mib for r in chosen],
+                [r.accuracy_top1 for r in chosen],
+                color=color,
+                marker=marker,
+                s=30,
+                label=label,
+            )
+        gone_here = sum(stopped_at.get(r.trial) == epoch for r in here)
+        noun = "epoch" if epoch == 1 else "epochs"
+        axes.set_title(f"after {epoch} {noun}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9)
+    front = pareto_front(complete)
+    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    last = panels[-1]
+    last.scatter(
+        [r.peak_memory_mib for r in complete], [r.accuracy_top1 for r in complete], color=MUTED, s=22
+    )
+    last.step(x, y, where="post", color=BLUE, linewidth=1.5)
+    last.scatter(x, y, color=BLUE, s=30, zorder=3)
+    last.set_title(f"at the end: {len(front)} of {len(complete)} on the front", loc="left", fontsize=9)
+    for axes in panels:
+        axes.grid(alpha=GRID_ALPHA)
+    shown = [r.peak_memory_mib for r in records] + [r.peak_memory_mib for r in complete]
+    set_memory_axis(panels[0], shown, "")
+    figure.supxlabel("peak memory of a training step, MiB", fontsize=9)
+    panels[0].set_ylabel("validation accuracy, top-1")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
     save_figure(figure, path)

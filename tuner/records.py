@@ -104,15 +104,6 @@ class StudyRecords:
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return len(cut_off)
 
-    def rungs(self) -> list[tuple[str, int, float, float]]:
-        """Returns (name, epoch, accuracy, memory in MiB) of every trial at every rung that it passed."""
-        return [
-            (t.user_attrs["name"], int(epoch), accuracy, t.user_attrs["peak_memory_mib"])
-            for t in self.trials()
-            if "name" in t.user_attrs
-            for epoch, accuracy in t.user_attrs.get(results.RUNGS, {}).items()
-        ]
-
     def set_study_attribute(self, key: str, value: Any) -> None:
         """Writes an attribute of the study where it is another than now."""
         if self.storage.get_study_user_attrs(self.study_id).get(key) != json.loads(json.dumps(value)):

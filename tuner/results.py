@@ -114,6 +114,38 @@ def complete_trials(study: optuna.Study) -> list[TrialResult]:
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RungRecord:
+    """What a trial had at a rung that it was judged at."""
+
+    trial: str
+    epoch: int
+    accuracy_top1: float
+    peak_memory_mib: float
+
+
+def rung_records(trials: Sequence[FrozenTrial]) -> list[RungRecord]:
+    """Returns what each trial had at each rung; one that was cut off and went on counts once."""
+    found = {}
+    for trial in trials:
+        if "name" not in trial.user_attrs:
+            continue
+        name = str(trial.user_attrs["name"])
+        for epoch, accuracy in trial.user_attrs.get(RUNGS, {}).items():
+            found[name, int(epoch)] = RungRecord(
+                trial=name,
+                epoch=int(epoch),
+                accuracy_top1=accuracy,
+                peak_memory_mib=trial.user_attrs["peak_memory_mib"],
+            )
+    return list(found.values())
+
+
+def stopped_at(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Returns, by name, the rung in epochs of each trial that was stopped there."""
+    return {t.user_attrs["name"]: t.user_attrs[PRUNED_AT] for t in trials if PRUNED_AT in t.user_attrs}
+
+
 def pareto_front(results: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns the results that none beats in both accuracy and memory, by rising memory.
 

@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from tuner.results import RungRecord
 from tuner.search import MemoryAwareSearch
 from tuner.stopping import Stopping
 from tuner.trainable import GAVE_UP
@@ -21,7 +22,7 @@ class Rungs:
     - `pareto`: goes on if no other trial at the rung has at least its accuracy in at most its memory, one of
       them better. Where memory is the same for all, that would be the best alone, and `asha`'s rule holds.
 
-    `records` are (trial name, epoch, accuracy, memory in MiB) of a study that goes on.
+    `records` are those of a study that goes on.
 
     Source: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA).
     """
@@ -32,14 +33,14 @@ class Rungs:
         rule: str,
         epochs: Iterable[int],
         reduction_factor: int,
-        records: Iterable[tuple[str, int, float, float]] = (),
+        records: Iterable[RungRecord] = (),
     ) -> None:
         self.rule = rule
         self.reduction_factor = reduction_factor
         self._rungs: dict[int, dict[str, tuple[float, float]]] = {epoch: {} for epoch in epochs}
-        for name, epoch, accuracy, memory_mib in records:
-            if epoch in self._rungs:
-                self._rungs[epoch][name] = (accuracy, memory_mib)
+        for record in records:
+            if record.epoch in self._rungs:
+                self._rungs[record.epoch][record.trial] = (record.accuracy_top1, record.peak_memory_mib)
 
     def __contains__(self, epoch: int) -> bool:
         """Whether trials are judged after `epoch`."""

@@ -179,7 +179,7 @@ def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
         rule=config.scheduler,
         epochs=config.rung_epochs,
         reduction_factor=REDUCTION_FACTOR,
-        records=records.rungs(),
+        records=results.rung_records(records.trials()),
     )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
 from tuner.findings import print_findings, read_findings
+from tuner.results import rung_records, stopped_at
 from tuner.storage import load_study
 from tuner.tables import short
 
@@ -97,12 +98,18 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if outcome.note:
         line(f"The search ended: {outcome.note}.")
     if outcome.complete:
-        from tuner.plots import plot_front
+        from tuner.plots import plot_front, plot_rungs
 
         picture = prepared.folder / "front.png"
         title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
         plot_front(outcome.complete, title, config.memory_budget_mib, picture)
         line(f"Picture: {picture}")
+        trials = study.get_trials(deepcopy=False)
+        passed = rung_records(trials)
+        if passed:
+            picture = prepared.folder / "rungs.png"
+            plot_rungs(passed, stopped_at(trials), outcome.complete, title, picture)
+            line(f"Rungs:   {picture}")
     where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from tuner.results import RungRecord
 from tuner.scheduler import Rungs, StudyScheduler
 from tuner.stopping import Stopping
 from tuner.trainable import GAVE_UP
@@ -45,7 +46,14 @@ def test_rungs_are_apart_and_only_their_epochs_count():
 
 
 def test_records_of_an_earlier_call_are_judged_against():
-    records = [("early", 1, 0.9, 10.0), ("early", 2, 0.95, 10.0), ("other", 3, 0.99, 1.0)]
+    records = [
+        RungRecord(trial=name, epoch=epoch, accuracy_top1=accuracy, peak_memory_mib=memory_mib)
+        for name, epoch, accuracy, memory_mib in [
+            ("early", 1, 0.9, 10.0),
+            ("early", 2, 0.95, 10.0),
+            ("other", 3, 0.99, 1.0),
+        ]
+    ]
     assert judged("pareto", [(0.8, 20)], records) == [False]
     assert judged("pareto", [(0.8, 5)], records) == [True]
 

@@ -180,7 +180,12 @@ def test_how_a_trial_ended_is_recorded_and_told(tmp_path):
     assert trials[4].values is None
     assert trials[4].user_attrs[results.RUNGS] == {"1": 0.25, "2": 0.375}
     assert [state for _, state, _ in search.observers[0].ended] == ["complete", "failed", "failed", "pruned"]
-    assert search.records.rungs()[0][:3] == ("joint-004", 1, 0.25)
+    passed = results.rung_records(trials)
+    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
+        ("joint-004", 1, 0.25),
+        ("joint-004", 2, 0.375),
+    ]
+    assert results.stopped_at(trials) == {"joint-004": 2}
 
 
 def test_a_trial_that_ran_out_of_memory_is_infeasible_and_leaves_room_for_another(tmp_path, monkeypatch):
@@ -215,12 +220,11 @@ def test_a_trial_that_was_cut_off_comes_first_under_its_name_and_is_never_lost(t
     assert suggestion == first
     again.passed_rung("x", 3, 0.5, goes_on=True)
     again.close()
-    assert {
-        (epoch, accuracy) for name, epoch, accuracy, _ in again.records.rungs() if name == "joint-000"
-    } == {
-        (1, 0.25),
-        (3, 0.5),
-    }
+    passed = results.rung_records(again.study.trials)
+    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
+        ("joint-000", 1, 0.25),
+        ("joint-000", 3, 0.5),
+    ]
     names = [t.user_attrs.get("name", t.user_attrs.get(results.AGAIN)) for t in search.study.trials]
     assert names[:2] == ["joint-000", "joint-001"] and set(names) == {"joint-000", "joint-001"}
 
