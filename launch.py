@@ -32,13 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         from tuner.study import run_study
 
         outcome = run_study(prepared, console, cluster)
+        print_summary(console, prepared, outcome)
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("launch.py: interrupted before the first trial", file=sys.stderr)
+        print("launch.py: interrupted", file=sys.stderr)
         return 130
-    print_summary(console, prepared, outcome)
     return outcome.exit_code
 
 

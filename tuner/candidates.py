@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
@@ -14,7 +13,8 @@ from tinytl.errors import ConfigError
 from tinytl.memory import predict_memory, resolve_plan
 from tinytl.run_directory import RunDirectory
 from tuner import results
-from tuner.records import StudyRecords
+from tuner.records import DROPPED, StudyRecords, UnwrittenError
+from tuner.results import within
 from tuner.sampling import Proposals
 from tuner.stopping import Stopping
 from tuner.trial_config import trial_config
@@ -110,8 +110,8 @@ class Candidates:
                     return found
                 infeasible += 1
                 repeated = 0
-        except (OSError, StorageInternalError) as error:
-            self.unwritten = self.gave_up = f"{type(error).__name__}: {error}"
+        except (UnwrittenError, ConfigError) as error:  # the record, or a trial's config.yaml
+            self.unwritten = self.gave_up = str(error)
             return None
         self.gave_up = (
             f"{INFEASIBLE_IN_A_ROW} configurations in a row exceeded the memory budget"
@@ -146,7 +146,7 @@ class Candidates:
                 raise ConfigError(config)
             planned = resolve_plan(config)
             peak_mib = predict_memory(planned).peak_mib
-            if self.budget_mib is not None and peak_mib > self.budget_mib:
+            if not within(peak_mib, self.budget_mib):
                 raise ConfigError(f"{peak_mib:.1f} MiB exceed the budget")
         except ConfigError as error:
             self.records.refuse(params, str(error), peak_mib, self.budget_mib)
@@ -155,7 +155,7 @@ class Candidates:
             else:
                 self.proposals.reject(proposal)
             if waiting is not None:
-                self.records.drop_waiting(waiting, str(error))
+                self.records.drop_waiting(waiting, str(error), peak_mib)
             return None
         self.proposals.start(proposal)
         again = None if waiting is None else _name_of(waiting)
@@ -165,7 +165,7 @@ class Candidates:
         if again is None:
             directory.path.mkdir(parents=True, exist_ok=True)
             directory.write_config(planned)
-        attributes = {"name": name, "peak_memory_mib": peak_mib}
+        attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
         if waiting is None:
             record = self.records.start(params, attributes)
         else:
@@ -181,7 +181,9 @@ class Candidates:
         for trial in self.records.trials():
             attributes = trial.user_attrs
             names.add(attributes.get("name"))
-            if trial.state == TrialState.WAITING or "dropped" in attributes:
+            if trial.state == TrialState.WAITING or DROPPED in attributes:
+                continue
+            if self._fits_by_now(trial):
                 continue
             self._ran.add(self._config(self._values(trial.params)))
             state = results.state_of(trial)
@@ -196,6 +198,12 @@ class Candidates:
             elif state == "infeasible" and "name" not in attributes:
                 self.proposals.remember(trial, None, peak_mib)
         self._next_index = len(names - {None})
+
+    def _fits_by_now(self, trial: FrozenTrial) -> bool:
+        """Whether a configuration was refused for a budget that has been raised since."""
+        peak_mib = trial.user_attrs.get("peak_memory_mib")
+        refused = results.state_of(trial) == "infeasible" and "name" not in trial.user_attrs
+        return refused and peak_mib is not None and within(peak_mib, self.budget_mib)
 
     def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self.space.fixed) | dict(params)

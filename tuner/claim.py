@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         file.flush()
         try:
             yield
-        except ConfigError:
-            # A mistake that was found before anything was written leaves nothing behind.
-            if [entry.name for entry in folder.iterdir()] == [LOCK_FILE]:
+        except BaseException:
+            # What ends before anything was written leaves nothing behind.
+            if is_empty(folder):
                 path.unlink()
                 folder.rmdir()
             raise
@@ -70,8 +70,10 @@ def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[
 
     def say_so() -> None:
         while not ended.wait(SIGN_OF_LIFE_S):
-            storage.set_study_user_attr(study_id, DRIVER, _me())
-        storage.set_study_user_attr(study_id, DRIVER, {})
+            with suppress(Exception):  # a database that is away for a while: the next sign may arrive
+                storage.set_study_user_attr(study_id, DRIVER, _me())
+        with suppress(Exception):
+            storage.set_study_user_attr(study_id, DRIVER, {})
 
     storage.set_study_user_attr(study_id, DRIVER, _me())
     thread = threading.Thread(target=say_so, name="sign of life", daemon=True)
@@ -81,6 +83,11 @@ def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[
     finally:
         ended.set()
         thread.join()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a study's folder is not there, or holds nothing but the lock of a driver that was killed."""
+    return not folder.exists() or [entry.name for entry in folder.iterdir()] == [LOCK_FILE]
 
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -108,8 +115,8 @@ def _me() -> dict[str, Any]:
 
 
 def _lives(holder: dict[str, Any]) -> bool:
-    if holder["host"] == socket.gethostname():
-        return Path(f"/proc/{holder['pid']}").exists() and holder["pid"] != os.getpid()
+    if holder["host"] == socket.gethostname() and not Path(f"/proc/{holder['pid']}").exists():
+        return False
     return bool(time.time() - holder["seen_s"] < GONE_AFTER_S)
 
 

@@ -71,7 +71,8 @@ def confirm_front(
         if seed not in outcomes.get(result.trial, {})
     ]
     if waiting:
-        _train_all(prepared, waiting, configs, resources, outcomes, on_done, stopped)
+        peaks_mib = {result.trial: result.peak_memory_mib for result in front}
+        _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
     return confirmed_results(front, outcomes)
 
 
@@ -107,6 +108,7 @@ def _train_all(
     prepared: "PreparedStudy",
     waiting: list[tuple[str, int]],
     configs: Mapping[str, TrainConfig],
+    peaks_mib: Mapping[str, float],
     resources: "TrialResources",
     outcomes: Outcomes,
     on_done: Callable[[str, int, float], None],
@@ -118,7 +120,6 @@ def _train_all(
     kept: Outcomes = {trial: dict(seeds) for trial, seeds in outcomes.items()}
     remote = ray.remote(
         num_cpus=resources.cpus_per_trial,
-        num_gpus=resources.gpus_per_trial,
         max_retries=prepared.config.max_failures,
     )(train_again)
     # Test images stay behind, as in the search.
@@ -131,7 +132,9 @@ def _train_all(
                 trial, seed = waiting.pop(0)
                 config = dataclasses.replace(configs[trial], seed=seed)
                 folder = prepared.folder / FOLDER / f"{trial}-seed{seed}"
-                running[remote.remote(config, data, weights[config.backbone], folder)] = trial, seed
+                gpus = resources.gpus_of(peaks_mib[trial])
+                task = remote.options(num_gpus=gpus)
+                running[task.remote(config, data, weights[config.backbone], folder)] = trial, seed
             for done in ray.wait(list(running), timeout=_POLL_S)[0]:
                 trial, seed = running.pop(done)
                 try:

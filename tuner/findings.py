@@ -14,7 +14,7 @@ from tuner.accuracy_on_test import known_test_accuracies
 from tuner.config import read_study_file
 from tuner.confirmed import ConfirmedResult, best_confirmed, read_confirmed
 from tuner.importance import MIN_TRIALS, parameter_importance
-from tuner.results import StudyStatus, TrialResult, best_under, complete_trials, read_status
+from tuner.results import StudyStatus, TrialResult, best_under, complete_trials, read_status, within
 from tuner.tables import counts_line, describe, front_table, hypervolume_line, importance_line, over_seeds
 
 _OBJECTIVES = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
@@ -57,7 +57,10 @@ def read_findings(study: optuna.Study, runs_dir: str) -> Findings:
     front = status.pareto
     on_front = {result.trial for result in front}
     confirmed = read_confirmed(folder, front)
-    best = best_confirmed(front, confirmed, budget_mib) or best_under(complete_trials(study), budget_mib)
+    best = best_under(complete_trials(study), budget_mib)
+    fitting = [result for result in front if within(result.peak_memory_mib, budget_mib)]
+    if all(result.trial in confirmed for result in fitting):  # else seeds would be held against luck
+        best = best_confirmed(front, confirmed, budget_mib) or best
     return Findings(
         status=status,
         best=best,

@@ -5,6 +5,7 @@ Cheap checks come first: names, ranges and folders without torch, then images, t
 
 import dataclasses
 import datetime
+import json
 import os
 import socket
 import urllib.parse
@@ -17,8 +18,10 @@ from search_spaces.space import SearchSpace, SpaceError, load_space
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits, check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
+from tinytl.flat_config import flat_from_config
+from tinytl.run_directory import with_whole_paths
 from tuner import results, storage
-from tuner.claim import check_free
+from tuner.claim import check_free, is_empty
 from tuner.config import StudyConfig, check_study_name
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
@@ -61,6 +64,8 @@ class PreparedStudy:
     @property
     def identity(self) -> dict[str, Any]:
         """What stays the same when a study is resumed, or its trials could not be compared."""
+        from tinytl.checkpoint_file import MAY_DIFFER
+
         return {
             "space": self.space.name,
             "parameters": {p.name: p.describe() for p in self.space.parameters},
@@ -72,6 +77,7 @@ class PreparedStudy:
             "weights": self.base.weights,
             "epochs": self.base.epochs,
             "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
+            "settings": {k: v for k, v in flat_from_config(self.base).items() if k not in MAY_DIFFER},
         }
 
     @property
@@ -117,6 +123,7 @@ def prepare(
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
     _check_budget(config, space, base)
+    base = with_whole_paths(base)  # a study is resumed from any folder
     prepared = PreparedStudy(
         config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
     )
@@ -172,7 +179,7 @@ def _check_runs_dir(config: StudyConfig) -> None:
 
 def _check_name(config: StudyConfig, name: str) -> None:
     stored = storage.study_exists(config, name)
-    if not config.resume and (stored or (Path(config.runs_dir) / name).exists()):
+    if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
         raise ConfigError(
             f"study {name} exists under {config.runs_dir}: add --resume to go on with it, or change --name"
         )
@@ -220,7 +227,10 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
     check_free(prepared.folder, was, prepared.name)
-    for key, value in prepared.identity.items():
+    # As the storage gives it back: lists for tuples.
+    for key, value in json.loads(json.dumps(prepared.identity)).items():
+        if key not in was and not study.get_trials(deepcopy=False):
+            continue  # killed while it was being made
         if key not in was:
             raise ConfigError(
                 f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
@@ -241,6 +251,10 @@ def _change(key: str, was: Any, now: Any) -> str | None:
     """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
     if was == now:
         return None
+    if key == "settings":
+        was, now = dict(was), dict(now)
+        changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
+        return f"{changed} {was.get(changed)}, not {now.get(changed)}"
     if not isinstance(was, dict):
         return f"{key} {was}, not {now}"
     names = [name for name in (*was, *now) if was.get(name) != now.get(name)]

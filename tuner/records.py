@@ -5,10 +5,9 @@ state that makes them valid last.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -16,16 +15,28 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tuner import results
 from tuner.sampling import CONSTRAINT
 
+DROPPED = "dropped"
+"""The user attribute of a configuration that was enqueued and never ran: why."""
 Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
 """Searched values, and the distribution of each."""
 
 
+class UnwrittenError(RuntimeError):
+    """The disk or the database took no more: what it said."""
+
+
 class StudyRecords:
-    """The trials of one study in a storage; numbers are Optuna's trial ids."""
+    """The trials of one study in a storage; numbers are Optuna's trial ids.
+
+    After a write that failed every other raises UnwrittenError, too: behind half a line of a file nothing
+    could be read again.
+    """
 
     def __init__(self, storage: BaseStorage, study_name: str) -> None:
         self.storage = storage
         self.study_id = storage.get_study_id_from_name(study_name)
+        self.unwritten: str | None = None
+        """What the disk or the database said, once it took no more."""
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials, or those in the given states, in order. They are not to be changed."""
@@ -43,13 +54,14 @@ class StudyRecords:
         """Writes that an enqueued trial runs."""
         number = trial._trial_id
         self._set(number, attributes)
-        self.storage.set_trial_state_values(number, TrialState.RUNNING)
+        self._end(number, TrialState.RUNNING)
         return number
 
-    def drop_waiting(self, trial: FrozenTrial, reason: str) -> None:
+    def drop_waiting(self, trial: FrozenTrial, reason: str, peak_memory_mib: float | None = None) -> None:
         """Takes an enqueued trial out that never ran; it counts as no trial."""
-        self._set(trial._trial_id, {results.INTERRUPTED: True, "dropped": reason})
-        self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        dropped = {results.INTERRUPTED: True, DROPPED: reason, "peak_memory_mib": peak_memory_mib}
+        self._set(trial._trial_id, dropped)
+        self._end(trial._trial_id, TrialState.FAIL)
 
     def refuse(
         self, params: Params, reason: str, peak_memory_mib: float | None, budget_mib: float | None
@@ -70,22 +82,22 @@ class StudyRecords:
     def complete(self, number: int, values: Sequence[float], attributes: Mapping[str, Any]) -> None:
         """Ends a trial that trained all its epochs."""
         self._set(number, attributes)
-        self.storage.set_trial_state_values(number, TrialState.COMPLETE, values)
+        self._end(number, TrialState.COMPLETE, values)
 
     def pruned(self, number: int, epoch: int) -> None:
         """Ends a trial that was stopped at the rung `epoch`."""
         self._set(number, {results.PRUNED_AT: epoch})
-        self.storage.set_trial_state_values(number, TrialState.PRUNED)
+        self._end(number, TrialState.PRUNED)
 
     def out_of_memory(self, number: int, reason: str, need_mib: float | None) -> None:
         """Ends a trial that ran out of memory: infeasible, with what it needed."""
         self._set(number, {"infeasible": reason, "measured_need_mib": need_mib})
-        self.storage.set_trial_state_values(number, TrialState.PRUNED)
+        self._end(number, TrialState.PRUNED)
 
     def failed(self, number: int, reason: str) -> None:
         """Ends a trial that gave no result."""
         self._set(number, {"failure": reason})
-        self.storage.set_trial_state_values(number, TrialState.FAIL)
+        self._end(number, TrialState.FAIL)
 
     def end_cut_off(self) -> int:
         """Ends trials that are still RUNNING and enqueues them again; returns how many there were.
@@ -101,13 +113,13 @@ class StudyRecords:
                 kept = {k: v for k, v in trial.user_attrs.items() if k in ("source", results.RUNGS)}
                 self.enqueue((trial.params, trial.distributions), kept | {results.AGAIN: name})
             self._set(trial._trial_id, {results.INTERRUPTED: True})
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._end(trial._trial_id, TrialState.FAIL)
         return len(cut_off)
 
     def set_study_attribute(self, key: str, value: Any) -> None:
         """Writes an attribute of the study where it is another than now."""
         if self.storage.get_study_user_attrs(self.study_id).get(key) != json.loads(json.dumps(value)):
-            self.storage.set_study_user_attr(self.study_id, key, value)
+            self._write(self.storage.set_study_user_attr, self.study_id, key, value)
 
     def _add(
         self,
@@ -124,13 +136,21 @@ class StudyRecords:
             user_attrs=dict(attributes),
             constraints=None if constraints is None else dict(constraints),
         )
-        return self.storage.create_new_trial(self.study_id, template_trial=trial)
+        return int(self._write(self.storage.create_new_trial, self.study_id, trial))
 
     def _set(self, number: int, attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items():
-            self.storage.set_trial_user_attr(number, key, value)
+            self._write(self.storage.set_trial_user_attr, number, key, value)
 
+    def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+        self._write(self.storage.set_trial_state_values, number, state, values)
 
-def open_study(storage: BaseStorage, name: str, directions: Sequence[optuna.study.StudyDirection]) -> None:
-    """Makes a study where there is none of that name."""
-    optuna.create_study(study_name=name, storage=storage, directions=directions, load_if_exists=True)
+    def _write(self, call: Callable[..., Any], *args: Any) -> Any:
+        if self.unwritten is not None:
+            raise UnwrittenError(self.unwritten)
+        try:
+            return call(*args)
+        except Exception as error:  # each storage raises its own kinds
+            lines = str(error).strip().splitlines()
+            self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
+            raise UnwrittenError(self.unwritten) from error

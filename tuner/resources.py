@@ -71,6 +71,10 @@ class TrialResources:
         """What `tune.with_resources` takes."""
         return self.packed or {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
+    def gpus_of(self, peak_memory_mib: float) -> float:
+        """Returns what a trial of that predicted peak is given of a GPU."""
+        return self.gpus_per_trial if self.packed is None else self.packed.share(peak_memory_mib)
+
 
 def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
     """Divides the cluster to which Ray is connected among the trials of a study.

@@ -128,7 +128,7 @@ def rung_records(trials: Sequence[FrozenTrial]) -> list[RungRecord]:
     """Returns what each trial had at each rung; one that was cut off and went on counts once."""
     found = {}
     for trial in trials:
-        if "name" not in trial.user_attrs:
+        if "name" not in trial.user_attrs or "peak_memory_mib" not in trial.user_attrs:
             continue
         name = str(trial.user_attrs["name"])
         for epoch, accuracy in trial.user_attrs.get(RUNGS, {}).items():
@@ -175,7 +175,12 @@ def hypervolume(results: Sequence[TrialResult], budget_mib: float | None) -> Hyp
     return Hypervolume(accuracy_mib=area, reference_mib=reference_mib, fraction=area / reference_mib)
 
 
+def within(peak_memory_mib: float, budget_mib: float | None) -> bool:
+    """Whether a peak fits the budget; anything does where there is none."""
+    return budget_mib is None or peak_memory_mib <= budget_mib
+
+
 def best_under(results: Sequence[TrialResult], budget_mib: float | None) -> TrialResult | None:
     """Returns the most accurate result within the budget (None: any), of equals the one with least memory."""
-    fitting = [r for r in results if budget_mib is None or r.peak_memory_mib <= budget_mib]
+    fitting = [r for r in results if within(r.peak_memory_mib, budget_mib)]
     return max(fitting, key=lambda r: (r.accuracy_top1, -r.peak_memory_mib), default=None)

@@ -60,7 +60,8 @@ class Proposals:
         self.searches_memory = searches_memory
         self._only_complete = sampler in LEARNS_FROM_COMPLETE_ONLY
         self._sampler = make_sampler(sampler, seed)
-        self._random = optuna.samplers.RandomSampler(seed=seed)
+        # Another seed: the random sampler would draw again what it has drawn.
+        self._random = optuna.samplers.RandomSampler(seed=seed + 1)
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + searches_memory]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler)
         self._trials: dict[int, optuna.Trial] = {}

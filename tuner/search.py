@@ -15,6 +15,7 @@ from ray.tune.search.searcher import Searcher
 from tinytl.flat_config import flat_from_config
 from tinytl.planner import PLANNED_FIELDS
 from tuner.candidates import Candidates, LiveTrial, NextTrial
+from tuner.records import UnwrittenError
 from tuner.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
@@ -164,14 +165,14 @@ class MemoryAwareSearch(Searcher):
 
     def _submit(self, job: Callable[[], None]) -> None:
         def guarded() -> None:
-            if self.unwritten is not None:
-                return  # behind half a line nothing could be read
             try:
                 job()
-            except Exception as error:
+            except UnwrittenError as error:
                 # The record is the truth: a study that cannot write it must not go on as if it had.
-                logger.debug("the record cannot be written", exc_info=True)
-                self.unwritten = self.gave_up = _line(error)
+                self.unwritten = self.gave_up = str(error)
+            except Exception as error:
+                logger.exception("a trial's end cannot be taken in")
+                self.unwritten = self.gave_up = f"{type(error).__name__}: {error}"
 
         self._thread.submit(guarded)
 
@@ -210,8 +211,3 @@ class MemoryAwareSearch(Searcher):
     def _tell(self, live: LiveTrial, state: str, reason: str | None) -> None:
         for observer in self.observers:
             observer.trial_ended(live.name, state, reason)
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -1,5 +1,6 @@
 """Configurations that a study tries before any that its sampler proposes."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,8 @@ def points_of_file(path_text: str, space: SearchSpace, base: TrainConfig) -> lis
     found = []
     for index, entry in enumerate(entries, 1):
         place = f"--from-config {path}" + (f", configuration {index}" if several else "")
-        found.append(StartingPoint(_point(entry, space, base, place), f"file {path.resolve()} {index}"))
+        point = _point(entry, space, base, place)
+        found.append(StartingPoint(point, f"file {path.resolve()}: {json.dumps(point, sort_keys=True)}"))
     return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from search_spaces.space import space_path
@@ -25,11 +25,12 @@ from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.confirm import confirm_front, trial_configs
+from tuner.mlflow_client import open_mlflow
 from tuner.prepare import PreparedStudy
-from tuner.records import StudyRecords
+from tuner.records import DROPPED, StudyRecords, UnwrittenError
 from tuner.resources import plan_resources
 from tuner.starting_points import baselines
-from tuner.stopping import Stopping
+from tuner.stopping import TIME_SPENT, Stopping
 from tuner.trial_config import trial_config
 
 if TYPE_CHECKING:
@@ -56,15 +57,17 @@ class StudyOutcome:
     @property
     def unfinished(self) -> bool:
         """Whether `--resume` has something to do."""
-        return results.ended_trials(self.status) < self.status.requested
+        return self.interrupted or results.ended_trials(self.status) < self.status.requested
 
     @property
     def exit_code(self) -> int:
-        """0; 130 where interrupted; 1 where every trial failed."""
+        """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
         if self.interrupted:
             return 130
-        ended = results.ended_trials(self.status)
-        return 1 if ended and ended == self.status.trials["failed"] else 0
+        if self.status.trials["complete"] or self.status.trials["pruned"]:
+            return 0
+        gave_up = self.note is not None and self.note != TIME_SPENT
+        return 1 if self.status.trials["failed"] or gave_up else 0
 
 
 def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
@@ -86,10 +89,10 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         cluster.begin()
         stack.callback(cluster.end)
         with ThreadPoolExecutor(1, "mlflow start") as starting:
-            opened = starting.submit(StudyTracking, prepared)
+            client = starting.submit(open_mlflow, config.resolved_tracking_uri)
             _predict_first(prepared)
             dashboard = cluster.dashboard_url()
-            tracking = opened.result()
+            client.result()
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
         resources = plan_resources(config, prepared.space, prepared.base)
@@ -97,45 +100,43 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             # What trials are given decides, not what this machine has: memory is predicted for that.
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
-        study = stack.enter_context(_opened(prepared))
-        records = StudyRecords(study._storage, prepared.name)
+        study, records = stack.enter_context(_opened(prepared))
+        tracking = StudyTracking(prepared, study if config.resume else None, client.result())
         records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
         lines = TrialLines(console, ended, config.trials)
         search = _search(prepared, records, config.trials - ended, stopping, [tracking, lines])
-        at_once = False
         with stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
                     scheduler = StudyScheduler(search, _rungs(prepared, records), stopping)
                     ray_tune.run_trials(prepared, search, scheduler, resources)
                 search.close()
-                records.end_cut_off()
                 if stopping.reason is None and search.unwritten is None:
+                    records.end_cut_off()
                     front = results.read_status(study).pareto
                     _look_again(prepared, front, resources, stopping, lines)
             except KeyboardInterrupt:
-                at_once = True
-            except Exception:
-                # Ray itself broke: what it leaves behind must not look as if it ran.
-                search.close()
-                records.end_cut_off()
-                tracking.close(study, interrupted=True)
-                raise
-        search.close()
-        if search.unwritten is not None:
-            tracking.close(study, interrupted=True)
+                pass  # the second Ctrl-C: `stopping` knows
+            finally:
+                # Whatever broke, what is left must not look as if it ran.
+                with suppress(KeyboardInterrupt):
+                    search.close()
+                    if search.unwritten is None:
+                        with suppress(UnwrittenError):
+                            records.end_cut_off()
+                    status = results.read_status(study)
+                    unfinished = results.ended_trials(status) < config.trials
+                    tracking.close(study, stopping.interrupted or unfinished)
+        unwritten = search.unwritten or records.unwritten
+        if unwritten is not None:
             raise ConfigError(
-                f"study {prepared.name} was stopped: {search.unwritten}. What was trained is kept: make "
-                f"room, then go on with --name {prepared.name} --resume"
+                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: make room, then "
+                f"go on with --name {prepared.name} --resume"
             )
-        cut_off = records.end_cut_off()
-        interrupted = at_once or stopping.interrupted
-        note = search.gave_up or (stopping.reason if not interrupted else None)
+        note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         status = results.read_status(study)
-        unfinished = results.ended_trials(status) < config.trials
-        tracking.close(study, interrupted or cut_off > 0 or unfinished)
-    return StudyOutcome(status, results.complete_trials(study), interrupted, note)
+    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
 
 
 def _search(
@@ -191,13 +192,16 @@ def _look_again(
     lines: "TrialLines",
 ) -> None:
     """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
-    if prepared.config.confirm and front:
-        configs = trial_configs(prepared.folder, front)
-        confirm_front(
-            prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
-        )
-    if stopping.reason is None:
-        read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
+    try:
+        if prepared.config.confirm and front:
+            configs = trial_configs(prepared.folder, front)
+            confirm_front(
+                prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
+            )
+        if stopping.reason is None:
+            read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
+    except ConfigError as error:  # the study itself is whole
+        lines.note(str(error))
 
 
 def _predict_first(prepared: PreparedStudy) -> None:
@@ -210,7 +214,7 @@ def _predict_first(prepared: PreparedStudy) -> None:
 
 
 @contextmanager
-def _opened(prepared: PreparedStudy) -> Iterator[optuna.Study]:
+def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
     """Opens the study in its storage, new or as it stands, and keeps other drivers off."""
     config = prepared.config
     store = storage.open_storage(config.storage, config.runs_dir)
@@ -226,7 +230,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[optuna.Study]:
             stack.enter_context(storage_claimed(store, records.study_id, prepared.name))
         _write_study(prepared, records)
         _write_study_file(prepared)
-        yield study
+        yield study, records
 
 
 def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
@@ -234,12 +238,22 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     records.set_study_attribute(results.REQUESTED, prepared.config.trials)
     for key, value in prepared.identity.items():
         records.set_study_attribute(key, value)
-    known = {trial.user_attrs.get("source") for trial in records.trials()}
+    known = {
+        trial.user_attrs.get("source")
+        for trial in records.trials()
+        if not _fits_by_now(trial, prepared.config.memory_budget_mib)
+    }
     distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
     for point in [*prepared.starting_points, *baselines(prepared.space)]:
         if point.source not in known:
             params = (point.params, {name: distributions[name] for name in point.params})
             records.enqueue(params, {"source": point.source})
+
+
+def _fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
+    """Whether an enqueued configuration was dropped for a budget that has been raised since."""
+    peak_mib = trial.user_attrs.get("peak_memory_mib")
+    return DROPPED in trial.user_attrs and peak_mib is not None and results.within(peak_mib, budget_mib)
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:

@@ -16,6 +16,8 @@ from tuner.mlflow_study import STATUS, StudyLabels, StudyRuns, artifacts_of, cha
 from tuner.sync import sync_children, sync_parent
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from tuner.prepare import PreparedStudy
 
 GATHER_S = 1.0
@@ -50,8 +52,17 @@ class StudyTracking:
         ConfigError: at the start, where MLflow does not answer.
     """
 
-    def __init__(self, prepared: "PreparedStudy", study: optuna.Study | None = None) -> None:
-        """Opens MLflow, which may be done in a thread. `study`: one that goes on; its records come first."""
+    def __init__(
+        self,
+        prepared: "PreparedStudy",
+        study: optuna.Study | None = None,
+        client: "MlflowClient | None" = None,
+    ) -> None:
+        """Makes or finds the study's run.
+
+        `client`: what `open_mlflow` returned, where that was called before. `study`: one that goes on; its
+        records come first.
+        """
         config = prepared.config
         self.folder = prepared.folder
         self.uri = config.resolved_tracking_uri
@@ -64,7 +75,7 @@ class StudyTracking:
             settings=asdict(config) | {"command": sys.argv},
             artifacts=artifacts_of(config.runs_dir, config.tracking_uri),
         )
-        client = open_mlflow(self.uri)
+        client = client or open_mlflow(self.uri)
         with answering(self.uri):
             self.runs = StudyRuns(client, labels)
             if not self.runs.parent_is_new:

@@ -4,7 +4,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class TinyTLTrainable(tune.Trainable):
     failure: dict[str, Any]
     rows: list[dict[str, Any]]
     """Metrics of the epochs so far."""
+    goes_on: bool
+    """Whether the last of them was trained before, and is to be reported."""
     own: TrainConfig
     directory: RunDirectory
 
@@ -70,10 +72,16 @@ class TinyTLTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one epoch and saves it; one that was saved but never reported is reported again."""
+        """Trains one epoch and saves it.
+
+        The epoch from which a trial goes on is reported once more, first: nobody may have heard of it, and a
+        rung may stand there.
+        """
         if self.trainer is not None:
             try:
-                if self.trainer.epoch < self.trainer.config.epochs:
+                if self.goes_on:
+                    self.goes_on = False
+                else:
                     metrics = self.trainer.train_epoch()
                     row = metrics.flat() | {
                         "peak_memory_mib": self.peak_memory_mib,
@@ -112,6 +120,7 @@ class TinyTLTrainable(tune.Trainable):
             check_same_run(state, self.own, self.data, path)
             self.trainer.load_state_dict(state)
             self.rows = list(state["rows"])
+            self.goes_on = bool(self.rows)
 
     def cleanup(self) -> None:
         """Lets the folder go."""
@@ -121,6 +130,7 @@ class TinyTLTrainable(tune.Trainable):
         self.peak_memory_mib = config["peak_memory_mib"]
         self.failure = {}
         self.rows = []
+        self.goes_on = False
         self.trainer = None
         self.directory = RunDirectory(Path(config["folder"]))
         self._claim.close()
@@ -129,10 +139,17 @@ class TinyTLTrainable(tune.Trainable):
                 self.failure = config[GAVE_UP]
                 return
             self.own = trial_config(self.base, config["values"])
-            self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
+            try:
+                self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
+            except ConfigError as error:
+                self.failure = {"unsaved": str(error)}
+                return
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(config["folder"])
-            self.directory.write_metrics(self.rows)
+            try:
+                self.directory.write_metrics(self.rows)
+            except ConfigError as error:
+                self.trainer, self.failure = None, {"unsaved": str(error)}
         except Exception as error:  # told by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
@@ -155,7 +172,8 @@ class TinyTLTrainable(tune.Trainable):
 
     def _explain(self, error: Exception) -> dict[str, Any]:
         """Writes the traceback to the trial's folder; returns one line, and what was needed if memory was."""
-        Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
+        with suppress(OSError):  # the disk may be what went wrong
+            Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
         lines = str(error).strip().splitlines()
         failure = {"failure": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
         need_mib = out_of_memory_need_mib(error)

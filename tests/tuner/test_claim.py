@@ -53,7 +53,8 @@ def test_a_storage_shared_by_machines_names_the_driver_that_lives(study):
     [
         ("elsewhere", 1, 1.0, True),
         ("elsewhere", 1, GONE_AFTER_S + 1, False),
-        (socket.gethostname(), 1, GONE_AFTER_S + 1, True),  # process 1 is there for sure
+        (socket.gethostname(), 1, 1.0, True),  # process 1 is there for sure
+        (socket.gethostname(), 1, GONE_AFTER_S + 1, False),  # but it is another's by now
         (socket.gethostname(), 2**22 + 1, 1.0, False),  # no process has such a number
     ],
 )

@@ -19,6 +19,7 @@ from tuner.cluster import Cluster
 from tuner.config import parse_study
 from tuner.prepare import prepare
 from tuner.results import REQUESTED
+from tuner.storage import open_storage
 from tuner.study import _opened
 
 ROOT = Path(launch.__file__).parent
@@ -261,8 +262,6 @@ def test_simple_mistakes_are_found_before_torch_and_ray_are_imported():
 
 
 def test_a_space_that_another_study_has_is_not_resumed(capsys, tmp_path):
-    from tuner.storage import open_storage
-
     study = optuna.create_study(study_name="mine", storage=open_storage(None, str(tmp_path)))
     study.set_user_attr("space", "joint")
     argv = ["--name", "mine", "--resume", "--space", "separate_lr", "--runs-dir", str(tmp_path)]
@@ -276,7 +275,7 @@ def begun(tmp_path_factory):
     runs_dir = tmp_path_factory.mktemp("begun")
     argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
     config, _ = parse_study(argv)
-    with _opened(prepare(config, datetime.datetime(2020, 1, 1))) as study:
+    with _opened(prepare(config, datetime.datetime(2020, 1, 1))) as (study, _):
         assert study.user_attrs[REQUESTED] == 12
     return runs_dir
 
@@ -284,6 +283,7 @@ def begun(tmp_path_factory):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--seed", "1"], "study mine has seed 0, not 1"),
         (["--epochs", "5"], "study mine has epochs 3, not 5: leave that out, or start another study"),
         (["--set", "resolution=48"], "has the fixed resolution 32, not 48"),
         (
@@ -299,6 +299,30 @@ def test_a_study_that_has_changed_is_not_resumed_and_the_change_is_named(flags, 
     assert launch.main(["--name", "mine", "--resume", "--runs-dir", str(begun), *flags]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err
+
+
+def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(capsys, tmp_path):
+    """A driver that is killed while Ray starts leaves its lock; then, a study without a word on it."""
+    runs_dir = tmp_path / "runs"
+    (runs_dir / "mine").mkdir(parents=True)
+    (runs_dir / "mine" / "driver.lock").write_text("{}")
+    argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    assert launch.main([*argv, "--dry-run"]) == 0
+    directions = ["maximize", "minimize"]
+    optuna.create_study(study_name="mine", storage=open_storage(None, str(runs_dir)), directions=directions)
+    assert launch.main([*argv, "--dry-run"]) == 2
+    assert "study mine exists" in capsys.readouterr().err
+    assert launch.main([*argv, "--resume", "--dry-run"]) == 0
+
+
+def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(BACKBONES["efficientnet_lite0"].build(2).state_dict(), "w.pt")
+    argv = ["--name", "mine", "--set", "resolution=32", "--weights", "w.pt"]
+    prepared = prepare(parse_study(argv)[0], datetime.datetime(2020, 1, 1))
+    with _opened(prepared):
+        pass
+    assert launch.main(["--name", "mine", "--resume", "--dry-run"]) == 0
 
 
 def test_a_study_cannot_shrink(capsys, begun, monkeypatch):

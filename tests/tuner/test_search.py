@@ -15,7 +15,7 @@ from tuner import results
 from tuner import search as search_module
 from tuner.candidates import Candidates
 from tuner.config import SAMPLERS
-from tuner.records import StudyRecords
+from tuner.records import StudyRecords, UnwrittenError
 from tuner.results import read_status, state_of
 from tuner.sampling import CONSTRAINT, Proposals
 from tuner.search import MemoryAwareSearch
@@ -211,8 +211,14 @@ def test_a_trial_that_was_cut_off_comes_first_under_its_name_and_is_never_lost(t
     search.passed_rung("a", 1, 0.25, goes_on=True)
     search.close()
     asked = len(search.study.trials)  # the next one was being prepared: it has its name, too
-    assert search.records.end_cut_off() == asked
     # Killed between asking again and ending: the copy is not made twice.
+    first_trial = search.study.trials[0]
+    search.records.enqueue(
+        (first_trial.params, first_trial.distributions),
+        {results.AGAIN: "joint-000", results.RUNGS: {"1": 0.25}},
+    )
+    assert search.records.end_cut_off() == asked
+    assert [t.user_attrs.get(results.AGAIN) for t in search.study.trials].count("joint-000") == 1
     cut = search.study.trials[0]
     assert state_of(cut) == "interrupted"
     again = make_search(tmp_path, study=search.study)
@@ -257,3 +263,38 @@ def test_every_sampler_suggests_and_learns_and_a_seed_repeats_it(sampler, tmp_pa
         return found
 
     assert values("one") == values("two")
+
+
+def test_a_record_that_cannot_be_written_stops_the_search_and_nothing_is_written_behind_it(
+    tmp_path, monkeypatch
+):
+    search = make_search(tmp_path)
+    suggestion = ask(search, "a")
+    search._next.result()  # no trial is being prepared
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(search.records.storage, "set_trial_user_attr", full)
+    search.on_trial_complete("a", finished(suggestion, 0.5))
+    search.close()
+    monkeypatch.undo()
+    told = "its record cannot be written ([Errno 28] No space left on device)"
+    assert search.unwritten == search.gave_up == told
+    assert search.suggest("b") == Searcher.FINISHED
+    with pytest.raises(UnwrittenError, match="No space left"):
+        search.records.end_cut_off()
+    assert state_of(search.study.trials[0]) == "running", "the next driver goes on with it"
+
+
+def test_a_budget_that_was_raised_gives_what_it_refused_a_chance(tmp_path):
+    tight = make_search(tmp_path, budget=0.001, remaining=0)
+    distributions = {p.name: p.distribution for p in tight.candidates.space.parameters}
+    params = (POINT, {name: distributions[name] for name in POINT})
+    tight.records.enqueue(params, {"source": "file a"})
+    tight.stopping = tight.candidates.stopping = Stopping()
+    tight.candidates._try_waiting(tight.records.trials(TrialState.WAITING)[0])
+    (config,) = tight.candidates._ran
+    for budget, refused in ((0.001, True), (1000.0, False), (None, False)):
+        later = make_search(tmp_path, budget=budget, remaining=0, study=tight.study)
+        assert (config in later.candidates._ran) == refused

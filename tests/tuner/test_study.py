@@ -9,6 +9,7 @@ from tuner import results
 from tuner.config import StudyConfig
 from tuner.prepare import prepare
 from tuner.results import StudyStatus
+from tuner.stopping import TIME_SPENT
 from tuner.study import StudyOutcome, _write_study_file
 
 
@@ -27,6 +28,14 @@ from tuner.study import StudyOutcome, _write_study_file
 def test_exit_codes(trials, interrupted, exit_code):
     status = StudyStatus("s", 4, dict.fromkeys(results.STATES, 0) | trials, [])
     assert StudyOutcome(status, [], interrupted, None).exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("note", "exit_code"), [(None, 0), (TIME_SPENT, 0), ("10 trials in a row ran out of memory", 1)]
+)
+def test_a_search_that_could_train_nothing_is_no_success(note, exit_code):
+    status = StudyStatus("s", 4, dict.fromkeys(results.STATES, 0) | {"infeasible": 10}, [])
+    assert StudyOutcome(status, [], False, note).exit_code == exit_code
 
 
 def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path, monkeypatch):
