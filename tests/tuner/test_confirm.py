@@ -19,7 +19,7 @@ from tuner.prepare import prepare
 from tuner.resources import TrialResources
 from tuner.results import TrialResult
 
-ONE_CPU = TrialResources(2, 1.0, 0.0)
+ONE_CPU = TrialResources(workers=2, cpus_per_trial=1.0, gpus_per_trial=0.0)
 SECONDS = ("epoch_time_s", "images_per_s")
 
 
