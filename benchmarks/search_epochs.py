@@ -146,6 +146,14 @@ def competitors() -> list[Competitor]:
             "asked when a worker is free", lambda table, seed: Ours(table, seed, one_ahead=False), True
         ),
     ]
+    found += [
+        Competitor(
+            f"rungs {', '.join(map(str, epochs))}",
+            lambda table, seed, e=epochs: Ours(table, seed, epochs=e),
+            True,
+        )
+        for epochs in ((1,), (4,), (1, 3), (2, 4))
+    ]
     return found
 
 
