@@ -109,6 +109,7 @@ class TestFinishedStudy:
         assert "study first exists" in done.stderr and "--resume" in done.stderr
 
 
+@pytest.mark.slow  # two more studies; test_search.py has the suggestions
 def test_a_seed_and_one_worker_repeat_suggestions_and_accuracies(pictures, tmp_path):
     flags = ["--space", "update_method", "--trials", "4", "--epochs", "1", "--workers", "1", "--seed", "5"]
     seen = []
