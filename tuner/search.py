@@ -159,10 +159,6 @@ class MemoryAwareSearch(Searcher):
         """Writes nothing of use: the state of a search is in its records, and Ray never restores it."""
         Path(checkpoint_path).write_bytes(b"")
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Never called: a study goes on from its records."""
-        raise NotImplementedError
-
     def _submit(self, job: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
