@@ -92,8 +92,8 @@ def plot_rungs(
     for axes in panels:
         axes.grid(alpha=GRID_ALPHA)
     shown = [r.peak_memory_mib for r in records] + [r.peak_memory_mib for r in complete]
-    set_memory_axis(panels[0], shown, "")
-    figure.supxlabel("peak memory of a training step, MiB", fontsize=9)
+    for axes in panels:
+        set_memory_axis(axes, shown, "peak memory of a step")
     panels[0].set_ylabel("validation accuracy, top-1")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
