@@ -3,7 +3,10 @@
 import itertools
 from typing import Any
 
+import numpy as np
+
 from tinytl.config import BACKBONES, METHODS, NORMS, TrainConfig
+from tinytl.splits import ImageSet
 
 
 def small(**changes: Any) -> TrainConfig:
@@ -56,3 +59,12 @@ SPREAD_CASES = {
     ]
 }
 """26 for what is not: every method with every norm, and each of both with every backbone."""
+
+
+def tinted_images(n: int, seed: int) -> ImageSet:
+    """Three classes of small noise pictures that differ by colour."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 3
+    images = rng.integers(0, 60, (n, 16, 16, 3))
+    images[np.arange(n), :, :, labels] += 150
+    return ImageSet(images.astype(np.uint8), labels)

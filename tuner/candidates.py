@@ -13,7 +13,7 @@ from tinytl.errors import ConfigError
 from tinytl.memory import predict_memory, resolve_plan
 from tinytl.run_directory import RunDirectory
 from tuner import results
-from tuner.records import DROPPED, StudyRecords, UnwrittenError
+from tuner.records import DROPPED, StudyRecords, UnwrittenError, fits_by_now
 from tuner.results import within
 from tuner.sampling import Proposals
 from tuner.stopping import Stopping
@@ -183,7 +183,7 @@ class Candidates:
             names.add(attributes.get("name"))
             if trial.state == TrialState.WAITING or DROPPED in attributes:
                 continue
-            if self._fits_by_now(trial):
+            if fits_by_now(trial, self.budget_mib):
                 continue
             self._ran.add(self._config(self._values(trial.params)))
             state = results.state_of(trial)
@@ -198,12 +198,6 @@ class Candidates:
             elif state == "infeasible" and "name" not in attributes:
                 self.proposals.remember(trial, None, peak_mib)
         self._next_index = len(names - {None})
-
-    def _fits_by_now(self, trial: FrozenTrial) -> bool:
-        """Whether a configuration was refused for a budget that has been raised since."""
-        peak_mib = trial.user_attrs.get("peak_memory_mib")
-        refused = results.state_of(trial) == "infeasible" and "name" not in trial.user_attrs
-        return refused and peak_mib is not None and within(peak_mib, self.budget_mib)
 
     def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(self.space.fixed) | dict(params)

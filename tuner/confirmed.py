@@ -12,7 +12,7 @@ from typing import Any
 
 from tinytl.errors import ConfigError
 from tinytl.run_directory import write_whole
-from tuner.results import TrialResult
+from tuner.results import TrialResult, within
 
 FILE = "confirm.json"
 """In the study's folder: by trial and seed, `accuracy_top1` or the `failure` of each run."""
@@ -54,7 +54,7 @@ def best_confirmed(
     fitting = [
         (confirmed[r.trial], r)
         for r in front
-        if r.trial in confirmed and (budget_mib is None or r.peak_memory_mib <= budget_mib)
+        if r.trial in confirmed and within(r.peak_memory_mib, budget_mib)
     ]
     best = max(fitting, key=lambda p: (not p[0].failures, p[0].mean, -p[1].peak_memory_mib), default=None)
     return best and best[1]

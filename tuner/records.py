@@ -21,6 +21,14 @@ Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
 """Searched values, and the distribution of each."""
 
 
+def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
+    """Whether a configuration never started for a budget that has been raised since."""
+    attributes = trial.user_attrs
+    refused = DROPPED in attributes or (results.state_of(trial) == "infeasible" and "name" not in attributes)
+    peak_mib = attributes.get("peak_memory_mib")
+    return refused and peak_mib is not None and results.within(peak_mib, budget_mib)
+
+
 class UnwrittenError(RuntimeError):
     """The disk or the database took no more: what it said."""
 

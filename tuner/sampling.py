@@ -101,13 +101,13 @@ class Proposals:
 
     def complete(self, number: int, accuracy: float, peak_memory_mib: float) -> None:
         """Tells what a trial reached with all its epochs."""
-        self._study.tell(self._trials.pop(number), self._values(accuracy, peak_memory_mib))
+        self._study.tell(self._trials.pop(number), self.objectives(accuracy, peak_memory_mib))
 
     def stopped(self, number: int, accuracy: float, peak_memory_mib: float) -> None:
         """Tells that a trial was stopped at a rung, where it had `accuracy`."""
         trial = self._trials.pop(number)
         if self._only_complete:
-            self._study.tell(trial, self._values(accuracy, peak_memory_mib))
+            self._study.tell(trial, self.objectives(accuracy, peak_memory_mib))
         else:
             self._study.tell(trial, state=TrialState.PRUNED)
 
@@ -127,16 +127,17 @@ class Proposals:
             constraints=trial.constraints,
         )
         if accuracy is not None and (trial.state == TrialState.COMPLETE or self._only_complete):
-            seen.state, seen.values = TrialState.COMPLETE, self._values(accuracy, peak_memory_mib)
+            seen.state, seen.values = TrialState.COMPLETE, self.objectives(accuracy, peak_memory_mib)
         elif self._only_complete:
             return
         self._study.add_trial(seen)
+
+    def objectives(self, accuracy: float, peak_memory_mib: float) -> list[float]:
+        """Returns what is optimised, in Optuna's order: memory only where it varies."""
+        return [accuracy, peak_memory_mib] if self.searches_memory else [accuracy]
 
     def _ask(self) -> tuple[int, dict[str, Any]]:
         trial = self._study.ask()
         values = self.space.sample_trial(trial)
         self._trials[trial.number] = trial
         return trial.number, values
-
-    def _values(self, accuracy: float, peak_memory_mib: float) -> list[float]:
-        return [accuracy, peak_memory_mib] if self.searches_memory else [accuracy]

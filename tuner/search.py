@@ -175,8 +175,8 @@ class MemoryAwareSearch(Searcher):
     def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
         accuracy = float(result["accuracy_top1"])
-        values = [accuracy, live.peak_memory_mib] if self.proposals.searches_memory else [accuracy]
-        self.records.complete(live.record, values, attributes)
+        objectives = self.proposals.objectives(accuracy, live.peak_memory_mib)
+        self.records.complete(live.record, objectives, attributes)
         self.proposals.complete(live.proposal, accuracy, live.peak_memory_mib)
         self._tell(live, "complete", None)
 

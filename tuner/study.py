@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from rich.console import Console
 
 from search_spaces.space import space_path
 from tinytl.errors import ConfigError
+from tinytl.run_directory import write_whole
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
 from tuner.accuracy_on_test import read_test_accuracies
@@ -27,7 +28,7 @@ from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import open_mlflow
 from tuner.prepare import PreparedStudy
-from tuner.records import DROPPED, StudyRecords, UnwrittenError
+from tuner.records import StudyRecords, UnwrittenError, fits_by_now
 from tuner.resources import plan_resources
 from tuner.starting_points import baselines
 from tuner.stopping import TIME_SPENT, Stopping
@@ -241,19 +242,13 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     known = {
         trial.user_attrs.get("source")
         for trial in records.trials()
-        if not _fits_by_now(trial, prepared.config.memory_budget_mib)
+        if not fits_by_now(trial, prepared.config.memory_budget_mib)
     }
     distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
     for point in [*prepared.starting_points, *baselines(prepared.space)]:
         if point.source not in known:
             params = (point.params, {name: distributions[name] for name in point.params})
             records.enqueue(params, {"source": point.source})
-
-
-def _fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
-    """Whether an enqueued configuration was dropped for a budget that has been raised since."""
-    peak_mib = trial.user_attrs.get("peak_memory_mib")
-    return DROPPED in trial.user_attrs and peak_mib is not None and results.within(peak_mib, budget_mib)
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
@@ -271,6 +266,4 @@ def _write_study_file(prepared: PreparedStudy) -> None:
         content["lite_weights"] = with_whole_path(config.lite_weights)
     if not copy.exists():
         shutil.copyfile(space_path(config.space), copy)
-    temporary = prepared.folder / (STUDY_FILE + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(prepared.folder / STUDY_FILE)
+    write_whole(prepared.folder / STUDY_FILE, json.dumps(content, indent=2) + "\n")

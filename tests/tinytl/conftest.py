@@ -7,12 +7,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from tinytl.data import DataSplits, ImageSet
+from tests.cases import tinted_images
+from tinytl.data import DataSplits
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 
@@ -38,16 +38,8 @@ def make_imagefolder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def _image_set(n: int, seed: int) -> ImageSet:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n, dtype=np.int64) % 3
-    images = rng.integers(0, 60, (n, 16, 16, 3))
-    images[np.arange(n), :, :, labels] += 150
-    return ImageSet(images.astype(np.uint8), labels)
-
-
 @pytest.fixture
 def splits() -> DataSplits:
     """Three classes that differ by colour; 10 training images, so that the last batch of 4 is smaller."""
-    train, val, test = _image_set(10, 0), _image_set(6, 1), _image_set(6, 2)
+    train, val, test = tinted_images(10, 0), tinted_images(6, 1), tinted_images(6, 2)
     return DataSplits("colors", tuple(COLORS), train, val, test, crop_scale_min=0.5, flip=True)

@@ -7,31 +7,22 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from tests.cases import small
+from tests.cases import small, tinted_images
 from tinytl.config import TrainConfig
-from tinytl.data import DataSplits, ImageSet
+from tinytl.data import DataSplits
 from tinytl.memory import resolve_plan
 from tinytl.progress import PlainProgress
 from tinytl.run import train_loaded
 from tuner.results import TrialResult
 
 
-def _image_set(n: int, seed: int) -> ImageSet:
-    rng = np.random.default_rng(seed)
-    labels = np.arange(n, dtype=np.int64) % 3
-    images = rng.integers(0, 60, (n, 16, 16, 3))
-    images[np.arange(n), :, :, labels] += 150
-    return ImageSet(images.astype(np.uint8), labels)
-
-
 @pytest.fixture(scope="session")
 def colors() -> DataSplits:
     """Three classes; 12 images to train on, 9 to validate, 9 to test."""
-    train, val, test = _image_set(12, 0), _image_set(9, 1), _image_set(9, 2)
+    train, val, test = tinted_images(12, 0), tinted_images(9, 1), tinted_images(9, 2)
     return DataSplits("colors", ("red", "green", "blue"), train, val, test, crop_scale_min=0.5, flip=True)
 
 

@@ -42,6 +42,7 @@ def nodes():
         patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
         patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray would take fewer GPUs than it lists
         size = {"num_gpus": 1, "object_store_memory": 100 * 2**20}
         cluster = Cluster(
             initialize_head=True, head_node_args=size | {"num_cpus": 4, "include_dashboard": False}
