@@ -1,0 +1,38 @@
+# shellcheck shell=sh
+# Read by the other scripts: what they need is there, or one line says what is missing (exit code 2).
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+SECRETS_DIR=${SECRETS_DIR:-$here/secrets}
+if [ -d "$here/../.venv/bin" ]; then
+  PATH=$here/../.venv/bin:$PATH
+fi
+
+fail() {
+  echo "$(basename -- "$0"): $*" >&2
+  exit 2
+}
+
+# need_command PROGRAM WHERE_IT_COMES_FROM
+need_command() {
+  command -v "$1" >/dev/null 2>&1 || fail "no program $1: $2"
+}
+
+# read_secret NAME: prints what the file holds
+read_secret() {
+  [ -s "$SECRETS_DIR/$1" ] || fail "no secret $SECRETS_DIR/$1: run 'make secrets', or set SECRETS_DIR"
+  [ -r "$SECRETS_DIR/$1" ] || fail "$SECRETS_DIR/$1 cannot be read by user $(id -u), who runs this"
+  cat "$SECRETS_DIR/$1"
+}
+
+# need_free_port HOST PORT VARIABLE
+need_free_port() {
+  python3 - "$1" "$2" <<'EOF' || fail "port $2 on $1 cannot be opened: is it in use? Set another $3"
+import socket, sys
+
+with socket.socket() as probe:
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((sys.argv[1], int(sys.argv[2])))
+    except (OSError, OverflowError, ValueError):
+        sys.exit(1)
+EOF
+}
