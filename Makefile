@@ -8,7 +8,7 @@ RESULTS := benchmarks/results
 STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui clean
+.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,8 +58,9 @@ figures: setup ## the diagrams under docs/ anew
 	  $(PY) -m tinytl plot --diagram backbone --backbone $$backbone --resolution 224 --format png --out docs || exit 1; \
 	done
 
-lint: setup ## ruff, mypy, import-linter
+lint: setup ## ruff, mypy, import-linter, hadolint, shellcheck
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
+	@.venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
 
 format: setup ## rewrite the code in the house's format
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
@@ -70,6 +71,12 @@ lock: setup ## compute requirements.lock anew from pyproject.toml
 
 ui: setup ## the MLflow UI on the studies under runs/, at http://127.0.0.1:5000
 	@$(PY) -m tuner ui
+
+secrets: ## passwords and tokens of the service under docker/secrets/; what is there stays
+	@docker/make-secrets.sh
+
+cluster: ## PostgreSQL, MLflow, a Ray head and workers in Docker: make cluster [WORKERS=4] [DEVICE=cuda]
+	@docker/up.sh
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache && find . -name __pycache__ -type d -prune -exec rm -rf {} +

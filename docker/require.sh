@@ -36,3 +36,21 @@ with socket.socket() as probe:
         sys.exit(1)
 EOF
 }
+
+# need_answer HOST:PORT VARIABLE: waits up to half a minute for somebody to listen there
+need_answer() {
+  python3 - "$1" <<'EOF' || fail "nobody listens at $1: start it, or set another $2"
+import socket, sys, time
+
+host, _, port = sys.argv[1].rpartition(":")
+deadline = time.monotonic() + 30
+while True:
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+        break
+    except (OSError, OverflowError, ValueError) as error:
+        if not isinstance(error, ConnectionError) or time.monotonic() > deadline:
+            sys.exit(1)
+        time.sleep(0.5)
+EOF
+}

@@ -23,6 +23,8 @@ export MLFLOW_SERVER_ALLOWED_HOSTS="${MLFLOW_SERVER_ALLOWED_HOSTS:-localhost,loc
 # Neither host nor password in the address: the list of processes would show it.
 export MLFLOW_BACKEND_STORE_URI=postgresql+psycopg:///mlflow
 export MLFLOW_ARTIFACTS_DESTINATION
+# Jobs are for evaluating language models: eight processes and 700 MiB for nothing.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 MLFLOW_HOST=${MLFLOW_HOST:-127.0.0.1}
 MLFLOW_PORT=${MLFLOW_PORT:-5000}
 need_free_port "$MLFLOW_HOST" "$MLFLOW_PORT" MLFLOW_PORT

@@ -1,7 +1,8 @@
 #!/bin/sh
-# The head of a Ray cluster: scheduler, dashboard, jobs. Flags go on to `ray start`.
+# The head of a Ray cluster: scheduler, dashboard, jobs. Flags go on to `ray start`. Ray listens on every interface
+# but for the dashboard, and answers whoever has the token: let only the cluster's machines reach it.
 #
-#   RAY_NODE_IP                   this machine's address for the other nodes (127.0.0.1: nobody else; auto: Ray's guess)
+#   RAY_NODE_IP                   this machine's address for the other nodes (Ray's guess)
 #   RAY_PORT                      where workers join (6379)
 #   RAY_DASHBOARD_HOST, RAY_DASHBOARD_PORT   where the dashboard and jobs listen (127.0.0.1, 8265)
 #   RAY_NUM_CPUS                  CPUs of this machine for trials (0: the driver has it for itself)
@@ -22,17 +23,14 @@ if [ -r "$SECRETS_DIR/mlflow_admin_password" ]; then
   MLFLOW_TRACKING_PASSWORD=$(read_secret mlflow_admin_password)
   export MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD
 fi
-RAY_NODE_IP=${RAY_NODE_IP:-127.0.0.1}
 RAY_PORT=${RAY_PORT:-6379}
 RAY_DASHBOARD_HOST=${RAY_DASHBOARD_HOST:-127.0.0.1}
 RAY_DASHBOARD_PORT=${RAY_DASHBOARD_PORT:-8265}
-if [ "$RAY_NODE_IP" != auto ]; then
+if [ -n "${RAY_NODE_IP:-}" ]; then
   set -- --node-ip-address "$RAY_NODE_IP" "$@"
 fi
 need_free_port 0.0.0.0 "$RAY_PORT" RAY_PORT
 need_free_port "$RAY_DASHBOARD_HOST" "$RAY_DASHBOARD_PORT" RAY_DASHBOARD_PORT
 
-# Ray's client protocol (port 10001) is not used here.
-exec ray start --head --block --disable-usage-stats --port "$RAY_PORT" --ray-client-server-port 0 \
-  --include-dashboard true --dashboard-host "$RAY_DASHBOARD_HOST" --dashboard-port "$RAY_DASHBOARD_PORT" \
-  --num-cpus "${RAY_NUM_CPUS:-0}" "$@"
+exec ray start --head --block --disable-usage-stats --port "$RAY_PORT" --num-cpus "${RAY_NUM_CPUS:-0}" \
+  --include-dashboard true --dashboard-host "$RAY_DASHBOARD_HOST" --dashboard-port "$RAY_DASHBOARD_PORT" "$@"
