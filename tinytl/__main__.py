@@ -1,15 +1,15 @@
-"""python -m tinytl: train, evaluate and predict with one network; its memory, before it runs; figures."""
+"""python -m tinytl: train, evaluate, predict, export with one network; its memory before it runs; figures."""
 
 import argparse
 import os
 import sys
 
-from tinytl.commands import evaluate, list_names, memory, plot, predict, train
+from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.flags import OneLineParser
 from tinytl.pipe import run_for_reader
 
-COMMANDS = (train, evaluate, predict, memory, plot, list_names)
+COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -92,9 +92,7 @@ class RunDirectory:
 
     def write_config(self, config: TrainConfig) -> None:
         """Writes what makes the run."""
-        flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
-        comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
-        write_whole(self.config_file, comment + yaml.safe_dump(flat, sort_keys=False))
+        write_whole(self.config_file, config_text(config))
 
     def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes the metrics of the epochs so far."""
@@ -118,6 +116,13 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
         weights=with_whole_path(config.weights),
         lite_weights=None if config.lite_weights is None else with_whole_path(config.lite_weights),
     )
+
+
+def config_text(config: TrainConfig) -> str:
+    """Returns `config` as the YAML that `read_config_file` reads."""
+    flat = {k: list(v) if isinstance(v, tuple) else v for k, v in flat_from_config(config).items()}
+    comment = "# Runs again with: python -m tinytl train --config THIS_FILE --out NEW_FOLDER\n"
+    return comment + yaml.safe_dump(flat, sort_keys=False)
 
 
 def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig:

@@ -17,6 +17,7 @@ from tinytl.config import TrainConfig
 from tinytl.datasets.listing import stored_side
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
+from tinytl.exported import WEIGHTS_FILE, is_exported, read_exported
 from tinytl.flat_config import config_from_flat
 from tinytl.mixed_precision import MixedPrecision
 from tinytl.run_directory import RunDirectory
@@ -60,24 +61,22 @@ class TrainedNetwork:
 
 
 def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> TrainedNetwork:
-    """Returns the network of a run's folder, or of a checkpoint file.
+    """Returns the network of a run's folder, of a checkpoint file, or of a folder of `tinytl export`.
 
     Args:
-        run: a folder that `python -m tinytl train` made, or one of its checkpoint files.
-        epoch: `best` (by validation accuracy) or `last`; not used with a file.
+        run: a folder that `python -m tinytl train` made, one of its checkpoint files, or an exported network.
+        epoch: `best` (by validation accuracy) or `last`; of a run's folder alone.
         device: `cpu`, `cuda` or `auto`.
 
     Raises:
         ConfigError: where there is no checkpoint, or it is damaged.
     """
-    path = run
-    if run.is_dir():
-        directory = RunDirectory(run)
-        path = directory.best if epoch == "best" else directory.last
-        if not path.exists():
-            raise ConfigError(f"{run} has no {path.name}: is it a run, and has its first epoch ended?")
     where = resolve_device(device)
-    state = read_checkpoint(path, where)
+    if is_exported(run):
+        path, state = run / WEIGHTS_FILE, read_exported(run, where)
+    else:
+        path = _checkpoint_of(run, epoch)
+        state = read_checkpoint(path, where)
     saved = config_from_flat(state["config"])
     config = dataclasses.replace(
         saved,
@@ -96,3 +95,15 @@ def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> Traine
         InputNormalizer(config, where),
         MixedPrecision(config.precision, where),
     )
+
+
+def _checkpoint_of(run: Path, epoch: str) -> Path:
+    if not run.is_dir():
+        return run
+    directory = RunDirectory(run)
+    path = directory.best if epoch == "best" else directory.last
+    if not path.exists() and directory.last.exists():
+        raise ConfigError(f"{run} has no {path.name}, as the trials of a study have none: add --epoch last")
+    if not path.exists():
+        raise ConfigError(f"{run} has no {path.name}: is it a run, and has its first epoch ended?")
+    return path

@@ -1,4 +1,4 @@
-"""python -m tuner status | sync | ui: look at studies."""
+"""python -m tuner status | best | export | sync | ui: look at studies, and take away what they found."""
 
 import argparse
 import json
@@ -37,6 +37,21 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
+    best = commands.add_parser("best", help="the most accurate trial, and the command that trains it")
+    _add_study_flags(best)
+    _add_budget_flag(best)
+    best.add_argument("--json", action="store_true", help="print JSON")
+    best.set_defaults(run=_best)
+
+    export = commands.add_parser("export", help="write the best trial, or another, as ONNX for a device")
+    _add_study_flags(export)
+    which = export.add_mutually_exclusive_group()
+    which.add_argument("--trial", metavar="TRIAL", help="trial to export (default: the best)")
+    _add_budget_flag(which)
+    export.add_argument("--out", metavar="DIR", help="folder to write (default: RUNS_DIR/NAME/export/TRIAL)")
+    export.add_argument("--json", action="store_true", help="print model.json")
+    export.set_defaults(run=_export)
+
     sync = commands.add_parser("sync", help="make MLflow say what the study's storage and folders say")
     _add_study_flags(sync)
     sync.add_argument(
@@ -59,6 +74,15 @@ def _add_study_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="Optuna storage (default: the study's own)")
 
 
+def _add_budget_flag(parser: "argparse._ActionsContainer") -> None:
+    parser.add_argument(
+        "--under-mib",
+        type=float,
+        metavar="MIB",
+        help="most that a training step may take, in MiB (default: the study's own budget)",
+    )
+
+
 def _status(args: argparse.Namespace) -> int:
     from tuner.findings import print_findings, read_findings
     from tuner.storage import load_study
@@ -69,6 +93,28 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(findings.to_json(), indent=2))
     else:
         print_findings(Console(), study, findings)
+    return 0
+
+
+def _best(args: argparse.Namespace) -> int:
+    from tuner.best import choose_best, print_best
+    from tuner.storage import load_study
+
+    study = load_study(args.name, args.runs_dir, args.storage)
+    best = choose_best(study, args.runs_dir, args.under_mib)
+    if args.json:
+        print(json.dumps(best.to_json(), indent=2))
+    else:
+        print_best(Console(), best)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from tuner.export import export_trial
+    from tuner.storage import load_study
+
+    study = load_study(args.name, args.runs_dir, args.storage)
+    print(export_trial(study, args.runs_dir, args.trial, args.under_mib, args.out, as_json=args.json))
     return 0
 
 

@@ -45,14 +45,17 @@ class Findings:
         }
 
 
-def read_findings(study: optuna.Study, runs_dir: str) -> Findings:
-    """Reads a study as it stands; its budget, confirmation and test accuracy are in its folder.
+def read_findings(study: optuna.Study, runs_dir: str, budget_mib: float | None = None) -> Findings:
+    """Reads a study as it stands; its confirmation and test accuracy are in its folder, as its budget is
+    where `budget_mib` is None.
 
     Raises:
         ConfigError: for a file in the folder that is damaged.
     """
     name = study.study_name
-    folder, budget_mib = Path(runs_dir) / name, read_study_file(name, runs_dir).get("memory_budget_mib")
+    folder = Path(runs_dir) / name
+    if budget_mib is None:
+        budget_mib = read_study_file(name, runs_dir).get("memory_budget_mib")
     status = read_status(study, budget_mib)
     front = status.pareto
     on_front = {result.trial for result in front}

@@ -35,15 +35,22 @@ def add_parser(commands: Commands) -> None:
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Adds what names a trained network: RUN, --epoch, --device, and --json."""
-    parser.add_argument("trained", metavar="RUN", help="folder of a run, or one of its checkpoint files")
+    parser.add_argument(
+        "trained", metavar="RUN", help="folder of a run or of an export, or one of a run's checkpoint files"
+    )
+    add_epoch_flag(parser)
+    add_config_flags(parser, ["device"])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --epoch, which of a run's two checkpoints is meant."""
     parser.add_argument(
         "--epoch",
         choices=("best", "last"),
         default="best",
         help="the epoch with the best validation accuracy, or the last (default: best)",
     )
-    add_config_flags(parser, ["device"])
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
