@@ -1,4 +1,4 @@
-"""python -m tuner status | sync | ui: look at studies."""
+"""python -m tuner status | report | sync | ui: look at studies."""
 
 import argparse
 import json
@@ -37,6 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
+    report = commands.add_parser("report", help="the whole study as one HTML file that loads nothing")
+    _add_study_flags(report)
+    report.add_argument("--out", metavar="FILE", help="file to write (default: RUNS_DIR/NAME/report.html)")
+    report.add_argument("--open", action="store_true", help="open it in the browser")
+    report.set_defaults(run=_report)
+
     sync = commands.add_parser("sync", help="make MLflow say what the study's storage and folders say")
     _add_study_flags(sync)
     sync.add_argument(
@@ -69,6 +75,16 @@ def _status(args: argparse.Namespace) -> int:
         print(json.dumps(findings.to_json(), indent=2))
     else:
         print_findings(Console(), study, findings)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from tuner.report import open_in_browser, write_report
+
+    path = write_report(args.name, args.runs_dir, args.storage, args.out)
+    print(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
+    if args.open and not open_in_browser(path):
+        print("No browser could be opened: open the file in yours", file=sys.stderr)
     return 0
 
 

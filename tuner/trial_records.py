@@ -98,6 +98,6 @@ def read_rows(folder: Path) -> list[tuple[dict[str, Any], int]]:
         try:
             row = json.loads(line)
             rows.setdefault(int(row["epoch"]), row)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
     return [(rows[epoch], time_ms) for epoch in sorted(rows)]
