@@ -1,4 +1,4 @@
-"""python -m tuner status | best | export | sync | ui: look at studies, and take away what they found."""
+"""python -m tuner status | report | best | export | sync | ui: look at studies, take away what they found."""
 
 import argparse
 import json
@@ -51,6 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--out", metavar="DIR", help="folder to write (default: RUNS_DIR/NAME/export/TRIAL)")
     export.add_argument("--json", action="store_true", help="print model.json")
     export.set_defaults(run=_export)
+
+    report = commands.add_parser("report", help="the whole study as one HTML file that loads nothing")
+    _add_study_flags(report)
+    report.add_argument("--out", metavar="FILE", help="file to write (default: RUNS_DIR/NAME/report.html)")
+    report.add_argument("--open", action="store_true", help="open it in the browser")
+    report.set_defaults(run=_report)
 
     sync = commands.add_parser("sync", help="make MLflow say what the study's storage and folders say")
     _add_study_flags(sync)
@@ -115,6 +121,16 @@ def _export(args: argparse.Namespace) -> int:
 
     study = load_study(args.name, args.runs_dir, args.storage)
     print(export_trial(study, args.runs_dir, args.trial, args.under_mib, args.out, as_json=args.json))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from tuner.report import open_in_browser, write_report
+
+    path = write_report(args.name, args.runs_dir, args.storage, args.out)
+    print(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
+    if args.open and not open_in_browser(path):
+        print("No browser could be opened: open the file in yours", file=sys.stderr)
     return 0
 
 

@@ -194,9 +194,16 @@ def check_study_name(name: str, flag: str = "--name") -> None:
 
 
 def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
-    """Returns what `study.json` of a study holds, or nothing where there is none."""
+    """Returns what `study.json` of a study holds, or nothing where there is none.
+
+    Raises:
+        ConfigError: for a file that is damaged.
+    """
     path = Path(runs_dir) / name / STUDY_FILE
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path} is damaged: bring it back from a copy, or take it away") from None
 
 
 def build_parser() -> OneLineParser:

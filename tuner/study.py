@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from search_spaces.space import space_path
 from tinytl.errors import ConfigError
-from tinytl.run_directory import write_whole
+from tinytl.run_directory import environment, write_whole
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
 from tuner.accuracy_on_test import read_test_accuracies
@@ -256,6 +257,8 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "command": sys.argv, "space": str(copy)}
+    programs = {name: version(name) for name in ("ray", "optuna", "mlflow")}
+    content["environment"] = environment() | programs
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())

@@ -116,5 +116,6 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
     line(
         f"Look further:  python -m tuner status {prepared.name}{where}    (--json: configurations in full)\n"
+        f"               python -m tuner report {prepared.name}{where}    (one HTML file; --open)\n"
         f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
     )

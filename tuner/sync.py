@@ -1,15 +1,12 @@
 """MLflow brought in line with a study's storage and its trials' folders. Imports neither torch nor ray."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-import yaml
-from optuna.trial import FrozenTrial, TrialState
 
 from tinytl.errors import ConfigError
 from tuner import results
@@ -18,6 +15,7 @@ from tuner.config import StudyConfig, read_study_file
 from tuner.mlflow_client import answering, open_mlflow
 from tuner.mlflow_study import IDENTITY, STATUS, StudyLabels, StudyRuns, artifacts_of, changed
 from tuner.storage import load_study
+from tuner.trial_records import TrialRecord, read_params, read_rows, trial_records
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,25 +33,6 @@ class SyncCounts:
 
     def __str__(self) -> str:
         return f"{self.written} run{'' if self.written == 1 else 's'} written, {self.in_line} in line"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trial:
-    """What the storage says of a trial; its attempts are one."""
-
-    name: str
-    state: str
-    on_front: bool
-    failure: str | None
-    params: Mapping[str, Any]
-    """The sampled ones."""
-    start_ms: int | None
-    end_ms: int | None
-
-    @property
-    def tags(self) -> dict[str, str]:
-        failure = {"failure": self.failure} if self.failure else {}
-        return {"state": self.state, "on_front": str(self.on_front).lower()} | failure
 
 
 def sync(
@@ -98,7 +77,7 @@ def sync_children(runs: StudyRuns, study: optuna.Study, folder: Path, *, driver_
     """Brings every trial's run in line; `folder` holds the trials' folders."""
     children = runs.children()
     written = in_line = 0
-    for trial in _trials(study, driver_is_gone):
+    for trial in trial_records(study, driver_is_gone=driver_is_gone):
         first, *doubles = children.get(trial.name) or [None]
         if trial.state == "running":
             in_line += first is not None
@@ -143,78 +122,29 @@ def sync_parent(
     return SyncCounts(int(wrote), int(not wrote))
 
 
-def _sync_child(runs: StudyRuns, run: "Run | None", trial: _Trial, folder: Path) -> bool:
+def _sync_child(runs: StudyRuns, run: "Run | None", trial: TrialRecord, folder: Path) -> bool:
     """Brings one trial's run in line; returns whether anything was written."""
     params: Mapping[str, Any] | None = None
     if run is None or not run.data.params:  # they are written in one call
-        params = _read_params(folder) or trial.params
-    run_id = run.info.run_id if run else runs.new_child(trial.name, params or {}, trial.start_ms)
-    rows = _read_rows(folder)
+        params = read_params(folder) or trial.params
+    run_id = run.info.run_id if run else runs.new_child(trial.name, params or {}, _ms(trial.start))
+    rows = read_rows(folder)
     if run is not None and rows:
         recorded = runs.recorded_epochs(run_id)
         rows = [row for row in rows if row[0]["epoch"] not in recorded]
-    tags = changed(trial.tags, run.data.tags if run else {})
+    tags = changed(_tags(trial), run.data.tags if run else {})
     if params or rows or tags:
         runs.log(run_id, params, rows, tags)
     ended = run is not None and run.info.status == STATUS[trial.state]
     if not ended:
-        runs.end(run_id, STATUS[trial.state], trial.end_ms)
+        runs.end(run_id, STATUS[trial.state], _ms(trial.end))
     return bool(params or rows or tags) or not ended
 
 
-def _trials(study: optuna.Study, driver_is_gone: bool) -> list[_Trial]:
-    """Returns the named trials in order; of one that went on, its last attempt decides."""
-    attempts: dict[str, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if "name" in trial.user_attrs and trial.state != TrialState.WAITING:
-            attempts.setdefault(trial.user_attrs["name"], []).append(trial)
-    front = {result.trial for result in results.pareto_front(results.complete_trials(study))}
-    return [_trial(name, own, name in front, driver_is_gone) for name, own in attempts.items()]
-
-
-def _trial(name: str, attempts: Sequence[FrozenTrial], on_front: bool, driver_is_gone: bool) -> _Trial:
-    first, last = attempts[0], attempts[-1]
-    state = results.state_of(last)
-    if state == "running" and driver_is_gone:
-        state = results.INTERRUPTED
-    return _Trial(
-        name=name,
-        state=state,
-        on_front=on_front,
-        failure=str(last.user_attrs.get("failure", "")) if state == "failed" else None,
-        params=last.params,
-        start_ms=_ms(first.datetime_start),
-        end_ms=_ms(last.datetime_complete),
-    )
+def _tags(trial: TrialRecord) -> dict[str, str]:
+    failure = {"failure": trial.failure} if trial.state == "failed" and trial.failure else {}
+    return {"state": trial.state, "on_front": str(trial.on_front).lower()} | failure
 
 
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1000)
-
-
-def _read_params(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    # The fast loader, where there is one: a study may have a thousand of these files.
-    loaded = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _read_rows(folder: Path) -> list[tuple[dict[str, Any], int]]:
-    """Returns the epochs' rows in order, each with the file's time; of an epoch trained twice, the first.
-
-    A line that a kill cut off is left out.
-    """
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    time_ms = int(path.stat().st_mtime * 1000)
-    rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-            rows.setdefault(int(row["epoch"]), row)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return [(rows[epoch], time_ms) for epoch in sorted(rows)]

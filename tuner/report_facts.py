@@ -1,0 +1,172 @@
+"""What the report says of a study in words: what was searched, on what, and how to do it again."""
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tuner import results
+from tuner.config import StudyConfig
+from tuner.tables import short
+from tuner.trial_records import TrialRecord
+
+Facts = dict[str, str]
+"""A label, and what stands beside it."""
+_VERSIONS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pillow")
+_MOST_REASONS = 5
+
+
+def without_passwords(text: str) -> str:
+    """Returns `text` without users and passwords of addresses, and without what follows `password=`."""
+    text = re.sub(r"(://)(?:[^\s/@]*:\S*|[^\s/@]+)@", r"\1***@", text)
+    return re.sub(r"(?i)((?:password|token|secret)=)[^&\s'\"]+", r"\1***", text)
+
+
+def data_facts(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Facts]:
+    """Returns what was trained, and on what; `identity`: the study's attributes."""
+    data: Facts = {"Data set": str(identity.get("dataset", "unknown"))}
+    if settings.get("data_dir"):
+        data["Folder"] = str(settings["data_dir"])
+    for key, label in (("classes", "Classes"), ("images", "Training images")):
+        if key in identity:
+            data[label] = f"{identity[key]:,}"
+    network: Facts = {
+        "Backbone": str(identity.get("backbone", "unknown")),
+        "Weights": str(identity.get("weights", "unknown")),
+    }
+    if settings.get("lite_weights"):
+        network["Lite residuals"] = str(settings["lite_weights"])
+    if "epochs" in identity:
+        network["Epochs of a trial"] = str(identity["epochs"])
+    return {"Data": data, "Network": network}
+
+
+def search_facts(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> Facts:
+    """Returns how it was searched."""
+    facts: Facts = {"Space": str(identity.get("space", "unknown"))}
+    facts["Objectives"] = str(identity.get("objectives", "accuracy and memory"))
+    budget_mib = settings.get("memory_budget_mib")
+    facts["Memory budget"] = "none" if budget_mib is None else f"{budget_mib:g} MiB"
+    for key, label in (("sampler", "Sampler"), ("scheduler", "Scheduler"), ("seed", "Seed")):
+        if key in settings:
+            facts[label] = str(settings[key])
+    if settings.get("settings"):
+        facts["Set by hand"] = ", ".join(settings["settings"])
+    if identity.get("fixed"):
+        facts["Fixed by the space"] = ", ".join(f"{k} {short(v)}" for k, v in identity["fixed"].items())
+    return facts
+
+
+def date_facts(records: Sequence[TrialRecord]) -> Facts:
+    """Returns when the first trial began and the last one ended, in the local time of who searched."""
+    starts = [record.start for record in records if record.start]
+    ends = [record.end for record in records if record.end]
+    if not starts:
+        return {}
+    facts = {"First trial began": moment(min(starts))}
+    if ends:
+        facts["Last trial ended"] = moment(max(ends))
+        facts["Between them"] = duration(max(ends) - min(starts))
+    return facts
+
+
+def moment(when: datetime) -> str:
+    """Returns a date and a time to the minute."""
+    return f"{when.day} {when:%B %Y, %H:%M}"
+
+
+def duration(span: timedelta) -> str:
+    """Returns a span of time in its two largest units."""
+    seconds = round(span.total_seconds())
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
+
+
+def problems(study: optuna.Study, records: Sequence[TrialRecord]) -> list[str]:
+    """Returns why configurations gave no accuracy, most frequent reasons first, a line each."""
+    lines = []
+    reasons = Counter(r.failure or "no reason recorded" for r in records if r.state == "failed")
+    for reason, count in reasons.most_common(_MOST_REASONS):
+        lines.append(f"{count} failed: {reason}")
+    if len(reasons) > _MOST_REASONS:
+        lines.append(
+            f"{reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))} failed otherwise"
+        )
+    out = sum(record.state == "infeasible" for record in records)
+    if out:
+        lines.append(f"{out} ran out of memory: others took their place")
+    refused = [
+        trial.user_attrs
+        for trial in study.get_trials(deepcopy=False)
+        if results.state_of(trial) == "infeasible" and "name" not in trial.user_attrs
+    ]
+    peaks = [attrs["peak_memory_mib"] for attrs in refused if attrs.get("peak_memory_mib") is not None]
+    if peaks:
+        lines.append(
+            f"{len(peaks)} never started, over the memory budget: "
+            f"{min(peaks):.1f} to {max(peaks):.1f} MiB were predicted"
+        )
+    others = Counter(str(a["infeasible"]) for a in refused if a.get("peak_memory_mib") is None)
+    lines += [f"{count} never started: {reason}" for reason, count in others.most_common(_MOST_REASONS)]
+    return lines
+
+
+def commands(name: str, runs_dir: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the command that made the study; of one that was resumed, one that makes it at once, too."""
+    found = {}
+    given = settings.get("command")
+    if given:
+        found["The command"] = without_passwords(shlex.join(["python", *given]))
+    if given and "--resume" in given:
+        found["The whole study at once"] = without_passwords(_from_settings(settings))
+    return found
+
+
+def versions(settings: Mapping[str, Any]) -> Facts:
+    """Returns the commit, the versions and the machine of the study's driver, where they were recorded."""
+    environment = settings.get("environment") or {}
+    facts: Facts = {}
+    if environment.get("commit"):
+        facts["Commit"] = str(environment["commit"])
+    known = [f"{key} {environment[key]}" for key in _VERSIONS if environment.get(key)]
+    if known:
+        facts["Versions"] = ", ".join(known)
+    machine = [str(environment[key]) for key in ("machine", "gpu") if environment.get(key)]
+    if machine:
+        facts["Machine"] = ", ".join(machine)
+    return facts
+
+
+def where_flags(runs_dir: str, storage: str | None) -> str:
+    """Returns the flags that a command about the study needs beside its name."""
+    flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
+    flags += [] if storage is None else ["--storage", storage]
+    return without_passwords("".join(" " + shlex.quote(flag) for flag in flags))
+
+
+def _from_settings(settings: Mapping[str, Any]) -> str:
+    words = ["python", "launch.py"]
+    for field in fields(StudyConfig):
+        value = settings.get(field.name, field.default)
+        if field.default is MISSING or value == field.default or field.name == "resume":
+            continue
+        if field.name == "settings":
+            words += [word for setting in value for word in ("--set", setting)]
+        elif value is True:
+            words.append("--" + field.name.replace("_", "-"))
+        elif value not in (None, False, [], ()):
+            words += ["--" + field.name.replace("_", "-"), str(value)]
+    return shlex.join(words)
+
+
+def shown_folder(runs_dir: str, name: str) -> str:
+    """Returns a study's folder as a command would name it."""
+    return shlex.quote(str(Path(runs_dir) / name))
