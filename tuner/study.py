@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.console import Console
@@ -27,6 +28,7 @@ from tuner.cluster import Cluster
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import open_mlflow
+from tuner.passwords import without_password, without_passwords
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords, UnwrittenError, fits_by_now
 from tuner.resources import plan_resources
@@ -227,7 +229,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
     )
     records = StudyRecords(store, prepared.name)
     with ExitStack() as stack:
-        if config.storage is not None:
+        if isinstance(store, RDBStorage):
             stack.enter_context(storage_claimed(store, records.study_id, prepared.name))
         _write_study(prepared, records)
         _write_study_file(prepared)
@@ -255,7 +257,11 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     """Writes what made the study: command, settings, and the space as it was."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
-    content = dataclasses.asdict(config) | {"name": prepared.name, "command": sys.argv, "space": str(copy)}
+    content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
+    content["command"] = without_passwords(sys.argv)
+    for key in ("storage", "tracking_uri"):
+        if content[key] is not None:
+            content[key] = without_password(content[key])
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
