@@ -11,7 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from tinytl.errors import ConfigError
 
@@ -57,25 +59,32 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[None]:
+def storage_claimed(storage: RDBStorage, study_id: int, name: str) -> Iterator[None]:
     """Keeps drivers of other machines and folders off a study in a shared storage.
 
     Raises:
         ConfigError: naming the driver that has it.
     """
-    holder = storage.get_study_user_attrs(study_id).get(DRIVER, {})
+    claim = _Claim(storage, study_id)
+    seen = claim.read()
+    holder = json.loads(seen or "{}")
     if holder and _lives(holder):
         raise _taken(name, holder)
+    mine = json.dumps(_me())
+    if not claim.replace(seen, mine):  # another driver was quicker
+        raise _taken(name, json.loads(claim.read() or "{}"))
     ended = threading.Event()
 
     def say_so() -> None:
+        said = mine
         while not ended.wait(SIGN_OF_LIFE_S):
             with suppress(Exception):  # a database that is away for a while: the next sign may arrive
-                storage.set_study_user_attr(study_id, DRIVER, _me())
+                sign = json.dumps(_me())
+                if claim.replace(said, sign):
+                    said = sign
         with suppress(Exception):
-            storage.set_study_user_attr(study_id, DRIVER, {})
+            claim.replace(said, "{}")
 
-    storage.set_study_user_attr(study_id, DRIVER, _me())
     thread = threading.Thread(target=say_so, name="sign of life", daemon=True)
     thread.start()
     try:
@@ -83,6 +92,40 @@ def storage_claimed(storage: BaseStorage, study_id: int, name: str) -> Iterator[
     finally:
         ended.set()
         thread.join()
+
+
+class _Claim:
+    """The study's attribute DRIVER in a database, changed only if it is still what was seen there.
+
+    Optuna's own calls would overwrite what another driver wrote in between.
+    """
+
+    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self.engine = storage.engine
+        self.where = {"study": study_id, "key": DRIVER}
+
+    def read(self) -> str | None:
+        """Returns the attribute's text, None where it was never written."""
+        query = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"
+        with self.engine.connect() as connection:
+            return connection.execute(text(query), self.where).scalar()
+
+    def replace(self, seen: str | None, new: str) -> bool:
+        """Writes `new` where the attribute is `seen`; returns whether it was."""
+        if seen is None:
+            change = (
+                "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (:study, :key, :new)"
+            )
+        else:
+            change = (
+                "UPDATE study_user_attributes SET value_json = :new "
+                "WHERE study_id = :study AND key = :key AND value_json = :seen"
+            )
+        try:
+            with self.engine.begin() as connection:
+                return connection.execute(text(change), self.where | {"seen": seen, "new": new}).rowcount == 1
+        except IntegrityError:  # a study has one row of each key
+            return False
 
 
 def is_empty(folder: Path) -> bool:

@@ -4,7 +4,7 @@ import logging
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from tinytl.errors import ConfigError
+from tuner.cluster_joining import join
 from tuner.config import StudyConfig
 
 SETTINGS = {
@@ -45,7 +45,7 @@ class Cluster:
         """Waits until the cluster is there and returns its dashboard's address, empty where it has none.
 
         Raises:
-            ConfigError: where no cluster answers at `--address`.
+            ConfigError: where no cluster answers at `--address`, or its nodes have other versions.
         """
         self.begin()
         assert self._url is not None
@@ -70,22 +70,20 @@ def _start(config: StudyConfig) -> str:
     # What goes wrong in a trial is told by the study, in a line; Ray's own words stay off.
     ray._private.worker._worker_logs_enabled = False
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    for left in reversed(range(1 if config.address else STARTS)):
+    if config.address is not None:
+        return join(config.address)
+    for left in reversed(range(STARTS)):
         try:
             context = ray.init(
-                address=config.address or "local",
-                num_cpus=None if config.address else config.workers,
-                include_dashboard=None if config.address else config.dashboard,
+                address="local",
+                num_cpus=config.workers,
+                include_dashboard=config.dashboard,
                 logging_level=logging.CRITICAL,
                 log_to_driver=False,
             )
             break
         except Exception as error:  # Ray's timeout is a bare Exception
-            reason = str(error).strip().splitlines()[0]
-            if config.address is not None and isinstance(error, (ConnectionError, RuntimeError, ValueError)):
-                told = f"--address {config.address}: no Ray cluster answers there ({reason})"
-                raise ConfigError(told) from None
-            if not left or "timed out during startup" not in reason:
+            if not left or "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""

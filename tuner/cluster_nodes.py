@@ -39,6 +39,24 @@ def read_nodes() -> list[Node]:
     ]
 
 
+def nodes_for_trials(gpus_per_trial: float) -> list[Node]:
+    """Returns the machines that trials can be placed on."""
+    return [node for node in read_nodes() if (node.gpus if gpus_per_trial else node.cpus)]
+
+
+def what_is_taken(cpus: float, gpus: float) -> str | None:
+    """Returns what one trial needs and what others have left of it, or None where one can start now."""
+    import ray
+
+    whole, free = ray.cluster_resources(), ray.available_resources()
+    needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
+    if all(free.get(name, 0.0) >= need for name, need in needs.items()):
+        return None
+    need = " and ".join(f"{need:g} {name}" for name, need in needs.items())
+    left = " and ".join(f"{free.get(name, 0.0):g} of {whole.get(name, 0.0):g} {name}s" for name in needs)
+    return f"a trial needs {need}; others have left {left}. It starts once they are done."
+
+
 def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     """Asks each node that has GPUs for their memory, all at the same time.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
+from tuner.passwords import without_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -76,7 +77,7 @@ def reason(error: BaseException) -> str:
 
 
 def _no_answer(uri: str, error: Exception) -> str:
-    return f"--tracking-uri {uri}: MLflow does not answer ({reason(error)})"
+    return f"--tracking-uri {without_password(uri)}: MLflow does not answer ({reason(error)})"
 
 
 def _make_database(path: Path) -> None:

@@ -23,6 +23,7 @@ from tinytl.run_directory import with_whole_paths
 from tuner import results, storage
 from tuner.claim import check_free, is_empty
 from tuner.config import StudyConfig, check_study_name
+from tuner.passwords import without_password
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
@@ -138,7 +139,9 @@ def _check_servers(config: StudyConfig) -> None:
     scheme = uri.partition("://")[0] if "://" in uri else ""
     if scheme.partition("+")[0] not in TRACKING_SCHEMES:
         known = ", ".join(filter(None, TRACKING_SCHEMES))
-        raise ConfigError(f"--tracking-uri {uri}: unknown scheme {scheme!r}: known: {known}")
+        raise ConfigError(
+            f"--tracking-uri {without_password(uri)}: unknown scheme {scheme!r}: known: {known}"
+        )
     if config.storage is not None:
         storage_parts = urllib.parse.urlsplit(config.storage)
         if storage_parts.hostname is not None:
@@ -149,7 +152,7 @@ def _check_servers(config: StudyConfig) -> None:
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        _connect(f"--tracking-uri {uri}: no MLflow server", parts.hostname or "", port)
+        _connect(f"--tracking-uri {without_password(uri)}: no MLflow server", parts.hostname or "", port)
     if config.address is not None and config.address != "auto":
         host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
         if not colon or not port_text.isdigit():

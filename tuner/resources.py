@@ -91,7 +91,9 @@ def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -
         nodes = [dataclasses.replace(node, gpus=0.0) for node in nodes]
     any_gpu = any(node.gpus for node in nodes)
     if base.device == "cuda" and not any_gpu:
-        raise ConfigError("device=cuda, but Ray finds no GPU in the cluster: use device auto or cpu")
+        raise ConfigError(
+            f"device=cuda, but Ray finds no GPU in the cluster ({_sum_of(nodes)}): use device auto or cpu"
+        )
     largest_mib = 0.0
     if any_gpu and config.gpus_per_trial is None:
         nodes = with_gpu_memory(nodes)
@@ -137,7 +139,9 @@ def divide(
     if not with_gpu:
         if pack or gpus_per_trial is not None:
             flag = "--pack" if pack else f"--gpus-per-trial {gpus_per_trial:g}"
-            raise ConfigError(f"{flag}: trials have no GPU here: leave it out")
+            raise ConfigError(f"{flag}: trials have no GPU here ({_sum_of(nodes)}): leave it out")
+        if not any(node.cpus for node in nodes):
+            raise ConfigError(f"trials have no CPU here ({_sum_of(nodes)}): start a node with --num-cpus 1")
         return _divide_cpus([node.cpus for node in nodes], workers)
     cpus = min(1.0, max(node.cpus for node in with_gpu))
     if gpus_per_trial is not None:
@@ -204,6 +208,11 @@ def largest_admissible_mib(
     if predict_memory(configs[0]).peak_mib >= bound:
         return bound
     return min(bound, max(planned, *(p.peak_mib for p in predict_memories(configs))))
+
+
+def _sum_of(nodes: Sequence[Node]) -> str:
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} with {cpus:g} CPUs and {gpus:g} GPUs"
 
 
 def _at_a_time(nodes: Sequence[Node], share: float) -> int:

@@ -1,7 +1,10 @@
 """Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
 
+import logging
 import os
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -10,6 +13,16 @@ from optuna.storages.journal._file import get_lock_file
 
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, read_study_file
+from tuner.passwords import without_password
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+AWAY_S = 60.0
+"""How long a study waits for a database that has gone away, before it stops."""
+CONNECT_TIMEOUT_S = 5
+
+logger = logging.getLogger(__name__)
 
 
 def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
@@ -27,11 +40,46 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
         except OSError as error:
             raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
         return JournalStorage(JournalFileBackend(str(journal)))
+    # A connection is asked for a sign of life before it is used: nothing is half-written on a dead one.
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("postgresql"):
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
     try:
-        return RDBStorage(url)
+        storage = RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # each database driver raises its own kinds
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--storage {url}: cannot be opened ({reason})") from None
+        raise ConfigError(f"--storage {without_password(url)}: cannot be opened ({_reason(error)})") from None
+    _outlast_restarts(storage.engine)
+    return storage
+
+
+def _reason(error: Exception) -> str:
+    """Returns what a database said, in a line; its own last line says most."""
+    text = str(getattr(error, "orig", None) or error.__cause__ or error).strip()
+    reason = without_password(text.splitlines()[-1].rpartition("FATAL:  ")[2].strip())
+    if "password" in reason:
+        reason += ": give the password in --storage, in PGPASSWORD or in ~/.pgpass"
+    return reason
+
+
+def _outlast_restarts(engine: "Engine") -> None:
+    """Makes each new connection wait for a database that is away for a while, such as for its restart."""
+    from sqlalchemy import event
+    from sqlalchemy.engine.interfaces import Dialect
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, record: Any, args: Any, options: Any) -> Any:
+        deadline = time.monotonic() + AWAY_S
+        told = False
+        while True:
+            try:
+                return dialect.connect(*args, **options)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    logger.warning("--storage: the database is away (%s): waiting", _reason(error))
+                    told = True
+            time.sleep(1.0)
 
 
 def _drop_torn_end(journal: Path) -> None:

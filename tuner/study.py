@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.console import Console
@@ -20,14 +21,18 @@ from rich.console import Console
 from search_spaces.space import space_path
 from tinytl.errors import ConfigError
 from tinytl.run_directory import environment, write_whole
+from tinytl.splits import DataSplits, ImageFiles
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
 from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
+from tuner.cluster_nodes import nodes_for_trials, what_is_taken
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import open_mlflow
+from tuner.node_checks import check_folders
+from tuner.passwords import without_password, without_passwords
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords, UnwrittenError, fits_by_now
 from tuner.resources import plan_resources
@@ -90,6 +95,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         stack.enter_context(folder_claimed(prepared.folder, prepared.name))
         cluster.begin()
         stack.callback(cluster.end)
+        if config.address is not None:
+            cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
         with ThreadPoolExecutor(1, "mlflow start") as starting:
             client = starting.submit(open_mlflow, config.resolved_tracking_uri)
             _predict_first(prepared)
@@ -98,6 +105,12 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         if config.dashboard:
             console.print(f"Ray dashboard: {dashboard}", highlight=False)
         resources = plan_resources(config, prepared.space, prepared.base)
+        if config.address is not None:
+            nodes = nodes_for_trials(resources.gpus_per_trial)
+            check_folders(nodes, prepared.folder, _streamed(prepared.data))
+            busy = what_is_taken(resources.cpus_per_trial, resources.gpus_per_trial)
+            if busy is not None:
+                console.print(f"Waiting for the cluster: {busy}", highlight=False, soft_wrap=True)
         if prepared.base.device == "auto":
             # What trials are given decides, not what this machine has: memory is predicted for that.
             device = "cuda" if resources.gpus_per_trial else "cpu"
@@ -139,6 +152,11 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         status = results.read_status(study)
     return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
+
+
+def _streamed(data: DataSplits) -> list[Path]:
+    """Returns some of the files that trials read for themselves: the first of each split."""
+    return [split.path(0) for split in (data.train, data.val) if isinstance(split, ImageFiles)]
 
 
 def _search(
@@ -228,7 +246,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
     )
     records = StudyRecords(store, prepared.name)
     with ExitStack() as stack:
-        if config.storage is not None:
+        if isinstance(store, RDBStorage):
             stack.enter_context(storage_claimed(store, records.study_id, prepared.name))
         _write_study(prepared, records)
         _write_study_file(prepared)
@@ -256,9 +274,13 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     """Writes what made the study: command, settings, and the space as it was."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
-    content = dataclasses.asdict(config) | {"name": prepared.name, "command": sys.argv, "space": str(copy)}
+    content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
+    content["command"] = without_passwords(sys.argv)
     programs = {name: version(name) for name in ("ray", "optuna", "mlflow")}
     content["environment"] = environment() | programs
+    for key in ("storage", "tracking_uri"):
+        if content[key] is not None:
+            content[key] = without_password(content[key])
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())

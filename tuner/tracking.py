@@ -13,6 +13,7 @@ import optuna
 
 from tuner.mlflow_client import answering, open_mlflow, reason
 from tuner.mlflow_study import STATUS, StudyLabels, StudyRuns, artifacts_of, changed
+from tuner.passwords import without_passwords
 from tuner.sync import sync_children, sync_parent
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class StudyTracking:
         labels = StudyLabels(
             name=prepared.name,
             identity=prepared.identity,
-            settings=asdict(config) | {"command": sys.argv},
+            settings=asdict(config) | {"command": without_passwords(sys.argv)},
             artifacts=artifacts_of(config.runs_dir, config.tracking_uri),
         )
         client = client or open_mlflow(self.uri)

@@ -7,7 +7,8 @@ import optuna
 import pytest
 
 from tinytl.errors import ConfigError
-from tuner.claim import DRIVER, GONE_AFTER_S, folder_claimed, storage_claimed
+from tuner.claim import DRIVER, GONE_AFTER_S, _Claim, folder_claimed, storage_claimed
+from tuner.storage import open_storage
 
 HOLD = """
 import sys, pathlib
@@ -34,18 +35,28 @@ def test_a_second_driver_is_refused_and_told_of_the_first_and_a_killed_one_leave
 
 
 @pytest.fixture
-def study():
-    return optuna.create_study(study_name="s")
+def study(tmp_path):
+    return optuna.create_study(study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/s.db", ""))
 
 
 def claim(study):
-    return storage_claimed(study._storage, study._study_id, "s")
+    return storage_claimed(study._storage._backend, study._study_id, "s")
 
 
 def test_a_storage_shared_by_machines_names_the_driver_that_lives(study):
     with claim(study):
         assert study.user_attrs[DRIVER]["pid"] == os.getpid()
     assert study.user_attrs[DRIVER] == {}
+
+
+@pytest.mark.parametrize("seen", [None, "{}"])
+def test_of_two_drivers_that_saw_no_other_one_gets_the_study(study, seen):
+    claims = [_Claim(study._storage._backend, study._study_id) for _ in range(2)]
+    if seen is not None:
+        assert claims[0].replace(None, seen)
+    assert [claim.read() for claim in claims] == [seen, seen]
+    assert [claim.replace(seen, str(index)) for index, claim in enumerate(claims)] == [True, False]
+    assert claims[1].read() == "0"
 
 
 @pytest.mark.parametrize(

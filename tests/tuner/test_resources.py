@@ -23,6 +23,7 @@ GIB = 1024.0
 BIG = Node(cpus=16, gpus=1, gpu_memory_mib=80 * GIB)
 SMALL = Node(cpus=8, gpus=1, gpu_memory_mib=8 * GIB)
 EIGHT = Node(cpus=32, gpus=8, gpu_memory_mib=16 * GIB)
+NO_GPU = "trials have no GPU here (1 node with 4 CPUs and 0 GPUs): leave it out"
 CPUS = Node(cpus=4)
 QUARTER_MIB = 1100.0
 """Of 8 GiB a quarter: (1100 + 750) * 1.1 = 2035 MiB, four of which fit and five do not."""
@@ -97,8 +98,13 @@ def test_a_given_share_is_taken(nodes, gpus_per_trial, workers, expected):
     [
         ([SMALL], {"gpus_per_trial": 2.0}, "--gpus-per-trial 2: the largest node has 1 GPUs"),
         ([EIGHT], {"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1, give a whole number of GPUs"),
-        ([CPUS], {"gpus_per_trial": 0.5}, "--gpus-per-trial 0.5: trials have no GPU here: leave it out"),
-        ([CPUS], {"pack": True}, "--pack: trials have no GPU here: leave it out"),
+        ([CPUS], {"gpus_per_trial": 0.5}, f"--gpus-per-trial 0.5: {NO_GPU}"),
+        ([CPUS], {"pack": True}, f"--pack: {NO_GPU}"),
+        (
+            [Node(cpus=0.0)] * 2,
+            {},
+            "trials have no CPU here (2 nodes with 0 CPUs and 0 GPUs): start a node with --num-cpus 1",
+        ),
         (
             [SMALL],
             {"largest_mib": 7000.0},

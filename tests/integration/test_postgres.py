@@ -1,0 +1,121 @@
+"""Studies whose record lies in a real PostgreSQL: two at once, through a restart, with one driver each."""
+
+import re
+import shutil
+import time
+
+import pytest
+
+from tests.integration.postgres import PASSWORD, USER, postgres
+from tests.integration.studies import (
+    TIMEOUT_S,
+    command,
+    epochs_saved,
+    resume,
+    run,
+    started,
+    status_of,
+    wait_for,
+    write_pictures,
+)
+from tuner.storage import open_storage
+
+pytestmark = pytest.mark.slow
+STUDY = ["--space", "update_method", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with postgres(tmp_path_factory.mktemp("postgres")) as server:
+        open_storage(server.url(), "")  # two that make Optuna's tables at once are in each other's way
+        yield server
+
+
+def names_of(name, runs_dir, server):
+    found = status_of(name, runs_dir, "--storage", server.url())
+    assert found["trials"]["running"] == 0
+    return sorted(trial["trial"] for trial in found["complete"])
+
+
+def text_files(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix in ("", ".json", ".yaml", ".txt", ".jsonl", ".html", ".lock"):
+            yield path, path.read_text(errors="replace")
+
+
+def test_two_studies_at_once_and_no_password_is_written_anywhere(pictures, server, tmp_path):
+    server.create("mlflow")
+    runs_dir = tmp_path / "runs"
+    flags = [*STUDY, "--storage", server.url(), "--trials", "2", "--epochs", "2"]
+    argvs = {name: command(pictures, runs_dir, *flags, "--name", name) for name in ("one", "two")}
+    argvs["one"] += ["--tracking-uri", server.url("mlflow")]
+    with (
+        started(argvs["one"], tmp_path / "log.one") as one,
+        started(argvs["two"], tmp_path / "log.two") as two,
+    ):
+        for driver in (one, two):
+            driver.wait(TIMEOUT_S)
+    logs = [(tmp_path / f"log.{name}").read_text() for name in argvs]
+    assert (one.returncode, two.returncode) == (0, 0), logs
+    for name in argvs:
+        assert names_of(name, runs_dir, server) == ["update_method-000", "update_method-001"]
+    secret = re.compile(f"{re.escape(PASSWORD)}|{re.escape(server.url().partition('@')[0])}")
+    assert not [log for log in logs if secret.search(log)]
+    assert not [path for path, text in text_files(runs_dir) if secret.search(text)]
+
+    # What study.json names has no password; PostgreSQL's client takes it from the environment.
+    out = run(resume("one", runs_dir, "--trials", "3"), env={"PGPASSWORD": PASSWORD})
+    assert "3 complete (of 3 requested)" in out
+    out = run(resume("one", runs_dir, "--trials", "4"), expect=2)
+    assert "give the password in --storage, in PGPASSWORD or in ~/.pgpass" in out and out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("database", "password", "said"),
+    [
+        (
+            "study",
+            "wrong",
+            f'password authentication failed for user "{USER}": give the password in --storage',
+        ),
+        ("nowhere", PASSWORD, 'database "nowhere" does not exist'),
+    ],
+)
+def test_what_the_database_refuses_is_one_line_without_the_password(
+    pictures, server, tmp_path, database, password, said
+):
+    url = server.url(database, password)
+    out = run(command(pictures, tmp_path / "runs", "--storage", url), expect=2)
+    assert said in out and out.count("\n") == 1
+    assert f"--storage postgresql://{USER}@127.0.0.1:{server.port}/{database}: cannot be opened (" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_path):
+    runs_dir = tmp_path / "runs"
+    argv = command(pictures, runs_dir, *STUDY, "--storage", server.url(), "--name", "away")
+    with started([*argv, "--trials", "4", "--epochs", "6"], tmp_path / "log") as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "away") >= 2, "epochs")
+        server.stop()
+        before = epochs_saved(runs_dir / "away")
+        time.sleep(6)
+        server.start()
+        driver.wait(TIMEOUT_S)
+    log = (tmp_path / "log").read_text()
+    assert driver.returncode == 0 and "Traceback" not in log, log
+    assert epochs_saved(runs_dir / "away") == 24 > before
+    assert names_of("away", runs_dir, server) == [f"update_method-{index:03d}" for index in range(4)]
+
+
+def test_a_driver_of_another_folder_is_refused_while_one_lives(pictures, server, tmp_path):
+    flags = [*STUDY, "--storage", server.url(), "--name", "mine", "--trials", "2", "--epochs", "40"]
+    with started(command(pictures, tmp_path / "a", *flags), tmp_path / "log") as driver:
+        wait_for(lambda: epochs_saved(tmp_path / "a" / "mine") >= 1, "an epoch")
+        shutil.copytree(tmp_path / "a" / "mine", tmp_path / "b" / "mine")
+        out = run(resume("mine", tmp_path / "b", "--storage", server.url()), expect=2)
+        assert f"study mine is being run by process {driver.pid} on " in out and out.count("\n") == 1
