@@ -23,6 +23,7 @@ from tinytl.run_directory import with_whole_paths
 from tuner import results, storage
 from tuner.claim import check_free, is_empty
 from tuner.config import StudyConfig, check_study_name
+from tuner.ports import check_free as check_free_port
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
@@ -139,6 +140,8 @@ def _check_servers(config: StudyConfig) -> None:
     if scheme.partition("+")[0] not in TRACKING_SCHEMES:
         known = ", ".join(filter(None, TRACKING_SCHEMES))
         raise ConfigError(f"--tracking-uri {uri}: unknown scheme {scheme!r}: known: {known}")
+    if config.dashboard_port is not None:
+        check_free_port(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
         storage_parts = urllib.parse.urlsplit(config.storage)
         if storage_parts.hostname is not None:

@@ -10,6 +10,7 @@ from optuna.storages.journal._file import get_lock_file
 
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, read_study_file
+from tuner.verbosity import apply_verbosity
 
 
 def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
@@ -18,7 +19,7 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     Raises:
         ConfigError: for a database that does not answer.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    apply_verbosity()
     if url is None:
         journal = Path(runs_dir) / "optuna.journal"
         try:
