@@ -6,23 +6,30 @@ python launch.py --space separate_lr
 import datetime
 import sys
 
-from rich.console import Console
-
 from tinytl.errors import ConfigError
 from tuner.cluster import Cluster
 from tuner.config import parse_study
 from tuner.prepare import prepare
+from tuner.stopping import sigterm_as_ctrl_c
 from tuner.summary import describe_spaces, print_dry_run, print_start, print_summary
+from tuner.terminal import terminal
+from tuner.verbosity import set_verbose
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a study; returns 0, 1 (every trial failed), 2 (a user's mistake) or 130 (interrupted)."""
-    console = Console()
+    with sigterm_as_ctrl_c():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
+    console = terminal()
     try:
         config, list_only = parse_study(argv)
         if list_only:
             describe_spaces(console)
             return 0
+        set_verbose(config.verbose)
         cluster = Cluster(config)
         prepared = prepare(config, datetime.datetime.now(), cluster.begin)
         print_start(console, prepared)

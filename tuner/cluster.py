@@ -1,11 +1,14 @@
 """A Ray cluster, started here or joined, while the study is still being checked. Imports ray when asked."""
 
+import functools
 import logging
 import os
+import subprocess
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tuner.cluster_joining import join
 from tuner.config import StudyConfig
+from tuner.verbosity import apply_verbosity
 
 SETTINGS = {
     # Ray's own files for each trial and its tables in the terminal: the study has its own.
@@ -66,20 +69,25 @@ def _start(config: StudyConfig) -> str:
     if config.address is None:
         os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
     import ray
+    from ray._private import services
 
-    # What goes wrong in a trial is told by the study, in a line; Ray's own words stay off.
-    ray._private.worker._worker_logs_enabled = False
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    # What goes wrong in a trial is told by the study, in a line; Ray's own words are for --verbose.
+    ray._private.worker._worker_logs_enabled = config.verbose
+    apply_verbosity()
     if config.address is not None:
         return join(config.address)
+    # A signal to a whole group of processes, as `timeout` sends it, is the driver's: it ends Ray when all is
+    # saved and recorded. Ray's processes end with the driver whatever becomes of it.
+    services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)
     for left in reversed(range(STARTS)):
         try:
             context = ray.init(
                 address="local",
                 num_cpus=config.workers,
                 include_dashboard=config.dashboard,
-                logging_level=logging.CRITICAL,
-                log_to_driver=False,
+                dashboard_port=config.dashboard_port,
+                logging_level=logging.INFO if config.verbose else logging.CRITICAL,
+                log_to_driver=config.verbose,
             )
             break
         except Exception as error:  # Ray's timeout is a bare Exception

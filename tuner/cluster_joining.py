@@ -8,6 +8,7 @@ from typing import Any
 from tinytl.errors import ConfigError
 from tuner.cluster_nodes import read_nodes
 from tuner.node_checks import check_versions
+from tuner.verbosity import is_verbose
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("search_spaces", "tinytl", "tuner")
@@ -30,7 +31,12 @@ def join(address: str) -> str:
         _check_token(f"--address {address}", where)
     sent = {} if OF_A_JOB in os.environ else {"runtime_env": _our_code()}
     try:
-        context = ray.init(address=where, logging_level=logging.CRITICAL, log_to_driver=False, **sent)
+        context = ray.init(
+            address=where,
+            logging_level=logging.INFO if is_verbose() else logging.CRITICAL,
+            log_to_driver=is_verbose(),
+            **sent,
+        )
     except Exception as error:  # of many kinds
         text = str(error).strip()
         reason = " ".join(text.split()) if "Version mismatch" in text else text.splitlines()[0]

@@ -11,6 +11,7 @@ from typing import Any
 
 from tinytl.errors import ConfigError, choose
 from tinytl.flags import OneLineParser, field_docs
+from tuner.ports import check_port
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 REDUCTION_FACTOR = 3
@@ -102,6 +103,10 @@ class StudyConfig:
     """Check everything, show the space and its first configurations with their memory, and start nothing."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (http://127.0.0.1:8265)."""
+    dashboard_port: int | None = None
+    """Port of the dashboard. Unset: 8265, or the next that is free."""
+    verbose: bool = False
+    """Show what Ray (its workers, too), Optuna and MLflow log; plain lines in place of the live view."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
@@ -131,6 +136,12 @@ class StudyConfig:
             raise ConfigError(f"--rungs {self.rungs} without --scheduler asha or pareto: nothing is stopped")
         if self.scheduler != "none":
             self.rung_epochs  # noqa: B018 - a plan with a mistake is told now
+        if self.dashboard_port is not None:
+            if not self.dashboard:
+                raise ConfigError(f"--dashboard-port {self.dashboard_port}: add --dashboard, or leave it out")
+            if self.address is not None:
+                raise ConfigError(f"--dashboard-port {self.dashboard_port}: a running cluster has its own")
+            check_port(self.dashboard_port, "--dashboard-port")
         if self.resume and self.name is None:
             raise ConfigError("--resume needs --name, the study to go on with")
 
@@ -171,7 +182,17 @@ class StudyConfig:
         return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
 
 
-_OF_ONE_CALL = {"resume", "dry_run", "name", "time_budget", "warm_start", "from_config", "dashboard"}
+_OF_ONE_CALL = {
+    "resume",
+    "dry_run",
+    "name",
+    "time_budget",
+    "warm_start",
+    "from_config",
+    "dashboard",
+    "dashboard_port",
+    "verbose",
+}
 """Flags that a resumed study does not take over from the call before."""
 _METAVARS = {
     "rungs": "EPOCHS",
@@ -217,7 +238,8 @@ def build_parser() -> OneLineParser:
         flag = "--set" if field.name == "settings" else "--" + field.name.replace("_", "-")
         help_text = docs[field.name].replace("%", "%%")
         if field.type is bool:
-            parser.add_argument(flag, dest=field.name, action="store_true", help=help_text)
+            short = ["-v"] if field.name == "verbose" else []
+            parser.add_argument(*short, flag, dest=field.name, action="store_true", help=help_text)
         elif field.name == "settings":
             parser.add_argument(
                 flag, dest=field.name, action="append", default=[], metavar="KEY=VALUE", help=help_text

@@ -1,6 +1,5 @@
 """Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
 from tuner.passwords import without_password
+from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -37,9 +37,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
     try:
         from mlflow.tracking import MlflowClient
 
-        # After the import, which sets them up.
-        for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        apply_verbosity()
         if uri.startswith(SQLITE):
             _make_database(Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute())
         elif not uri.startswith(("http://", "https://")):

@@ -24,6 +24,7 @@ from tuner import results, storage
 from tuner.claim import check_free, is_empty
 from tuner.config import StudyConfig, check_study_name
 from tuner.passwords import without_password
+from tuner.ports import check_free as check_free_port
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
@@ -142,6 +143,8 @@ def _check_servers(config: StudyConfig) -> None:
         raise ConfigError(
             f"--tracking-uri {without_password(uri)}: unknown scheme {scheme!r}: known: {known}"
         )
+    if config.dashboard_port is not None:
+        check_free_port(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
         storage_parts = urllib.parse.urlsplit(config.storage)
         if storage_parts.hostname is not None:

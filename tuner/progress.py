@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,15 @@ class TrialLines:
         self.requested = requested
         self.started = time.monotonic()
         self._rows: dict[str, Mapping[str, Any]] = {}
+
+    def __enter__(self) -> "TrialLines":
+        """Lines need no preparation."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lines leave nothing behind."""
 
     def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
         """Says nothing: a study starts with as many as it has workers."""
@@ -46,6 +56,9 @@ class TrialLines:
         text = "failed" if math.isnan(accuracy) else f"accuracy {accuracy:.3f}"
         self._print(f"confirm  {name}  seed {seed}  {text}")
 
+    def phase(self, text: str) -> None:
+        """Says nothing: what a phase gives has lines of its own."""
+
     def note(self, text: str) -> None:
         """Tells what else there is to know."""
         self._print(text)
@@ -60,8 +73,8 @@ class TrialLines:
 
 def _figures(row: Mapping[str, Any]) -> str:
     return (
-        f"accuracy {row['accuracy_top1']:.3f}  memory {row['peak_memory_mib']:6.1f} MiB  "
-        f"epoch {row['epoch_time_s']:5.1f} s{_memory_note(row)}"
+        f"accuracy {row['accuracy_top1']:.3f}  {row['peak_memory_mib']:6.1f} MiB  "
+        f"{row['epoch_time_s']:5.1f} s/epoch{_memory_note(row)}"
     )
 
 

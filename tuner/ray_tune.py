@@ -78,6 +78,12 @@ class _Epochs(Callback):
         """Ray pickles its callbacks beside its own state, which a study never goes back to."""
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Has Ray's dashboard call the trial's epochs by its name: its process may have had others before."""
+        actor = trial.temporary_state.ray_actor
+        vars(actor).pop("train", None)  # what was named for the trial before
+        actor.train = actor.train.options(name=_trial_name(trial))
+
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:

@@ -45,6 +45,8 @@ class StudyRecords:
         self.study_id = storage.get_study_id_from_name(study_name)
         self.unwritten: str | None = None
         """What the disk or the database said, once it took no more."""
+        self.refused = 0
+        """Configurations that this driver did not start."""
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials, or those in the given states, in order. They are not to be changed."""
@@ -82,6 +84,7 @@ class StudyRecords:
             if budget_mib is not None:
                 constraints = {CONSTRAINT: peak_memory_mib - budget_mib}
         self._add(TrialState.PRUNED, params, attributes, constraints)
+        self.refused += 1
 
     def passed_rung(self, number: int, accuracies: Mapping[int, float]) -> None:
         """Writes the accuracy that a running trial had at each rung so far."""

@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import SearchSpace
+from tuner.verbosity import apply_verbosity
 
 REFUSED_BEFORE_RANDOM = 8
 """After so many refusals in a row candidates are drawn at random until one is taken."""
@@ -55,7 +56,7 @@ class Proposals:
     """
 
     def __init__(self, *, sampler: str, seed: int, space: SearchSpace, searches_memory: bool) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        apply_verbosity()
         self.space = space
         self.searches_memory = searches_memory
         self._only_complete = sampler in LEARNS_FROM_COMPLETE_ONLY

@@ -2,12 +2,20 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = "interrupted"
 TIME_SPENT = "the time budget is spent"
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Has SIGTERM raise KeyboardInterrupt, as Ctrl-C does, in what the main thread runs."""
+    with _handled({signal.SIGTERM: signal.default_int_handler}):
+        yield
 
 
 class Stopping:
@@ -40,9 +48,15 @@ class Stopping:
             self._interrupted = True
             tell()
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handled({signal.SIGINT: handle, signal.SIGTERM: handle}):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+
+@contextmanager
+def _handled(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], Any]]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,6 +14,7 @@ from optuna.storages.journal._file import get_lock_file
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, read_study_file
 from tuner.passwords import without_password
+from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -31,7 +32,7 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     Raises:
         ConfigError: for a database that does not answer.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    apply_verbosity()
     if url is None:
         journal = Path(runs_dir) / "optuna.journal"
         try:

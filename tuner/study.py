@@ -85,7 +85,6 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             anything is written.
     """
     from tuner import ray_tune
-    from tuner.progress import TrialLines
     from tuner.scheduler import StudyScheduler
     from tuner.tracking import StudyTracking
 
@@ -119,9 +118,9 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         tracking = StudyTracking(prepared, study if config.resume else None, client.result())
         records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
-        lines = TrialLines(console, ended, config.trials)
+        lines = _lines(prepared, study, records, resources.workers, console)
         search = _search(prepared, records, config.trials - ended, stopping, [tracking, lines])
-        with stopping.on_signals(lines.stopping):
+        with lines, stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
                     scheduler = StudyScheduler(search, _rungs(prepared, records), stopping)
@@ -136,6 +135,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             finally:
                 # Whatever broke, what is left must not look as if it ran.
                 with suppress(KeyboardInterrupt):
+                    lines.phase("recording the end")
                     search.close()
                     if search.unwritten is None:
                         with suppress(UnwrittenError):
@@ -157,6 +157,29 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
 def _streamed(data: DataSplits) -> list[Path]:
     """Returns some of the files that trials read for themselves: the first of each split."""
     return [split.path(0) for split in (data.train, data.val) if isinstance(split, ImageFiles)]
+
+
+def _lines(
+    prepared: PreparedStudy, study: optuna.Study, records: StudyRecords, workers: int, console: Console
+) -> "TrialLines":
+    """Returns a live view for a terminal, plain lines for all else."""
+    from tuner.progress import TrialLines
+
+    config, status = prepared.config, results.read_status(study)
+    if config.verbose or not (console.file.isatty() and console.is_interactive):
+        return TrialLines(console, results.ended_trials(status), config.trials)
+    from tuner.board import StudyBoard
+    from tuner.live_view import LiveView
+
+    board = StudyBoard(
+        requested=config.trials,
+        epochs=config.epochs,
+        workers=workers,
+        budget_mib=config.memory_budget_mib,
+        counts=status.trials,
+        results=results.complete_trials(study),
+    )
+    return LiveView(console, board, lambda: records.refused)
 
 
 def _search(
@@ -214,11 +237,13 @@ def _look_again(
     """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
     try:
         if prepared.config.confirm and front:
+            lines.phase("training the front again")
             configs = trial_configs(prepared.folder, front)
             confirm_front(
                 prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
             )
         if stopping.reason is None:
+            lines.phase("reading test images")
             read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
     except ConfigError as error:  # the study itself is whole
         lines.note(str(error))

@@ -13,6 +13,7 @@ from tuner.findings import print_findings, read_findings
 from tuner.results import rung_records, stopped_at
 from tuner.storage import load_study
 from tuner.tables import short
+from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
     from tuner.prepare import PreparedStudy
@@ -62,14 +63,14 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
 
 def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
     """Prints the space, and its baselines and first samples with their predicted memory."""
-    from optuna import create_study, logging, samplers
+    from optuna import create_study, samplers
 
     from tinytl.memory import predict_memory
     from tuner.trial_config import trial_config
 
     for parameter in prepared.space.parameters:
         console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
-    logging.set_verbosity(logging.WARNING)
+    apply_verbosity()
     study = create_study(sampler=samplers.RandomSampler(seed=prepared.config.seed))
     points = {name: dict(prepared.space.fixed) | dict(p) for name, p in prepared.space.baselines.items()}
     for index in range(DRY_RUN_SAMPLES):

@@ -91,6 +91,20 @@ def test_ctrl_c_saves_and_ends_with_130_and_names_the_way_on(pictures, tmp_path)
 
 
 @pytest.mark.slow
+def test_sigterm_to_the_whole_group_of_processes_ends_as_ctrl_c_does(pictures, tmp_path):
+    runs_dir, log = tmp_path / "runs", tmp_path / "log"
+    with started(command(pictures, runs_dir, *STUDY, "--trials", "3", "--epochs", "50"), log) as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
+        os.killpg(driver.pid, signal.SIGTERM)  # as `timeout` does
+        driver.wait(TIMEOUT_S)
+    out = log.read_text()
+    assert driver.returncode == 130, out
+    assert "Go on:  python launch.py --name k --resume" in out
+    assert "Traceback" not in out
+    assert status_of("k", runs_dir)["trials"]["running"] == 0
+
+
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
     with started(command(pictures, runs_dir, *STUDY, "--trials", "3", "--epochs", "50"), log) as driver:

@@ -115,6 +115,8 @@ BAD_FLAGS = [
     (["--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers there"),
     (["--address", "127.0.0.1:1"], "no Ray cluster answers there"),
     (["--address", "here"], "write HOST:PORT"),
+    (["--dashboard-port", "8266"], "--dashboard-port 8266: add --dashboard"),
+    (["--dashboard", "--dashboard-port", "70000"], "a port is a number from 1 to 65535"),
     (["--storage", "nosuchdb://x"], "--storage nosuchdb://x: cannot be opened"),
 ]
 

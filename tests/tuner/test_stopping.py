@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from tuner.stopping import INTERRUPTED, TIME_SPENT, Stopping
+from tuner.stopping import INTERRUPTED, TIME_SPENT, Stopping, sigterm_as_ctrl_c
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -23,3 +23,10 @@ def test_time_that_is_spent_is_a_reason_but_no_interrupt():
     stopping = Stopping(time_budget_s=0.0)
     assert stopping.reason == TIME_SPENT and not stopping.interrupted
     assert Stopping(time_budget_s=1000.0).reason is None
+
+
+def test_sigterm_is_ctrl_c_for_as_long_as_that_is_wanted():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

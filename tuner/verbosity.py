@@ -1,0 +1,24 @@
+"""What Ray, Optuna and MLflow say of themselves: nothing, unless `--verbose` asks for it."""
+
+import logging
+
+LIBRARIES = ("ray", "mlflow", "optuna", "alembic", "urllib3.connectionpool")
+
+_verbose = False
+
+
+def set_verbose(verbose: bool) -> None:
+    """Decides what `apply_verbosity` does, from now on."""
+    global _verbose
+    _verbose = verbose
+
+
+def is_verbose() -> bool:
+    """Whether the libraries are to be heard."""
+    return _verbose
+
+
+def apply_verbosity() -> None:
+    """Silences the libraries' loggers, or lets them speak; to be called after an import that sets them up."""
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.INFO if _verbose else logging.CRITICAL)
