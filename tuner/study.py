@@ -24,17 +24,20 @@ from tuner import results, storage
 from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
-from tuner.config import REDUCTION_FACTOR, STUDY_FILE
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyConfig
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import open_mlflow
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords, UnwrittenError, fits_by_now
 from tuner.resources import plan_resources
+from tuner.sessions import SESSIONS, begin_session, with_session
 from tuner.starting_points import baselines
 from tuner.stopping import TIME_SPENT, Stopping
 from tuner.trial_config import trial_config
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from tuner.progress import TrialLines
     from tuner.resources import TrialResources
     from tuner.scheduler import Rungs
@@ -90,7 +93,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         cluster.begin()
         stack.callback(cluster.end)
         with ThreadPoolExecutor(1, "mlflow start") as starting:
-            client = starting.submit(open_mlflow, config.resolved_tracking_uri)
+            client = starting.submit(_open_tracking, config)
             _predict_first(prepared)
             dashboard = cluster.dashboard_url()
             client.result()
@@ -102,11 +105,12 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(_opened(prepared))
-        tracking = StudyTracking(prepared, study if config.resume else None, client.result())
+        tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
         lines = TrialLines(console, ended, config.trials)
-        search = _search(prepared, records, config.trials - ended, stopping, [tracking, lines])
+        observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
+        search = _search(prepared, records, config.trials - ended, stopping, observers)
         with stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
@@ -128,7 +132,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                             records.end_cut_off()
                     status = results.read_status(study)
                     unfinished = results.ended_trials(status) < config.trials
-                    tracking.close(study, stopping.interrupted or unfinished)
+                    if tracking is not None:
+                        tracking.close(study, stopping.interrupted or unfinished)
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
             raise ConfigError(
@@ -138,6 +143,15 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         status = results.read_status(study)
     return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
+
+
+def _open_tracking(config: StudyConfig) -> "MlflowClient | None":
+    if not config.tracks:
+        return None
+    try:
+        return open_mlflow(config.resolved_tracking_uri)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
 
 
 def _search(
@@ -239,6 +253,8 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     records.set_study_attribute(results.REQUESTED, prepared.config.trials)
     for key, value in prepared.identity.items():
         records.set_study_attribute(key, value)
+    known_sessions = records.study_attributes().get(SESSIONS, [])
+    records.set_study_attribute(SESSIONS, with_session(known_sessions, begin_session(prepared)))
     known = {
         trial.user_attrs.get("source")
         for trial in records.trials()
