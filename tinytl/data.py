@@ -3,11 +3,13 @@
 What a set is and where it comes from stands in its file under `tinytl/datasets/`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from tinytl.config import TrainConfig
 from tinytl.datasets import NAMED_SETS
+from tinytl.datasets.digest import content_digest
 from tinytl.datasets.digits import load_digits
 from tinytl.datasets.download import fetch
 from tinytl.datasets.imagefolder import list_imagefolder, load_imagefolder
@@ -54,7 +56,7 @@ def load_dataset(
             f"num_classes={config.num_classes}, but {splits.name} has {len(splits.classes)} classes: "
             "leave num_classes unset"
         )
-    return in_memory_or_streamed(splits, config)
+    return dataclasses.replace(in_memory_or_streamed(splits, config), digest=content_digest(splits))
 
 
 def check_data_dir(config: TrainConfig) -> None:

@@ -158,7 +158,7 @@ def environment() -> dict[str, Any]:
 
     return {
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": code_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -178,8 +178,14 @@ def _lock(folder: int) -> bool:
     return True
 
 
-def _commit() -> str | None:
-    """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout."""
+def code_commit() -> str | None:
+    """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout.
+
+    A copy without its history, such as a container's, is told by the environment variable TINYTL_COMMIT.
+    """
+    told = os.environ.get("TINYTL_COMMIT")
+    if told:
+        return told
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)

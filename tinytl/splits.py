@@ -81,6 +81,8 @@ class DataSplits:
     """Smallest share of the area that a training crop keeps, where the run does not say."""
     flip: bool
     """Whether mirrored images keep their class, where the run does not say."""
+    digest: str | None = None
+    """Of the images' content, the same on every machine; None where nothing was loaded by name."""
 
 
 def stratified_split(

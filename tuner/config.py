@@ -19,6 +19,9 @@ REDUCTION_FACTOR = 3
 SCHEDULERS = ("none", "asha", "pareto")
 RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
 """What lies in RUNS_DIR beside the studies' folders."""
+NO_TRACKING = "none"
+"""As `--tracking-uri`: nothing goes to MLflow."""
+WITHOUT_TRACKING = f"start it, or go without MLflow by --tracking-uri {NO_TRACKING}"
 STUDY_FILE = "study.json"
 """In the study's folder: the settings that made it, so that it can be resumed, and its storage found."""
 
@@ -92,7 +95,11 @@ class StudyConfig:
     address: str | None = None
     """A running Ray cluster to use, such as 127.0.0.1:6379. Unset: Ray is started here, for this study."""
     tracking_uri: str | None = None
-    """MLflow server or database. Unset: RUNS_DIR/mlflow.db (SQLite)."""
+    """MLflow server or database; none goes without MLflow (`python -m tuner sync` brings the study later). A
+    server's user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD. Unset: RUNS_DIR/mlflow.db
+    (SQLite)."""
+    experiment: str | None = None
+    """MLflow experiment of the study, as long as it lives. Unset: the data set's name, or its folder's."""
     storage: str | None = None
     """Optuna storage as a database URL. Unset: the file RUNS_DIR/optuna.journal."""
     seed: int = 0
@@ -175,6 +182,11 @@ class StudyConfig:
     def journal(self) -> Path:
         """The default storage's file."""
         return Path(self.runs_dir) / "optuna.journal"
+
+    @property
+    def tracks(self) -> bool:
+        """Whether MLflow is told of the study."""
+        return self.tracking_uri != NO_TRACKING
 
     @property
     def resolved_tracking_uri(self) -> str:

@@ -56,7 +56,7 @@ def answering(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:  # of the second kind are those of files that it keeps
         raise ConfigError(_no_answer(uri, error)) from None
 
 
@@ -75,7 +75,25 @@ def reason(error: BaseException) -> str:
 
 
 def _no_answer(uri: str, error: Exception) -> str:
-    return f"--tracking-uri {without_password(uri)}: MLflow does not answer ({reason(error)})"
+    shown = without_password(uri)
+    if "401" in str(error).partition("Response body")[0]:
+        return (
+            f"--tracking-uri {shown}: user or password is wrong: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    return f"--tracking-uri {shown}: MLflow does not answer ({without_password(reason(error))})"
+
+
+def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
+    """Returns where the artifacts of a database lie: beside its file, else in `runs_dir`; None of a server.
+
+    MLflow itself would take the working directory.
+    """
+    if uri.startswith(("http://", "https://")):
+        return None
+    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
+    folder = file.absolute().parent if uri.startswith(SQLITE) else runs_dir.resolve()
+    return (folder / ARTIFACTS).as_uri()
 
 
 def _make_database(path: Path) -> None:

@@ -1,16 +1,23 @@
 """A study's runs in MLflow: a parent, and a child a trial, found by tag. Imports mlflow when used."""
 
+import json
 import math
 import shlex
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.mlflow_client import ARTIFACTS
+import optuna
+
+from tinytl.errors import ConfigError
+from tuner.config import read_study_file
+from tuner.mlflow_client import artifacts_beside
+from tuner.sessions import Session, read_sessions
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
     from mlflow.tracking import MlflowClient
 
 METRICS = (
@@ -27,39 +34,66 @@ METRICS = (
 """What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` tells which are there."""
 IDENTITY = ("dataset", "space", "backbone", "weights", "epochs", "objectives")
 """Parameters of the parent: what a study cannot change."""
-SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed", "command")
+SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
 """Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """MLflow's status of a trial that is in that state."""
 ROWS_PER_CALL = 50
 """MLflow takes 1000 values in a call."""
+SEARCHED = "searched/"
+"""Before the name of a searched number that is recorded as a metric, too: MLflow sorts parameters as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyLabels:
-    """What names a study in MLflow, and describes its parent run."""
+    """What names a study in MLflow, and describes its runs."""
 
     name: str
     identity: Mapping[str, Any]
-    """`dataset` (the experiment's name), `space`, and what else the study cannot change."""
+    """The study's user attributes: `experiment`, `space`, and what else the study cannot change."""
     settings: Mapping[str, Any]
-    """Fields of StudyConfig, and `command`, a list."""
+    """What `study.json` holds."""
+    sessions: Sequence[Session]
     artifacts: str | None
     """Where a new experiment keeps its artifacts; None: a server knows."""
 
     @property
+    def experiment(self) -> str:
+        """The name of the study's experiment."""
+        return str(self.identity.get("experiment") or self.identity["dataset"])
+
+    @property
+    def command(self) -> str:
+        """The study's last command."""
+        if self.sessions:
+            return self.sessions[-1].command
+        return shlex.join(["python", *self.settings.get("command", ["launch.py"])])
+
+    @property
     def parent_tags(self) -> dict[str, str]:
         """Returns all tags of the parent run."""
-        settings = {key: self.settings[key] for key in SETTINGS if key in self.settings}
-        if "command" in settings:
-            settings["command"] = shlex.join(["python", *settings["command"]])
-        texts = {key: str(value) for key, value in settings.items()}
-        return {"study": self.name, "kind": "study", "space": self.identity["space"]} | texts
+        settings = {key: str(self.settings[key]) for key in SETTINGS if key in self.settings}
+        session = self.sessions[-1].tags if self.sessions else {}
+        own = {"study": self.name, "kind": "study", "space": str(self.identity["space"])}
+        return own | {"command": self.command} | settings | session
 
 
-def artifacts_of(runs_dir: str, tracking_uri: str | None) -> str | None:
-    """Returns a folder beside the default database, or None where `tracking_uri` names another place."""
-    return None if tracking_uri else (Path(runs_dir).resolve() / ARTIFACTS).as_uri()
+def study_labels(study: optuna.Study, runs_dir: str, tracking_uri: str) -> StudyLabels:
+    """Reads what names and describes a study from its storage and folder.
+
+    Raises:
+        ConfigError: for a study that another program made.
+    """
+    for key in ("dataset", "space"):
+        if key not in study.user_attrs:
+            raise ConfigError(f"study {study.study_name} names no {key}: launch.py did not make it")
+    return StudyLabels(
+        name=study.study_name,
+        identity=study.user_attrs,
+        settings=read_study_file(study.study_name, runs_dir),
+        sessions=read_sessions(study.user_attrs),
+        artifacts=artifacts_beside(tracking_uri, Path(runs_dir)),
+    )
 
 
 def metrics_of(row: Mapping[str, Any], time_ms: int) -> "list[Metric]":
@@ -94,7 +128,9 @@ class StudyRuns:
             children.setdefault(run.data.tags["trial"], []).append(run)
         return children
 
-    def new_child(self, name: str, params: Mapping[str, Any], start_ms: int | None) -> str:
+    def new_child(
+        self, name: str, params: Mapping[str, Any], start_ms: int | None, session: Session | None
+    ) -> str:
         """Makes a trial's run, without its parameters; returns its id."""
         tags = {
             "mlflow.parentRunId": self.parent.info.run_id,
@@ -107,8 +143,21 @@ class StudyRuns:
         }
         if "method" in params:
             tags["method"] = str(params["method"])
+        if session is not None:
+            tags |= session.tags
         run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
+        self.add_images(run, session)
         return str(run.info.run_id)
+
+    def add_images(self, run: "Run", session: Session | None) -> bool:
+        """Makes a session's data set an input of a run, if it is not; returns whether it was written."""
+        if session is None or session.images.digest is None:
+            return False
+        present = {taken.dataset.digest for taken in run.inputs.dataset_inputs} if run.inputs else set()
+        if session.images.digest in present:
+            return False
+        self.client.log_inputs(run.info.run_id, [_dataset_input(session)])
+        return True
 
     def recorded_epochs(self, run_id: str) -> set[int]:
         """Returns the epochs whose metrics a run has: an epoch's are written all or none."""
@@ -126,11 +175,32 @@ class StudyRuns:
 
         texts = [Param(key, _text(value)) for key, value in (params or {}).items()]
         labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        searched = self._searched_numbers(params or {})
         for start in range(0, max(len(rows), 1), ROWS_PER_CALL):
             metrics = [m for row, ms in rows[start : start + ROWS_PER_CALL] for m in metrics_of(row, ms)]
             if metrics or texts or labels:
-                self.client.log_batch(run_id, metrics=metrics, params=texts, tags=labels)
-            texts, labels = [], []
+                self.client.log_batch(run_id, metrics=searched + metrics, params=texts, tags=labels)
+            texts, labels, searched = [], [], []
+
+    def _searched_numbers(self, params: Mapping[str, Any]) -> "list[Metric]":
+        """Returns the searched parameters that are numbers as metrics, at the study's begin."""
+        from mlflow.entities import Metric
+
+        sessions, searched = self.labels.sessions, self.labels.identity.get("parameters", {})
+        began_ms = sessions[0].began_ms if sessions else 0
+        return [
+            Metric(SEARCHED + key, float(value), began_ms, 0)
+            for key, value in params.items()
+            if key in searched and isinstance(value, (int, float)) and not isinstance(value, bool)
+        ]
+
+    def log_values(self, run_id: str, values: Mapping[str, tuple[float, int]], time_ms: int | None) -> None:
+        """Writes metrics, each a value and its step, at `time_ms` or now."""
+        from mlflow.entities import Metric
+
+        time_ms = int(time.time() * 1000) if time_ms is None else time_ms
+        metrics = [Metric(key, value, time_ms, step) for key, (value, step) in values.items()]
+        self.client.log_batch(run_id, metrics=metrics)
 
     def end(self, run_id: str, status: str, end_ms: int | None) -> None:
         """Ends a run, at `end_ms` or now."""
@@ -154,7 +224,7 @@ class StudyRuns:
                 return runs
 
     def _experiment(self) -> str:
-        name = self.labels.identity["dataset"]
+        name = self.labels.experiment
         found = self.client.get_experiment_by_name(name)
         if found is None:
             return str(self.client.create_experiment(name, artifact_location=self.labels.artifacts))
@@ -164,9 +234,28 @@ class StudyRuns:
 
     def _new_parent(self) -> "Run":
         labels = self.labels
-        run = self.client.create_run(self.experiment_id, run_name=labels.name, tags=labels.parent_tags)
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=labels.sessions[0].began_ms if labels.sessions else None,
+            run_name=labels.name,
+            tags=labels.parent_tags,
+        )
         self.log(run.info.run_id, {key: labels.identity[key] for key in IDENTITY if key in labels.identity})
         return run
+
+
+def _dataset_input(session: Session) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    images = session.images
+    dataset = Dataset(
+        name=images.name,
+        digest=images.digest or "",
+        source_type="local",
+        source=json.dumps({"uri": images.source}),
+        profile=json.dumps({"classes": images.classes, **images.counts}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def changed(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tinytl.flat_config import flat_from_config
 from tinytl.run_directory import with_whole_paths
 from tuner import results, storage
 from tuner.claim import check_free, is_empty
-from tuner.config import StudyConfig, check_study_name
+from tuner.config import WITHOUT_TRACKING, StudyConfig, check_study_name
 from tuner.passwords import without_password
 from tuner.ports import check_free as check_free_port
 from tuner.starting_points import StartingPoint, front_of, points_of_file
@@ -73,6 +73,7 @@ class PreparedStudy:
             "parameters": {p.name: p.describe() for p in self.space.parameters},
             "fixed": dict(self.space.fixed),
             "dataset": self.data.name,
+            "experiment": self.config.experiment or self.data.name,
             "classes": len(self.data.classes),
             "images": len(self.data.train),
             "backbone": self.base.backbone,
@@ -155,7 +156,8 @@ def _check_servers(config: StudyConfig) -> None:
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        _connect(f"--tracking-uri {without_password(uri)}: no MLflow server", parts.hostname or "", port)
+        what = f"--tracking-uri {without_password(uri)}: no MLflow server"
+        _connect(what, parts.hostname or "", port, f": {WITHOUT_TRACKING}")
     if config.address is not None and config.address != "auto":
         host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
         if not colon or not port_text.isdigit():
@@ -163,11 +165,11 @@ def _check_servers(config: StudyConfig) -> None:
         _connect(f"--address {config.address}: no Ray cluster", host, int(port_text))
 
 
-def _connect(what: str, host: str, port: int) -> None:
+def _connect(what: str, host: str, port: int, then: str = "") -> None:
     try:
         socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
     except OSError as error:
-        raise ConfigError(f"{what} answers there ({error.strerror or error})") from None
+        raise ConfigError(f"{what} answers there ({error.strerror or error}){then}") from None
 
 
 def _check_runs_dir(config: StudyConfig) -> None:
@@ -232,6 +234,8 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
+    if "dataset" in was:
+        was = {"experiment": was["dataset"]} | was  # of a study that was begun before there was the flag
     check_free(prepared.folder, was, prepared.name)
     # As the storage gives it back: lists for tuples.
     for key, value in json.loads(json.dumps(prepared.identity)).items():

@@ -127,9 +127,13 @@ class StudyRecords:
             self._end(trial._trial_id, TrialState.FAIL)
         return len(cut_off)
 
+    def study_attributes(self) -> dict[str, Any]:
+        """Returns the attributes of the study."""
+        return dict(self.storage.get_study_user_attrs(self.study_id))
+
     def set_study_attribute(self, key: str, value: Any) -> None:
         """Writes an attribute of the study where it is another than now."""
-        if self.storage.get_study_user_attrs(self.study_id).get(key) != json.loads(json.dumps(value)):
+        if self.study_attributes().get(key) != json.loads(json.dumps(value)):
             self._write(self.storage.set_study_user_attr, self.study_id, key, value)
 
     def _add(

@@ -18,6 +18,7 @@ from tuner.claim import holder_of
 from tuner.config import STUDY_FILE, StudyConfig, read_study_file
 from tuner.findings import Findings, read_findings
 from tuner.mlflow_links import links_or_reason
+from tuner.passwords import without_password
 from tuner.report_panels import Rows, front_panel, measured_mib, sections
 from tuner.results import complete_trials, ended_trials, state_of
 from tuner.storage import load_study
@@ -80,7 +81,7 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
     if not (folder / STUDY_FILE).is_file():
         notes.append(f"There is no {folder / STUDY_FILE}: budget, settings and command are not known.")
     if no_links is not None:
-        notes.append(f"No links to MLflow: {facts.without_passwords(no_links)}")
+        notes.append(f"No links to MLflow: {without_password(no_links)}")
     measured = measured_mib(rows)
     parameters = list(dict.fromkeys(key for record in records for key in record.params))
     where = facts.where_flags(runs_dir, storage)
@@ -108,11 +109,11 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
         },
         "space": dict(identity.get("parameters", {})),
         "commands": facts.commands(name, runs_dir, settings),
-        "versions": facts.versions(settings),
+        "versions": facts.made_with(identity),
         "folder": facts.shown_folder(runs_dir, name),
         "space_file": f"{identity.get('space', 'space')}.yaml",
         "where": where,
-        "tracking_uri": facts.without_passwords(tracking_uri) if tracking_uri.startswith("http") else None,
+        "tracking_uri": without_password(tracking_uri) if tracking_uri.startswith("http") else None,
     }
 
 

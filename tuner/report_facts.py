@@ -1,6 +1,5 @@
 """What the report says of a study in words: what was searched, on what, and how to do it again."""
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,19 +12,14 @@ import optuna
 
 from tuner import results
 from tuner.config import StudyConfig
+from tuner.passwords import without_password
+from tuner.sessions import read_sessions
 from tuner.tables import short
 from tuner.trial_records import TrialRecord
 
 Facts = dict[str, str]
 """A label, and what stands beside it."""
-_VERSIONS = ("python", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pillow")
 _MOST_REASONS = 5
-
-
-def without_passwords(text: str) -> str:
-    """Returns `text` without users and passwords of addresses, and without what follows `password=`."""
-    text = re.sub(r"(://)(?:[^\s/@]*:\S*|[^\s/@]+)@", r"\1***@", text)
-    return re.sub(r"(?i)((?:password|token|secret)=)[^&\s'\"]+", r"\1***", text)
 
 
 def data_facts(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Facts]:
@@ -124,32 +118,30 @@ def commands(name: str, runs_dir: str, settings: Mapping[str, Any]) -> dict[str,
     found = {}
     given = settings.get("command")
     if given:
-        found["The command"] = without_passwords(shlex.join(["python", *given]))
+        found["The command"] = without_password(shlex.join(["python", *given]))
     if given and "--resume" in given:
-        found["The whole study at once"] = without_passwords(_from_settings(settings))
+        found["The whole study at once"] = without_password(_from_settings(settings))
     return found
 
 
-def versions(settings: Mapping[str, Any]) -> Facts:
-    """Returns the commit, the versions and the machine of the study's driver, where they were recorded."""
-    environment = settings.get("environment") or {}
-    facts: Facts = {}
-    if environment.get("commit"):
-        facts["Commit"] = str(environment["commit"])
-    known = [f"{key} {environment[key]}" for key in _VERSIONS if environment.get(key)]
-    if known:
-        facts["Versions"] = ", ".join(known)
-    machine = [str(environment[key]) for key in ("machine", "gpu") if environment.get(key)]
-    if machine:
-        facts["Machine"] = ", ".join(machine)
-    return facts
+def made_with(attributes: Mapping[str, Any]) -> Facts:
+    """Returns the commit, versions and device of the study's last driver, where they were recorded."""
+    sessions = read_sessions(attributes)
+    if not sessions:
+        return {}
+    last = sessions[-1]
+    facts: Facts = {} if last.commit is None else {"Commit": last.commit}
+    return facts | {
+        "Versions": ", ".join(f"{name} {number}" for name, number in last.versions.items()),
+        "Device": last.device,
+    }
 
 
 def where_flags(runs_dir: str, storage: str | None) -> str:
     """Returns the flags that a command about the study needs beside its name."""
     flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
     flags += [] if storage is None else ["--storage", storage]
-    return without_passwords("".join(" " + shlex.quote(flag) for flag in flags))
+    return without_password("".join(" " + shlex.quote(flag) for flag in flags))
 
 
 def _from_settings(settings: Mapping[str, Any]) -> str:

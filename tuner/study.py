@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from rich.console import Console
 
 from search_spaces.space import space_path
 from tinytl.errors import ConfigError
-from tinytl.run_directory import environment, write_whole
+from tinytl.run_directory import write_whole
 from tinytl.splits import DataSplits, ImageFiles
 from tinytl.weights_source import with_whole_path
 from tuner import results, storage
@@ -28,7 +27,7 @@ from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
 from tuner.cluster_nodes import nodes_for_trials, what_is_taken
-from tuner.config import REDUCTION_FACTOR, STUDY_FILE
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyConfig
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import open_mlflow
 from tuner.node_checks import check_folders
@@ -36,11 +35,14 @@ from tuner.passwords import without_password, without_passwords
 from tuner.prepare import PreparedStudy
 from tuner.records import StudyRecords, UnwrittenError, fits_by_now
 from tuner.resources import plan_resources
+from tuner.sessions import SESSIONS, begin_session, with_session
 from tuner.starting_points import baselines
 from tuner.stopping import TIME_SPENT, Stopping
 from tuner.trial_config import trial_config
 
 if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
     from tuner.progress import TrialLines
     from tuner.resources import TrialResources
     from tuner.scheduler import Rungs
@@ -97,7 +99,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         if config.address is not None:
             cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
         with ThreadPoolExecutor(1, "mlflow start") as starting:
-            client = starting.submit(open_mlflow, config.resolved_tracking_uri)
+            client = starting.submit(_open_tracking, config)
             _predict_first(prepared)
             dashboard = cluster.dashboard_url()
             client.result()
@@ -115,11 +117,12 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(_opened(prepared))
-        tracking = StudyTracking(prepared, study if config.resume else None, client.result())
+        tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
         ended = results.ended_trials(results.read_status(study))
         lines = _lines(prepared, study, records, resources.workers, console)
-        search = _search(prepared, records, config.trials - ended, stopping, [tracking, lines])
+        observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
+        search = _search(prepared, records, config.trials - ended, stopping, observers)
         with lines, stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
@@ -142,7 +145,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                             records.end_cut_off()
                     status = results.read_status(study)
                     unfinished = results.ended_trials(status) < config.trials
-                    tracking.close(study, stopping.interrupted or unfinished)
+                    if tracking is not None:
+                        tracking.close(study, stopping.interrupted or unfinished)
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
             raise ConfigError(
@@ -180,6 +184,15 @@ def _lines(
         results=results.complete_trials(study),
     )
     return LiveView(console, board, lambda: records.refused)
+
+
+def _open_tracking(config: StudyConfig) -> "MlflowClient | None":
+    if not config.tracks:
+        return None
+    try:
+        return open_mlflow(config.resolved_tracking_uri)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
 
 
 def _search(
@@ -283,6 +296,8 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     records.set_study_attribute(results.REQUESTED, prepared.config.trials)
     for key, value in prepared.identity.items():
         records.set_study_attribute(key, value)
+    known_sessions = records.study_attributes().get(SESSIONS, [])
+    records.set_study_attribute(SESSIONS, with_session(known_sessions, begin_session(prepared)))
     known = {
         trial.user_attrs.get("source")
         for trial in records.trials()
@@ -301,8 +316,6 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
     content["command"] = without_passwords(sys.argv)
-    programs = {name: version(name) for name in ("ray", "optuna", "mlflow")}
-    content["environment"] = environment() | programs
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = without_password(content[key])

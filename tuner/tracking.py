@@ -2,19 +2,19 @@
 
 import logging
 import queue
-import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
 
 from tuner.mlflow_client import answering, open_mlflow, reason
-from tuner.mlflow_study import STATUS, StudyLabels, StudyRuns, artifacts_of, changed
-from tuner.passwords import without_passwords
-from tuner.sync import sync_children, sync_parent
+from tuner.mlflow_study import STATUS, StudyRuns, changed, study_labels
+from tuner.mlflow_trial import stored_trials
+from tuner.passwords import without_password
+from tuner.sync import sync_children, sync_runs
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -54,15 +54,11 @@ class StudyTracking:
     """
 
     def __init__(
-        self,
-        prepared: "PreparedStudy",
-        study: optuna.Study | None = None,
-        client: "MlflowClient | None" = None,
+        self, prepared: "PreparedStudy", study: optuna.Study, client: "MlflowClient | None" = None
     ) -> None:
-        """Makes or finds the study's run.
+        """Makes or finds the run of `study`; trials that are in its record already come first.
 
-        `client`: what `open_mlflow` returned, where that was called before. `study`: one that goes on; its
-        records come first.
+        `client`: what `open_mlflow` returned, where that was called before.
         """
         config = prepared.config
         self.folder = prepared.folder
@@ -70,18 +66,16 @@ class StudyTracking:
         self._sync_command = f"python -m tuner sync {prepared.name}"
         if config.runs_dir != type(config).runs_dir:
             self._sync_command += f" --runs-dir {config.runs_dir}"
-        labels = StudyLabels(
-            name=prepared.name,
-            identity=prepared.identity,
-            settings=asdict(config) | {"command": without_passwords(sys.argv)},
-            artifacts=artifacts_of(config.runs_dir, config.tracking_uri),
-        )
+        labels = study_labels(study, config.runs_dir, self.uri)
+        self._session = labels.sessions[-1] if labels.sessions else None
         client = client or open_mlflow(self.uri)
         with answering(self.uri):
             self.runs = StudyRuns(client, labels)
+            self.runs.add_images(self.runs.parent, self._session)
             if not self.runs.parent_is_new:
                 self._reopen_parent()
-        self._past = study
+        has_past = any("name" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+        self._past = study if has_past else None
         self._run_ids: dict[str, str] | None = None
         """Of each trial's run; None: ask MLflow, which may have got more than it could answer to."""
         self._epochs: dict[str, set[int]] = {}
@@ -109,12 +103,13 @@ class StudyTracking:
         self._queue.put(None)
         self._thread.join()
         try:
-            sync_children(self.runs, study, self.folder, driver_is_gone=True)
-            sync_parent(self.runs, study, driver_is_gone=True, interrupted=interrupted)
+            self.runs.parent = self.runs.client.get_run(self.runs.parent.info.run_id)
+            runs_dir = str(self.folder.parent)
+            sync_runs(self.runs, study, runs_dir, driver_is_gone=True, interrupted=interrupted)
         except Exception as error:  # the study is whole without it
             logger.warning(
-                "MLflow at %s does not answer (%s): once it does, `%s` brings the records",
-                self.uri,
+                "MLflow at %s does not have all (%s): once it answers, `%s` brings the records",
+                without_password(self.uri),
                 reason(error),
                 self._sync_command,
             )
@@ -130,7 +125,8 @@ class StudyTracking:
     def _record(self) -> None:
         if self._past is not None:
             try:
-                sync_children(self.runs, self._past, self.folder, driver_is_gone=False)
+                trials = stored_trials(self._past, self.folder, driver_is_gone=False)
+                sync_children(self.runs, trials, self.folder)
             except Exception as error:  # `close` does it again
                 logger.info("MLflow: %s", reason(error))
         closing = False
@@ -186,18 +182,21 @@ class StudyTracking:
                 self.runs.client.delete_run(run_id)
                 del self._run_ids[name]
             return
-        tags = {}
+        tags: dict[str, str] = {}
         if run_id is None:
-            run_id = self._run_ids[name] = self.runs.new_child(name, params, start_ms)
+            run_id = self._run_ids[name] = self.runs.new_child(name, params, start_ms, self._session)
             self._epochs[name] = set()
         elif news.started:
             # It goes on, or MLflow's answer was lost: the same parameters may be written twice.
             self.runs.client.update_run(run_id, status="RUNNING")
-            tags["state"] = "running"
+            tags = {"state": "running"} | ({} if self._session is None else self._session.tags)
         if name not in self._epochs:
             self._epochs[name] = self.runs.recorded_epochs(run_id)
         recorded = self._epochs[name]
         rows = {epoch: row for epoch, row in news.rows.items() if epoch not in recorded}
+        for row, _ in rows.values():
+            if "device_name" in row:
+                tags["device.name"] = str(row["device_name"])
         if news.ended:
             tags["state"] = state
             if why and state == "failed":

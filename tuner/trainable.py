@@ -15,6 +15,7 @@ from tinytl.backbones.weights import Weights
 from tinytl.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
 from tinytl.config import TrainConfig
 from tinytl.data import DataSplits
+from tinytl.device import device_name
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.run import checkpoint_state
@@ -86,6 +87,7 @@ class TinyTLTrainable(tune.Trainable):
                     row = metrics.flat() | {
                         "peak_memory_mib": self.peak_memory_mib,
                         "timestamp_ms": int(time.time() * 1000),
+                        "device_name": device_name(self.trainer.device),
                     }
                     self.rows.append(row)
                     self.save_checkpoint(str(self.directory.path))

@@ -33,6 +33,8 @@ class TrialRecord:
     stopped_at: int | None
     """The rung, in epochs, where it was stopped."""
     start: datetime | None
+    last_start: datetime | None
+    """Of the last attempt."""
     end: datetime | None
 
 
@@ -70,6 +72,7 @@ def _record(name: str, attempts: Sequence[FrozenTrial], on_front: bool, driver_i
         failure=None if reason is None else str(attributes.get(reason, "")),
         stopped_at=stopped_at,
         start=first.datetime_start,
+        last_start=last.datetime_start,
         end=last.datetime_complete,
     )
 

@@ -1,7 +1,9 @@
 """Studies made by hand for the tests of MLflow: a journal, trials' folders, and all rows of a database."""
 
+import hashlib
 import json
 import sqlite3
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +15,21 @@ from tinytl.config import TrainConfig
 from tinytl.run_directory import RunDirectory
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.prepare import PreparedStudy
+from tuner.sessions import SESSIONS, begin_session, with_session
 from tuner.storage import open_storage
 
 NAME = "mine"
-TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags")
+TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs")
 EPOCHS = 3
+BEGAN_MS = 1_600_000_000_000
 
 
 def prepared_study(runs_dir: Path, **fields) -> PreparedStudy:
     config = StudyConfig(space="separate_lr", name=NAME, runs_dir=str(runs_dir), trials=6, **fields)
-    data = SimpleNamespace(name="digits", classes=("0", "1"), train=range(8))  # what tracking reads of it
+    # What tracking reads of it.
+    data = SimpleNamespace(
+        name="digits", classes=("0", "1"), train=range(8), val=range(4), test=None, digest="0123456789abcdef"
+    )
     return PreparedStudy(config, NAME, load_space("separate_lr"), TrainConfig(), data, {}, True)
 
 
@@ -34,11 +41,18 @@ def new_study(prepared: PreparedStudy) -> optuna.Study:
     study.set_user_attr("requested_trials", config.trials)
     for key, value in prepared.identity.items():
         study.set_user_attr(key, value)
+    begin(prepared, study, BEGAN_MS)
     prepared.folder.mkdir(parents=True, exist_ok=True)
     saved = {"trials": config.trials, "epochs": EPOCHS, "sampler": "tpe", "command": ["launch.py"]}
     saved["tracking_uri"] = config.tracking_uri
     (prepared.folder / STUDY_FILE).write_text(json.dumps(saved))
     return study
+
+
+def begin(prepared: PreparedStudy, study: optuna.Study, now_ms: int | None = None) -> None:
+    """A driver begins, as launch.py says so in the storage."""
+    session = begin_session(prepared, now_ms)
+    study.set_user_attr(SESSIONS, with_session(study.user_attrs.get(SESSIONS, []), session))
 
 
 def start(study: optuna.Study, index: int) -> optuna.Trial:
@@ -62,6 +76,7 @@ def row(index: int, epoch: int) -> dict:
         "measured_peak_mib": None,
         "peak_memory_mib": 40.0 + index,
         "epoch_time_s": 0.5,
+        "device_name": "a processor",
         "timestamp_ms": 1_700_000_000_000 + 1000 * (10 * index + epoch),
     }
 
@@ -76,6 +91,7 @@ def write_folder(prepared: PreparedStudy, index: int, epochs: int) -> list[dict]
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row(index, epoch) for epoch in range(1, epochs + 1)]
     RunDirectory(folder).start(planned_config(index), rows)
+    (folder / "last.pt").write_bytes(bytes([index, epochs]) * 1000)
     return rows
 
 
@@ -129,22 +145,44 @@ def all_rows(database: Path) -> dict[str, list]:
         return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in TABLES}
 
 
-def view(client) -> dict[str, dict]:
-    """What MLflow says of the study, by run name, without its ids and times of start and end."""
+def view(client, with_artifacts: bool = True) -> dict[str, dict]:
+    """What MLflow says of the study, by run name; where it names runs by id, by their names here."""
     experiments = client.search_experiments()
     runs = client.search_runs([e.experiment_id for e in experiments], f"tags.study = '{NAME}'")
     names = {e.experiment_id: e.name for e in experiments}
-    said = {}
-    for run in runs:
-        assert run.info.run_name not in said
-        said[run.info.run_name] = {
-            "experiment": names[run.info.experiment_id],
-            "status": run.info.status,
-            "params": run.data.params,
-            "tags": {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")},
-            "metrics": {
-                key: [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run.info.run_id, key)]
-                for key in run.data.metrics
-            },
+    run_names = {run.info.run_id: run.info.run_name for run in runs}
+    assert len(set(run_names.values())) == len(runs)
+    return {run.info.run_name: _view_of(client, run, names, run_names, with_artifacts) for run in runs}
+
+
+def _view_of(client, run, experiments, run_names, with_artifacts) -> dict:
+    def named(text: str) -> str:
+        for run_id, name in run_names.items():
+            text = text.replace(run_id, name)
+        return text
+
+    hidden = ("mlflow.user", "mlflow.source.name", "mlflow.source.type")
+    return {
+        "experiment": experiments[run.info.experiment_id],
+        "status": run.info.status,
+        "params": run.data.params,
+        "tags": {k: named(v) for k, v in run.data.tags.items() if k not in hidden},
+        "metrics": {
+            key: [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+        },
+        "inputs": [(i.dataset.to_dictionary(), [t.value for t in i.tags]) for i in run.inputs.dataset_inputs],
+        "artifacts": artifacts(client, run.info.run_id) if with_artifacts else None,
+    }
+
+
+def artifacts(client, run_id: str) -> dict[str, str]:
+    """Digest of each artifact's bytes, by its path."""
+    files = client.list_artifacts(run_id)
+    with tempfile.TemporaryDirectory() as temporary:
+        return {
+            file.path: hashlib.sha256(
+                Path(client.download_artifacts(run_id, file.path, temporary)).read_bytes()
+            ).hexdigest()
+            for file in files
         }
-    return said

@@ -58,7 +58,7 @@ def train(watched, prepared, study, index, epochs, state="complete", reason=None
 def test_a_study_is_recorded_as_sync_would_rebuild_it(runs_dir, empty_database):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
-    watched = StudyTracking(prepared)
+    watched = StudyTracking(prepared, study)
     train(watched, prepared, study, 0, 3)
     train(watched, prepared, study, 1, 1, "pruned", "stopped at epoch 1", pruned_at=1)
     train(watched, prepared, study, 2, 2, "failed", "the loss is nan", failure="the loss is nan")
@@ -75,24 +75,25 @@ def test_a_study_is_recorded_as_sync_would_rebuild_it(runs_dir, empty_database):
         made.trial_name(2): ("FAILED", "failed"),
         made.trial_name(4): ("KILLED", "interrupted"),
     }
-    assert said[made.trial_name(0)]["tags"]["on_front"] == "true"
+    front = said[made.trial_name(0)]
+    assert front["tags"]["on_front"] == "true"
+    assert set(front["artifacts"]) == {"config.yaml", "last.pt"}
+    assert set(said[made.NAME]["artifacts"]) == {
+        "commands.txt", "front.html", "front.png", "trials.csv", "trials.json"
+    }  # fmt: skip
     before = made.all_rows(runs_dir / "mlflow.db")
-    assert sync(made.NAME, str(runs_dir), None, None, driver_is_gone=False).written <= 1  # the parent's tags
-    assert {k: v for k, v in made.all_rows(runs_dir / "mlflow.db").items() if k != "tags"} == {
-        k: v for k, v in before.items() if k != "tags"
-    }
+    assert sync(made.NAME, str(runs_dir), None, None, driver_is_gone=False) == SyncCounts(0, 5)
+    assert made.all_rows(runs_dir / "mlflow.db") == before
     (runs_dir / "mlflow.db").unlink()
     shutil.copy(empty_database, runs_dir / "mlflow.db")
     sync(made.NAME, str(runs_dir), None, None, driver_is_gone=False)
-    rebuilt = made.view(client_of(runs_dir))
-    said.pop(made.NAME), rebuilt.pop(made.NAME)  # its tags name the command: here pytest's
-    assert rebuilt == said
+    assert made.view(client_of(runs_dir)) == said
 
 
 def test_a_resumed_study_keeps_its_runs_and_adds_what_the_last_driver_had_not_recorded(runs_dir):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
-    first = StudyTracking(prepared)
+    first = StudyTracking(prepared, study)
     train(first, prepared, study, 0, 3)
     trial, params = started(study, 1)
     first.trial_started(made.trial_name(1), params)
@@ -128,7 +129,7 @@ def rows_of_run(runs_dir, name):
 def test_calls_cost_the_driver_next_to_nothing(runs_dir):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
-    watched = StudyTracking(prepared)
+    watched = StudyTracking(prepared, study)
     _, params = started(study, 0)
     watched.trial_started(made.trial_name(0), params)
     row = made.row(0, 1) | {f"lr.{i}": 0.1 for i in range(5)}
@@ -143,7 +144,7 @@ def test_calls_cost_the_driver_next_to_nothing(runs_dir):
 def test_epochs_that_wait_are_written_in_one_call(runs_dir):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
-    watched = StudyTracking(prepared)
+    watched = StudyTracking(prepared, study)
     calls = []
     log_batch = watched.runs.client.log_batch
 
@@ -160,9 +161,10 @@ def test_epochs_that_wait_are_written_in_one_call(runs_dir):
 
 def test_it_opens_in_a_thread_while_ray_starts(runs_dir):
     prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
     with ThreadPoolExecutor() as pool:
-        watched = pool.submit(StudyTracking, prepared).result()
-    watched.close(made.new_study(prepared), interrupted=False)
+        watched = pool.submit(StudyTracking, prepared, study).result()
+    watched.close(study, interrupted=False)
     assert made.view(client_of(runs_dir))[made.NAME]["status"] == "FINISHED"
 
 
@@ -181,9 +183,10 @@ def test_two_studies_may_make_the_database_at_once_and_leave_nothing_beside_it(t
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path):
     prepared = made.prepared_study(tmp_path, tracking_uri="http://127.0.0.1:9")
+    study = made.new_study(prepared)
     message = r"--tracking-uri http://127.0.0.1:9: MLflow does not answer \(Connection refused\)$"
     with pytest.raises(ConfigError, match=message):
-        StudyTracking(prepared)
+        StudyTracking(prepared, study)
 
 
 class Server:
@@ -235,7 +238,7 @@ def wait_until(condition):
 def test_a_server_that_is_killed_costs_no_record(server, runs_dir, caplog, capsys):
     prepared = made.prepared_study(runs_dir, tracking_uri=server.uri)
     study = made.new_study(prepared)
-    watched = StudyTracking(prepared)
+    watched = StudyTracking(prepared, study)
     train(watched, prepared, study, 0, 3)
     wait_until(lambda: made.view(client_of(runs_dir)).get(made.trial_name(0), {}).get("status") == "FINISHED")
     server.kill()
@@ -265,7 +268,7 @@ def test_a_server_that_comes_back_is_told_what_it_missed(server, runs_dir, monke
     monkeypatch.setattr(tracking, "RETRY_S", 0.5)
     prepared = made.prepared_study(runs_dir, tracking_uri=server.uri)
     study = made.new_study(prepared)
-    watched = StudyTracking(prepared)
+    watched = StudyTracking(prepared, study)
     server.kill()
     train(watched, prepared, study, 0, 3)
     wait_until(lambda: watched._away)

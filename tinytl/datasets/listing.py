@@ -1,5 +1,6 @@
 """From what a data set's folder lists to splits that are complete, in memory or as files."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterable
@@ -68,10 +69,7 @@ def in_memory_or_streamed(splits: DataSplits, config: TrainConfig) -> DataSplits
         name: ImageSet(images, part.labels)
         for (name, part), images in zip(files.items(), np.split(stored, ends), strict=True)
     }
-    return DataSplits(
-        splits.name, splits.classes, loaded["train"], loaded["val"], loaded.get("test"),
-        splits.crop_scale_min, splits.flip,
-    )  # fmt: skip
+    return dataclasses.replace(splits, train=loaded["train"], val=loaded["val"], test=loaded.get("test"))
 
 
 def _check_present(files: ImageFiles) -> None:

@@ -1,0 +1,59 @@
+"""The note that MLflow shows first of a study: its front, the best, where to look, how to make it again."""
+
+from collections.abc import Mapping
+
+from tuner.mlflow_summary import StudySummary
+from tuner.mlflow_view import front_path, view_path
+from tuner.tables import describe, over_seeds, shared_params
+
+ROWS_IN_NOTE = 20
+"""A tag holds 8000 characters."""
+
+
+def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) -> str:
+    """Returns the study in Markdown: its front, the best, where to look, and how to make it again.
+
+    `run_ids`: of the trials' runs, by name.
+    """
+    findings, labels = summary.findings, summary.labels
+    front = findings.status.pareto
+    searched = f"{findings.status.requested} trials of space `{labels.identity['space']}`"
+    lines = [f"**{summary.title}**: {searched}."]
+    if front:
+        lines += ["", *_front_lines(summary, run_ids, experiment_id)]
+    if findings.best is not None:
+        under = "" if findings.budget_mib is None else f" under {findings.budget_mib:g} MiB"
+        lines += ["", f"**Best{under}: {findings.best.trial}**, {describe(findings.best.params)}."]
+    ids = [run_ids[result.trial] for result in front if result.trial in run_ids]
+    links = [("trials by accuracy", view_path(labels.name, experiment_id))]
+    links += [("charts", view_path(labels.name, experiment_id, charts=True))]
+    links += [("the front compared", front_path(ids, experiment_id))] if len(ids) > 1 else []
+    lines += ["", "Look at: " + ", ".join(f"[{text}]({path})" for text, path in links) + "."]
+    lines += ["", "Made by", "", "```", labels.command, "```"]
+    commit = labels.sessions[-1].commit if labels.sessions else None
+    if commit:
+        lines += [f"at commit `{commit}`. The space as it was, the table and the pictures: *Artifacts*."]
+    return "\n".join(lines)
+
+
+def _front_lines(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) -> list[str]:
+    findings = summary.findings
+    front = findings.status.pareto
+    shared = shared_params(front)
+    has_test = bool(findings.test_accuracy)
+    titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "configuration"]
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for result in front[-ROWS_IN_NOTE:]:
+        again = findings.confirmed.get(result.trial)
+        cells = [result.trial, f"{result.accuracy_top1:.3f}" if again is None else over_seeds(again)]
+        if result.trial in run_ids:
+            cells[0] = f"[{result.trial}](#/experiments/{experiment_id}/runs/{run_ids[result.trial]})"
+        if has_test:
+            value = findings.test_accuracy.get(result.trial)
+            cells.append("" if value is None else f"{value:.3f}")
+        own = {key: value for key, value in result.params.items() if key not in shared}
+        cells += [f"{result.peak_memory_mib:.1f}", describe(own)]
+        lines.append("| " + " | ".join(cells) + " |")
+    if shared:
+        lines += ["", f"All have {describe(shared)}."]
+    return lines
