@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -53,8 +52,8 @@ class Service:
     folder: Path
 
 
-def answers(url: str) -> bool:
-    argv = [str(DOCKER / "check-health.sh"), url]
+def answers(*urls: str) -> bool:
+    argv = [str(DOCKER / "check-health.sh"), *urls]
     return subprocess.run(argv, capture_output=True).returncode == 0
 
 
@@ -91,6 +90,7 @@ def service(tmp_path_factory):
             "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
             "RAY_PORT": str(ray_port),
             "RAY_DASHBOARD_PORT": str(dashboard_port),
+            "RAY_AGENT_PORT": str(free_port()),
             "RAY_HEAD": f"127.0.0.1:{ray_port}",
         }
         run([str(DOCKER / "make-secrets.sh")], env=env)
@@ -115,8 +115,10 @@ def service(tmp_path_factory):
         head = start_node("start-ray-head.sh", "head", "--ray-client-server-port", str(free_port()))
         workers = [start_node("start-ray-worker.sh", f"worker{i}", RAY_NUM_CPUS="1") for i in range(2)]
         urls = f"http://127.0.0.1:{mlflow_port}", f"http://127.0.0.1:{dashboard_port}"
-        for url, path in zip(urls, ("/health", "/api/gcs_healthz"), strict=True):
-            wait_for(lambda url=url, path=path: answers(url + path), url)
+        node_ip = re.search(r"ray start --address='(.+):\d+'", (folder / "head.log").read_text())
+        assert node_ip is not None
+        agent = f"http://{node_ip[1]}:{env['RAY_AGENT_PORT']}/api/local_raylet_healthz"
+        wait_for(lambda: answers(f"{urls[0]}/health", f"{urls[1]}/api/gcs_healthz", agent), "the servers")
         yield Service(
             env=env,
             secrets={path.name: path.read_text() for path in (folder / "secrets").iterdir()},
@@ -153,10 +155,9 @@ def ask_ray(service: Service, path: str) -> dict:
 
 
 def submit(service: Service, argv: list[str]) -> None:
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(service.folder / "secrets" / "ray_token")}
-    ray = str(Path(sys.executable).with_name("ray"))
     flags = ["--address", service.dashboard, "--submission-id", NAME, "--no-wait"]
-    run([ray, "job", "submit", *flags, "--", "cd", str(ROOT), "&&", *argv], env=token)
+    with_secrets = str(DOCKER / "with-secrets.sh")
+    run([with_secrets, "ray", "job", "submit", *flags, "--", "cd", str(ROOT), "&&", *argv], env=service.env)
 
 
 @pytest.fixture(scope="module")
