@@ -35,6 +35,8 @@ ACTOR = "ray::(TinyTL|update_method-)"
 """How the processes that train are called: by their class, or by their trial."""
 STARTS = 3
 """How often a node is started whose processes do not answer within the half minute that Ray grants them."""
+PORTS = ("--dashboard-agent-grpc-port", "--metrics-export-port", "--runtime-env-agent-port")
+"""Given, so that a node need not wait until its agent has found some: on a busy machine it waits in vain."""
 OBJECTS = ["--object-store-memory", str(100 * 2**20)]
 
 
@@ -105,7 +107,8 @@ def service(tmp_path_factory):
         def start_node(script: str, name: str, *flags: str, **more: str) -> subprocess.Popen:
             log = folder / f"{name}.log"
             for _ in range(STARTS):
-                node = start(script, name, *OBJECTS, *flags, **more)
+                ports = [part for flag in PORTS for part in (flag, str(free_port()))]
+                node = start(script, name, *OBJECTS, *ports, *flags, **more)
                 wait_for(lambda node=node: node.poll() is not None or is_up(log), name)
                 if is_up(log):
                     return node
@@ -113,7 +116,15 @@ def service(tmp_path_factory):
 
         mlflow = start("start-mlflow.sh", "mlflow")
         head = start_node("start-ray-head.sh", "head", "--ray-client-server-port", str(free_port()))
-        workers = [start_node("start-ray-worker.sh", f"worker{i}", RAY_NUM_CPUS="1") for i in range(2)]
+        workers = [
+            start_node(
+                "start-ray-worker.sh",
+                f"worker{index}",
+                *("--dashboard-agent-listen-port", str(free_port())),
+                RAY_NUM_CPUS="1",
+            )
+            for index in range(2)
+        ]
         urls = f"http://127.0.0.1:{mlflow_port}", f"http://127.0.0.1:{dashboard_port}"
         node_ip = re.search(r"ray start --address='(.+):\d+'", (folder / "head.log").read_text())
         assert node_ip is not None
@@ -157,7 +168,7 @@ def ask_ray(service: Service, path: str) -> dict:
 def submit(service: Service, argv: list[str]) -> None:
     flags = ["--address", service.dashboard, "--submission-id", NAME, "--no-wait"]
     with_secrets = str(DOCKER / "with-secrets.sh")
-    run([with_secrets, "ray", "job", "submit", *flags, "--", "cd", str(ROOT), "&&", *argv], env=service.env)
+    run([with_secrets, "ray", "job", "submit", *flags, "--", "env", "-C", str(ROOT), *argv], env=service.env)
 
 
 @pytest.fixture(scope="module")
