@@ -23,6 +23,20 @@ read_secret() {
   cat "$SECRETS_DIR/$1"
 }
 
+# export_secrets: Ray's token for whoever calls Ray; where there are any, the passwords of a study's database and MLflow
+export_secrets() {
+  read_secret ray_token >/dev/null
+  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SECRETS_DIR/ray_token"
+  if [ -r "$SECRETS_DIR/optuna_password" ]; then
+    PGPASSWORD=$(read_secret optuna_password)
+    export PGPASSWORD
+  fi
+  if [ -r "$SECRETS_DIR/mlflow_admin_password" ]; then
+    MLFLOW_TRACKING_PASSWORD=$(read_secret mlflow_admin_password)
+    export MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD
+  fi
+}
+
 # need_free_port HOST PORT VARIABLE
 need_free_port() {
   python3 - "$1" "$2" <<'EOF' || fail "port $2 on $1 cannot be opened: is it in use? Set another $3"

@@ -5,6 +5,8 @@
 #   RAY_NODE_IP                   this machine's address for the other nodes (Ray's guess)
 #   RAY_PORT                      where workers join (6379)
 #   RAY_DASHBOARD_HOST, RAY_DASHBOARD_PORT   where the dashboard and jobs listen (127.0.0.1, 8265)
+#   RAY_AGENT_PORT                where this node takes jobs from the dashboard (52365): a second Ray on this machine
+#                                 needs another
 #   RAY_NUM_CPUS                  CPUs of this machine for trials (0: the driver has it for itself)
 #   SECRETS_DIR                   ray_token; optuna_password and mlflow_admin_password, where the studies that run
 #                                 here need them
@@ -12,25 +14,20 @@ set -eu
 . "$(dirname -- "$0")/require.sh"
 
 need_command ray "run 'make setup'"
-read_secret ray_token >/dev/null
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SECRETS_DIR/ray_token"
 # Jobs inherit these: no password stands in a study's command, which Ray and MLflow show.
-if [ -r "$SECRETS_DIR/optuna_password" ]; then
-  PGPASSWORD=$(read_secret optuna_password)
-  export PGPASSWORD
-fi
-if [ -r "$SECRETS_DIR/mlflow_admin_password" ]; then
-  MLFLOW_TRACKING_PASSWORD=$(read_secret mlflow_admin_password)
-  export MLFLOW_TRACKING_USERNAME=admin MLFLOW_TRACKING_PASSWORD
-fi
+export_secrets
 RAY_PORT=${RAY_PORT:-6379}
 RAY_DASHBOARD_HOST=${RAY_DASHBOARD_HOST:-127.0.0.1}
 RAY_DASHBOARD_PORT=${RAY_DASHBOARD_PORT:-8265}
+RAY_AGENT_PORT=${RAY_AGENT_PORT:-52365}
 if [ -n "${RAY_NODE_IP:-}" ]; then
   set -- --node-ip-address "$RAY_NODE_IP" "$@"
 fi
 need_free_port 0.0.0.0 "$RAY_PORT" RAY_PORT
 need_free_port "$RAY_DASHBOARD_HOST" "$RAY_DASHBOARD_PORT" RAY_DASHBOARD_PORT
+# Ray would start without it, and refuse every job.
+need_free_port 0.0.0.0 "$RAY_AGENT_PORT" RAY_AGENT_PORT
 
 exec ray start --head --block --disable-usage-stats --port "$RAY_PORT" --num-cpus "${RAY_NUM_CPUS:-0}" \
-  --include-dashboard true --dashboard-host "$RAY_DASHBOARD_HOST" --dashboard-port "$RAY_DASHBOARD_PORT" "$@"
+  --include-dashboard true --dashboard-host "$RAY_DASHBOARD_HOST" --dashboard-port "$RAY_DASHBOARD_PORT" \
+  --dashboard-agent-listen-port "$RAY_AGENT_PORT" "$@"

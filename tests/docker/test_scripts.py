@@ -19,10 +19,12 @@ SECRETS = {
 }
 
 
-def call(script, expect=0, path=None, **env):
+def call(script, expect=0, *flags, path=None, **env):
     """Runs a script; returns what it printed."""
     kept = {key: os.environ[key] for key in ("HOME", "PATH")} | ({"PATH": path} if path else {})
-    done = subprocess.run([str(DOCKER / script)], capture_output=True, text=True, timeout=60, env=kept | env)
+    done = subprocess.run(
+        [str(DOCKER / script), *flags], capture_output=True, text=True, timeout=60, env=kept | env
+    )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -62,14 +64,26 @@ def test_a_secret_that_is_there_stays_and_one_that_is_lost_is_made(secrets):
         ("start-mlflow.sh", "mlflow_secret_key"),
         ("start-ray-head.sh", "ray_token"),
         ("start-ray-worker.sh", "ray_token"),
+        ("with-secrets.sh", "ray_token"),
     ],
 )
 def test_without_a_secret_nothing_starts(script, secret, text, secrets, tmp_path):
     (secrets / secret).unlink()
     if text is not None:
         (secrets / secret).write_text(text)
-    out = call(script, 2, SECRETS_DIR=str(secrets), MLFLOW_ARTIFACTS_DESTINATION=str(tmp_path))
+    out = call(script, 2, "true", SECRETS_DIR=str(secrets), MLFLOW_ARTIFACTS_DESTINATION=str(tmp_path))
     assert out == f"{script}: no secret {secrets / secret}: run 'make secrets', or set SECRETS_DIR\n"
+
+
+def test_a_command_is_given_the_secrets_in_its_environment_only(secrets):
+    out = call("with-secrets.sh", 0, "env", SECRETS_DIR=str(secrets))
+    given = dict(line.split("=", 1) for line in out.splitlines())
+    assert given["RAY_AUTH_MODE"] == "token" and given["RAY_AUTH_TOKEN_PATH"] == str(secrets / "ray_token")
+    assert given["PGPASSWORD"] == (secrets / "optuna_password").read_text()
+    assert given["MLFLOW_TRACKING_PASSWORD"] == (secrets / "mlflow_admin_password").read_text()
+    assert not {(secrets / name).read_text() for name in ("postgres_password", "ray_token")} & set(
+        given.values()
+    )
 
 
 def test_mlflow_wants_a_place_for_its_artifacts(secrets):
@@ -83,15 +97,20 @@ def test_mlflow_wants_a_place_for_its_artifacts(secrets):
         ("start-mlflow.sh", "MLFLOW_PORT"),
         ("start-ray-head.sh", "RAY_PORT"),
         ("start-ray-head.sh", "RAY_DASHBOARD_PORT"),
+        ("start-ray-head.sh", "RAY_AGENT_PORT"),
     ],
 )
 def test_a_port_in_use_names_the_variable_to_change(script, variable, secrets, tmp_path):
-    with socket.socket() as taken, socket.socket() as free:
-        for opened in (taken, free):
-            opened.bind(("127.0.0.1", 0))
+    opened = [socket.socket() for _ in range(4)]
+    for one in opened:
+        one.bind(("127.0.0.1", 0))
+    numbers = [str(one.getsockname()[1]) for one in opened]
+    ports = dict(zip(("RAY_PORT", "RAY_DASHBOARD_PORT", "RAY_AGENT_PORT"), numbers[1:], strict=True))
+    ports[variable] = numbers[0]
+    for one in opened[1:]:
+        one.close()
+    with opened[0] as taken:
         taken.listen()
-        ports = {"RAY_PORT": str(free.getsockname()[1]), variable: str(taken.getsockname()[1])}
-        free.close()
         out = call(script, 2, SECRETS_DIR=str(secrets), MLFLOW_ARTIFACTS_DESTINATION=str(tmp_path), **ports)
     assert out.startswith(f"{script}: port {ports[variable]} on ") and out.count("\n") == 1
     assert out.endswith(f"cannot be opened: is it in use? Set another {variable}\n")

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -36,6 +35,8 @@ ACTOR = "ray::(TinyTL|update_method-)"
 """How the processes that train are called: by their class, or by their trial."""
 STARTS = 3
 """How often a node is started whose processes do not answer within the half minute that Ray grants them."""
+PORTS = ("--dashboard-agent-grpc-port", "--metrics-export-port", "--runtime-env-agent-port")
+"""Given, so that a node need not wait until its agent has found some: on a busy machine it waits in vain."""
 OBJECTS = ["--object-store-memory", str(100 * 2**20)]
 
 
@@ -53,8 +54,8 @@ class Service:
     folder: Path
 
 
-def answers(url: str) -> bool:
-    argv = [str(DOCKER / "check-health.sh"), url]
+def answers(*urls: str) -> bool:
+    argv = [str(DOCKER / "check-health.sh"), *urls]
     return subprocess.run(argv, capture_output=True).returncode == 0
 
 
@@ -91,6 +92,7 @@ def service(tmp_path_factory):
             "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
             "RAY_PORT": str(ray_port),
             "RAY_DASHBOARD_PORT": str(dashboard_port),
+            "RAY_AGENT_PORT": str(free_port()),
             "RAY_HEAD": f"127.0.0.1:{ray_port}",
         }
         run([str(DOCKER / "make-secrets.sh")], env=env)
@@ -105,7 +107,8 @@ def service(tmp_path_factory):
         def start_node(script: str, name: str, *flags: str, **more: str) -> subprocess.Popen:
             log = folder / f"{name}.log"
             for _ in range(STARTS):
-                node = start(script, name, *OBJECTS, *flags, **more)
+                ports = [part for flag in PORTS for part in (flag, str(free_port()))]
+                node = start(script, name, *OBJECTS, *ports, *flags, **more)
                 wait_for(lambda node=node: node.poll() is not None or is_up(log), name)
                 if is_up(log):
                     return node
@@ -113,10 +116,20 @@ def service(tmp_path_factory):
 
         mlflow = start("start-mlflow.sh", "mlflow")
         head = start_node("start-ray-head.sh", "head", "--ray-client-server-port", str(free_port()))
-        workers = [start_node("start-ray-worker.sh", f"worker{i}", RAY_NUM_CPUS="1") for i in range(2)]
+        workers = [
+            start_node(
+                "start-ray-worker.sh",
+                f"worker{index}",
+                *("--dashboard-agent-listen-port", str(free_port())),
+                RAY_NUM_CPUS="1",
+            )
+            for index in range(2)
+        ]
         urls = f"http://127.0.0.1:{mlflow_port}", f"http://127.0.0.1:{dashboard_port}"
-        for url, path in zip(urls, ("/health", "/api/gcs_healthz"), strict=True):
-            wait_for(lambda url=url, path=path: answers(url + path), url)
+        node_ip = re.search(r"ray start --address='(.+):\d+'", (folder / "head.log").read_text())
+        assert node_ip is not None
+        agent = f"http://{node_ip[1]}:{env['RAY_AGENT_PORT']}/api/local_raylet_healthz"
+        wait_for(lambda: answers(f"{urls[0]}/health", f"{urls[1]}/api/gcs_healthz", agent), "the servers")
         yield Service(
             env=env,
             secrets={path.name: path.read_text() for path in (folder / "secrets").iterdir()},
@@ -153,10 +166,9 @@ def ask_ray(service: Service, path: str) -> dict:
 
 
 def submit(service: Service, argv: list[str]) -> None:
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(service.folder / "secrets" / "ray_token")}
-    ray = str(Path(sys.executable).with_name("ray"))
     flags = ["--address", service.dashboard, "--submission-id", NAME, "--no-wait"]
-    run([ray, "job", "submit", *flags, "--", "cd", str(ROOT), "&&", *argv], env=token)
+    with_secrets = str(DOCKER / "with-secrets.sh")
+    run([with_secrets, "ray", "job", "submit", *flags, "--", "env", "-C", str(ROOT), *argv], env=service.env)
 
 
 @pytest.fixture(scope="module")
