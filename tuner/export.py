@@ -70,7 +70,8 @@ def _near(name: str, names: Sequence[str]) -> str:
 def _check_checkpoint(record: FrozenTrial, checkpoint: Path) -> None:
     if checkpoint.is_file():
         return
-    name, state, reason = record.user_attrs["name"], state_of(record), record.user_attrs.get("failure")
+    attributes, state = record.user_attrs, state_of(record)
+    name, reason = attributes["name"], attributes.get("failure") or attributes.get("infeasible")
     if state in ("complete", "pruned"):
         raise ConfigError(f"trial {name} is {state}, but its checkpoint {checkpoint} is gone: choose another")
     why = f" ({reason})" if reason else ""

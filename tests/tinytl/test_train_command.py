@@ -14,7 +14,7 @@ from tinytl.train_command import folded, train_command, train_flags
 
 ODD: dict[str, dict[str, Any]] = {
     "none for a number": {"downsample_ratio": None, "weights": "/w e/it's.pt"},
-    "ratios": {"lr_ratio": LrRatio(late=0.1 + 0.2, early=1e-9), "base_lr": 1 / 3},
+    "ratios": {"method": "FT-Full", "lr_ratio": LrRatio(late=0.1 + 0.2, early=1e-9), "base_lr": 1 / 3},
     "tuples": {"input_mean": (0.5, 0.5, 0.5), "input_std": (0.1, 0.2, 1 / 3)},
     "negative": {"input_mean": (-0.25, 0.0, 1e-5)},
     "folders": {"dataset": "imagefolder", "data_dir": "/my pictures/$HOME & co"},
@@ -22,13 +22,15 @@ ODD: dict[str, dict[str, Any]] = {
     "an alias": {"kernel_size": 5, "method": "TinyTL-L", "crop_scale_min": 0.25},
     "plans": {"plan": "budget", "budget_mib": 32.5, "checkpoint": "all", "stock_below_kib": 0.0},
     "schedules": {"optimizer": "sgd", "momentum": 0.5, "lr_schedule": "exponential", "gamma": 0.75},
-    "Scratch from a file": {"method": "Scratch", "norm": "batch_norm", "weights": "/w.pt"},
 }
 CASES = ALL_CASES | {name: small(**fields) for name, fields in ODD.items()}
 
 
+PARSER = build_parser()
+
+
 def parsed(words: list[str]) -> TrainConfig:
-    args = build_parser().parse_args(words[3:])
+    args = PARSER.parse_args(words[3:])
     assert words[:3] == ["python", "-m", "tinytl"] and args.command == "train" and args.out == "my run"
     return config_from_flat(given_fields(args))
 
@@ -45,14 +47,15 @@ def test_every_field_has_a_flag() -> None:
     flags = {flag for flag, _ in train_flags(small(kernel_size=5))}
     assert "--lite-kernel-size" in flags
     changed = {
-        "dataset": "imagefolder", "data_dir": "/d", "loading": "stream", "loader_workers": 3, "num_classes": 7,
-        "backbone": "proxylessnas_mobile", "lite_weights": "/lite.pt", "input_mean": (0.1, 0.2, 0.3),
-        "input_std": (0.1, 0.2, 0.3), "weights": "/w.pt", "method": "TinyTL-L", "norm": "group_norm",
-        "weight_standardization": True, "n_groups": 4, "downsample_ratio": 4, "expand": 2.0, "kernel_size": 5,
-        "kernel_clipping": "reference", "act_func": "tanh", "upsample_type": "nearest",
-        "gn_channel_per_group": 4, "engine": "stock", "plan": "budget", "budget_mib": 9.0, "checkpoint": "all",
-        "stock_below_kib": 1.5, "optimizer": "sgd", "momentum": 0.5, "base_lr": 0.25,
-        "lr_ratio": LrRatio(classifier=2.0, late=3.0, early=4.0, lite_residual=5.0, bias=6.0),
+        "dataset": "imagefolder", "data_dir": "/d", "loading": "stream", "loader_workers": 3,
+        "num_classes": 7, "backbone": "proxylessnas_mobile", "lite_weights": "/lite.pt",
+        "input_mean": (0.1, 0.2, 0.3), "input_std": (0.1, 0.2, 0.3), "weights": "/w.pt", "method": "TinyTL-L",
+        "norm": "group_norm", "weight_standardization": True, "n_groups": 4, "downsample_ratio": 4,
+        "expand": 2.0, "kernel_size": 5, "kernel_clipping": "reference", "act_func": "tanh",
+        "upsample_type": "nearest",
+        "gn_channel_per_group": 4, "engine": "stock", "plan": "budget", "budget_mib": 9.0,
+        "checkpoint": "all", "stock_below_kib": 1.5, "optimizer": "sgd", "momentum": 0.5, "base_lr": 0.25,
+        "lr_ratio": LrRatio(classifier=2.0, lite_residual=5.0),
         "lr_schedule": "exponential", "gamma": 0.5, "warmup_epochs": 1.5, "weight_decay": 0.125,
         "label_smoothing": 0.0, "dropout": 0.0, "epochs": 3, "batch_size": 6, "micro_batch_size": 2,
         "resolution": 64, "crop_scale_min": 0.5, "flip": True, "precision": "bfloat16", "seed": 9,

@@ -1,0 +1,46 @@
+"""A study's best trial, trained again by the printed command and exported by the other."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.integration.studies import ROOT, TIMEOUT_S, run
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_printed_command_repeats_the_trial_and_its_export_agrees(tmp_path):
+    runs, again = tmp_path / "runs", tmp_path / "again"
+    study = "--space joint --name s --weights none --trials 2 --epochs 1 --workers 1 --sampler random".split()
+    run([sys.executable, "launch.py", *study, "--set", "resolution=32", "--set", "batch_size=32",
+         "--runs-dir", str(runs)])  # fmt: skip
+    tuner = [sys.executable, "-m", "tuner"]
+    best = json.loads(run([*tuner, "best", "s", "--runs-dir", str(runs), "--json"]))
+    words = shlex.split(best["command"])
+    assert words[0] == "python" and words[-2] == "--out"
+    subprocess.run(
+        [sys.executable, *words[1:-1], str(again)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    result = json.loads((again / "result.json").read_text())
+    assert result["val_accuracy_top1"] == best["accuracy_top1"]
+    assert result["test_accuracy_top1"] == best["test_accuracy_top1"]
+    trial = runs / "s" / best["trial"]
+    was, now = (torch.load(folder / "last.pt", weights_only=True)["net"] for folder in (trial, again))
+    assert was.keys() == now.keys() and all(torch.equal(was[name], now[name]) for name in was)
+
+    run([*tuner, "export", "s", "--runs-dir", str(runs), "--out", str(tmp_path / "out")])
+    about = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert about["check"]["images"] == "8 validation images of digits"
+    assert about["val_accuracy_top1"] == best["accuracy_top1"]
+    judged = run([sys.executable, "-m", "tinytl", "evaluate", str(tmp_path / "out"), "--json"])
+    assert json.loads(judged)["accuracy_top1"] == best["accuracy_top1"]
