@@ -41,6 +41,8 @@ class Panel:
     alt: str
     figure: str
     """JSON, safe inside a script element."""
+    height: int | None
+    """In pixels; None: the page decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,4 +214,4 @@ def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequen
 def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
     # In a script element nothing but its end is read: no text of a user may write one.
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
-    return Panel(id=id, title=title, note=note, alt=alt, figure=text)
+    return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)
