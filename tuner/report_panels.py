@@ -105,7 +105,7 @@ def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int)
     names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
     alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."
     parameters = _by_importance(shares, [name for own in shares.values() for name in own])
-    note = f"{alt} Shares of the variance among {complete} complete trials that it explains (fANOVA)."
+    note = f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA)."
     panels = [_panel("importance", "", "", alt, importance_figure(shares, parameters))] if parameters else []
     return Section(id="importance", title=title, note=note, panels=panels)
 
