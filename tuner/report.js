@@ -58,19 +58,28 @@
     picked.replaceChildren(bold, " " + plain.value + " · ", link);
   }
 
-  // The first at once; the others while the page already answers.
-  const later = window.requestIdleCallback || ((call) => setTimeout(call, 0));
-  function drawNext(index) {
-    if (index === panels.length) {
-      document.documentElement.dataset.drawn = "all";
-      performance.mark("all figures drawn");
-      return;
+  // The front at once; the others when they come near the window, one after another, so that the page answers.
+  const waiting = [];
+  function drawNext() {
+    const panel = waiting.shift();
+    if (panel) {
+      if (!panel.drawn) draw(panel);
+      setTimeout(drawNext, 0);
+    } else if (!document.documentElement.dataset.opened) {
+      document.documentElement.dataset.opened = "true";
+      performance.mark("opened");
     }
-    if (!panels[index].drawn) draw(panels[index]);
-    if (index === 0) performance.mark("first figure drawn");
-    later(() => drawNext(index + 1));
   }
-  drawNext(0);
+  draw(panels[0]);
+  performance.mark("front drawn");
+  const watcher = new IntersectionObserver((entries) => {
+    const near = entries.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+    near.forEach((plot) => watcher.unobserve(plot));
+    const idle = waiting.length === 0;
+    waiting.push(...panels.filter((panel) => near.includes(panel.plot)));
+    if (idle) drawNext();
+  }, { rootMargin: "500px 0px" });
+  panels.forEach((panel) => watcher.observe(panel.plot));
   darkScreen.addEventListener("change", () => panels.filter((p) => p.drawn).forEach((p) => draw(p)));
   addEventListener("beforeprint", () => panels.forEach((panel) => draw(panel, true)));
   addEventListener("afterprint", () => panels.forEach((panel) => draw(panel)));

@@ -26,7 +26,7 @@ from tuner.tables import short
 
 MOST_CATEGORIES = 8
 """Different numbers of a parameter up to which each has a column of its own."""
-LONG_LABELS = 24
+LONG_LABELS = 32
 """Characters of a row of labels from which they are slanted."""
 BAND = 0.1
 """Share by which measured memory may differ from the predicted before a trial warns."""
@@ -101,6 +101,11 @@ def slice_figure(parameter: str, results: Sequence[TrialResult], distribution: B
         if columns is not None:
             _add_medians(figure, row, places, y)
     style(figure, x, {}, height=300)
+    # Fixed margins: to find them out, plotly draws each of the many slices twice.
+    slanted = bool(x.get("tickangle"))
+    figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
+    figure.update_xaxes(automargin=False)
+    figure.update_yaxes(automargin=False, title_font={"size": 12})
     figure.update_yaxes(title="accuracy", row=1, col=1)
     figure.update_yaxes(**memory_axis([r.peak_memory_mib for r in having], "MiB"), row=2, col=1)
     figure.update_xaxes(title="", showticklabels=False, row=1, col=1)

@@ -41,6 +41,8 @@ class Panel:
     alt: str
     figure: str
     """JSON, safe inside a script element."""
+    height: int | None
+    """In pixels; None: the page decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int)
     names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
     alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."
     parameters = _by_importance(shares, [name for own in shares.values() for name in own])
-    note = f"{alt} Shares of the variance among {complete} complete trials that it explains (fANOVA)."
+    note = f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA)."
     panels = [_panel("importance", "", "", alt, importance_figure(shares, parameters))] if parameters else []
     return Section(id="importance", title=title, note=note, panels=panels)
 
@@ -212,4 +214,4 @@ def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequen
 def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
     # In a script element nothing but its end is read: no text of a user may write one.
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
-    return Panel(id=id, title=title, note=note, alt=alt, figure=text)
+    return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)

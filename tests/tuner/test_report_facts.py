@@ -1,0 +1,57 @@
+from datetime import timedelta
+
+import pytest
+
+from tests.tuner import mlflow_studies as made
+from tuner.report_facts import commands, duration, problems, versions, where_flags, without_passwords
+from tuner.trial_records import trial_records
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://ann:s3/cr@et@db:5432/x", "postgresql://***@db:5432/x"),
+        ("http://token@host/", "http://***@host/"),
+        ("--storage=postgresql+psycopg://db/x?user=a&password=b&z=1", None),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("runs/a@b", "runs/a@b"),
+    ],
+)
+def test_passwords_are_not_told(text, shown):
+    assert without_passwords(text) == (shown or text.replace("password=b", "password=***"))
+
+
+def test_a_resumed_study_has_a_command_for_the_whole_of_it():
+    settings = {
+        "space": "my space.yaml",
+        "trials": 32,
+        "name": "s",
+        "settings": ["resolution=32", "norm=a,b"],
+    }
+    first = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s"]})
+    assert first == {"The command": "python launch.py --name s"}
+    again = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s", "--resume"]})
+    assert again["The whole study at once"] == (
+        "python launch.py --space 'my space.yaml' --trials 32 --name s --set resolution=32 --set norm=a,b"
+    )
+
+
+def test_what_went_wrong_is_counted(tmp_path):
+    study = made.every_kind(made.prepared_study(tmp_path))
+    assert problems(study, trial_records(study, driver_is_gone=True)) == [
+        "1 failed: the loss is nan at step 7",
+        "1 ran out of memory: others took their place",
+        "1 never started: 80.0 MiB exceed the budget",
+    ]
+
+
+def test_words():
+    assert [duration(timedelta(seconds=s)) for s in (59, 3661, 200_000)] == [
+        "0 min 59 s",
+        "1 h 1 min",
+        "2 days 7 h",
+    ]
+    assert where_flags("runs", None) == "" and where_flags("my runs", None) == " --runs-dir 'my runs'"
+    assert versions({}) == {}
+    found = versions({"environment": {"commit": "abc", "torch": "2.11", "machine": "Linux", "gpu": None}})
+    assert found == {"Commit": "abc", "Versions": "torch 2.11", "Machine": "Linux"}
