@@ -89,11 +89,18 @@ def hypervolume_line(status: StudyStatus, budget_mib: float | None) -> str | Non
     volume = status.hypervolume
     if volume is None:
         return None
-    source = "the largest of the complete trials" if budget_mib is None else "the budget"
+    source = "the largest seen" if budget_mib is None else "the budget"
     return (
         f"Hypervolume {volume.fraction:.3f} of 1 "
-        f"(reference point: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
+        f"(reference: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
     )
+
+
+def spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:
+    """Returns at most `count` (2 or more) of a front, from its one end to the other."""
+    if len(front) <= count:
+        return list(front)
+    return [front[round(index * (len(front) - 1) / (count - 1))] for index in range(count)]
 
 
 def importance_line(objective: str, shares: Mapping[str, float]) -> str:
