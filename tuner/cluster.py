@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import subprocess
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tinytl.errors import ConfigError
@@ -27,6 +28,11 @@ SETTINGS = {
 }
 STARTS = 3
 """How often Ray is started where its processes do not answer within the half minute that it grants them."""
+PAUSE_S = 2.0
+"""For the processes of a start that came to nothing to end: they hold the dashboard's port."""
+TIMED_OUT = "timed out during startup"
+DASHBOARD_PORT_TAKEN = "already occupied"
+"""What Ray says."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
 """Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
 
@@ -93,7 +99,11 @@ def _start(config: StudyConfig) -> str:
             if config.address is not None and isinstance(error, (ConnectionError, RuntimeError, ValueError)):
                 told = f"--address {config.address}: no Ray cluster answers there ({reason})"
                 raise ConfigError(told) from None
-            if not left or "timed out during startup" not in reason:
+            if not left and DASHBOARD_PORT_TAKEN in reason:
+                told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"
+                raise ConfigError(told) from None
+            if not left or not any(known in reason for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
                 raise
             ray.shutdown()
+            time.sleep(PAUSE_S)
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""

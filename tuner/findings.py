@@ -101,7 +101,14 @@ def print_findings(
     if not status.pareto:
         return
     shown = spread(status.pareto, most_rows or len(status.pareto))
-    console.print(front_table(shown, findings.confirmed, findings.test_accuracy))
+    table = front_table(shown, findings.confirmed, findings.test_accuracy)
+    if most_rows is None:
+        console.print(table)
+    else:
+        caption, table.caption = table.caption, None
+        console.print(table)
+        if caption:
+            line(textwrap.shorten(str(caption), console.width - 1, placeholder=" ..."))
     if len(shown) < len(status.pareto):
         line(f"and {len(status.pareto) - len(shown)} more: {where_all}")
     volume = hypervolume_line(status, findings.budget_mib)

@@ -39,18 +39,9 @@ def serve_ui(runs_dir: str, port: int, verbose: bool) -> int:
     if not (Path(runs_dir) / "mlflow.db").exists():
         raise ConfigError(f"no studies under {runs_dir} (no file mlflow.db): run a study, or give --runs-dir")
     check_free(port, "--port")
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
+    command += ["--workers", "1"]
     command += ["--backend-store-uri", StudyConfig(runs_dir=runs_dir).resolved_tracking_uri]
     url = f"http://{HOST}:{port}"
     print(f"MLflow on {runs_dir} is starting ...", flush=True)
