@@ -2,23 +2,21 @@
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
-
-from rich.console import Console
 
 from tinytl.errors import ConfigError
 from tinytl.flags import OneLineParser
 from tinytl.pipe import run_for_reader
-from tuner.config import StudyConfig
+from tuner.stopping import sigterm_as_ctrl_c
+from tuner.terminal import terminal
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 2 (a user's mistake) or 130 (interrupted)."""
     args = build_parser().parse_args(argv)
     try:
-        return run_for_reader(lambda: args.run(args))
+        with sigterm_as_ctrl_c():
+            return run_for_reader(lambda: args.run(args))
     except ConfigError as error:
         print(f"tuner {args.command}: {error}", file=sys.stderr)
         return 2
@@ -68,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
     ui.add_argument("--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
+    ui.add_argument("-v", "--verbose", action="store_true", help="show what the server logs")
     ui.set_defaults(run=_ui)
     return parser
 
@@ -98,7 +97,7 @@ def _status(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(findings.to_json(), indent=2))
     else:
-        print_findings(Console(), study, findings)
+        print_findings(terminal(), study, findings)
     return 0
 
 
@@ -142,15 +141,9 @@ def _sync(args: argparse.Namespace) -> int:
 
 
 def _ui(args: argparse.Namespace) -> int:
-    config = StudyConfig(runs_dir=args.runs_dir)
-    if not (Path(args.runs_dir) / "mlflow.db").exists():
-        raise ConfigError(
-            f"no studies under {args.runs_dir} (no file mlflow.db): run a study, or give --runs-dir"
-        )
-    print(f"MLflow on {args.runs_dir}: http://127.0.0.1:{args.port} (Ctrl-C ends it)", flush=True)
-    command = ["mlflow", "server", "--backend-store-uri", config.resolved_tracking_uri]
-    command += ["--host", "127.0.0.1", "--port", str(args.port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    from tuner.ui import serve_ui
+
+    return serve_ui(args.runs_dir, args.port, args.verbose)
 
 
 if __name__ == "__main__":

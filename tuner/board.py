@@ -27,11 +27,13 @@ class RunningTrial:
     """The last epoch's row of `metrics.jsonl`."""
     trained: int = 0
     """Epochs that were trained since it was handed out."""
+    spent_s: float = 0.0
+    """On these."""
 
     @property
     def pace_s(self) -> float | None:
         """Seconds of an epoch, all that comes with it included; None before the first."""
-        return (self.mark_s - self.since_s) / self.trained if self.trained else None
+        return self.spent_s / self.trained if self.trained else None
 
 
 class StudyBoard:
@@ -62,7 +64,6 @@ class StudyBoard:
         self.started_s = clock()
         self.phase = ""
         """What goes on beside the search, in a few words."""
-        self._first_s: float | None = None
         self._spent_s = 0.0
         self._trained = 0
         self._lengths: list[int] = []
@@ -71,8 +72,6 @@ class StudyBoard:
     def trial_started(self, name: str) -> None:
         """A worker has the trial, from now on."""
         now = self.clock()
-        if self._first_s is None:
-            self._first_s = now
         self.running[name] = RunningTrial(name, now, now)
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
@@ -80,16 +79,17 @@ class StudyBoard:
         trial = self.running.get(name)
         if trial is None:
             return
-        now = self.clock()
+        now, training_s = self.clock(), float(row["epoch_time_s"])
         spent_s = now - trial.mark_s
-        trial.epoch, trial.row = int(row["epoch"]), row
-        if spent_s < float(row["epoch_time_s"]) / 2:
-            trial.since_s = now - (trial.mark_s - trial.since_s)
-        else:
-            trial.trained += 1
-            self._trained += 1
-            self._spent_s += spent_s
-        trial.mark_s = now
+        trial.mark_s, trial.epoch, trial.row = now, int(row["epoch"]), row
+        if spent_s < training_s / 2:
+            return
+        if not trial.trained:  # a process had to start, perhaps, which tells nothing of the other epochs
+            spent_s = min(spent_s, 2 * training_s)
+        trial.trained += 1
+        trial.spent_s += spent_s
+        self._trained += 1
+        self._spent_s += spent_s
 
     def trial_ended(self, name: str, state: str) -> None:
         """A trial's record says that it ended."""
@@ -132,10 +132,11 @@ class StudyBoard:
 
     @property
     def epochs_per_s(self) -> float | None:
-        """Of all workers together, since the first trial; None before the first epoch has ended."""
-        if not self._trained or self._first_s is None:
+        """Of all trials that run, each at its pace; None before the first epoch has ended."""
+        if not self._trained or not self.running:
             return None
-        return self._trained / max(self.clock() - self._first_s, 1e-9)
+        pace_s = self._spent_s / self._trained
+        return sum(1 / (trial.pace_s or pace_s) for trial in self.running.values())
 
     @property
     def images_per_s(self) -> float | None:

@@ -43,7 +43,7 @@ class LiveTrial:
 
 @dataclass(frozen=True)
 class NextTrial:
-    """A trial that is recorded as running and waits for a worker."""
+    """A trial that is recorded with its name, and waits for a worker."""
 
     live: LiveTrial
     values: dict[str, Any]
@@ -52,7 +52,7 @@ class NextTrial:
 
 
 class Candidates:
-    """Finds what runs next and records it as running.
+    """Finds what runs next and records it, waiting: who hands it to a worker starts it.
 
     A configuration over the budget is recorded as infeasible (with its memory, and the constraint) and never
     starts. Nothing runs twice: what ran or was refused before is passed over, an earlier call of the study
@@ -91,7 +91,8 @@ class Candidates:
         None, too, once the study is to stop: where much does not fit, the search for what does takes long.
         """
         try:
-            for waiting in self.records.trials(TrialState.WAITING):
+            waiting_trials = self.records.trials(TrialState.WAITING)
+            for waiting in sorted(waiting_trials, key=lambda trial: results.AGAIN not in trial.user_attrs):
                 found = self._try_waiting(waiting)
                 if found is not None:
                     return found
@@ -137,7 +138,7 @@ class Candidates:
         config: TrainConfig | str,
         waiting: FrozenTrial | None = None,
     ) -> NextTrial | None:
-        """Records a configuration as running, or, where it does not fit, as infeasible."""
+        """Records a configuration as one to run, or, where it does not fit, as infeasible."""
         self._ran.add(config)
         params = self.proposals.params(proposal)
         peak_mib: float | None = None
@@ -167,9 +168,9 @@ class Candidates:
             directory.write_config(planned)
         attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
         if waiting is None:
-            record = self.records.start(params, attributes)
+            record = self.records.add(params, attributes)
         else:
-            record = self.records.start_waiting(waiting, attributes)
+            record = self.records.name_waiting(waiting, attributes)
         passed = {} if waiting is None else waiting.user_attrs.get(results.RUNGS, {})
         rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
         live = LiveTrial(name, record, proposal, peak_mib, rungs)

@@ -4,8 +4,10 @@ import functools
 import logging
 import os
 import subprocess
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from tinytl.errors import ConfigError
 from tuner.cluster_joining import join
 from tuner.config import StudyConfig
 from tuner.verbosity import apply_verbosity
@@ -27,6 +29,11 @@ SETTINGS = {
 }
 STARTS = 3
 """How often Ray is started where its processes do not answer within the half minute that it grants them."""
+PAUSE_S = 2.0
+"""For the processes of a start that came to nothing to end: they hold the dashboard's port."""
+TIMED_OUT = "timed out during startup"
+DASHBOARD_PORT_TAKEN = "already occupied"
+"""What Ray says."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
 """Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
 
@@ -91,7 +98,12 @@ def _start(config: StudyConfig) -> str:
             )
             break
         except Exception as error:  # Ray's timeout is a bare Exception
-            if not left or "timed out during startup" not in str(error):
+            reason = str(error)
+            if not left and DASHBOARD_PORT_TAKEN in reason:
+                told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"
+                raise ConfigError(told) from None
+            if not left or not any(known in reason for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
                 raise
             ray.shutdown()
+            time.sleep(PAUSE_S)
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,15 @@ from tuner.config import read_study_file
 from tuner.confirmed import ConfirmedResult, best_confirmed, read_confirmed
 from tuner.importance import MIN_TRIALS, parameter_importance
 from tuner.results import StudyStatus, TrialResult, best_under, complete_trials, read_status, within
-from tuner.tables import counts_line, describe, front_table, hypervolume_line, importance_line, over_seeds
+from tuner.tables import (
+    counts_line,
+    describe,
+    front_table,
+    hypervolume_line,
+    importance_line,
+    over_seeds,
+    spread,
+)
 
 _OBJECTIVES = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
 
@@ -73,8 +82,19 @@ def read_findings(study: optuna.Study, runs_dir: str, budget_mib: float | None =
     )
 
 
-def print_findings(console: Console, study: optuna.Study, findings: Findings) -> None:
-    """Prints counts, the front, its hypervolume, what decides it, and the best within the budget."""
+def print_findings(
+    console: Console,
+    study: optuna.Study,
+    findings: Findings,
+    *,
+    most_rows: int | None = None,
+    where_all: str = "",
+) -> None:
+    """Prints counts, the front, its hypervolume, what decides it, and the best within the budget.
+
+    Of a front longer than `most_rows` as many, and `where_all`, what prints it all; then the best is told in
+    two lines.
+    """
     status = findings.status
 
     def line(text: str) -> None:
@@ -83,7 +103,17 @@ def print_findings(console: Console, study: optuna.Study, findings: Findings) ->
     line(counts_line(status))
     if not status.pareto:
         return
-    console.print(front_table(status.pareto, findings.confirmed, findings.test_accuracy))
+    shown = spread(status.pareto, most_rows or len(status.pareto))
+    table = front_table(shown, findings.confirmed, findings.test_accuracy)
+    if most_rows is None:
+        console.print(table)
+    else:
+        caption, table.caption = table.caption, None
+        console.print(table)
+        if caption:
+            line(textwrap.shorten(str(caption), console.width - 1, placeholder=" ..."))
+    if len(shown) < len(status.pareto):
+        line(f"and {len(status.pareto) - len(shown)} more: {where_all}")
     volume = hypervolume_line(status, findings.budget_mib)
     if volume is not None:
         line(volume)
@@ -93,7 +123,10 @@ def print_findings(console: Console, study: optuna.Study, findings: Findings) ->
     for objective, shares in (importance or {}).items():
         line(importance_line(_OBJECTIVES[objective], shares))
     under = "" if findings.budget_mib is None else f" under {findings.budget_mib:g} MiB"
-    line(f"Best{under}: {_best(findings)}")
+    best = f"Best{under}: {_best(findings)}"
+    if most_rows is not None:
+        best = textwrap.shorten(best, 2 * console.width - 10, placeholder=" ...)")
+    line(best)
 
 
 def _best(findings: Findings) -> str:

@@ -56,16 +56,18 @@ class StudyRecords:
         """Puts a configuration at the end of those that are tried before any other."""
         self._add(TrialState.WAITING, params, attributes)
 
-    def start(self, params: Params, attributes: Mapping[str, Any]) -> int:
-        """Writes that a new trial runs."""
-        return self._add(TrialState.RUNNING, params, attributes)
+    def add(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Writes a new trial, which waits for a worker."""
+        return self._add(TrialState.WAITING, params, attributes)
 
-    def start_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
-        """Writes that an enqueued trial runs."""
-        number = trial._trial_id
-        self._set(number, attributes)
+    def name_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
+        """Writes the name of an enqueued trial, which goes on waiting for a worker."""
+        self._set(trial._trial_id, attributes)
+        return trial._trial_id
+
+    def start(self, number: int) -> None:
+        """Writes that a trial that waited runs."""
         self._end(number, TrialState.RUNNING)
-        return number
 
     def drop_waiting(self, trial: FrozenTrial, reason: str, peak_memory_mib: float | None = None) -> None:
         """Takes an enqueued trial out that never ran; it counts as no trial."""

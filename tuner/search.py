@@ -91,6 +91,8 @@ class MemoryAwareSearch(Searcher):
             return Searcher.FINISHED
         self.remaining -= 1
         live = self._live[trial_id] = found.live
+        # Before the next one is looked for: what waits in the record is taken first.
+        self._submit(lambda: self.records.start(live.record))
         self.prepare()
         for observer in self.observers:
             observer.trial_started(live.name, flat_from_config(found.planned))

@@ -104,7 +104,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             dashboard = cluster.dashboard_url()
             client.result()
         if config.dashboard:
-            console.print(f"Ray dashboard: {dashboard}", highlight=False)
+            text = f"Ray dashboard: {dashboard}  (asks for a token: `ray get-auth-token` prints it)"
+            console.print(text, highlight=False, soft_wrap=True)
         resources = plan_resources(config, prepared.space, prepared.base)
         if config.address is not None:
             nodes = nodes_for_trials(resources.gpus_per_trial)

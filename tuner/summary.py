@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tuner.study import StudyOutcome
 
 DRY_RUN_SAMPLES = 5
+LINES_BESIDE_FRONT = 17
+"""How many lines the summary has beside the rows of the front, at most, and the prompt after it."""
 
 
 def describe_spaces(console: Console) -> None:
@@ -94,8 +96,16 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
+    status_command = f"python -m tuner status {prepared.name}{where}"
     console.print()
-    print_findings(console, study, read_findings(study, config.runs_dir))
+    print_findings(
+        console,
+        study,
+        read_findings(study, config.runs_dir),
+        most_rows=max(3, console.height - LINES_BESIDE_FRONT) if console.is_terminal else None,
+        where_all=status_command,
+    )
     if outcome.note:
         line(f"The search ended: {outcome.note}.")
     if outcome.complete:
@@ -111,12 +121,11 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
             picture = prepared.folder / "rungs.png"
             plot_rungs(passed, stopped_at(trials), outcome.complete, title, picture)
             line(f"Rungs:   {picture}")
-    where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
     line(
-        f"Look further:  python -m tuner status {prepared.name}{where}    (--json: configurations in full)\n"
-        f"               python -m tuner report {prepared.name}{where}    (one HTML file; --open)\n"
+        f"Look further:  {status_command} [--json]\n"
+        f"               python -m tuner report {prepared.name}{where} --open\n"
         f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
     )

@@ -47,7 +47,9 @@ def front_table(
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
         configuration = ", ".join(filter(None, [*names, numbers]))
         rows.append([*row, f"{result.peak_memory_mib:.1f}", f"{result.epoch_time_s:.1f}", configuration])
-    table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
     table.caption, table.caption_justify = caption, "left"
     for title in titles[:-1]:
         table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
@@ -89,11 +91,18 @@ def hypervolume_line(status: StudyStatus, budget_mib: float | None) -> str | Non
     volume = status.hypervolume
     if volume is None:
         return None
-    source = "the largest of the complete trials" if budget_mib is None else "the budget"
+    source = "the largest seen" if budget_mib is None else "the budget"
     return (
         f"Hypervolume {volume.fraction:.3f} of 1 "
-        f"(reference point: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
+        f"(reference: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
     )
+
+
+def spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:
+    """Returns at most `count` (2 or more) of a front, from its one end to the other."""
+    if len(front) <= count:
+        return list(front)
+    return [front[round(index * (len(front) - 1) / (count - 1))] for index in range(count)]
 
 
 def importance_line(objective: str, shares: Mapping[str, float]) -> str:

@@ -98,6 +98,17 @@ def test_an_epoch_that_is_reported_again_is_no_epoch_of_now(board, clock):
     assert board.running["s-000"].pace_s == 10
 
 
+def test_what_a_process_takes_to_start_is_not_taken_for_the_pace(board, clock):
+    board.trial_started("s-000")
+    clock.now += 100
+    board.epoch_ended("s-000", row(1))
+    assert board.running["s-000"].pace_s == 20
+    for epoch in (2, 3):
+        clock.now += 11
+        board.epoch_ended("s-000", row(epoch))
+    assert board.running["s-000"].pace_s == 14 and board.running["s-000"].since_s == 100
+
+
 def test_nothing_is_left_once_all_have_ended(board, clock):
     for index in range(6):
         train(board, clock, f"s-{index:03d}", 4)

@@ -45,7 +45,7 @@ def test_it_never_leaves_the_window(width, height, running, encoding):
 def test_it_says_who_trains_what_and_what_was_found():
     text = "\n".join(lines_of(board_of(), 80, 24, refused=5))
     assert "12/40 trials  1:24  about 2 min left" in text
-    assert "12 complete, 2 running, 5 infeasible, 30.0 epochs/min, 247 images/s" in text
+    assert "12 complete, 2 running, 5 infeasible, 1.0 epochs/s, 247 images/s" in text
     assert re.search(r"joint-013 +3/10 .* 0\.630 +72\.0 +0:06", text)
     assert re.search(r"joint-010 +0\.600 +60\.0 +best under 60 MiB", text)
 

@@ -2,6 +2,7 @@ import datetime
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 from rich.console import Console
 
 from tuner.config import StudyConfig
@@ -26,7 +27,7 @@ def prepared(tmp_path):
     return found
 
 
-def summary_of(prepared, complete, interrupted=False, note=None) -> str:
+def summary_of(prepared, complete, interrupted=False, note=None, console=None) -> str:
     study = optuna.create_study(
         study_name="s",
         storage=open_storage(None, prepared.config.runs_dir),
@@ -36,8 +37,13 @@ def summary_of(prepared, complete, interrupted=False, note=None) -> str:
     for index in range(complete):
         attrs = {"name": f"s-{index:03d}", "peak_memory_mib": 20.0 + index, "epoch_time_s": 2.0}
         values = [0.8 + index / 100, 20.0 + index]
-        study.add_trial(optuna.create_trial(values=values, user_attrs=attrs))
-    console = Console(width=120)
+        params = {f"parameter_{number}": 0.12345 for number in range(12)} | {"index": index}
+        distributions = {name: FloatDistribution(0, 1000) for name in params}
+        trial = optuna.create_trial(
+            values=values, user_attrs=attrs, params=params, distributions=distributions
+        )
+        study.add_trial(trial)
+    console = console or Console(width=120)
     outcome = StudyOutcome(read_status(study), complete_trials(study), interrupted, note)
     with console.capture() as captured:
         print_summary(console, prepared, outcome)
@@ -59,3 +65,14 @@ def test_a_study_that_was_interrupted(prepared):
     assert "The search ended: the time budget is spent." in text
     assert "Go on:  python launch.py --name s --resume --runs-dir " in text
     assert "Picture" not in text
+
+
+@pytest.mark.parametrize("complete", [12, 40])
+def test_on_a_terminal_it_fits_a_screen(prepared, complete):
+    console = Console(width=80, height=24, force_terminal=True, color_system=None)
+    text = summary_of(prepared, complete, console=console)
+    # What is too long for the line is wrapped; the folder's long name here is not the summary's.
+    lines = text.replace(f" --runs-dir {prepared.config.runs_dir}", "").splitlines()
+    assert sum(max(1, -(-len(line) // 80)) for line in lines if "Picture" not in line) < 23, text
+    assert f"and {complete - 7} more: python -m tuner status s" in text
+    assert "s-000" in text and f"s-{complete - 1:03d}" in text

@@ -89,9 +89,9 @@ def test_the_hypervolume_names_its_reference_point():
     status = StudyStatus("s", 4, {}, [], volume)
     assert (
         hypervolume_line(status, 60)
-        == "Hypervolume 0.667 of 1 (reference point: accuracy 0 in 60.0 MiB, the budget)"
+        == "Hypervolume 0.667 of 1 (reference: accuracy 0 in 60.0 MiB, the budget)"
     )
-    assert "60.0 MiB, the largest of the complete trials)" in hypervolume_line(status, None)
+    assert "60.0 MiB, the largest seen)" in hypervolume_line(status, None)
     assert hypervolume_line(StudyStatus("s", 4, {}, []), None) is None
 
 

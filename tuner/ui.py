@@ -1,0 +1,92 @@
+"""`python -m tuner ui`: the MLflow UI on the studies here, in the foreground, until Ctrl-C."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig
+from tuner.ports import HOST, check_free, check_port
+
+END_S = 5.0
+"""How long the server has to end by itself."""
+POLL_S = 0.2
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Evaluation jobs of language models: processes that nobody here needs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
+def serve_ui(runs_dir: str, port: int, verbose: bool) -> int:
+    """Serves until it is interrupted, or the server ends; returns an exit code.
+
+    What the server says is shown where `verbose`, and in short where it does not come up.
+
+    Raises:
+        ConfigError: where there is no study, or the port is taken.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the server has ended.
+    """
+    check_port(port, "--port")
+    if not (Path(runs_dir) / "mlflow.db").exists():
+        raise ConfigError(f"no studies under {runs_dir} (no file mlflow.db): run a study, or give --runs-dir")
+    check_free(port, "--port")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
+    command += ["--workers", "1"]
+    command += ["--backend-store-uri", StudyConfig(runs_dir=runs_dir).resolved_tracking_uri]
+    url = f"http://{HOST}:{port}"
+    print(f"MLflow on {runs_dir} is starting ...", flush=True)
+    with tempfile.TemporaryFile("w+") as said:
+        # A group of its own: Ctrl-C is ours, and ends the server with all its processes, once.
+        server = subprocess.Popen(
+            command,
+            env=SETTINGS | os.environ,
+            stdout=None if verbose else said,
+            stderr=None if verbose else subprocess.STDOUT,
+            process_group=0,
+        )
+        try:
+            while server.poll() is None and not _answers(url):
+                time.sleep(POLL_S)
+            if server.poll() is None:
+                print(f"{url} (Ctrl-C ends it)", flush=True)
+            code = server.wait()
+        finally:
+            _end(server)
+        said.seek(0)
+        why = _last_error(said.read())
+    print(f"tuner ui: MLflow's server ended with exit code {code}{why}", file=sys.stderr)
+    return 1
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _last_error(text: str) -> str:
+    errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE) or text.splitlines()
+    return f": {errors[-1]}" if errors else ""
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ends the server's whole group of processes: politely, then not."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(END_S)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
