@@ -12,6 +12,7 @@ from tinytl.errors import ConfigError
 from tinytl.flags import OneLineParser
 from tinytl.pipe import run_for_reader
 from tuner.config import StudyConfig
+from tuner.mlflow_client import artifacts_beside
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,6 +88,9 @@ def _ui(args: argparse.Namespace) -> int:
         )
     print(f"MLflow on {args.runs_dir}: http://127.0.0.1:{args.port} (Ctrl-C ends it)", flush=True)
     command = ["mlflow", "server", "--backend-store-uri", config.resolved_tracking_uri]
+    # Who records through this server is on this machine: files go where the database's own do.
+    artifacts = artifacts_beside(config.resolved_tracking_uri, Path(args.runs_dir))
+    command += ["--default-artifact-root", str(artifacts)]
     command += ["--host", "127.0.0.1", "--port", str(args.port)]
     os.execv(sys.executable, [sys.executable, "-m", *command])
 
