@@ -110,7 +110,7 @@ def _best(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(best.to_json(), indent=2))
     else:
-        print_best(Console(), best)
+        print_best(terminal(), best)
     return 0
 
 

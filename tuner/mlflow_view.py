@@ -63,8 +63,11 @@ def shared_view(summary: StudySummary) -> str:
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunCharts": _charts(list(varied)[:PARAMETERS_SHOWN]),
-        "compareRunSections": [{"uuid": SECTION, "name": "Study", "display": True} | OURS],
-        "isAccordionReordered": False,
+        "compareRunSections": [
+            {"uuid": SECTION, "name": "Study", "display": True} | OURS,
+            {"uuid": "searched", "name": SEARCHED.rstrip("/"), "display": False} | OURS,
+        ],
+        "isAccordionReordered": True,  # else MLflow puts its own before them
         "hideEmptyCharts": True,
     }
     return json.dumps(view, separators=(",", ":"))

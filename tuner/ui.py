@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig
+from tuner.mlflow_client import artifacts_beside
 from tuner.ports import HOST, check_free, check_port
 
 END_S = 5.0
@@ -42,7 +43,10 @@ def serve_ui(runs_dir: str, port: int, verbose: bool) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
     # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
     command += ["--workers", "1"]
-    command += ["--backend-store-uri", StudyConfig(runs_dir=runs_dir).resolved_tracking_uri]
+    database = StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
+    command += ["--backend-store-uri", database]
+    # Who records through this server is on this machine: files go where the database's own do.
+    command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
     url = f"http://{HOST}:{port}"
     print(f"MLflow on {runs_dir} is starting ...", flush=True)
     with tempfile.TemporaryFile("w+") as said:

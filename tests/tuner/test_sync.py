@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,8 @@ def test_metrics_stand_at_their_epochs_and_times(synced):
     rows = [made.row(4, epoch) for epoch in range(1, made.EPOCHS + 1)]
     times = [(r["epoch"], r["accuracy_top1"], r["timestamp_ms"]) for r in rows]
     assert child["metrics"]["accuracy_top1"] == times
-    assert set(child["metrics"]) == set(rows[0]) - {"timestamp_ms", "measured_peak_mib"}
+    own = {name for name in child["metrics"] if not name.startswith("searched/")}
+    assert own == set(rows[0]) - {"timestamp_ms", "measured_peak_mib", "device_name"}
     assert child["experiment"] == "digits"
     assert child["params"]["input_mean"] == "[0.5, 0.5, 0.5]"
     assert set(child["params"]) == set(flat_from_config(made.planned_config(4)))
@@ -85,7 +87,7 @@ def test_the_parent_says_what_made_the_study(synced):
         "epochs": str(TrainConfig().epochs),
         "objectives": "accuracy and memory",
     }
-    assert parent["tags"]["command"] == "python launch.py"
+    assert parent["tags"]["command"].startswith("python ")
     assert parent["tags"]["trials"] == "6"
 
 
@@ -110,7 +112,9 @@ def test_what_is_missing_is_written_and_nothing_else(copy, synced):
     client.update_run(runs[made.trial_name(1)].info.run_id, status="RUNNING")
     made.write_folder(made.prepared_study(copy), 5, 3)  # an epoch that was not recorded
     doubled = client.create_run("1", tags=runs[made.trial_name(2)].data.tags)
-    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(5, 3)
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(
+        6, 2
+    )  # the note names runs
     said, expected = made.view(client), made.view(synced[2])
     more = said[made.trial_name(5)].pop("metrics")
     assert [step for step, _, _ in more["loss"]] == [1, 2, 3]
@@ -151,6 +155,70 @@ def test_the_command_says_what_it_did_and_imports_neither_torch_nor_ray(copy):
     argv = [sys.executable, "-c", script, "sync", made.NAME, "--runs-dir", str(copy)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "0 runs written, 8 in line\n", "")
+
+
+def test_what_was_judged_after_the_search_stands_beside_the_accuracy(copy):
+    folder, names = copy / made.NAME, (made.trial_name(0), made.trial_name(4))
+    (folder / "test_accuracy.json").write_text(json.dumps({names[0]: 0.25}))
+    (folder / "confirm.json").write_text(json.dumps({names[1]: {"1": {"accuracy_top1": 0.33}}}))
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(3, 5)
+    said = made.view(MlflowClient(f"sqlite:///{copy / 'mlflow.db'}"))
+    assert said[names[0]]["metrics"]["test_accuracy_top1"][0][:2] == (0, 0.25)
+    own = said[names[1]]["metrics"]["accuracy_top1"][-1][1]
+    ((seeds, mean, _),) = said[names[1]]["metrics"]["confirmed_accuracy_top1"]
+    assert (seeds, mean) == (2, pytest.approx((own + 0.33) / 2))
+    assert "0.250" in said[made.NAME]["tags"]["mlflow.note.content"]
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(0, 8)
+
+
+def test_files_that_were_lost_are_written_again_and_no_others(copy, synced):
+    client = MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    expected = made.view(synced[2])
+    (run,) = client.search_runs(["1"], f"tags.trial = '{made.trial_name(4)}'")
+    kept = Path(client.download_artifacts(run.info.run_id, "config.yaml"))
+    Path(client.download_artifacts(run.info.run_id, "last.pt")).unlink()
+    before = kept.stat().st_mtime_ns
+    assert sync(made.NAME, str(copy), None, None, driver_is_gone=True) == SyncCounts(1, 7)
+    assert kept.stat().st_mtime_ns == before
+    assert made.view(client) == expected
+
+
+def test_searched_numbers_are_metrics_too_for_mlflow_sorts_parameters_as_text(synced):
+    child = made.view(synced[2])[made.trial_name(4)]
+    ((_, value, _),) = child["metrics"]["searched/base_lr"]
+    assert value == float(child["params"]["base_lr"])
+
+
+def test_the_trial_of_each_session_names_its_code_and_images(empty_database, tmp_path, monkeypatch):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    prepared = made.prepared_study(tmp_path)
+    monkeypatch.setenv("TINYTL_COMMIT", "first")
+    study = made.new_study(prepared)
+    for index, commit in ((0, None), (1, "second")):
+        if commit:
+            monkeypatch.setenv("TINYTL_COMMIT", commit)
+            made.begin(prepared, study)
+        made.write_folder(prepared, index, made.EPOCHS)
+        made.end(study, made.start(study, index), index)
+    sync(made.NAME, str(tmp_path), None, None, driver_is_gone=True)
+    said = made.view(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    first, second, parent = (said[name] for name in (made.trial_name(0), made.trial_name(1), made.NAME))
+    assert [run["tags"]["commit"] for run in (first, second, parent)] == ["first", "second", "second"]
+    assert first["tags"]["device.name"] == "a processor" and "version.torch" in first["tags"]
+    (((data, purpose)),) = first["inputs"]
+    assert (data["name"], data["digest"], purpose) == ("digits", "0123456789abcdef", ["training"])
+    assert json.loads(data["profile"]) == {"classes": 2, "train": 8, "val": 4}
+
+
+def test_a_study_begun_without_mlflow_is_brought_where_asked(empty_database, tmp_path, capsys):
+    prepared = made.prepared_study(tmp_path, tracking_uri="none", experiment="birds of 2026")
+    made.every_kind(prepared)
+    assert main(["sync", made.NAME, "--runs-dir", str(tmp_path)]) == 2
+    assert "--tracking-uri http://127.0.0.1:5000" in capsys.readouterr().err
+    shutil.copy(empty_database, tmp_path / "elsewhere.db")
+    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    assert main(["sync", made.NAME, "--runs-dir", str(tmp_path), "--tracking-uri", uri]) == 0
+    assert {run["experiment"] for run in made.view(MlflowClient(uri)).values()} == {"birds of 2026"}
 
 
 @pytest.mark.parametrize(

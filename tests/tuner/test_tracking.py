@@ -1,8 +1,5 @@
 import logging
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -13,14 +10,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.tuner import mlflow_studies as made
+from tests.tuner.mlflow_server import Server
 from tinytl.errors import ConfigError
 from tinytl.flat_config import flat_from_config
 from tuner import tracking
 from tuner.mlflow_client import open_mlflow
 from tuner.sync import SyncCounts, sync
 from tuner.tracking import StudyTracking
-
-SERVER_START_S = 120
 
 
 @pytest.fixture(scope="module")
@@ -189,43 +185,17 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path):
         StudyTracking(prepared, study)
 
 
-class Server:
-    """A real `mlflow server` on the loopback."""
-
-    def __init__(self, database):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.database = database
-        self.start()
-
-    def start(self):
-        argv = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.database}"]
-        argv += ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        # A session of its own: the server's workers end with it.
-        with (self.database.parent / "server.log").open("a") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + SERVER_START_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert self.process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.2)
-
-    def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture
 def server(runs_dir):
     server = Server(runs_dir / "mlflow.db")
     yield server
-    if server.process.poll() is None:
-        server.kill()
+    server.kill()
+
+
+def statuses(runs_dir):
+    """What the database behind a server says, whether the server lives or not."""
+    runs = client_of(runs_dir).search_runs(["1"])
+    return {run.info.run_name: run.info.status for run in runs}
 
 
 def wait_until(condition):
@@ -240,7 +210,7 @@ def test_a_server_that_is_killed_costs_no_record(server, runs_dir, caplog, capsy
     study = made.new_study(prepared)
     watched = StudyTracking(prepared, study)
     train(watched, prepared, study, 0, 3)
-    wait_until(lambda: made.view(client_of(runs_dir)).get(made.trial_name(0), {}).get("status") == "FINISHED")
+    wait_until(lambda: statuses(runs_dir).get(made.trial_name(0)) == "FINISHED")
     server.kill()
     with caplog.at_level(logging.WARNING, logger="tuner"):
         train(watched, prepared, study, 1, 3)
@@ -250,14 +220,17 @@ def test_a_server_that_is_killed_costs_no_record(server, runs_dir, caplog, capsy
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2 and max(map(len, lines)) < 250
     assert f"`python -m tuner sync {made.NAME} --runs-dir {runs_dir}` brings the records" in lines[1]
-    assert made.trial_name(1) not in made.view(client_of(runs_dir))
+    assert made.trial_name(1) not in statuses(runs_dir)
 
     server.start()
     assert sync(made.NAME, str(runs_dir), None, None, driver_is_gone=False) == SyncCounts(
         4, 0
     )  # the front's too
-    said = made.view(client_of(runs_dir))
+    said = made.view(MlflowClient(server.uri))
     assert [said[made.trial_name(i)]["status"] for i in range(3)] == ["FINISHED", "FINISHED", "FAILED"]
+    on_front = [name for name, run in said.items() if run["tags"].get("on_front") == "true"]
+    assert on_front and all(set(said[name]["artifacts"]) == {"config.yaml", "last.pt"} for name in on_front)
+    assert "front.html" in said[made.NAME]["artifacts"]
     assert [len(said[made.trial_name(i)]["metrics"]["loss"]) for i in range(3)] == [3, 3, 2]
     assert sync(made.NAME, str(runs_dir), None, None, driver_is_gone=False) == SyncCounts(0, 4)
     assert capsys.readouterr().out == ""
@@ -276,5 +249,5 @@ def test_a_server_that_comes_back_is_told_what_it_missed(server, runs_dir, monke
     restart.start()
     wait_until(lambda: not watched._away)
     restart.join()
-    assert len(made.view(client_of(runs_dir))[made.trial_name(0)]["metrics"]["loss"]) == 3
+    assert len(made.view(MlflowClient(server.uri))[made.trial_name(0)]["metrics"]["loss"]) == 3
     watched.close(study, interrupted=False)

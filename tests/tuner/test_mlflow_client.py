@@ -1,0 +1,57 @@
+import shutil
+
+import pytest
+
+from tests.tuner import mlflow_studies as made
+from tests.tuner.mlflow_server import Server
+from tinytl.errors import ConfigError
+from tuner.mlflow_client import artifacts_beside, open_mlflow
+from tuner.sync import SyncCounts, sync
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder"),
+    [
+        ("http://127.0.0.1:5000", None),
+        ("sqlite:////data/mlflow.db", "file:///data/mlartifacts"),
+        ("postgresql://db/mlflow", "file:///runs/mlartifacts"),
+    ],
+)
+def test_where_the_artifacts_of_a_database_lie(tmp_path, uri, folder):
+    from pathlib import Path
+
+    assert artifacts_beside(uri, Path("/runs")) == folder
+
+
+@pytest.mark.slow
+def test_a_server_with_a_password_takes_a_study_and_refuses_strangers_in_one_line(tmp_path, monkeypatch):
+    open_mlflow(f"sqlite:///{tmp_path / 'empty.db'}")
+    shutil.copy(tmp_path / "empty.db", tmp_path / "mlflow.db")
+    config = tmp_path / "auth.ini"
+    config.write_text(
+        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\n"
+        f"database_uri = sqlite:///{tmp_path / 'auth.db'}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    secrets = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_PASSWORD": "correct horse battery"}
+    secrets["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "of the test"
+    server = Server(tmp_path / "mlflow.db", "--app-name", "basic-auth", env=secrets)
+    try:
+        prepared = made.prepared_study(tmp_path / "runs", tracking_uri=server.uri)
+        made.every_kind(prepared)
+        for user, password in ((None, None), ("admin", "wrong")):
+            for key, value in (("USERNAME", user), ("PASSWORD", password)):
+                name = f"MLFLOW_TRACKING_{key}"
+                monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+            with pytest.raises(
+                ConfigError, match="user or password is wrong: set MLFLOW_TRACKING_USERNAME"
+            ) as e:
+                sync(made.NAME, str(tmp_path / "runs"), None, None, driver_is_gone=True)
+            assert "\n" not in str(e.value) and "wrong:" in str(e.value)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "correct horse battery")
+        for counts in (SyncCounts(8, 0), SyncCounts(0, 8)):
+            assert sync(made.NAME, str(tmp_path / "runs"), None, None, driver_is_gone=True) == counts
+        said = made.view(open_mlflow(server.uri))
+        assert {"last.pt", "config.yaml"} == set(said[made.trial_name(0)]["artifacts"])
+    finally:
+        server.kill()
