@@ -23,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
         if list_only:
             describe_spaces(console)
             return 0
+        if config.submit is not None:
+            from tuner.submit import submit
+
+            return submit(config, sys.argv[1:] if argv is None else argv, console)
         cluster = Cluster(config)
         prepared = prepare(config, datetime.datetime.now(), cluster.begin)
         print_start(console, prepared)

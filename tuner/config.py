@@ -90,6 +90,9 @@ class StudyConfig:
     commas leave the parameter these choices."""
     address: str | None = None
     """A running Ray cluster to use, such as 127.0.0.1:6379. Unset: Ray is started here, for this study."""
+    submit: str | None = None
+    """Dashboard of a Ray cluster, such as http://127.0.0.1:8265: the study runs there as a job, whose log is
+    shown; Ctrl-C leaves it running. Unset: it runs here."""
     tracking_uri: str | None = None
     """MLflow server or database. Unset: RUNS_DIR/mlflow.db (SQLite)."""
     storage: str | None = None
@@ -131,6 +134,8 @@ class StudyConfig:
             raise ConfigError(f"--rungs {self.rungs} without --scheduler asha or pareto: nothing is stopped")
         if self.scheduler != "none":
             self.rung_epochs  # noqa: B018 - a plan with a mistake is told now
+        if self.submit is not None and self.address is not None:
+            raise ConfigError("--submit runs the study on the cluster it is sent to: leave out --address")
         if self.resume and self.name is None:
             raise ConfigError("--resume needs --name, the study to go on with")
 
@@ -171,7 +176,16 @@ class StudyConfig:
         return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
 
 
-_OF_ONE_CALL = {"resume", "dry_run", "name", "time_budget", "warm_start", "from_config", "dashboard"}
+_OF_ONE_CALL = {
+    "resume",
+    "dry_run",
+    "name",
+    "time_budget",
+    "warm_start",
+    "from_config",
+    "dashboard",
+    "submit",
+}
 """Flags that a resumed study does not take over from the call before."""
 _METAVARS = {
     "rungs": "EPOCHS",
@@ -180,6 +194,7 @@ _METAVARS = {
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",
+    "submit": "URL",
 }
 _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
 
