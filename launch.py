@@ -30,6 +30,10 @@ def _main(argv: list[str] | None) -> int:
             describe_spaces(console)
             return 0
         set_verbose(config.verbose)
+        if config.submit is not None:
+            from tuner.submit import submit
+
+            return submit(config, sys.argv[1:] if argv is None else argv, console)
         cluster = Cluster(config)
         prepared = prepare(config, datetime.datetime.now(), cluster.begin)
         print_start(console, prepared)

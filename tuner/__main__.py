@@ -1,4 +1,4 @@
-"""python -m tuner status | report | best | export | sync | ui: look at studies, take away what they found."""
+"""python -m tuner status | report | best | export | sync | ui | jobs | stop: look at studies, or stop them."""
 
 import argparse
 import json
@@ -9,6 +9,9 @@ from tinytl.flags import OneLineParser
 from tinytl.pipe import run_for_reader
 from tuner.stopping import sigterm_as_ctrl_c
 from tuner.terminal import terminal
+
+DASHBOARD = "http://127.0.0.1:8265"
+"""Where Ray's dashboard is, unless it was told otherwise."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,6 +71,21 @@ def build_parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.add_argument("-v", "--verbose", action="store_true", help="show what the server logs")
     ui.set_defaults(run=_ui)
+
+    jobs = commands.add_parser("jobs", help="studies that were sent to a Ray cluster (launch.py --submit)")
+    jobs.add_argument(
+        "--address", default=DASHBOARD, metavar="URL", help=f"the cluster's dashboard (default: {DASHBOARD})"
+    )
+    jobs.add_argument("--follow", metavar="NAME", help="show the log of a study until it ends")
+    jobs.set_defaults(run=_jobs)
+
+    stop = commands.add_parser("stop", help="stop a study gently: running epochs end and are saved")
+    stop.add_argument("name", metavar="NAME", help="name of the study")
+    stop.add_argument(
+        "--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)"
+    )
+    stop.add_argument("--address", metavar="URL", help="dashboard of the Ray cluster that it was sent to")
+    stop.set_defaults(run=_stop)
     return parser
 
 
@@ -144,6 +162,31 @@ def _ui(args: argparse.Namespace) -> int:
     from tuner.ui import serve_ui
 
     return serve_ui(args.runs_dir, args.port, args.verbose)
+
+
+def _jobs(args: argparse.Namespace) -> int:
+    from tuner import job_client, jobs
+    from tuner.submit import watch
+
+    if args.follow is None:
+        jobs.print_jobs(terminal(), args.address)
+        return 0
+    client = job_client.connect("--address", args.address)
+    job = job_client.newest_job(client, args.follow)
+    return watch(client, args.address, args.follow, str(job.submission_id), terminal())
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from tuner import stop
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    if args.address is None:
+        stop.stop_here(args.name, args.runs_dir, tell)
+    else:
+        stop.stop_job(args.name, args.address, tell)
+    return 0
 
 
 if __name__ == "__main__":

@@ -94,6 +94,9 @@ class StudyConfig:
     commas leave the parameter these choices."""
     address: str | None = None
     """A running Ray cluster to use, such as 127.0.0.1:6379. Unset: Ray is started here, for this study."""
+    submit: str | None = None
+    """Dashboard of a Ray cluster, such as http://127.0.0.1:8265: the study runs there as a job, whose log is
+    shown; Ctrl-C leaves it running. Unset: it runs here."""
     tracking_uri: str | None = None
     """MLflow server or database; none goes without MLflow (`python -m tuner sync` brings the study later). A
     server's user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD. Unset: RUNS_DIR/mlflow.db
@@ -149,6 +152,8 @@ class StudyConfig:
             if self.address is not None:
                 raise ConfigError(f"--dashboard-port {self.dashboard_port}: a running cluster has its own")
             check_port(self.dashboard_port, "--dashboard-port")
+        if self.submit is not None and self.address is not None:
+            raise ConfigError("--submit runs the study on the cluster it is sent to: leave out --address")
         if self.resume and self.name is None:
             raise ConfigError("--resume needs --name, the study to go on with")
 
@@ -204,6 +209,7 @@ _OF_ONE_CALL = {
     "dashboard",
     "dashboard_port",
     "verbose",
+    "submit",
 }
 """Flags that a resumed study does not take over from the call before."""
 _METAVARS = {
@@ -213,6 +219,7 @@ _METAVARS = {
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",
+    "submit": "URL",
 }
 _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
 

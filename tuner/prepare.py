@@ -99,12 +99,7 @@ def prepare(
     Raises:
         ConfigError: one line that says what is wrong and what to do.
     """
-    try:
-        space = load_space(config.space).narrowed(parse_settings(config.settings))
-    except SpaceError as error:
-        raise ConfigError(str(error)) from None
-    base = base_config(config, space)
-    check_space(space, base)
+    space, base = read_space(config)
     if not config.download:
         check_data_dir(base)
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
@@ -135,6 +130,21 @@ def prepare(
     return prepared
 
 
+def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
+    """Returns the space of a study and what its trials share; reads nothing but the space's file.
+
+    Raises:
+        ConfigError: for a space, a setting or a combination of them that cannot be.
+    """
+    try:
+        space = load_space(config.space).narrowed(parse_settings(config.settings))
+    except SpaceError as error:
+        raise ConfigError(str(error)) from None
+    base = base_config(config, space)
+    check_space(space, base)
+    return space, base
+
+
 def _check_servers(config: StudyConfig) -> None:
     """Ray and MLflow wait for minutes for a server that is not there: a connection tells in seconds."""
     uri = config.tracking_uri or ""
@@ -152,20 +162,21 @@ def _check_servers(config: StudyConfig) -> None:
             port = storage_parts.port or DATABASE_PORTS.get(storage_parts.scheme.partition("+")[0], 0)
             if port:
                 place = f"{storage_parts.hostname}:{port}"
-                _connect(f"--storage: no database at {place}", storage_parts.hostname, port)
+                check_answers(f"--storage: no database at {place}", storage_parts.hostname, port)
     if uri.startswith(("http://", "https://")):
         parts = urllib.parse.urlsplit(uri)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         what = f"--tracking-uri {without_password(uri)}: no MLflow server"
-        _connect(what, parts.hostname or "", port, f": {WITHOUT_TRACKING}")
+        check_answers(what, parts.hostname or "", port, f": {WITHOUT_TRACKING}")
     if config.address is not None and config.address != "auto":
         host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
         if not colon or not port_text.isdigit():
             raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
-        _connect(f"--address {config.address}: no Ray cluster", host, int(port_text))
+        check_answers(f"--address {config.address}: no Ray cluster", host, int(port_text))
 
 
-def _connect(what: str, host: str, port: int, then: str = "") -> None:
+def check_answers(what: str, host: str, port: int, then: str = "") -> None:
+    """Raises ConfigError, saying that `what` does not answer, and `then`, where nothing listens at a port."""
     try:
         socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
     except OSError as error:

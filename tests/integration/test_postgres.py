@@ -5,6 +5,7 @@ import shutil
 import time
 
 import pytest
+from optuna.trial import TrialState
 
 from tests.integration.postgres import PASSWORD, USER, postgres
 from tests.integration.studies import (
@@ -14,11 +15,10 @@ from tests.integration.studies import (
     resume,
     run,
     started,
-    status_of,
     wait_for,
     write_pictures,
 )
-from tuner.storage import open_storage
+from tuner.storage import load_study, open_storage
 
 pytestmark = pytest.mark.slow
 STUDY = ["--space", "update_method", "--workers", "1"]
@@ -37,9 +37,10 @@ def server(tmp_path_factory):
 
 
 def names_of(name, runs_dir, server):
-    found = status_of(name, runs_dir, "--storage", server.url())
-    assert found["trials"]["running"] == 0
-    return sorted(trial["trial"] for trial in found["complete"])
+    """Returns the trials that are complete, and sees that none is anything else."""
+    trials = load_study(name, str(runs_dir), server.url()).trials
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    return sorted(trial.user_attrs["name"] for trial in trials)
 
 
 def text_files(folder):

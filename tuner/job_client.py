@@ -1,0 +1,100 @@
+"""The jobs of a Ray cluster, over the address of its dashboard. Imports ray when asked."""
+
+import asyncio
+import logging
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+from tinytl.errors import ConfigError
+from tuner.prepare import check_answers
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+STUDY, RUNS_DIR = "study", "runs_dir"
+"""In a job's metadata: the study that it runs, and where on the cluster its folder lies."""
+ALIVE = ("PENDING", "RUNNING")
+OF_RAY = ("Running entrypoint for job ", "Runtime env is setting up.")
+"""How lines begin that Ray itself writes to a job's log."""
+
+
+def connect(flag: str, address: str) -> "JobSubmissionClient":
+    """Returns a client of the jobs of the cluster whose dashboard is at `address`.
+
+    Raises:
+        ConfigError: where none answers, or it wants another token.
+    """
+    parts = urllib.parse.urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{flag} {address}: write the dashboard's address, such as http://127.0.0.1:8265")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    check_answers(f"{flag} {address}: no Ray dashboard", parts.hostname, port)
+    from ray._private.authentication import authentication_token_setup as setup
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("", ".dashboard.modules.dashboard_sdk", ".dashboard.modules.job.sdk"):
+        logging.getLogger(f"ray{name}").setLevel(logging.CRITICAL)
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError:
+        raise ConfigError(
+            f"{flag} {address}: the cluster wants its token: set RAY_AUTH_TOKEN, or copy ~/.ray/auth_token "
+            "from its head"
+        ) from None
+    except Exception as error:  # what answers need not be Ray
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{flag} {address}: no Ray dashboard answers there ({reason})") from None
+
+
+def jobs_of_studies(client: "JobSubmissionClient") -> "list[JobDetails]":
+    """Returns the jobs that run or ran studies, the newest first."""
+    jobs = [job for job in client.list_jobs() if STUDY in (job.metadata or {}) and job.submission_id]
+    return sorted(jobs, key=lambda job: -(job.start_time or 0))
+
+
+def newest_job(client: "JobSubmissionClient", study: str) -> "JobDetails":
+    """Returns the last job that was sent for a study.
+
+    Raises:
+        ConfigError: where there is none, naming those that there are.
+    """
+    jobs = jobs_of_studies(client)
+    for job in jobs:
+        if job.metadata[STUDY] == study:
+            return job
+    there = ", ".join(dict.fromkeys(job.metadata[STUDY] for job in jobs))
+    raise ConfigError(f"no job of a study {study}: there are {there or 'none'}")
+
+
+def follow(client: "JobSubmissionClient", job_id: str) -> int:
+    """Prints a job's log from its start until the job ends; returns the job's exit code.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the job goes on.
+    """
+    seen = 0
+    while True:
+        seen = asyncio.run(_tail(client, job_id, seen))
+        job = client.get_job_info(job_id)
+        if job.status not in ALIVE:
+            return exit_code(job)
+
+
+def exit_code(job: Any) -> int:
+    """Returns what the job's own process returned, 130 where Ray stopped it, 1 where it never ran."""
+    if job.driver_exit_code is not None:
+        return int(job.driver_exit_code)
+    return {"SUCCEEDED": 0, "STOPPED": 130}.get(job.status, 1)
+
+
+async def _tail(client: "JobSubmissionClient", job_id: str, seen: int) -> int:
+    """Prints what of the log lies behind the first `seen` characters; returns how many there are by now."""
+    length = 0
+    async for chunk in client.tail_job_logs(job_id):
+        new = chunk[max(0, seen - length) :]
+        length += len(chunk)
+        text = "".join(line for line in new.splitlines(True) if not line.startswith(OF_RAY))
+        print(text, end="", flush=True)
+    return max(seen, length)
