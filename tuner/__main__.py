@@ -1,4 +1,4 @@
-"""python -m tuner status | report | best | export | sync | ui | jobs | stop: look at studies, or stop them."""
+"""python -m tuner status | report | best | export | sync | ui | jobs | stop: look at studies or stop them."""
 
 import argparse
 import json

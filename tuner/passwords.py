@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 _IN_HTTP = re.compile(r"(?i)(https?://)[^/@\s]*@")
-_IN_DATABASE = re.compile(r"(?<![\w+.-])(?!https?:)([a-z][\w+.-]*://[^:/@\s]*):[^@\s]*@", re.IGNORECASE)
+_IN_DATABASE = re.compile(r"(?<![\w+.-])(?!https?:)([a-z][\w+.-]*://[^:/@\s]*):\S*@", re.IGNORECASE)
 _IN_QUERY = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 
 

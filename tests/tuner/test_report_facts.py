@@ -1,24 +1,8 @@
 from datetime import timedelta
 
-import pytest
-
 from tests.tuner import mlflow_studies as made
-from tuner.report_facts import commands, duration, problems, versions, where_flags, without_passwords
+from tuner.report_facts import commands, duration, made_with, problems, where_flags
 from tuner.trial_records import trial_records
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("postgresql://ann:s3/cr@et@db:5432/x", "postgresql://***@db:5432/x"),
-        ("http://token@host/", "http://***@host/"),
-        ("--storage=postgresql+psycopg://db/x?user=a&password=b&z=1", None),
-        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
-        ("runs/a@b", "runs/a@b"),
-    ],
-)
-def test_passwords_are_not_told(text, shown):
-    assert without_passwords(text) == (shown or text.replace("password=b", "password=***"))
 
 
 def test_a_resumed_study_has_a_command_for_the_whole_of_it():
@@ -52,6 +36,9 @@ def test_words():
         "2 days 7 h",
     ]
     assert where_flags("runs", None) == "" and where_flags("my runs", None) == " --runs-dir 'my runs'"
-    assert versions({}) == {}
-    found = versions({"environment": {"commit": "abc", "torch": "2.11", "machine": "Linux", "gpu": None}})
-    assert found == {"Commit": "abc", "Versions": "torch 2.11", "Machine": "Linux"}
+
+
+def test_who_made_it_is_the_last_driver(tmp_path):
+    assert made_with({}) == {}
+    facts = made_with(made.every_kind(made.prepared_study(tmp_path)).user_attrs)
+    assert facts["Device"] and "torch 2." in facts["Versions"]
