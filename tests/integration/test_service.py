@@ -33,10 +33,8 @@ DOCKER = ROOT / "docker"
 NAME, TRIALS, EPOCHS = "team", 5, 8
 ACTOR = "ray::(TinyTL|update_method-)"
 """How the processes that train are called: by their class, or by their trial."""
-STARTS = 3
+STARTS = 5
 """How often a node is started whose processes do not answer within the half minute that Ray grants them."""
-PORTS = ("--dashboard-agent-grpc-port", "--metrics-export-port", "--runtime-env-agent-port")
-"""Given, so that a node need not wait until its agent has found some: on a busy machine it waits in vain."""
 OBJECTS = ["--object-store-memory", str(100 * 2**20)]
 
 
@@ -107,8 +105,7 @@ def service(tmp_path_factory):
         def start_node(script: str, name: str, *flags: str, **more: str) -> subprocess.Popen:
             log = folder / f"{name}.log"
             for _ in range(STARTS):
-                ports = [part for flag in PORTS for part in (flag, str(free_port()))]
-                node = start(script, name, *OBJECTS, *ports, *flags, **more)
+                node = start(script, name, *OBJECTS, *flags, **more)
                 wait_for(lambda node=node: node.poll() is not None or is_up(log), name)
                 if is_up(log):
                     return node
