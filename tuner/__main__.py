@@ -182,10 +182,13 @@ def _stop(args: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         print(line, flush=True)
 
+    runs_dir, where = args.runs_dir, ""
     if args.address is None:
-        stop.stop_here(args.name, args.runs_dir, tell)
+        stop.stop_here(args.name, runs_dir, tell)
     else:
-        stop.stop_job(args.name, args.address, tell)
+        runs_dir, where = stop.stop_job(args.name, args.address, tell), f" --submit {args.address}"
+    where += "" if runs_dir == "runs" else f" --runs-dir {runs_dir}"
+    tell(f"Stopped. Go on:  python launch.py --name {args.name} --resume{where}")
     return 0
 
 

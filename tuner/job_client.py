@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 STUDY, RUNS_DIR = "study", "runs_dir"
 """In a job's metadata: the study that it runs, and where on the cluster its folder lies."""
 ALIVE = ("PENDING", "RUNNING")
-OF_RAY = ("Running entrypoint for job ", "Runtime env is setting up.")
-"""How lines begin that Ray itself writes to a job's log."""
+OF_RAY = ("Running entrypoint for job ", " job_manager.py:")
+"""In lines that Ray itself writes to a job's log."""
 
 
 def connect(flag: str, address: str) -> "JobSubmissionClient":
@@ -95,6 +95,6 @@ async def _tail(client: "JobSubmissionClient", job_id: str, seen: int) -> int:
     async for chunk in client.tail_job_logs(job_id):
         new = chunk[max(0, seen - length) :]
         length += len(chunk)
-        text = "".join(line for line in new.splitlines(True) if not line.startswith(OF_RAY))
+        text = "".join(line for line in new.splitlines(True) if not any(part in line for part in OF_RAY))
         print(text, end="", flush=True)
     return max(seen, length)

@@ -13,6 +13,7 @@ from tuner import job_client
 from tuner.claim import holder_of
 
 POLL_S = 0.5
+SAVING = "study {}: running trials end their epoch and are saved ..."
 
 
 def stop_here(name: str, runs_dir: str, tell: Callable[[str], None]) -> None:
@@ -31,16 +32,16 @@ def stop_here(name: str, runs_dir: str, tell: Callable[[str], None]) -> None:
             "of a Ray cluster: give --address URL"
         )
     os.kill(int(holder["pid"]), signal.SIGTERM)
-    tell(f"study {name}: running trials end their epoch and are saved")
+    tell(SAVING.format(name))
     while holder_of(folder, {}) == holder:
         time.sleep(POLL_S)
-    tell(f"study {name} has stopped. Go on:  python launch.py --name {name} --resume{_where(runs_dir)}")
 
 
-def stop_job(name: str, address: str, tell: Callable[[str], None]) -> None:
+def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
     """Has the cluster's head stop the driver of a study that was sent as a job, and waits for its end.
 
-    Ray's own stop kills a job after three seconds, which may be in the middle of an epoch.
+    Ray's own stop kills a job after three seconds, which may be in the middle of an epoch. Returns the runs'
+    folder on the cluster.
 
     Raises:
         ConfigError: where no such job runs.
@@ -50,23 +51,22 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> None:
     assert job.submission_id is not None and job.metadata is not None
     if job.status not in job_client.ALIVE:
         raise ConfigError(f"study {name} does not run: its job {job.submission_id} has ended ({job.status})")
+    runs_dir = job.metadata[job_client.RUNS_DIR]
     if job.status == "PENDING":
         client.stop_job(job.submission_id)
     else:
-        runs_dir = job.metadata[job_client.RUNS_DIR]
         working_dir = (job.runtime_env or {}).get("working_dir")
         stopping = client.submit_job(
             entrypoint=shlex.join(["exec", "python", "-m", "tuner", "stop", name, "--runs-dir", runs_dir]),
             runtime_env={"working_dir": working_dir},  # it lies on the cluster already
             entrypoint_num_cpus=0,
         )
-        code = job_client.follow(client, stopping)
-        if code:
-            raise ConfigError(f"job {job.submission_id} of study {name} was not stopped (exit code {code})")
+        tell(SAVING.format(name))
+        while client.get_job_info(stopping).status in job_client.ALIVE:
+            time.sleep(POLL_S)
+        if job_client.exit_code(client.get_job_info(stopping)):
+            said = client.get_job_logs(stopping).strip().splitlines()[-1]
+            raise ConfigError(f"job {job.submission_id} of study {name} was not stopped ({said})")
     while client.get_job_info(job.submission_id).status in job_client.ALIVE:
         time.sleep(POLL_S)
-    tell(f"Its job has ended. Go on:  python launch.py --submit {address} --name {name} --resume ...")
-
-
-def _where(runs_dir: str) -> str:
-    return "" if runs_dir == "runs" else f" --runs-dir {runs_dir}"
+    return runs_dir

@@ -46,18 +46,17 @@ def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         flags = _pack(config, argv, Path(folder))
         size_mib = sum(path.stat().st_size for path in Path(folder).rglob("*")) / 2**20
+        flags += ["--address", "auto", "--name", name]
         try:
             client.submit_job(
-                entrypoint=f"exec python launch.py {shlex.join([*flags, '--address', 'auto', '--name', name])}",
+                entrypoint=f"exec python launch.py {shlex.join(flags)}",
                 submission_id=job_id,
                 runtime_env={"working_dir": folder},
                 metadata={job_client.STUDY: name, job_client.RUNS_DIR: config.runs_dir},
                 entrypoint_num_cpus=0,  # trials need them
             )
         except RuntimeError as error:
-            raise ConfigError(
-                f"--submit {config.submit}: the cluster does not take the job ({error})"
-            ) from None
+            raise ConfigError(f"--submit {config.submit}: it takes no job ({error})") from None
     console.print(f"Sent to {config.submit} as job {job_id} ({size_mib:.1f} MiB)", highlight=False)
     return watch(client, config.submit, name, job_id, console)
 
