@@ -35,6 +35,7 @@ def test_a_server_with_a_password_takes_a_study_and_refuses_strangers_in_one_lin
     )
     secrets = {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_PASSWORD": "correct horse battery"}
     secrets["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "of the test"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # a password is slow to check by design
     server = Server(tmp_path / "mlflow.db", "--app-name", "basic-auth", env=secrets)
     try:
         prepared = made.prepared_study(tmp_path / "runs", tracking_uri=server.uri)
