@@ -108,7 +108,7 @@ def print_findings(
     if most_rows is None:
         console.print(table)
     else:
-        caption, table.caption = table.caption, None
+        caption, table.caption, table.show_edge = table.caption, None, False
         console.print(table)
         if caption:
             line(textwrap.shorten(str(caption), console.width - 1, placeholder=" ..."))

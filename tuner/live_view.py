@@ -20,6 +20,7 @@ from tuner.text_plot import text_plot
 REFRESHES_PER_S = 2
 PLOT_WIDTH = 40
 LEAST_BAR = 8
+BAR = "cyan"
 LEAST_PLOT = 3
 """Results that make a plot."""
 STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red", "infeasible": "dim"}
@@ -121,7 +122,9 @@ def _bar(board: StudyBoard, width: int) -> RenderableType:
     if bar_width < LEAST_BAR:
         return text
     grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_row(ProgressBar(total=board.requested, completed=board.ended, width=bar_width), text)
+    grid.add_row(
+        ProgressBar(total=board.requested, completed=board.ended, width=bar_width, complete_style=BAR), text
+    )
     return grid
 
 
@@ -149,7 +152,7 @@ def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, w
         done = Text(f"{trial.epoch}/{board.epochs}", no_wrap=True)
         accuracy = f"{trial.row['accuracy_top1']:.3f}" if trial.row else "-"
         memory = f"{trial.row['peak_memory_mib']:.1f}" if trial.row else "-"
-        bar = ProgressBar(total=board.epochs, completed=trial.epoch, width=12)
+        bar = ProgressBar(total=board.epochs, completed=trial.epoch, width=12, complete_style=BAR)
         time_text = clock_text(board.clock() - trial.since_s)
         table.add_row(trial.name, done, *([bar, accuracy, memory] if wide else [accuracy]), time_text)
     _say_more(table, len(running), shown)
@@ -179,7 +182,7 @@ def _front(
     if width < names + 40 + PLOT_WIDTH or room < 4 or len(board.results) < LEAST_PLOT:
         return table
     beside = Table.grid(padding=(0, 3, 0, 0))
-    beside.add_row(table, text_plot(board.results, PLOT_WIDTH, min(room + 1, 10), ascii_only))
+    beside.add_row(table, text_plot(board.results, PLOT_WIDTH, min(room + 1, 8), ascii_only))
     return beside
 
 

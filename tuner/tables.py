@@ -47,9 +47,7 @@ def front_table(
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
         configuration = ", ".join(filter(None, [*names, numbers]))
         rows.append([*row, f"{result.peak_memory_mib:.1f}", f"{result.epoch_time_s:.1f}", configuration])
-    table = Table(
-        title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
-    )
+    table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = caption, "left"
     for title in titles[:-1]:
         table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
