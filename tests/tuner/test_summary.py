@@ -56,6 +56,9 @@ def test_a_study_that_ended(prepared):
     assert "Best: s-001, accuracy 0.810 in 21.0 MiB" in text
     assert f"Picture: {prepared.folder}/front.png" in text and (prepared.folder / "front.png").exists()
     assert f"python -m tuner status s --runs-dir {prepared.config.runs_dir}" in text
+    assert (
+        f"python -m tuner report s --runs-dir {prepared.config.runs_dir}    (one HTML file; --open)" in text
+    )
     assert "Interrupted" not in text and "ended:" not in text
 
 
