@@ -232,8 +232,11 @@ def test_a_study_loses_nothing_with_a_node(service, study, client, monkeypatch):
 def test_artifacts_come_through_the_server(service, study, client, tmp_path):
     (parent,) = runs_of(client, "study")
     assert parent.info.artifact_uri.startswith("mlflow-artifacts:")
+    client.log_text(parent.info.run_id, "seen by all", "note.txt")
+    (stored,) = (service.folder / "artifacts").rglob("note.txt")
+    assert stored.read_text() == "seen by all"
     files = [item.path for item in client.list_artifacts(parent.info.run_id) if not item.is_dir]
-    assert files
+    assert "note.txt" in files
     for path in files:
         assert Path(client.download_artifacts(parent.info.run_id, path, str(tmp_path))).stat().st_size > 0
 
@@ -248,7 +251,7 @@ def test_no_password_is_written_or_shown(service, study, client):
         if path.is_file() and path.parent.name != "secrets"
     ]
     assert len(files) > 20 and any(path.name == "processes.log" for path in files)
-    tags = repr([found.data.to_dict() for kind in ("study", "trial") for found in runs_of(client, kind)])
+    tags = repr([found.to_dictionary() for kind in ("study", "trial") for found in runs_of(client, kind)])
     for name, secret in service.secrets.items():
         assert secret not in tags, name
         assert [path for path in files if secret.encode() in path.read_bytes()] == [], name
