@@ -292,6 +292,8 @@ def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
         # A study goes on as it was begun; flags given now come on top.
         known = {field.name for field in dataclasses.fields(StudyConfig)} - _OF_ONE_CALL
         saved = read_study_file(values["name"], values["runs_dir"])
+        if values["submit"]:
+            saved.pop("address", None)  # of the job before
         parser.set_defaults(**{key: value for key, value in saved.items() if key in known})
         values = vars(parser.parse_args(argv))
     list_only = values.pop("list_spaces")

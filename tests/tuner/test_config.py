@@ -81,3 +81,14 @@ def test_a_resumed_study_keeps_its_settings_and_takes_new_ones_on_top(tmp_path):
 def test_values_outside_their_range_are_refused(fields, message):
     with pytest.raises(ConfigError, match=message):
         StudyConfig(**fields)
+
+
+def test_a_study_that_ran_as_a_job_goes_on_as_another(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / STUDY_FILE).write_text(json.dumps({"address": "auto", "trials": 7}))
+    again = ["--name", "s", "--resume", "--runs-dir", str(tmp_path)]
+    assert parse_study(again)[0].address == "auto"
+    config, _ = parse_study([*again, "--submit", "http://127.0.0.1:8265"])
+    assert (config.address, config.trials) == (None, 7)
+    with pytest.raises(ConfigError, match="--submit runs the study on the cluster it is sent to"):
+        parse_study(["--submit", "http://127.0.0.1:8265", "--address", "auto"])
