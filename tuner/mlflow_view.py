@@ -47,7 +47,7 @@ def shared_view(summary: StudySummary) -> str:
         {key for row in summary.rows for key in row if key.startswith(("test_", "confirmed_acc"))}
     )
     columns = [
-        *(f"metrics.`{key}`" for key in (ACCURACY, *judged, MEMORY, "epoch_time_s")),
+        *(f"metrics.`{key}`" for key in (ACCURACY, *judged, MEMORY)),
         "tags.`on_front`",
         "tags.`state`",
         *(f"params.`{name}`" for name, numeric in varied.items() if not numeric),
