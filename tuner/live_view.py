@@ -30,7 +30,7 @@ STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red
 class LiveView(TrialLines):
     """Lines for trials that end, above a view that is drawn anew twice a second in a thread of its own.
 
-    Who follows a study only writes down what happened; drawing is never on Ray's way. It takes 2 % of one core
+    Who follows a study only writes down what happened; drawing is never on Ray's way. It takes 2 % of a core
     (eight workers, a front of twelve, 120 x 40; process time over 20 s).
     """
 
