@@ -96,7 +96,7 @@ class TestRunsPage:
         with runs_page(f"{uri}/{view_path(made.NAME, '1', charts=True)}") as page:
             draw_charts(page)
             text = page.inner_text("body")
-            assert "Study (3)" in text and "peak_memory_mib" in text
+            assert "peak_memory_mib vs. accuracy_top1" in text and "Parallel Coordinates" in text
 
     def test_the_front_can_be_compared_side_by_side(self, served):
         uri, client = served
