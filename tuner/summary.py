@@ -10,6 +10,7 @@ from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
 from tuner.findings import print_findings, read_findings
+from tuner.passwords import without_password
 from tuner.results import rung_records, stopped_at
 from tuner.storage import load_study
 from tuner.tables import short
@@ -124,8 +125,13 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
+    further = f"python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
+    if not config.tracks:
+        further = f"python -m tuner sync {prepared.name}{where} --tracking-uri URI    (brings it to MLflow)"
+    elif config.tracking_uri is not None:
+        further = f"MLflow at {without_password(config.tracking_uri)}"
     line(
         f"Look further:  {status_command} [--json]\n"
         f"               python -m tuner report {prepared.name}{where} --open\n"
-        f"               python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
+        f"               {further}"
     )

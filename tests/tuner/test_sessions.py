@@ -1,19 +1,5 @@
-import pytest
-
 from tests.tuner import mlflow_studies as made
-from tuner.sessions import SESSIONS, begin_session, read_sessions, session_at, with_session, without_passwords
-
-
-@pytest.mark.parametrize(
-    ("typed", "shown"),
-    [
-        ("--storage postgresql://me:s3cret@db:5432/optuna", "--storage postgresql://me:***@db:5432/optuna"),
-        ("--tracking-uri http://127.0.0.1:5000", "--tracking-uri http://127.0.0.1:5000"),
-        ("sqlite:////data/a.db --set method=FT-Last", "sqlite:////data/a.db --set method=FT-Last"),
-    ],
-)
-def test_passwords_stay_at_home(typed, shown):
-    assert without_passwords(typed) == shown
+from tuner.sessions import SESSIONS, begin_session, read_sessions, session_at, with_session
 
 
 def test_a_session_like_the_last_is_no_new_one(tmp_path, monkeypatch):
