@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 OF_A_TRIAL = ("config.yaml", "last.pt")
-"""Smallest first; together they are a run folder that `python -m tinytl evaluate` and `predict` take."""
+"""Smallest first. `python -m tinytl evaluate` and `predict` take the checkpoint."""
 TAG = "artifacts"
 TABLE = "trials.json"
 _FORM = 1

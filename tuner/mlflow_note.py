@@ -6,8 +6,10 @@ from tuner.mlflow_summary import StudySummary
 from tuner.mlflow_view import front_path, view_path
 from tuner.tables import describe, over_seeds, shared_params
 
-ROWS_IN_NOTE = 20
-"""A tag holds 8000 characters."""
+LONGEST = 8000
+"""Characters that a tag holds."""
+ROWS_SHOWN = (20, 10, 5, 2)
+"""Of the front, the most accurate: as many as a tag has room for."""
 
 
 def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) -> str:
@@ -15,12 +17,17 @@ def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) 
 
     `run_ids`: of the trials' runs, by name.
     """
+    texts = (_note(summary, run_ids, experiment_id, rows) for rows in ROWS_SHOWN)
+    return next((text for text in texts if len(text) <= LONGEST), summary.title)
+
+
+def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int) -> str:
     findings, labels = summary.findings, summary.labels
-    front = findings.status.pareto
+    front = findings.status.pareto[-rows:]
     searched = f"{findings.status.requested} trials of space `{labels.identity['space']}`"
     lines = [f"**{summary.title}**: {searched}."]
     if front:
-        lines += ["", *_front_lines(summary, run_ids, experiment_id)]
+        lines += ["", *_front_lines(summary, run_ids, experiment_id, rows)]
     if findings.best is not None:
         under = "" if findings.budget_mib is None else f" under {findings.budget_mib:g} MiB"
         lines += ["", f"**Best{under}: {findings.best.trial}**, {describe(findings.best.params)}."]
@@ -36,14 +43,16 @@ def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) 
     return "\n".join(lines)
 
 
-def _front_lines(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) -> list[str]:
+def _front_lines(
+    summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int
+) -> list[str]:
     findings = summary.findings
     front = findings.status.pareto
     shared = shared_params(front)
     has_test = bool(findings.test_accuracy)
     titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "configuration"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for result in front[-ROWS_IN_NOTE:]:
+    for result in front[-rows:]:
         again = findings.confirmed.get(result.trial)
         cells = [result.trial, f"{result.accuracy_top1:.3f}" if again is None else over_seeds(again)]
         if result.trial in run_ids:
