@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tuner.study import StudyOutcome
 
 DRY_RUN_SAMPLES = 5
-LINES_BESIDE_FRONT = 17
+LINES_BESIDE_FRONT = 18
 """How many lines the summary has beside the rows of the front, at most, and the prompt after it."""
 
 

@@ -56,9 +56,7 @@ def test_a_study_that_ended(prepared):
     assert "Best: s-001, accuracy 0.810 in 21.0 MiB" in text
     assert f"Picture: {prepared.folder}/front.png" in text and (prepared.folder / "front.png").exists()
     assert f"python -m tuner status s --runs-dir {prepared.config.runs_dir}" in text
-    assert (
-        f"python -m tuner report s --runs-dir {prepared.config.runs_dir}    (one HTML file; --open)" in text
-    )
+    assert f"python -m tuner report s --runs-dir {prepared.config.runs_dir} --open" in text
     assert "Interrupted" not in text and "ended:" not in text
 
 
@@ -77,5 +75,5 @@ def test_on_a_terminal_it_fits_a_screen(prepared, complete):
     # What is too long for the line is wrapped; the folder's long name here is not the summary's.
     lines = text.replace(f" --runs-dir {prepared.config.runs_dir}", "").splitlines()
     assert sum(max(1, -(-len(line) // 80)) for line in lines if "Picture" not in line) < 23, text
-    assert f"and {complete - 7} more: python -m tuner status s" in text
+    assert f"and {complete - 6} more: python -m tuner status s" in text
     assert "s-000" in text and f"s-{complete - 1:03d}" in text
