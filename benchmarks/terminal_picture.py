@@ -6,6 +6,7 @@ tmux capture-pane -t study -e -p | python -m benchmarks.terminal_picture docs/te
 
 import argparse
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(record=True, width=args.width, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(sys.stdin.read().rstrip()), soft_wrap=True)
-    args.out.write_text(console.export_svg(title=args.title))
+    # Without Rich's fonts from the network: the reader's own will do.
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=args.title), flags=re.DOTALL)
+    args.out.write_text(picture)
 
 
 if __name__ == "__main__":
