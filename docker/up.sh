@@ -21,6 +21,8 @@ if [ "$TUNER_UID" = 0 ]; then
   TUNER_UID=1000
 fi
 export TUNER_UID
+COMMIT=$(git -C "$here" describe --always --dirty --abbrev=40 2>/dev/null || true)
+export COMMIT
 OWNER=$TUNER_UID "$here/make-secrets.sh"
 
 bind=$(setting BIND 127.0.0.1)

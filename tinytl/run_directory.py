@@ -21,6 +21,8 @@ from tinytl.flags import parse_field
 from tinytl.flat_config import config_from_flat, flat_from_config
 from tinytl.weights_source import with_whole_path
 
+COMMIT = "TINYTL_COMMIT"
+"""Environment variable with the commit of a copy that came without its history: a container's, a job's."""
 _POLL_S = 0.2
 
 
@@ -181,9 +183,9 @@ def _lock(folder: int) -> bool:
 def code_commit() -> str | None:
     """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout.
 
-    A copy without its history, such as a container's, is told by the environment variable TINYTL_COMMIT.
+    A copy without its history is told by the environment variable TINYTL_COMMIT.
     """
-    told = os.environ.get("TINYTL_COMMIT")
+    told = os.environ.get(COMMIT)
     if told:
         return told
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search_spaces.space import list_spaces
 from tinytl.errors import ConfigError
+from tinytl.run_directory import COMMIT, code_commit
 from tinytl.weights_source import with_whole_path
 from tuner import job_client
 from tuner.cluster_joining import PACKAGES, ROOT
@@ -47,11 +48,12 @@ def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
         flags = _pack(config, argv, Path(folder))
         size_mib = sum(path.stat().st_size for path in Path(folder).rglob("*")) / 2**20
         flags += ["--address", "auto", "--name", name]
+        commit = {COMMIT: code_commit() or ""}  # what is sent has no history
         try:
             client.submit_job(
                 entrypoint=f"exec python launch.py {shlex.join(flags)}",
                 submission_id=job_id,
-                runtime_env={"working_dir": folder},
+                runtime_env={"working_dir": folder, "env_vars": commit},
                 metadata={job_client.STUDY: name, job_client.RUNS_DIR: config.runs_dir},
                 entrypoint_num_cpus=0,  # trials need them
             )
