@@ -79,7 +79,10 @@ def test_what_is_named_is_there():
     assert len(scripts) >= 6
     for name in {first or second for first, second in scripts}:
         assert os.access(DOCKER / name, os.R_OK if name == "require.sh" else os.X_OK), name
-    used = set(re.findall(r"\$\{(\w+):-", (DOCKER / "compose.yaml").read_text())) - {"TUNER_UID", "COMMIT"}  # up.sh sets these
+    used = set(re.findall(r"\$\{(\w+):-", (DOCKER / "compose.yaml").read_text())) - {
+        "TUNER_UID",
+        "COMMIT",
+    }  # up.sh sets these
     told = set(re.findall(r"^#(\w+)=", (DOCKER / ".env.example").read_text(), re.MULTILINE))
     assert used == told
 
