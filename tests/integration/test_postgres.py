@@ -32,13 +32,16 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with postgres(tmp_path_factory.mktemp("postgres")) as server:
-        open_storage(server.url(), "")  # two that make Optuna's tables at once are in each other's way
+        # Two that make Optuna's tables at once are in each other's way.
+        open_storage(server.url(), "").engine.dispose()
         yield server
 
 
 def names_of(name, runs_dir, server):
     """Returns the trials that are complete, and sees that none is anything else."""
-    trials = load_study(name, str(runs_dir), server.url()).trials
+    study = load_study(name, str(runs_dir), server.url())
+    trials = study.trials
+    study._storage._backend.engine.dispose()
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
     return sorted(trial.user_attrs["name"] for trial in trials)
 
