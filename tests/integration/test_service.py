@@ -10,6 +10,7 @@ import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -17,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from tests.integration import postgres as database
 from tests.integration.studies import (
     ROOT,
+    TIMEOUT_S,
     command,
     epochs_saved,
     free_port,
@@ -117,6 +119,8 @@ def service(tmp_path_factory):
             start_node(
                 "start-ray-worker.sh",
                 f"worker{index}",
+                # As on machines of their own: a node unpacks a job's code where another may run it.
+                *("--temp-dir", stack.enter_context(TemporaryDirectory(prefix="ray"))),
                 *("--dashboard-agent-listen-port", str(free_port())),
                 RAY_NUM_CPUS="1",
             )
@@ -154,47 +158,28 @@ def command_line(pid: int) -> str | None:
         return None
 
 
-def ask_ray(service: Service, path: str) -> dict:
-    headers = {"Authorization": f"Bearer {service.secrets['ray_token']}"}
-    with urllib.request.urlopen(
-        urllib.request.Request(service.dashboard + path, headers=headers), timeout=60
-    ) as answer:
-        return dict(json.load(answer))
-
-
-def submit(service: Service, argv: list[str]) -> None:
-    flags = ["--address", service.dashboard, "--submission-id", NAME, "--no-wait"]
-    with_secrets = str(DOCKER / "with-secrets.sh")
-    run([with_secrets, "ray", "job", "submit", *flags, "--", "env", "-C", str(ROOT), *argv], env=service.env)
-
-
 @pytest.fixture(scope="module")
 def study(service, tmp_path_factory):
-    """Runs a study of which a node is killed with all that it runs; returns the folder of its runs."""
+    """Sends a study of which a node is killed with all that it runs; returns the folder of its runs."""
     runs_dir, doomed = service.folder / "runs", service.workers[0]
     flags = ["--space", "update_method", "--name", NAME, "--trials", str(TRIALS), "--epochs", str(EPOCHS)]
-    places = ["--address", "auto", "--storage", service.storage, "--tracking-uri", service.mlflow]
-    submit(service, command(write_pictures(tmp_path_factory.mktemp("pictures")), runs_dir, *flags, *places))
+    flags += ["--submit", service.dashboard, "--storage", service.storage, "--tracking-uri", service.mlflow]
+    launch = command(write_pictures(tmp_path_factory.mktemp("pictures")), runs_dir, *flags)
+    log = service.folder / "job.log"
+    with started([str(DOCKER / "with-secrets.sh"), *launch], log, env=service.env) as sender:
 
-    def status() -> str:
-        return str(ask_ray(service, f"/api/jobs/{NAME}")["status"])
+        def trains() -> bool:
+            assert sender.poll() is None, log.read_text()
+            lines = processes_under(doomed.pid).values()
+            return epochs_saved(runs_dir / NAME) >= 3 and any(re.match(ACTOR, line) for line in lines)
 
-    def log() -> str:
-        return str(ask_ray(service, f"/api/jobs/{NAME}/logs")["logs"])
-
-    def trains() -> bool:
-        assert status() in ("PENDING", "RUNNING"), log()
-        lines = processes_under(doomed.pid).values()
-        return epochs_saved(runs_dir / NAME) >= 3 and any(re.match(ACTOR, line) for line in lines)
-
-    wait_for(trains, "a trial on the node that is to die")
-    shown = everything_under([service.head, *service.workers]).values()
-    (service.folder / "processes.log").write_text("\n".join(shown))
-    for pid in [doomed.pid, *processes_under(doomed.pid)]:
-        os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: status() not in ("PENDING", "RUNNING"), "the study's end")
-    (service.folder / "job.log").write_text(log())
-    assert status() == "SUCCEEDED", log()
+        wait_for(trains, "a trial on the node that is to die")
+        shown = everything_under([service.head, *service.workers]).values()
+        (service.folder / "processes.log").write_text("\n".join(shown))
+        for pid in [doomed.pid, *processes_under(doomed.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        sender.wait(TIMEOUT_S)
+    assert sender.returncode == 0 and "5 complete (of 5 requested)" in log.read_text(), log.read_text()
     return runs_dir
 
 
