@@ -6,7 +6,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
-from tuner.prepare import check_answers
+from tuner.server_checks import check_answers
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

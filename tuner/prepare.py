@@ -7,8 +7,6 @@ import dataclasses
 import datetime
 import json
 import os
-import socket
-import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +20,8 @@ from tinytl.flat_config import flat_from_config
 from tinytl.run_directory import with_whole_paths
 from tuner import results, storage
 from tuner.claim import check_free, is_empty
-from tuner.config import WITHOUT_TRACKING, StudyConfig, check_study_name
-from tuner.passwords import without_password
-from tuner.ports import check_free as check_free_port
+from tuner.config import StudyConfig, check_study_name
+from tuner.server_checks import check_servers
 from tuner.starting_points import StartingPoint, front_of, points_of_file
 from tuner.trial_config import (
     base_config,
@@ -38,10 +35,6 @@ from tuner.trial_config import (
 
 if TYPE_CHECKING:
     from tinytl.backbones.weights import Weights
-
-SERVER_TIMEOUT_S = 5.0
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
-TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ def prepare(
         check_data_dir(base)
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
     check_study_name(name)
-    _check_servers(config)
+    check_servers(config)
     _check_runs_dir(config)
     _check_name(config, name)
     given, notes = _starting_points(config, space, base)
@@ -143,44 +136,6 @@ def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
     base = base_config(config, space)
     check_space(space, base)
     return space, base
-
-
-def _check_servers(config: StudyConfig) -> None:
-    """Ray and MLflow wait for minutes for a server that is not there: a connection tells in seconds."""
-    uri = config.tracking_uri or ""
-    scheme = uri.partition("://")[0] if "://" in uri else ""
-    if scheme.partition("+")[0] not in TRACKING_SCHEMES:
-        known = ", ".join(filter(None, TRACKING_SCHEMES))
-        raise ConfigError(
-            f"--tracking-uri {without_password(uri)}: unknown scheme {scheme!r}: known: {known}"
-        )
-    if config.dashboard_port is not None:
-        check_free_port(config.dashboard_port, "--dashboard-port")
-    if config.storage is not None:
-        storage_parts = urllib.parse.urlsplit(config.storage)
-        if storage_parts.hostname is not None:
-            port = storage_parts.port or DATABASE_PORTS.get(storage_parts.scheme.partition("+")[0], 0)
-            if port:
-                place = f"{storage_parts.hostname}:{port}"
-                check_answers(f"--storage: no database at {place}", storage_parts.hostname, port)
-    if uri.startswith(("http://", "https://")):
-        parts = urllib.parse.urlsplit(uri)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        what = f"--tracking-uri {without_password(uri)}: no MLflow server"
-        check_answers(what, parts.hostname or "", port, f": {WITHOUT_TRACKING}")
-    if config.address is not None and config.address != "auto":
-        host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
-        if not colon or not port_text.isdigit():
-            raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
-        check_answers(f"--address {config.address}: no Ray cluster", host, int(port_text))
-
-
-def check_answers(what: str, host: str, port: int, then: str = "") -> None:
-    """Raises ConfigError, saying that `what` does not answer, and `then`, where nothing listens at a port."""
-    try:
-        socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
-    except OSError as error:
-        raise ConfigError(f"{what} answers there ({error.strerror or error}){then}") from None
 
 
 def _check_runs_dir(config: StudyConfig) -> None:
