@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tinytl.checks import require_int, require_number
 from tinytl.dataset_names import dataset_name
 from tinytl.errors import ConfigError, choose
+from tinytl.weights_source import names_a_user
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
 LOADINGS = ("auto", "memory", "stream")
@@ -212,6 +213,12 @@ class TrainConfig:
             raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
         if self.lite_weights is not None and not isinstance(self.lite_weights, str):
             raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
+        for name in ("weights", "lite_weights"):
+            if names_a_user(getattr(self, name) or ""):
+                raise ConfigError(
+                    f"{name}: a URL with a user or password would stand in every run's files: download the "
+                    "file, and give its path"
+                )
         set_(self, "dataset", dataset_name(self.dataset))
         set_(self, "loading", choose("loading", self.loading, LOADINGS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))

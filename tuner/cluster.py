@@ -26,6 +26,8 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # It prints a stack at SIGTERM, and takes the signal from the study.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 STARTS = 3
 """How often Ray is started where its processes do not answer within the half minute that it grants them."""

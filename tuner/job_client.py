@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
-from tuner.server_checks import check_answers
+from tuner.server_checks import HTTP_PORTS, check_answers, place_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -24,11 +23,10 @@ def connect(flag: str, address: str) -> "JobSubmissionClient":
     Raises:
         ConfigError: where none answers, or it wants another token.
     """
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    scheme, host, port = place_of(flag, address)
+    if scheme not in HTTP_PORTS or not host:
         raise ConfigError(f"{flag} {address}: write the dashboard's address, such as http://127.0.0.1:8265")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    check_answers(f"{flag} {address}: no Ray dashboard", parts.hostname, port)
+    check_answers(f"{flag} {address}: no Ray dashboard", host, port or HTTP_PORTS[scheme])
     from ray._private.authentication import authentication_token_setup as setup
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient

@@ -1,10 +1,12 @@
 """Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tinytl.errors import ConfigError
 from tuner.passwords import without_password
@@ -23,6 +25,8 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 SQLITE = "sqlite:///"
+BUSY_S = 60.0
+"""How long another study may hold the database."""
 ARTIFACTS = "mlartifacts"
 """Folder beside the database, where no server knows a better place."""
 
@@ -106,12 +110,14 @@ def _make_database(path: Path) -> None:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder")
     if path.exists():
+        _check_can_write(path)
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy import Engine, event
 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.touch()  # tells at once what MLflow would try for minutes
 
     def hurry(connection: Any, _: Any) -> None:
         # Optuna may open its own database meanwhile.
@@ -133,6 +139,11 @@ def _make_database(path: Path) -> None:
     finally:
         event.remove(Engine, "connect", hurry)
         beside.unlink(missing_ok=True)
+
+
+def _check_can_write(path: Path) -> None:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_S)) as database:
+        database.execute("BEGIN IMMEDIATE")
 
 
 def _connect_once(uri: str) -> None:

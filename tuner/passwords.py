@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-_IN_HTTP = re.compile(r"(?i)(https?://)[^/@\s]*@")
+# A slash may stand in a password, though it should not: what follows a colon is one, unless it is a port.
+_IN_HTTP = re.compile(r"(?i)(https?://)(?:[^/:@\s]*:(?!\d+/)[^@\s]*|[^/@\s]*)@")
 _IN_DATABASE = re.compile(r"(?<![\w+.-])(?!https?:)([a-z][\w+.-]*://[^:/@\s]*):\S*@", re.IGNORECASE)
 _IN_QUERY = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&\s]*&?")
 

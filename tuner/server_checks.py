@@ -9,8 +9,9 @@ from tuner.passwords import without_password
 from tuner.ports import check_free
 
 SERVER_TIMEOUT_S = 5.0
+HTTP_PORTS = {"http": 80, "https": 443}
 DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306}
-TRACKING_SCHEMES = ("", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
 def check_servers(config: StudyConfig) -> None:
@@ -21,32 +22,44 @@ def check_servers(config: StudyConfig) -> None:
     Raises:
         ConfigError: naming the flag.
     """
-    uri = config.tracking_uri or ""
-    scheme = uri.partition("://")[0] if "://" in uri else ""
-    if scheme.partition("+")[0] not in TRACKING_SCHEMES:
-        known = ", ".join(filter(None, TRACKING_SCHEMES))
+    uri = config.tracking_uri if config.tracking_uri and config.tracks else ""
+    if uri and uri.partition("://")[0].partition("+")[0] not in TRACKING_SCHEMES:
         raise ConfigError(
-            f"--tracking-uri {without_password(uri)}: unknown scheme {scheme!r}: known: {known}"
+            f"--tracking-uri {without_password(uri)}: write an address that begins with one of "
+            f"{', '.join(TRACKING_SCHEMES)}, such as http://127.0.0.1:5000; {WITHOUT_TRACKING}"
         )
     if config.dashboard_port is not None:
         check_free(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
-        storage_parts = urllib.parse.urlsplit(config.storage)
-        if storage_parts.hostname is not None:
-            port = storage_parts.port or DATABASE_PORTS.get(storage_parts.scheme.partition("+")[0], 0)
-            if port:
-                place = f"{storage_parts.hostname}:{port}"
-                check_answers(f"--storage: no database at {place}", storage_parts.hostname, port)
+        scheme, host, port = place_of("--storage", config.storage)
+        port = port or DATABASE_PORTS.get(scheme.partition("+")[0], 0)
+        if host and port:
+            check_answers(f"--storage: no database at {host}:{port}", host, port)
     if uri.startswith(("http://", "https://")):
-        parts = urllib.parse.urlsplit(uri)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        scheme, host, port = place_of("--tracking-uri", uri)
         what = f"--tracking-uri {without_password(uri)}: no MLflow server"
-        check_answers(what, parts.hostname or "", port, f": {WITHOUT_TRACKING}")
+        check_answers(what, host, port or HTTP_PORTS[scheme], f": {WITHOUT_TRACKING}")
     if config.address is not None and config.address != "auto":
         host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
         if not colon or not port_text.isdigit():
             raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
         check_answers(f"--address {config.address}: no Ray cluster", host, int(port_text))
+
+
+def place_of(flag: str, address: str) -> tuple[str, str, int | None]:
+    """Returns scheme, host and port of an address; "" and None for what it does not name.
+
+    Raises:
+        ConfigError: naming the flag, for an address that cannot be read.
+    """
+    try:
+        parts = urllib.parse.urlsplit(address)
+        return parts.scheme, parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError(
+            f"{flag} {without_password(address)}: write SCHEME://HOST:PORT, a port from 0 to 65535 (in a "
+            "password, / is %2F and @ is %40)"
+        ) from None
 
 
 def check_answers(what: str, host: str, port: int, then: str = "") -> None:

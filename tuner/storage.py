@@ -19,6 +19,7 @@ from tuner.verbosity import apply_verbosity
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+SQLITE = "sqlite:///"
 AWAY_S = 60.0
 """How long a study waits for a database that has gone away, before it stops."""
 CONNECT_TIMEOUT_S = 5
@@ -105,15 +106,26 @@ def study_exists(config: StudyConfig, name: str) -> bool:
     """Whether the storage has a study `name`; makes no journal file to find out."""
     if config.storage is None and not config.journal.exists():
         return False
-    if config.storage is not None and config.storage.startswith("sqlite:///"):
-        if not Path(config.storage.removeprefix("sqlite:///")).exists():
-            return False
+    if config.storage is not None and not _may_exist(config.storage):
+        return False
     return name in study_names(open_storage(config.storage, config.runs_dir))
+
+
+def _may_exist(url: str) -> bool:
+    """Whether a database may be there: SQLite would make the file that it looks for."""
+    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE).partition("?")[0]).exists()
 
 
 def study_names(storage: BaseStorage) -> list[str]:
     """Returns the names of all studies in a storage."""
     return [study.study_name for study in storage.get_all_studies()]
+
+
+def with_whole_path(url: str) -> str:
+    """Returns a database's address so that it means the same in any folder."""
+    if not url.startswith(SQLITE):
+        return url
+    return SQLITE + str(Path(url.removeprefix(SQLITE)).resolve())
 
 
 def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study:
@@ -126,8 +138,11 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
         url = read_study_file(name, runs_dir).get("storage")
     if url is None and not (Path(runs_dir) / "optuna.journal").exists():
         raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
+    if url is not None and not _may_exist(url):
+        raise ConfigError(f"--storage {url}: no such file")
     storage = open_storage(url, runs_dir)
     names = study_names(storage)
     if name not in names:
-        raise ConfigError(f"no study {name} under {runs_dir}: there are {', '.join(names) or 'none'}")
+        place = f"under {runs_dir}" if url is None else f"in {without_password(url)}"
+        raise ConfigError(f"no study {name} {place}: there are {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)

@@ -319,7 +319,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     content["command"] = without_passwords(sys.argv)
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
-            content[key] = without_password(content[key])
+            content[key] = storage.with_whole_path(without_password(content[key]))
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())

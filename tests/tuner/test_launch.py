@@ -91,7 +91,21 @@ BAD_FLAGS = [
     (["--name", ".."], "--name '..': use letters, digits"),
     (["--name", "it's"], "use letters, digits"),
     (["--name", "mlflow.db"], "none of mlartifacts, mlflow.db, optuna.journal"),
-    (["--tracking-uri", "foo://bar"], "unknown scheme 'foo': known: http"),
+    (
+        ["--tracking-uri", "foo://bar"],
+        "--tracking-uri foo://bar: write an address that begins",
+    ),
+    (["--tracking-uri", "none2"], "--tracking-uri none2: write an address that begins with one of http"),
+    (
+        ["--tracking-uri", "http://127.0.0.1:port"],
+        "--tracking-uri http://127.0.0.1:port: write SCHEME://HOST",
+    ),
+    (
+        ["--tracking-uri", "http://u:p/w@127.0.0.1:1"],
+        "--tracking-uri http://127.0.0.1:1: write SCHEME://HOST",
+    ),
+    (["--storage", "postgresql://u@h:99999/x"], "a port from 0 to 65535"),
+    (["--weights", "https://bob:word@host/w.pt"], "weights: a URL with a user or password would stand"),
     (["--set", "device=cuda"], "device=cuda, but torch finds no GPU here"),
     (["--resume"], "--resume needs --name"),
     (["--resume", "--name", "nowhere"], "--resume: no study nowhere"),

@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +19,17 @@ from tuner.sync import SyncCounts, sync
     ],
 )
 def test_where_the_artifacts_of_a_database_lie(tmp_path, uri, folder):
-    from pathlib import Path
-
     assert artifacts_beside(uri, Path("/runs")) == folder
+
+
+@pytest.mark.parametrize("what", ["a place where nothing can be made", "no database"])
+def test_a_database_that_cannot_be_had_is_told_at_once(tmp_path, what):
+    path = Path("/proc/mlflow.db")
+    if what == "no database":
+        path = tmp_path / "notes.txt"
+        path.write_text("of another kind" * 100)
+    with pytest.raises(ConfigError, match=f"--tracking-uri sqlite:///{path}: MLflow does not answer"):
+        open_mlflow(f"sqlite:///{path}")
 
 
 @pytest.mark.slow

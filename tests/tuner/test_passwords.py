@@ -15,6 +15,8 @@ from tuner.passwords import without_password, without_passwords
         ("postgresql://db/study?password=secret&user=me", "postgresql://db/study?user=me"),
         ("postgresql://me:s3/cr@et@db:5432/x", "postgresql://me@db:5432/x"),
         ("postgresql://me@db/study", "postgresql://me@db/study"),
+        ("http://me:s3/cret@mlflow:5000", "http://mlflow:5000"),
+        ("http://127.0.0.1:5000/x@y", "http://127.0.0.1:5000/x@y"),
         ("http://me:secret@mlflow:5000/x@y", "http://mlflow:5000/x@y"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
         ("sqlite:////runs/mlflow.db", "sqlite:////runs/mlflow.db"),

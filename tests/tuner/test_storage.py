@@ -5,7 +5,7 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tuner.config import STUDY_FILE, StudyConfig
-from tuner.storage import load_study, open_storage, study_exists
+from tuner.storage import load_study, open_storage, study_exists, with_whole_path
 
 
 def test_looking_for_a_study_makes_no_file(tmp_path):
@@ -50,3 +50,16 @@ def test_half_a_line_at_the_end_of_the_journal_is_dropped_and_nothing_else(tmp_p
     assert journal.read_bytes() == whole
     again.add_trial(optuna.trial.create_trial(value=0.75))
     assert [trial.value for trial in load_study("mine", runs_dir).trials] == [0.5, 0.75]
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
+    url = f"sqlite:///{tmp_path / 'gone.db'}"
+    with pytest.raises(ConfigError, match=r"--storage .*gone.db: no such file"):
+        load_study("mine", str(tmp_path), url)
+    assert not (tmp_path / "gone.db").exists()
+
+
+def test_a_database_means_the_same_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert with_whole_path("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert with_whole_path("postgresql://me@db/x") == "postgresql://me@db/x"
