@@ -16,6 +16,10 @@ setting() {
   fi
   echo "${given:-$2}"
 }
+# Each would take all GPUs for its own, and Ray count them once a worker.
+if [ "$(setting DEVICE cpu)" = cuda ] && [ "$(setting WORKERS 1)" != 1 ]; then
+  fail "DEVICE=cuda takes one worker, with all GPUs: leave out WORKERS=$(setting WORKERS 1)"
+fi
 TUNER_UID=$(setting TUNER_UID "$(id -u)")
 if [ "$TUNER_UID" = 0 ]; then
   TUNER_UID=1000

@@ -168,7 +168,7 @@ class Candidates:
             directory.write_config(planned)
         attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
         if waiting is None:
-            record = self.records.add(params, attributes)
+            record = self.records.enqueue(params, attributes)
         else:
             record = self.records.name_waiting(waiting, attributes)
         passed = {} if waiting is None else waiting.user_attrs.get(results.RUNGS, {})

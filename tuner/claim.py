@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from tinytl.errors import ConfigError
 
 LOCK_FILE = "driver.lock"
+SEEN_BY = ".seen-by-"
+"""How files begin with which a node shows that it can write to a study's folder."""
 SIGN_OF_LIFE_S = 5.0
 """How often a driver says that it lives."""
 GONE_AFTER_S = 30.0
@@ -53,14 +55,20 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         except BaseException:
             # What ends before anything was written leaves nothing behind.
             if is_empty(folder):
-                path.unlink()
+                for entry in folder.iterdir():
+                    entry.unlink()
                 folder.rmdir()
             raise
 
 
 @contextmanager
-def storage_claimed(storage: RDBStorage, study_id: int, name: str) -> Iterator[None]:
+def storage_claimed(
+    storage: RDBStorage, study_id: int, name: str, on_lost: Callable[[str], None]
+) -> Iterator[None]:
     """Keeps drivers of other machines and folders off a study in a shared storage.
+
+    `on_lost` is told, from another thread, where another driver has it in spite of that: this one had said
+    nothing for too long.
 
     Raises:
         ConfigError: naming the driver that has it.
@@ -82,6 +90,13 @@ def storage_claimed(storage: RDBStorage, study_id: int, name: str) -> Iterator[N
                 sign = json.dumps(_me())
                 if claim.replace(said, sign):
                     said = sign
+                    continue
+                now = claim.read() or "{}"
+                if _is_mine(json.loads(now)):  # it arrived, though its answer did not
+                    said = now
+                else:
+                    on_lost(str(_taken(name, json.loads(now))))
+                    return
         with suppress(Exception):
             claim.replace(said, "{}")
 
@@ -129,8 +144,10 @@ class _Claim:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether a study's folder is not there, or holds nothing but the lock of a driver that was killed."""
-    return not folder.exists() or [entry.name for entry in folder.iterdir()] == [LOCK_FILE]
+    """Whether a study's folder is not there, or holds nothing but what a killed driver left behind."""
+    return not folder.exists() or all(
+        entry.name == LOCK_FILE or entry.name.startswith(SEEN_BY) for entry in folder.iterdir()
+    )
 
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -155,6 +172,11 @@ def check_free(folder: Path, attributes: Mapping[str, Any], name: str) -> None:
 
 def _me() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "seen_s": time.time()}
+
+
+def _is_mine(holder: dict[str, Any]) -> bool:
+    me = _me()
+    return all(holder.get(key) == me[key] for key in ("host", "pid"))
 
 
 def _lives(holder: dict[str, Any]) -> bool:

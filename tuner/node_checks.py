@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
-from tuner.claim import LOCK_FILE
+from tuner.claim import LOCK_FILE, SEEN_BY
 from tuner.cluster_nodes import ANSWER_TIMEOUT_S, Node
 
 ARRIVES_WITHIN_S = 15.0
@@ -46,8 +46,8 @@ def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = 
         ConfigError: naming the node, and what it does not see.
     """
     lock = folder / LOCK_FILE
-    answers = _ask(nodes, _look_at, str(folder), lock.read_text(), [str(path) for path in images])
     try:
+        answers = _ask(nodes, _look_at, str(folder), lock.read_text(), [str(path) for path in images])
         for node, answer in answers:
             problem = answer["problem"]
             if problem is None and not _arrives(folder / answer["mark"]):
@@ -55,9 +55,9 @@ def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = 
             if problem is not None:
                 raise ConfigError(f"{_at(node, answer['host'])} {problem}")
     finally:
-        for _, answer in answers:
+        for mark in folder.glob(f"{SEEN_BY}*"):
             with suppress(OSError):
-                (folder / answer["mark"]).unlink(missing_ok=True)
+                mark.unlink()
 
 
 def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> list[tuple[Node, Any]]:
@@ -101,7 +101,7 @@ def _look_at(folder: str, lock_text: str, images: Sequence[str]) -> dict[str, An
     import ray
 
     node_id = ray.get_runtime_context().get_node_id()
-    mark = f".seen-by-{node_id[:12]}"
+    mark = f"{SEEN_BY}{node_id[:12]}"
     answer = {"host": socket.gethostname(), "mark": mark, "problem": None}
     shared = "give --runs-dir a folder that all nodes share"
     try:

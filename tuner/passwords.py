@@ -15,7 +15,9 @@ def without_password(text: str) -> str:
     What is left is still of use: PostgreSQL's client finds a password in PGPASSWORD or ~/.pgpass, MLflow's
     user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
     """
-    return _IN_QUERY.sub("", _IN_DATABASE.sub(r"\1@", _IN_HTTP.sub(r"\1", text))).rstrip("?&")
+    found = _IN_DATABASE.sub(r"\1@", _IN_HTTP.sub(r"\1", text))
+    without = _IN_QUERY.sub("", found)
+    return found if without == found else without.rstrip("?&")
 
 
 def without_passwords(argv: Sequence[str]) -> list[str]:

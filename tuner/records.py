@@ -50,14 +50,11 @@ class StudyRecords:
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials, or those in the given states, in order. They are not to be changed."""
-        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+        found = self.reach(self.storage.get_all_trials, self.study_id, deepcopy=False, states=states or None)
+        return list(found)
 
-    def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> None:
-        """Puts a configuration at the end of those that are tried before any other."""
-        self._add(TrialState.WAITING, params, attributes)
-
-    def add(self, params: Params, attributes: Mapping[str, Any]) -> int:
-        """Writes a new trial, which waits for a worker."""
+    def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Puts a trial at the end of those that wait; returns its number."""
         return self._add(TrialState.WAITING, params, attributes)
 
     def name_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
@@ -129,6 +126,10 @@ class StudyRecords:
             self._end(trial._trial_id, TrialState.FAIL)
         return len(cut_off)
 
+    def give_up(self, reason: str) -> None:
+        """Has nothing more written: the study ends with `reason`."""
+        self.unwritten = self.unwritten or reason
+
     def study_attributes(self) -> dict[str, Any]:
         """Returns the attributes of the study."""
         return dict(self.storage.get_study_user_attrs(self.study_id))
@@ -136,7 +137,7 @@ class StudyRecords:
     def set_study_attribute(self, key: str, value: Any) -> None:
         """Writes an attribute of the study where it is another than now."""
         if self.study_attributes().get(key) != json.loads(json.dumps(value)):
-            self._write(self.storage.set_study_user_attr, self.study_id, key, value)
+            self.reach(self.storage.set_study_user_attr, self.study_id, key, value)
 
     def _add(
         self,
@@ -153,20 +154,25 @@ class StudyRecords:
             user_attrs=dict(attributes),
             constraints=None if constraints is None else dict(constraints),
         )
-        return int(self._write(self.storage.create_new_trial, self.study_id, trial))
+        return int(self.reach(self.storage.create_new_trial, self.study_id, trial))
 
     def _set(self, number: int, attributes: Mapping[str, Any]) -> None:
         for key, value in attributes.items():
-            self._write(self.storage.set_trial_user_attr, number, key, value)
+            self.reach(self.storage.set_trial_user_attr, number, key, value)
 
     def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
-        self._write(self.storage.set_trial_state_values, number, state, values)
+        self.reach(self.storage.set_trial_state_values, number, state, values)
 
-    def _write(self, call: Callable[..., Any], *args: Any) -> Any:
+    def reach(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Returns what a call returns that reads or writes the record.
+
+        Raises:
+            UnwrittenError: where the storage fails, and at every call after that.
+        """
         if self.unwritten is not None:
             raise UnwrittenError(self.unwritten)
         try:
-            return call(*args)
+            return call(*args, **named)
         except Exception as error:  # each storage raises its own kinds
             lines = str(error).strip().splitlines()
             self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"

@@ -2,11 +2,13 @@
 
 import socket
 import urllib.parse
+from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tuner.config import WITHOUT_TRACKING, StudyConfig
 from tuner.passwords import without_password
 from tuner.ports import check_free
+from tuner.storage import SQLITE
 
 SERVER_TIMEOUT_S = 5.0
 HTTP_PORTS = {"http": 80, "https": 443}
@@ -31,6 +33,7 @@ def check_servers(config: StudyConfig) -> None:
     if config.dashboard_port is not None:
         check_free(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
+        check_file_database("--storage", config.storage)
         scheme, host, port = place_of("--storage", config.storage)
         port = port or DATABASE_PORTS.get(scheme.partition("+")[0], 0)
         if host and port:
@@ -44,6 +47,14 @@ def check_servers(config: StudyConfig) -> None:
         if not colon or not port_text.isdigit():
             raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
         check_answers(f"--address {config.address}: no Ray cluster", host, int(port_text))
+
+
+def check_file_database(flag: str, address: str) -> None:
+    """Raises ConfigError where a SQLite database's folder is missing; other databases have none."""
+    if address.startswith(SQLITE):
+        folder = Path(address.removeprefix(SQLITE).partition("?")[0]).absolute().parent
+        if not folder.is_dir():
+            raise ConfigError(f"{flag} {address}: no folder {folder}")
 
 
 def place_of(flag: str, address: str) -> tuple[str, str, int | None]:

@@ -132,10 +132,10 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                 search.close()
                 if stopping.reason is None and search.unwritten is None:
                     records.end_cut_off()
-                    front = results.read_status(study).pareto
+                    front = records.reach(results.read_status, study).pareto
                     _look_again(prepared, front, resources, stopping, lines)
-            except KeyboardInterrupt:
-                pass  # the second Ctrl-C: `stopping` knows
+            except (KeyboardInterrupt, UnwrittenError):
+                pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
             finally:
                 # Whatever broke, what is left must not look as if it ran.
                 with suppress(KeyboardInterrupt):
@@ -144,8 +144,10 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                     if search.unwritten is None:
                         with suppress(UnwrittenError):
                             records.end_cut_off()
-                    status = results.read_status(study)
-                    unfinished = results.ended_trials(status) < config.trials
+                    unfinished = True
+                    with suppress(UnwrittenError):
+                        status = records.reach(results.read_status, study)
+                        unfinished = results.ended_trials(status) < config.trials
                     if tracking is not None:
                         tracking.close(study, stopping.interrupted or unfinished)
         unwritten = search.unwritten or records.unwritten
@@ -286,7 +288,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
     records = StudyRecords(store, prepared.name)
     with ExitStack() as stack:
         if isinstance(store, RDBStorage):
-            stack.enter_context(storage_claimed(store, records.study_id, prepared.name))
+            stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
         _write_study(prepared, records)
         _write_study_file(prepared)
         yield study, records

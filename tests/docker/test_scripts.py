@@ -150,15 +150,17 @@ def test_make_cluster_brings_up_what_was_asked_for(tmp_path):
             opened.bind(("127.0.0.1", 0))
         ports = {"MLFLOW_PORT": str(one.getsockname()[1]), "DASHBOARD_PORT": str(two.getsockname()[1])}
         one.listen()
-        given = {"SECRETS_DIR": str(tmp_path / "secrets"), "DEVICE": "cuda", "WORKERS": "3"} | ports
+        given = {"SECRETS_DIR": str(tmp_path / "secrets"), "DEVICE": "cuda"} | ports
         path = f"{tmp_path}:{os.environ['PATH']}"
         out = call("up.sh", 2, path=path, **given)
         assert out.endswith(" on 127.0.0.1 cannot be opened: is it in use? Set another MLFLOW_PORT\n")
+    out = call("up.sh", 2, path=path, WORKERS="3", **given)
+    assert out == "up.sh: DEVICE=cuda takes one worker, with all GPUs: leave out WORKERS=3\n"
     out = call("up.sh", path=path, **given)
     uid = os.getuid() or 1000
     files = f"-f {DOCKER / 'compose.yaml'} -f {DOCKER / 'compose.cuda.yaml'}"
     assert (
-        calls.read_text().splitlines()[-1] == f"{uid} compose {files} up --build --wait --scale ray-worker=3"
+        calls.read_text().splitlines()[-1] == f"{uid} compose {files} up --build --wait --scale ray-worker=1"
     )
     assert f"http://127.0.0.1:{ports['MLFLOW_PORT']} " in out
     assert {path.stat().st_uid for path in (tmp_path / "secrets").iterdir()} == {uid}

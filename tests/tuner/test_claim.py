@@ -1,13 +1,16 @@
+import json
 import os
+import queue
 import socket
 import subprocess
 import sys
+import time
 
 import optuna
 import pytest
 
 from tinytl.errors import ConfigError
-from tuner.claim import DRIVER, GONE_AFTER_S, _Claim, folder_claimed, storage_claimed
+from tuner.claim import DRIVER, GONE_AFTER_S, _Claim, folder_claimed, is_empty, storage_claimed
 from tuner.storage import open_storage
 
 HOLD = """
@@ -39,14 +42,37 @@ def study(tmp_path):
     return optuna.create_study(study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/s.db", ""))
 
 
-def claim(study):
-    return storage_claimed(study._storage._backend, study._study_id, "s")
+def claim(study, on_lost=None):
+    return storage_claimed(study._storage._backend, study._study_id, "s", on_lost or pytest.fail)
 
 
 def test_a_storage_shared_by_machines_names_the_driver_that_lives(study):
     with claim(study):
         assert study.user_attrs[DRIVER]["pid"] == os.getpid()
     assert study.user_attrs[DRIVER] == {}
+
+
+def test_a_driver_that_lost_the_study_is_told(study, monkeypatch):
+    monkeypatch.setattr("tuner.claim.SIGN_OF_LIFE_S", 0.01)
+    other = {"host": "elsewhere", "pid": 1, "seen_s": time.time()}
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with claim(study, lost.put):
+        row = _Claim(study._storage._backend, study._study_id)
+        while not row.replace(row.read(), json.dumps(other)):
+            pass
+        assert "study s is being run by process 1 on elsewhere" in lost.get(timeout=30)
+    assert study.user_attrs[DRIVER] == other
+
+
+@pytest.mark.parametrize("what", [[], ["driver.lock"], [".seen-by-1"], ["driver.lock", ".seen-by-1"]])
+def test_what_a_killed_driver_leaves_does_not_take_the_name(tmp_path, what):
+    (tmp_path / "s").mkdir()
+    for name in what:
+        (tmp_path / "s" / name).touch()
+    assert is_empty(tmp_path / "s")
+    with pytest.raises(KeyError), folder_claimed(tmp_path / "s", "s"):
+        raise KeyError
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize("seen", [None, "{}"])
@@ -72,8 +98,6 @@ def test_of_two_drivers_that_saw_no_other_one_gets_the_study(study, seen):
 def test_a_driver_is_gone_when_it_has_been_silent_or_its_process_is_not_there(
     study, host, pid, seen_s_ago, lives
 ):
-    import time
-
     study.set_user_attr(DRIVER, {"host": host, "pid": pid, "seen_s": time.time() - seen_s_ago})
     if lives:
         with pytest.raises(ConfigError, match=f"by process {pid} on {host}"), claim(study):

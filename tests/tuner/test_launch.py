@@ -85,7 +85,7 @@ BAD_FLAGS = [
     (["--warm-start", "gone"], "no studies under"),
     (["--from-config", "gone.yaml"], "--from-config gone.yaml: no such file"),
     (["--storage", "postgresql://127.0.0.1:9/none"], "--storage: no database at 127.0.0.1:9 answers there"),
-    (["--storage", "sqlite:////nowhere/at/all.db", "--resume", "--name", "x"], "no study x"),
+    (["--storage", "sqlite:////nowhere/at/all.db", "--resume", "--name", "x"], "no folder /nowhere/at"),
     (["--time-budget", "nan"], "--time-budget nan: must be a number above 0"),
     (["--name", "a/b"], "--name 'a/b': use letters, digits"),
     (["--name", ".."], "--name '..': use letters, digits"),

@@ -14,6 +14,7 @@ from tuner.passwords import without_password, without_passwords
         ("postgresql://db/study?user=me&password=secret", "postgresql://db/study?user=me"),
         ("postgresql://db/study?password=secret&user=me", "postgresql://db/study?user=me"),
         ("postgresql://me:s3/cr@et@db:5432/x", "postgresql://me@db:5432/x"),
+        ("/mnt/what?", "/mnt/what?"),
         ("postgresql://me@db/study", "postgresql://me@db/study"),
         ("http://me:s3/cret@mlflow:5000", "http://mlflow:5000"),
         ("http://127.0.0.1:5000/x@y", "http://127.0.0.1:5000/x@y"),

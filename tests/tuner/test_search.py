@@ -287,6 +287,22 @@ def test_a_record_that_cannot_be_written_stops_the_search_and_nothing_is_written
     assert state_of(search.study.trials[0]) == "running", "the next driver goes on with it"
 
 
+def test_a_record_that_cannot_be_read_stops_the_study_as_one_that_cannot_be_written(tmp_path, monkeypatch):
+    search = make_search(tmp_path)
+    ask(search, "a")
+    search._next.result()  # the next is prepared
+
+    def away(*args, **more):
+        raise ConnectionError("the server has gone away")
+
+    monkeypatch.setattr(search.records.storage, "get_all_trials", away)
+    ask(search, "b")
+    search._next.result()
+    assert search.suggest("c") == Searcher.FINISHED
+    search.close()
+    assert search.gave_up == "its record cannot be written (the server has gone away)"
+
+
 def test_a_budget_that_was_raised_gives_what_it_refused_a_chance(tmp_path):
     tight = make_search(tmp_path, budget=0.001, remaining=0)
     distributions = {p.name: p.distribution for p in tight.candidates.space.parameters}

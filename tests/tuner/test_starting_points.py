@@ -70,7 +70,7 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_place(content, message, 
 
 def add_trial(records, name, params, accuracy, memory_mib, space=SPACE):
     distributions = {p.name: p.distribution for p in space.parameters if p.name in params}
-    number = records.add((params, distributions), {"name": name, "peak_memory_mib": memory_mib})
+    number = records.enqueue((params, distributions), {"name": name, "peak_memory_mib": memory_mib})
     records.start(number)
     records.complete(number, [accuracy, memory_mib], {"epoch_time_s": 1.0})
 
