@@ -10,13 +10,14 @@ from tuner.claim import LOCK_FILE, folder_claimed
 from tuner.stop import stop_here
 
 DRIVER = """
-import pathlib, signal, sys
+import pathlib, signal, sys, time
 from tuner.claim import folder_claimed
 with folder_claimed(pathlib.Path(sys.argv[1]), "s"):
     got = []
     signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
     print("claimed", flush=True)
-    signal.pause()
+    while not got:
+        time.sleep(0.05)
     sys.exit(0 if got == [signal.SIGTERM] else 1)
 """
 
