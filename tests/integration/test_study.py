@@ -123,6 +123,7 @@ def test_a_seed_and_one_worker_repeat_suggestions_and_accuracies(pictures, tmp_p
     assert seen[0] == seen[1]
 
 
+@pytest.mark.slow  # test_trainable.py has the trial itself
 def test_a_trial_that_diverges_is_failed_with_the_reason_and_the_study_goes_on(pictures, tmp_path):
     space = tmp_path / "diverging.yaml"
     space.write_text(

@@ -63,7 +63,13 @@ def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[bytes]) ->
     raise AssertionError(f"{path} has no {count} lines")
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(signal.SIGKILL, id="kill -9"),
+        pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     make_imagefolder: Callable[..., Path],
     tmp_path: Path,
