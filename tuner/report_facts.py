@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,17 +112,6 @@ def problems(study: optuna.Study, records: Sequence[TrialRecord]) -> list[str]:
     return lines
 
 
-def commands(name: str, runs_dir: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the command that made the study; of one that was resumed, one that makes it at once, too."""
-    found = {}
-    given = settings.get("command")
-    if given:
-        found["The command"] = without_password(shlex.join(["python", *given]))
-    if given and "--resume" in given:
-        found["The whole study at once"] = without_password(_from_settings(settings))
-    return found
-
-
 def made_with(attributes: Mapping[str, Any]) -> Facts:
     """Returns the commit, versions and device of the study's last driver, where they were recorded."""
     sessions = read_sessions(attributes)
@@ -142,21 +130,6 @@ def where_flags(runs_dir: str, storage: str | None) -> str:
     flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
     flags += [] if storage is None else ["--storage", storage]
     return without_password("".join(" " + shlex.quote(flag) for flag in flags))
-
-
-def _from_settings(settings: Mapping[str, Any]) -> str:
-    words = ["python", "launch.py"]
-    for field in fields(StudyConfig):
-        value = settings.get(field.name, field.default)
-        if field.default is MISSING or value == field.default or field.name == "resume":
-            continue
-        if field.name == "settings":
-            words += [word for setting in value for word in ("--set", setting)]
-        elif value is True:
-            words.append("--" + field.name.replace("_", "-"))
-        elif value not in (None, False, [], ()):
-            words += ["--" + field.name.replace("_", "-"), str(value)]
-    return shlex.join(words)
 
 
 def shown_folder(runs_dir: str, name: str) -> str:

@@ -1,23 +1,8 @@
 from datetime import timedelta
 
 from tests.tuner import mlflow_studies as made
-from tuner.report_facts import commands, duration, made_with, problems, where_flags
+from tuner.report_facts import duration, made_with, problems, where_flags
 from tuner.trial_records import trial_records
-
-
-def test_a_resumed_study_has_a_command_for_the_whole_of_it():
-    settings = {
-        "space": "my space.yaml",
-        "trials": 32,
-        "name": "s",
-        "settings": ["resolution=32", "norm=a,b"],
-    }
-    first = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s"]})
-    assert first == {"The command": "python launch.py --name s"}
-    again = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s", "--resume"]})
-    assert again["The whole study at once"] == (
-        "python launch.py --space 'my space.yaml' --trials 32 --name s --set resolution=32 --set norm=a,b"
-    )
 
 
 def test_what_went_wrong_is_counted(tmp_path):
