@@ -114,7 +114,9 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
         "folder": facts.shown_folder(runs_dir, name),
         "space_file": f"{identity.get('space', 'space')}.yaml",
         "where": where,
-        "tracking_uri": without_password(tracking_uri) if tracking_uri.startswith("http") else None,
+        "mlflow": facts.in_mlflow(
+            name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
+        ),
     }
 
 

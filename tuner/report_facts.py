@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 
 from tuner import results
-from tuner.config import StudyConfig
+from tuner.config import NO_TRACKING, StudyConfig
+from tuner.mlflow_links import is_server, sync_command, ui_command
 from tuner.passwords import without_password
 from tuner.sessions import read_sessions
 from tuner.tables import short
@@ -130,6 +131,41 @@ def where_flags(runs_dir: str, storage: str | None) -> str:
     flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
     flags += [] if storage is None else ["--storage", storage]
     return without_password("".join(" " + shlex.quote(flag) for flag in flags))
+
+
+def in_mlflow(
+    name: str,
+    runs_dir: str,
+    storage: str | None,
+    tracking_uri: str | None,
+    links: Mapping[str, str],
+    *,
+    answers: bool,
+) -> list[str]:
+    """Returns how the study is found in MLflow: words, a command, words, and so on.
+
+    Args:
+        name: of the study.
+        runs_dir: where it lies.
+        storage: its Optuna storage, if it was named.
+        tracking_uri: as the study was told.
+        links: pages of its trials.
+        answers: whether MLflow did.
+    """
+    where = where_flags(runs_dir, storage)
+    if tracking_uri == NO_TRACKING:
+        return ["The study was not told to MLflow; ", sync_command(name, where, "URI"), " brings it there."]
+    if tracking_uri is not None and is_server(tracking_uri):
+        server = f"MLflow at {without_password(tracking_uri)}"
+        if links:
+            return [f"Names lead to the runs in {server}."]
+        if not answers:
+            return [f"{server} did not answer when this page was made: names have no links."]
+        return [f"{server} does not know the study; ", sync_command(name, where), " brings it there."]
+    if tracking_uri is None and not (Path(runs_dir) / "mlflow.db").is_file():
+        return ["There is no MLflow database here; ", sync_command(name, where), " makes it."]
+    database = ui_command(tracking_uri, where_flags(runs_dir, None))
+    return ["In MLflow: ", database, ", filter ", f'tags.study = "{name}"', "."]
 
 
 def shown_folder(runs_dir: str, name: str) -> str:

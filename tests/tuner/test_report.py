@@ -126,8 +126,18 @@ def test_an_mlflow_server_that_is_away_costs_the_links_only(every_kind, tmp_path
     _, folder = every_kind
     (folder / "study.json").write_text(json.dumps({"tracking_uri": "http://ann:pw@127.0.0.1:9"}))
     path = write_report(made.NAME, str(tmp_path))
-    assert "No links to MLflow: --tracking-uri http://127.0.0.1:9" in Page(path).text
+    text = Page(path).text
+    assert "No links to MLflow: --tracking-uri http://127.0.0.1:9" in text
+    assert "MLflow at http://127.0.0.1:9 did not answer" in text and "Names lead to" not in text
     assert "ann:pw" not in path.read_text()
+
+
+def test_a_study_without_mlflow_is_told_how_to_bring_it(every_kind, tmp_path):
+    _, folder = every_kind
+    (folder / "study.json").write_text(json.dumps({"tracking_uri": "none"}))
+    text = Page(write_report(made.NAME, str(tmp_path))).text
+    assert f"python -m tuner sync mine --runs-dir {tmp_path} --tracking-uri URI brings it there." in text
+    assert "tuner ui" not in text
 
 
 def error_of(capsys, *argv) -> str:
