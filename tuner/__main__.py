@@ -68,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
     ui.add_argument("--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)")
+    ui.add_argument(
+        "--tracking-uri", metavar="URI", help="SQLite or PostgreSQL database (default: RUNS_DIR/mlflow.db)"
+    )
     ui.add_argument("--port", type=int, default=5000, help="port on 127.0.0.1 (default: 5000)")
     ui.add_argument("-v", "--verbose", action="store_true", help="show what the server logs")
     ui.set_defaults(run=_ui)
@@ -161,7 +164,7 @@ def _sync(args: argparse.Namespace) -> int:
 def _ui(args: argparse.Namespace) -> int:
     from tuner.ui import serve_ui
 
-    return serve_ui(args.runs_dir, args.port, args.verbose)
+    return serve_ui(args.runs_dir, args.tracking_uri, args.port, args.verbose)
 
 
 def _jobs(args: argparse.Namespace) -> int:

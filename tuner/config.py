@@ -199,7 +199,7 @@ class StudyConfig:
         return self.tracking_uri or f"sqlite:///{(Path(self.runs_dir) / 'mlflow.db').resolve()}"
 
 
-_OF_ONE_CALL = {
+OF_ONE_CALL = {
     "resume",
     "dry_run",
     "name",
@@ -290,7 +290,7 @@ def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
     values = vars(parser.parse_args(argv))
     if values["resume"] and values["name"]:
         # A study goes on as it was begun; flags given now come on top.
-        known = {field.name for field in dataclasses.fields(StudyConfig)} - _OF_ONE_CALL
+        known = {field.name for field in dataclasses.fields(StudyConfig)} - OF_ONE_CALL
         saved = read_study_file(values["name"], values["runs_dir"])
         if values["submit"]:
             saved.pop("address", None)  # of the job before

@@ -89,6 +89,19 @@ def _no_answer(uri: str, error: Exception) -> str:
     return f"--tracking-uri {shown}: MLflow does not answer ({without_password(reason(error))})"
 
 
+def check_database(uri: str) -> None:
+    """Raises ConfigError where there is no database at `uri`, or it does not answer; makes none."""
+    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
+    if uri.startswith(SQLITE):
+        if not file.is_file():
+            raise ConfigError(f"--tracking-uri {uri}: there is no file {file}")
+        return
+    try:
+        _connect_once(uri)
+    except Exception as error:  # each database driver raises its own kinds
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
 def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
     """Returns where the artifacts of a database lie: beside its file, else in `runs_dir`; None of a server.
 

@@ -1,7 +1,27 @@
-"""Addresses of trials in the pages of an MLflow server. Reads only; imports mlflow when used."""
+"""Where a study is seen in MLflow: pages of a server, or commands. Reads only; imports mlflow when used."""
+
+import shlex
 
 from tinytl.errors import ConfigError
 from tuner.mlflow_client import answering, open_mlflow
+from tuner.passwords import without_password
+
+
+def is_server(uri: str) -> bool:
+    """Whether there are pages at `uri`: else it is a database."""
+    return uri.startswith(("http://", "https://"))
+
+
+def ui_command(uri: str | None, where: str) -> str:
+    """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag."""
+    flag = "" if uri is None else f" --tracking-uri {shlex.quote(without_password(uri))}"
+    return f"python -m tuner ui{where}{flag}"
+
+
+def sync_command(study: str, where: str, uri: str | None = None) -> str:
+    """Returns the command that brings a study to `uri`, or to where it was tracked."""
+    flag = "" if uri is None else f" --tracking-uri {shlex.quote(without_password(uri))}"
+    return f"python -m tuner sync {study}{where}{flag}"
 
 
 def run_links(uri: str, study: str) -> dict[str, str]:
@@ -10,7 +30,7 @@ def run_links(uri: str, study: str) -> dict[str, str]:
     Raises:
         ConfigError: where the server does not answer.
     """
-    if not uri.startswith(("http://", "https://")):
+    if not is_server(uri):
         return {}
     client = open_mlflow(uri)
     scheme, _, place = uri.rstrip("/").partition("://")

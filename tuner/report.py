@@ -22,6 +22,7 @@ from tuner.passwords import without_password
 from tuner.report_panels import Rows, front_panel, measured_mib, sections
 from tuner.results import complete_trials, ended_trials, state_of
 from tuner.storage import load_study
+from tuner.study_commands import commands
 from tuner.tables import counts_line, describe, hypervolume_line, over_seeds, short
 from tuner.trial_records import TrialRecord, read_rows, trial_records
 
@@ -79,7 +80,7 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
     tracking_uri = settings.get("tracking_uri") or StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
     links, no_links = links_or_reason(tracking_uri, name)
     if not (folder / STUDY_FILE).is_file():
-        notes.append(f"There is no {folder / STUDY_FILE}: budget, settings and command are not known.")
+        notes.append(f"There is no {folder / STUDY_FILE}: budget and settings are not known.")
     if no_links is not None:
         notes.append(f"No links to MLflow: {without_password(no_links)}")
     measured = measured_mib(rows)
@@ -108,12 +109,14 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
             "Dates": facts.date_facts(records),
         },
         "space": dict(identity.get("parameters", {})),
-        "commands": facts.commands(name, runs_dir, settings),
+        "commands": commands(identity, settings),
         "versions": facts.made_with(identity),
         "folder": facts.shown_folder(runs_dir, name),
         "space_file": f"{identity.get('space', 'space')}.yaml",
         "where": where,
-        "tracking_uri": without_password(tracking_uri) if tracking_uri.startswith("http") else None,
+        "mlflow": facts.in_mlflow(
+            name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
+        ),
     }
 
 

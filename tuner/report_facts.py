@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import optuna
 
 from tuner import results
-from tuner.config import StudyConfig
+from tuner.config import NO_TRACKING, StudyConfig
+from tuner.mlflow_links import is_server, sync_command, ui_command
 from tuner.passwords import without_password
 from tuner.sessions import read_sessions
 from tuner.tables import short
@@ -113,17 +113,6 @@ def problems(study: optuna.Study, records: Sequence[TrialRecord]) -> list[str]:
     return lines
 
 
-def commands(name: str, runs_dir: str, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the command that made the study; of one that was resumed, one that makes it at once, too."""
-    found = {}
-    given = settings.get("command")
-    if given:
-        found["The command"] = without_password(shlex.join(["python", *given]))
-    if given and "--resume" in given:
-        found["The whole study at once"] = without_password(_from_settings(settings))
-    return found
-
-
 def made_with(attributes: Mapping[str, Any]) -> Facts:
     """Returns the commit, versions and device of the study's last driver, where they were recorded."""
     sessions = read_sessions(attributes)
@@ -144,19 +133,39 @@ def where_flags(runs_dir: str, storage: str | None) -> str:
     return without_password("".join(" " + shlex.quote(flag) for flag in flags))
 
 
-def _from_settings(settings: Mapping[str, Any]) -> str:
-    words = ["python", "launch.py"]
-    for field in fields(StudyConfig):
-        value = settings.get(field.name, field.default)
-        if field.default is MISSING or value == field.default or field.name == "resume":
-            continue
-        if field.name == "settings":
-            words += [word for setting in value for word in ("--set", setting)]
-        elif value is True:
-            words.append("--" + field.name.replace("_", "-"))
-        elif value not in (None, False, [], ()):
-            words += ["--" + field.name.replace("_", "-"), str(value)]
-    return shlex.join(words)
+def in_mlflow(
+    name: str,
+    runs_dir: str,
+    storage: str | None,
+    tracking_uri: str | None,
+    links: Mapping[str, str],
+    *,
+    answers: bool,
+) -> list[str]:
+    """Returns how the study is found in MLflow: words, a command, words, and so on.
+
+    Args:
+        name: of the study.
+        runs_dir: where it lies.
+        storage: its Optuna storage, if it was named.
+        tracking_uri: as the study was told.
+        links: pages of its trials.
+        answers: whether MLflow did.
+    """
+    where = where_flags(runs_dir, storage)
+    if tracking_uri == NO_TRACKING:
+        return ["The study was not told to MLflow; ", sync_command(name, where, "URI"), " brings it there."]
+    if tracking_uri is not None and is_server(tracking_uri):
+        server = f"MLflow at {without_password(tracking_uri)}"
+        if links:
+            return [f"Names lead to the runs in {server}."]
+        if not answers:
+            return [f"{server} did not answer when this page was made: names have no links."]
+        return [f"{server} does not know the study; ", sync_command(name, where), " brings it there."]
+    if tracking_uri is None and not (Path(runs_dir) / "mlflow.db").is_file():
+        return ["There is no MLflow database here; ", sync_command(name, where), " makes it."]
+    database = ui_command(tracking_uri, where_flags(runs_dir, None))
+    return ["In MLflow: ", database, ", filter ", f'tags.study = "{name}"', "."]
 
 
 def shown_folder(runs_dir: str, name: str) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
 from tuner.findings import print_findings, read_findings
+from tuner.mlflow_links import is_server, sync_command, ui_command
 from tuner.passwords import without_password
 from tuner.results import rung_records, stopped_at
 from tuner.storage import load_study
@@ -125,11 +126,12 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
-    further = f"python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"
     if not config.tracks:
-        further = f"python -m tuner sync {prepared.name}{where} --tracking-uri URI    (brings it to MLflow)"
-    elif config.tracking_uri is not None:
+        further = f"{sync_command(prepared.name, where, 'URI')}    (brings it to MLflow)"
+    elif config.tracking_uri is not None and is_server(config.tracking_uri):
         further = f"MLflow at {without_password(config.tracking_uri)}"
+    else:
+        further = f"{ui_command(config.tracking_uri, where)}    (MLflow at http://127.0.0.1:5000)"
     line(
         f"Look further:  {status_command} [--json]\n"
         f"               python -m tuner report {prepared.name}{where} --open\n"

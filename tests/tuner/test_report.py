@@ -15,6 +15,7 @@ from tuner.__main__ import main
 from tuner.claim import folder_claimed
 from tuner.importance import MIN_TRIALS
 from tuner.report import write_report
+from tuner.sessions import SESSIONS
 
 
 class Page(HTMLParser):
@@ -75,7 +76,7 @@ def test_it_says_what_is_missing(every_kind, tmp_path):
     (folder / "study.json").unlink()
     page = Page(write_report(made.NAME, str(tmp_path)))
     assert f"No metrics in the folders of {made.trial_name(0)}: they have no curves" in page.text
-    assert "study.json: budget, settings and command are not known." in page.text
+    assert "study.json: budget and settings are not known." in page.text
     assert "Its folder holds no config.yaml." in page.text
 
 
@@ -98,11 +99,11 @@ def test_text_of_users_is_escaped(every_kind, tmp_path):
     study, folder = every_kind
     study.set_user_attr("dataset", "<script>alert(1)</script>")
     settings = json.loads((folder / "study.json").read_text())
-    settings |= {
-        "data_dir": "</dd><img src=x>",
-        "command": ["launch.py", "--storage", "postgresql://a:secret@db/x"],
-    }
+    settings |= {"data_dir": "</dd><img src=x>"}
     (folder / "study.json").write_text(json.dumps(settings))
+    session = study.user_attrs[SESSIONS][0]
+    command = "python launch.py --storage postgresql://a:secret@db/x"
+    study.set_user_attr(SESSIONS, [session | {"command": command}])
     trial = study.ask()
     trial.suggest_categorical("norm", ["</script><img src=x>"])
     for key, value in {"name": "a-<b>", "peak_memory_mib": 5.0, "epoch_time_s": 1.0}.items():
@@ -125,8 +126,18 @@ def test_an_mlflow_server_that_is_away_costs_the_links_only(every_kind, tmp_path
     _, folder = every_kind
     (folder / "study.json").write_text(json.dumps({"tracking_uri": "http://ann:pw@127.0.0.1:9"}))
     path = write_report(made.NAME, str(tmp_path))
-    assert "No links to MLflow: --tracking-uri http://127.0.0.1:9" in Page(path).text
+    text = Page(path).text
+    assert "No links to MLflow: --tracking-uri http://127.0.0.1:9" in text
+    assert "MLflow at http://127.0.0.1:9 did not answer" in text and "Names lead to" not in text
     assert "ann:pw" not in path.read_text()
+
+
+def test_a_study_without_mlflow_is_told_how_to_bring_it(every_kind, tmp_path):
+    _, folder = every_kind
+    (folder / "study.json").write_text(json.dumps({"tracking_uri": "none"}))
+    text = Page(write_report(made.NAME, str(tmp_path))).text
+    assert f"python -m tuner sync mine --runs-dir {tmp_path} --tracking-uri URI brings it there." in text
+    assert "tuner ui" not in text
 
 
 def error_of(capsys, *argv) -> str:

@@ -1,23 +1,8 @@
 from datetime import timedelta
 
 from tests.tuner import mlflow_studies as made
-from tuner.report_facts import commands, duration, made_with, problems, where_flags
+from tuner.report_facts import duration, in_mlflow, made_with, problems, where_flags
 from tuner.trial_records import trial_records
-
-
-def test_a_resumed_study_has_a_command_for_the_whole_of_it():
-    settings = {
-        "space": "my space.yaml",
-        "trials": 32,
-        "name": "s",
-        "settings": ["resolution=32", "norm=a,b"],
-    }
-    first = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s"]})
-    assert first == {"The command": "python launch.py --name s"}
-    again = commands("s", "runs", settings | {"command": ["launch.py", "--name", "s", "--resume"]})
-    assert again["The whole study at once"] == (
-        "python launch.py --space 'my space.yaml' --trials 32 --name s --set resolution=32 --set norm=a,b"
-    )
 
 
 def test_what_went_wrong_is_counted(tmp_path):
@@ -42,3 +27,24 @@ def test_who_made_it_is_the_last_driver(tmp_path):
     assert made_with({}) == {}
     facts = made_with(made.every_kind(made.prepared_study(tmp_path)).user_attrs)
     assert facts["Device"] and "torch 2." in facts["Versions"]
+
+
+def test_nobody_is_sent_where_nothing_is(tmp_path):
+    runs_dir, server = str(tmp_path), "http://ann:pw@h:5000"
+
+    def told(uri, links=None, *, answers=True, storage=None):
+        return in_mlflow("s", runs_dir, storage, uri, links or {}, answers=answers)
+
+    assert told(server, {"s-000": "http://h:5000/x"}) == [
+        "Names lead to the runs in MLflow at http://h:5000."
+    ]
+    (away,) = told(server, answers=False)
+    assert "did not answer" in away and "lead" not in away and "pw" not in away
+    assert told(server)[1] == f"python -m tuner sync s --runs-dir {runs_dir}"
+    assert told("none")[1] == f"python -m tuner sync s --runs-dir {runs_dir} --tracking-uri URI"
+    assert "no MLflow database" in told(None)[0]
+    (tmp_path / "mlflow.db").touch()
+    # Storage is no flag of `ui`.
+    assert told(None, storage="sqlite:///o.db")[1] == f"python -m tuner ui --runs-dir {runs_dir}"
+    other = told("postgresql://ann:pw@h/d?sslmode=require")[1]
+    assert other.endswith(" --tracking-uri 'postgresql://ann@h/d?sslmode=require'")

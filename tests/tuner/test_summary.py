@@ -1,3 +1,4 @@
+import dataclasses
 import datetime
 
 import optuna
@@ -66,6 +67,24 @@ def test_a_study_that_was_interrupted(prepared):
     assert "The search ended: the time budget is spent." in text
     assert "Go on:  python launch.py --name s --resume --runs-dir " in text
     assert "Picture" not in text
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        (None, "python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"),
+        ("none", "python -m tuner sync s{where} --tracking-uri URI    (brings it to MLflow)"),
+        ("http://ann:pw@h:5000", "MLflow at http://h:5000"),
+        (
+            "postgresql://ann:pw@h/d",
+            "python -m tuner ui{where} --tracking-uri postgresql://ann@h/d    (MLflow at http://127.0.0.1:5000)",
+        ),
+    ],
+)
+def test_it_says_where_mlflow_is(prepared, uri, line):
+    config = dataclasses.replace(prepared.config, tracking_uri=uri)
+    text = summary_of(dataclasses.replace(prepared, config=config), complete=0)
+    assert text.splitlines()[-1].strip() == line.format(where=f" --runs-dir {config.runs_dir}")
 
 
 @pytest.mark.parametrize("complete", [12, 40])

@@ -33,6 +33,46 @@ def test_a_folder_without_studies_is_told(tmp_path, capsys):
     assert "no studies under" in capsys.readouterr().err
 
 
+def error_of(capsys, *argv) -> str:
+    assert __main__.main(["ui", *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+def test_studies_without_a_database_are_told_how_to_get_one(tmp_path, capsys):
+    (tmp_path / "optuna.journal").touch()
+    assert error_of(capsys, "--runs-dir", str(tmp_path)) == (
+        f"tuner ui: no MLflow database under {tmp_path}: `python -m tuner sync NAME --runs-dir {tmp_path} "
+        f"--tracking-uri sqlite:///{tmp_path}/mlflow.db` brings a study there, or give --tracking-uri\n"
+    )
+
+
+def test_a_tracking_uri_that_cannot_be_served_is_one_line(tmp_path, capsys):
+    err = error_of(capsys, "--tracking-uri", "http://ann:pw@h:5000")
+    assert "it is a server already: open http://h:5000 in a browser" in err and "pw" not in err
+    missing = tmp_path / "no.db"
+    assert f"there is no file {missing}" in error_of(capsys, "--tracking-uri", f"sqlite:///{missing}")
+    err = error_of(capsys, "--tracking-uri", "postgresql://ann:pw@127.0.0.1:9/d")
+    assert "MLflow does not answer" in err and "pw" not in err
+    assert "--tracking-uri nonsense" in error_of(capsys, "--tracking-uri", "nonsense")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_it_serves_another_database(tmp_path):
+    log, port, uri = tmp_path / "log", free_port(), f"sqlite:///{tmp_path}/other.db"
+    open_mlflow(uri).create_experiment("of the other")
+    argv = [sys.executable, "-m", "tuner", "ui", "--tracking-uri", uri, "--port", str(port)]
+    with started(argv, log) as ui:
+        wait_for(lambda: "Ctrl-C ends it" in log.read_text() or ui.poll() is not None, "the server")
+        found = open_mlflow(f"http://127.0.0.1:{port}").search_experiments()
+        assert "of the other" in [experiment.name for experiment in found]
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(30) == 130
+    assert log.read_text().startswith(f"MLflow on {uri} is starting ...")
+
+
 @pytest.mark.slow
 def test_it_serves_until_ctrl_c_and_leaves_no_process(tmp_path):
     runs_dir, log, port = tmp_path / "runs", tmp_path / "log", free_port()
