@@ -1,4 +1,4 @@
-"""A study's runs in MLflow: a parent, and a child a trial, found by tag. Imports mlflow when used."""
+"""A study's runs in MLflow: a parent, and a child a trial. Imports mlflow when used."""
 
 import json
 import math
@@ -14,6 +14,7 @@ import optuna
 from tinytl.errors import ConfigError
 from tuner.config import read_study_file
 from tuner.mlflow_client import artifacts_beside
+from tuner.mlflow_search import STUDY_ID, experiment_name, find_runs, is_taken
 from tuner.sessions import Session, read_sessions
 
 if TYPE_CHECKING:
@@ -60,7 +61,18 @@ class StudyLabels:
     @property
     def experiment(self) -> str:
         """The name of the study's experiment."""
-        return str(self.identity.get("experiment") or self.identity["dataset"])
+        return experiment_name(self.identity)
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """Returns what tells this study's runs from those of all others."""
+        known = {} if self.study_id is None else {STUDY_ID: self.study_id}
+        return {"study": self.name, "space": str(self.identity["space"])} | known
+
+    @property
+    def study_id(self) -> str | None:
+        """What no other study has; None of a study that an older version made."""
+        return self.identity.get(STUDY_ID)
 
     @property
     def command(self) -> str:
@@ -74,7 +86,7 @@ class StudyLabels:
         """Returns all tags of the parent run."""
         settings = {key: str(self.settings[key]) for key in SETTINGS if key in self.settings}
         session = self.sessions[-1].tags if self.sessions else {}
-        own = {"study": self.name, "kind": "study", "space": str(self.identity["space"])}
+        own = self.own_tags | {"kind": "study"}
         return own | {"command": self.command} | settings | session
 
 
@@ -111,20 +123,24 @@ def metrics_of(row: Mapping[str, Any], time_ms: int) -> "list[Metric]":
 
 
 class StudyRuns:
-    """Finds the study's experiment and parent run, or makes them."""
+    """Finds the study's experiment and parent run, or makes them.
+
+    Raises:
+        ConfigError: where the experiment has another study of that name.
+    """
 
     def __init__(self, client: "MlflowClient", labels: StudyLabels) -> None:
         self.client = client
         self.labels = labels
         self.experiment_id = self._experiment()
-        found = self._search("study")
+        found = self._find("study")
         self.parent_is_new = not found
         self.parent: Run = found[0] if found else self._new_parent()
 
     def children(self) -> "dict[str, list[Run]]":
         """Returns the trials' runs by the trials' names, of several the oldest first."""
         children: dict[str, list[Run]] = {}
-        for run in self._search("trial"):
+        for run in self._find("trial"):
             children.setdefault(run.data.tags["trial"], []).append(run)
         return children
 
@@ -132,12 +148,10 @@ class StudyRuns:
         self, name: str, params: Mapping[str, Any], start_ms: int | None, session: Session | None
     ) -> str:
         """Makes a trial's run, without its parameters; returns its id."""
-        tags = {
+        tags = self.labels.own_tags | {
             "mlflow.parentRunId": self.parent.info.run_id,
-            "study": self.labels.name,
             "kind": "trial",
             "trial": name,
-            "space": self.labels.identity["space"],
             "state": "running",
             "on_front": "false",
         }
@@ -206,22 +220,8 @@ class StudyRuns:
         """Ends a run, at `end_ms` or now."""
         self.client.set_terminated(run_id, status, end_ms)
 
-    def _search(self, kind: str) -> "list[Run]":
-        where = f"tags.study = '{self.labels.name}' and tags.kind = '{kind}'"
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id],
-                where,
-                max_results=1000,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+    def _find(self, kind: str) -> "list[Run]":
+        return find_runs(self.client, self.experiment_id, self.labels.name, self.labels.study_id, kind)
 
     def _experiment(self) -> str:
         name = self.labels.experiment
@@ -234,6 +234,11 @@ class StudyRuns:
 
     def _new_parent(self) -> "Run":
         labels = self.labels
+        if is_taken(self.client, self.experiment_id, labels.name):
+            raise ConfigError(
+                f"study {labels.name}: MLflow's experiment {labels.experiment} has another study of that "
+                "name: delete its runs there, or give another --tracking-uri"
+            )
         run = self.client.create_run(
             self.experiment_id,
             start_time=labels.sessions[0].began_ms if labels.sessions else None,

@@ -78,7 +78,7 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
     records = trial_records(study, driver_is_gone=driver is None)
     rows, notes = _read_folders(folder, records, int(identity.get("epochs", 0)))
     tracking_uri = settings.get("tracking_uri") or StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
-    links, no_links = links_or_reason(tracking_uri, name)
+    links, no_links = links_or_reason(tracking_uri, name, identity)
     if not (folder / STUDY_FILE).is_file():
         notes.append(f"There is no {folder / STUDY_FILE}: budget and settings are not known.")
     if no_links is not None:

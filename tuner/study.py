@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,9 +28,10 @@ from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
 from tuner.cluster_nodes import nodes_for_trials, what_is_taken
-from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyConfig
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING
 from tuner.confirm import confirm_front, trial_configs
-from tuner.mlflow_client import open_mlflow
+from tuner.mlflow_client import answering, open_mlflow
+from tuner.mlflow_search import STUDY_ID, experiment_name, refuse_taken_name
 from tuner.node_checks import check_folders
 from tuner.passwords import without_password, without_passwords
 from tuner.prepare import PreparedStudy
@@ -99,7 +101,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         if config.address is not None:
             cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
         with ThreadPoolExecutor(1, "mlflow start") as starting:
-            client = starting.submit(_open_tracking, config)
+            client = starting.submit(_open_tracking, prepared)
             _predict_first(prepared)
             dashboard = cluster.dashboard_url()
             client.result()
@@ -189,13 +191,18 @@ def _lines(
     return LiveView(console, board, lambda: records.refused)
 
 
-def _open_tracking(config: StudyConfig) -> "MlflowClient | None":
+def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
+    config = prepared.config
     if not config.tracks:
         return None
     try:
-        return open_mlflow(config.resolved_tracking_uri)
+        client = open_mlflow(config.resolved_tracking_uri)
     except ConfigError as error:
         raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
+    if not config.resume:
+        with answering(config.resolved_tracking_uri):
+            refuse_taken_name(client, experiment_name(prepared.identity), prepared.name)
+    return client
 
 
 def _search(
@@ -299,16 +306,19 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     records.set_study_attribute(results.REQUESTED, prepared.config.trials)
     for key, value in prepared.identity.items():
         records.set_study_attribute(key, value)
-    known_sessions = records.study_attributes().get(SESSIONS, [])
+    known = records.study_attributes()
+    if SESSIONS not in known and STUDY_ID not in known and not records.trials():
+        records.set_study_attribute(STUDY_ID, uuid.uuid4().hex)
+    known_sessions = known.get(SESSIONS, [])
     records.set_study_attribute(SESSIONS, with_session(known_sessions, begin_session(prepared)))
-    known = {
+    sources = {
         trial.user_attrs.get("source")
         for trial in records.trials()
         if not fits_by_now(trial, prepared.config.memory_budget_mib)
     }
     distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
     for point in [*prepared.starting_points, *baselines(prepared.space)]:
-        if point.source not in known:
+        if point.source not in sources:
             params = (point.params, {name: distributions[name] for name in point.params})
             records.enqueue(params, {"source": point.source})
 

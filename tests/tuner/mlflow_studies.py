@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 import tempfile
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from search_spaces.space import load_space
 from tinytl.config import TrainConfig
 from tinytl.run_directory import RunDirectory
 from tuner.config import STUDY_FILE, StudyConfig
+from tuner.mlflow_search import STUDY_ID
 from tuner.prepare import PreparedStudy
 from tuner.sessions import SESSIONS, begin_session, with_session
 from tuner.storage import open_storage
@@ -41,6 +43,7 @@ def new_study(prepared: PreparedStudy) -> optuna.Study:
     study.set_user_attr("requested_trials", config.trials)
     for key, value in prepared.identity.items():
         study.set_user_attr(key, value)
+    study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
     begin(prepared, study, BEGAN_MS)
     prepared.folder.mkdir(parents=True, exist_ok=True)
     saved = {"trials": config.trials, "epochs": EPOCHS, "sampler": "tpe", "command": ["launch.py"]}

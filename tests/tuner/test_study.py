@@ -1,16 +1,21 @@
 import datetime
 import json
 
+import optuna
 import pytest
 import torch
 
+from tests.tuner import mlflow_studies as made
 from tinytl.backbones import BACKBONES
 from tuner import results
 from tuner.config import StudyConfig
+from tuner.mlflow_search import STUDY_ID
 from tuner.prepare import prepare
+from tuner.records import StudyRecords
 from tuner.results import StudyStatus
+from tuner.sessions import SESSIONS
 from tuner.stopping import TIME_SPENT
-from tuner.study import StudyOutcome, _write_study_file
+from tuner.study import StudyOutcome, _write_study, _write_study_file
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,21 @@ def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path,
         for path in (tmp_path / "runs" / "s").iterdir():
             path.unlink()
         (tmp_path / "runs" / "s").rmdir()
+
+
+def test_a_study_has_an_id_of_its_own_that_a_resume_keeps(tmp_path):
+    def records_of(name: str) -> StudyRecords:
+        store = optuna.storages.InMemoryStorage()
+        optuna.create_study(study_name=name, storage=store, directions=["maximize", "minimize"])
+        return StudyRecords(store, name)
+
+    prepared = made.prepared_study(tmp_path)
+    one, other, older = records_of("one"), records_of("other"), records_of("older")
+    older.set_study_attribute(SESSIONS, [])
+    for records in (one, other, older):
+        _write_study(prepared, records)
+    given = one.study_attributes()[STUDY_ID]
+    assert len(given) == 32 and other.study_attributes()[STUDY_ID] != given
+    assert STUDY_ID not in older.study_attributes(), "its runs are known by its name"
+    _write_study(prepared, one)
+    assert one.study_attributes()[STUDY_ID] == given
