@@ -32,6 +32,8 @@ def test_a_server_has_a_page_for_each_trial(tmp_path):
         "server",
         "--backend-store-uri",
         f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "served"),
     ]
     with started([*argv, "--port", str(port), "--workers", "1"], tmp_path / "server.log"):
         wait_for(lambda: links_or_reason(uri, "x", identity)[1] is None, "MLflow")
