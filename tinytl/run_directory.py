@@ -60,6 +60,15 @@ class RunDirectory:
         if not self.config_file.exists():
             raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
 
+    def make(self) -> None:
+        """Makes the folder, where it is not there.
+
+        Raises:
+            ConfigError: where it cannot be made.
+        """
+        with _writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
     @contextmanager
     def claimed(self, wait_s: float = 0) -> Iterator[None]:
         """Makes the folder, and keeps other runs out of it.
@@ -67,8 +76,8 @@ class RunDirectory:
         Raises:
             ConfigError: where another run still writes it after `wait_s` seconds, or it cannot be made.
         """
+        self.make()
         with _writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
             folder = os.open(self.path, os.O_RDONLY)
         try:
             give_up = time.monotonic() + wait_s

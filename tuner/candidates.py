@@ -111,7 +111,7 @@ class Candidates:
                     return found
                 infeasible += 1
                 repeated = 0
-        except (UnwrittenError, ConfigError) as error:  # the record, or a trial's config.yaml
+        except (UnwrittenError, ConfigError) as error:  # the record, or a trial's folder
             self.unwritten = self.gave_up = str(error)
             return None
         self.gave_up = (
@@ -164,7 +164,7 @@ class Candidates:
         self._next_index += again is None
         directory = RunDirectory(self.study_folder / name)
         if again is None:
-            directory.path.mkdir(parents=True, exist_ok=True)
+            directory.make()
             directory.write_config(planned)
         attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
         if waiting is None:

@@ -9,6 +9,8 @@ from tinytl.errors import ConfigError
 
 ANSWER_TIMEOUT_S = 120.0
 """For a process to start on each node that has GPUs, and to import torch."""
+NODES_TOLD = 3
+"""Nodes that one line names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +47,22 @@ def nodes_for_trials(gpus_per_trial: float) -> list[Node]:
 
 
 def what_is_taken(cpus: float, gpus: float) -> str | None:
-    """Returns what one trial needs and what others have left of it, or None where one can start now."""
-    import ray
+    """Returns what one trial needs and why no node can give it now, or None where one can."""
+    from ray._private.state import available_resources_per_node  # Ray's public function sums over nodes
 
-    whole, free = ray.cluster_resources(), ray.available_resources()
-    needs = {name: need for name, need in (("CPU", cpus), ("GPU", gpus)) if need}
-    if all(free.get(name, 0.0) >= need for name, need in needs.items()):
-        return None
-    need = " and ".join(f"{need:g} {name}" for name, need in needs.items())
-    left = " and ".join(f"{free.get(name, 0.0):g} of {whole.get(name, 0.0):g} {name}s" for name in needs)
-    return f"a trial needs {need}; others have left {left}. It starts once they are done."
+    need = " and ".join(f"{n:g} {name}" for n, name in ((cpus, "CPU"), (gpus, "GPU")) if n)
+    able = [node for node in read_nodes() if node.cpus >= cpus and node.gpus >= gpus]
+    if not able:
+        return f"a trial needs {need}, and no node of the cluster has that. It starts once one joins."
+    free, left = available_resources_per_node(), []
+    for node in able:
+        free_cpus, free_gpus = (free.get(node.node_id, {}).get(name, 0.0) for name in ("CPU", "GPU"))
+        if free_cpus >= cpus and free_gpus >= gpus:
+            return None
+        gpus_left = f" and {free_gpus:g} of {node.gpus:g} GPUs" if gpus else ""
+        left.append(f"{free_cpus:g} of {node.cpus:g} CPUs{gpus_left} on {node.address}")
+    told = ", ".join(left[:NODES_TOLD]) + (f", {len(left) - NODES_TOLD} more" if left[NODES_TOLD:] else "")
+    return f"a trial needs {need}, and others have left {told}. It starts once they are done."
 
 
 def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:

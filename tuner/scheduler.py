@@ -10,6 +10,7 @@ from tuner.results import RungRecord
 from tuner.search import MemoryAwareSearch
 from tuner.stopping import Stopping
 from tuner.trainable import GAVE_UP
+from tuner.waiting import Waiting
 from tuner.worker_death import describe_death, last_error
 
 
@@ -59,11 +60,14 @@ class Rungs:
 class StudyScheduler(FIFOScheduler):
     """Stops trials at the rungs, and all of them once the study is to stop. Trials start in order."""
 
-    def __init__(self, search: MemoryAwareSearch, rungs: Rungs | None, stopping: Stopping) -> None:
+    def __init__(
+        self, search: MemoryAwareSearch, rungs: Rungs | None, stopping: Stopping, waiting: Waiting
+    ) -> None:
         super().__init__()
         self.search = search
         self.rungs = rungs
         self.stopping = stopping
+        self.waiting = waiting
 
     def __getstate__(self) -> dict[str, Any]:
         """Ray pickles what it runs beside its own state, which a study never goes back to."""
@@ -96,6 +100,28 @@ class StudyScheduler(FIFOScheduler):
             if not goes_on:
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.STOP if self.stopping.reason else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Lets trials start in order; a study that stops ends those that wait, which report nothing.
+
+        Ray asks ten times a second.
+        """
+        chosen = super().choose_trial_to_run(tune_controller)
+        if chosen is None:
+            self.waiting.look(None)
+            return None
+        controller = tune_controller._tune_controller  # behind what Ray wraps it in
+        if self.stopping.reason:
+            for trial in tune_controller.get_trials():
+                if trial.status in (Trial.PENDING, Trial.PAUSED):
+                    # Not `stop_trial`: it has Ray print that the trial is complete.
+                    tune_controller.search_alg.on_trial_complete(trial.trial_id)
+                    controller._schedule_trial_stop(trial)
+            return None
+        # A process that starts has what it needs, though its trial is pending until it stands.
+        all_wait = not controller._actor_manager.num_live_actors
+        self.waiting.look(chosen.placement_group_factory.required_resources if all_wait else None)
+        return chosen
 
 
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:

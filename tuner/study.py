@@ -27,7 +27,7 @@ from tuner import results, storage
 from tuner.accuracy_on_test import read_test_accuracies
 from tuner.claim import folder_claimed, storage_claimed
 from tuner.cluster import Cluster
-from tuner.cluster_nodes import nodes_for_trials, what_is_taken
+from tuner.cluster_nodes import nodes_for_trials
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING
 from tuner.confirm import confirm_front, trial_configs
 from tuner.mlflow_client import answering, open_mlflow
@@ -91,6 +91,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
     from tuner import ray_tune
     from tuner.scheduler import StudyScheduler
     from tuner.tracking import StudyTracking
+    from tuner.waiting import Waiting
 
     config = prepared.config
     stopping = Stopping(config.time_budget)
@@ -112,9 +113,6 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         if config.address is not None:
             nodes = nodes_for_trials(resources.gpus_per_trial)
             check_folders(nodes, prepared.folder, _streamed(prepared.data))
-            busy = what_is_taken(resources.cpus_per_trial, resources.gpus_per_trial)
-            if busy is not None:
-                console.print(f"Waiting for the cluster: {busy}", highlight=False, soft_wrap=True)
         if prepared.base.device == "auto":
             # What trials are given decides, not what this machine has: memory is predicted for that.
             device = "cuda" if resources.gpus_per_trial else "cpu"
@@ -129,7 +127,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         with lines, stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
-                    scheduler = StudyScheduler(search, _rungs(prepared, records), stopping)
+                    waiting = Waiting(lines.note)
+                    scheduler = StudyScheduler(search, _rungs(prepared, records), stopping, waiting)
                     ray_tune.run_trials(prepared, search, scheduler, resources)
                 search.close()
                 if stopping.reason is None and search.unwritten is None:

@@ -10,9 +10,10 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.tune import RunConfig
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from tinytl.errors import ConfigError
-from tuner.cluster_nodes import read_nodes, with_gpu_memory
+from tuner.cluster_nodes import read_nodes, what_is_taken, with_gpu_memory
 from tuner.resources import divide
 
 SLEEP_S = 1.0
@@ -72,6 +73,37 @@ def test_ray_counts_gpus_that_torch_does_not_find(nodes):
     assert sorted((node.cpus, node.gpus) for node in nodes) == [(2.0, 1.0), (4.0, 1.0)]
     with pytest.raises(ConfigError, match="torch finds none there"):
         with_gpu_memory(nodes)
+
+
+def test_room_is_what_one_node_has_free(nodes):
+    def hold(node, cpus):
+        group = placement_group([{"CPU": cpus}], _soft_target_node_id=node.node_id, strategy="STRICT_PACK")
+        ray.get(group.ready())
+        return group
+
+    small, large = sorted(nodes, key=lambda node: node.cpus)
+    assert what_is_taken(2.0, 0.0) is None
+    held = [hold(small, 1), hold(large, 3)]
+    try:
+        wait_until(lambda: what_is_taken(2.0, 0.0))
+        told = what_is_taken(2.0, 0.0)
+        assert told.startswith("a trial needs 2 CPU, and others have left ") and "once they are done" in told
+        assert f"1 of 2 CPUs on {small.address}" in told and f"1 of 4 CPUs on {large.address}" in told
+        assert what_is_taken(1.0, 1.0) is None
+        assert "2 CPU and 1 GPU" in what_is_taken(2.0, 1.0) and "1 of 1 GPUs on" in what_is_taken(2.0, 1.0)
+        assert "no node of the cluster has that" in what_is_taken(2.0, 2.0)
+    finally:
+        for group in held:
+            remove_placement_group(group)
+    wait_until(lambda: what_is_taken(2.0, 0.0) is None)
+
+
+def wait_until(condition):
+    """The cluster tells what is free about once a second."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_trials_pack_on_a_gpu_spread_over_nodes_and_reuse_processes(nodes, tmp_path):

@@ -91,13 +91,66 @@ def trial(trial_id, tmp_path=None, error=None):
     return Trial(trial_id=trial_id, config={"name": trial_id}, pickled_error_file=path, run_metadata=metadata)
 
 
+class Waits:
+    """Keeps what trials were seen to wait for."""
+
+    def __init__(self):
+        self.seen = []
+
+    def look(self, needs):
+        self.seen.append(needs)
+
+
+def make_scheduler(search=None, rungs=None, time_budget_s=None):
+    return StudyScheduler(search or Search(), rungs, Stopping(time_budget_s), Waits())
+
+
+class Controller:
+    """What the scheduler asks of Ray's controller, and of what it wraps; no process has been started."""
+
+    def __init__(self, **statuses):
+        needs = SimpleNamespace(required_resources={"CPU": 1.0})
+        self.trials = [
+            SimpleNamespace(trial_id=name, status=status, placement_group_factory=needs)
+            for name, status in statuses.items()
+        ]
+        self.completed = []
+        self.search_alg = SimpleNamespace(on_trial_complete=self.completed.append)
+        self._tune_controller = self
+        self._actor_manager = SimpleNamespace(num_live_actors=0)
+
+    def get_trials(self):
+        return self.trials
+
+    def _schedule_trial_stop(self, trial):
+        trial.status = "TERMINATED"
+
+
+def test_a_study_that_stops_ends_the_trials_that_wait_and_no_other():
+    controller = Controller(a="RUNNING", b="PENDING", c="PAUSED", d="ERROR")
+    scheduler = make_scheduler(time_budget_s=0.0)
+    assert scheduler.choose_trial_to_run(controller) is None
+    assert [t.status for t in controller.trials] == ["RUNNING", "TERMINATED", "TERMINATED", "ERROR"]
+    assert controller.completed == ["b", "c"], "the search is told of each"
+
+
+def test_a_trial_waits_for_resources_where_no_process_has_been_given_any():
+    controller = Controller(a="TERMINATED", b="PENDING")
+    scheduler = make_scheduler()
+    assert scheduler.choose_trial_to_run(controller).trial_id == "b"
+    controller._actor_manager.num_live_actors = 1  # its process starts, or another trial runs
+    assert scheduler.choose_trial_to_run(controller).trial_id == "b"
+    assert scheduler.choose_trial_to_run(Controller(a="TERMINATED")) is None
+    assert scheduler.waiting.seen == [{"CPU": 1.0}, None, None]
+
+
 def result(epoch, accuracy, memory_mib=10.0):
     return {"epoch": epoch, "accuracy_top1": accuracy, "peak_memory_mib": memory_mib}
 
 
 def test_a_trial_that_another_beats_is_stopped_at_the_rung_and_the_search_is_told():
     search = Search()
-    scheduler = StudyScheduler(search, Rungs(rule="pareto", epochs=(2,), reduction_factor=3), Stopping())
+    scheduler = make_scheduler(search, Rungs(rule="pareto", epochs=(2,), reduction_factor=3))
     verdicts = [
         scheduler.on_trial_result(None, trial("a"), result(1, 0.1)),
         scheduler.on_trial_result(None, trial("a"), result(2, 0.5)),
@@ -108,21 +161,21 @@ def test_a_trial_that_another_beats_is_stopped_at_the_rung_and_the_search_is_tol
 
 
 def test_a_study_that_stops_lets_nobody_go_on():
-    scheduler = StudyScheduler(Search(), None, Stopping(time_budget_s=0.0))
+    scheduler = make_scheduler(time_budget_s=0.0)
     assert scheduler.on_trial_result(None, trial("a"), result(1, 0.1)) == "STOP"
 
 
 def test_a_process_that_ran_out_of_memory_is_not_tried_again(tmp_path):
     search = Search()
     dead = trial("a", tmp_path, OutOfMemoryError("killed due to the node running low on memory"))
-    StudyScheduler(search, None, Stopping()).on_trial_error(None, dead)
+    make_scheduler(search).on_trial_error(None, dead)
     assert search.deaths == [("a", True)]
     assert dead.config[GAVE_UP]["out_of_memory"] and dead.config["name"] == "a"
 
 
 def test_a_node_that_died_is_no_failure_of_the_trial(tmp_path):
     dead = trial("a", tmp_path, RayActorError(None, "The actor died because its node has died."))
-    scheduler = StudyScheduler(Search(), None, Stopping())
+    scheduler = make_scheduler()
     scheduler.on_trial_error(None, dead)
     assert dead.run_metadata.num_failures == 0 and GAVE_UP not in dead.config
     scheduler.on_trial_error(None, trial("b"))  # died before it had an error to tell

@@ -303,6 +303,15 @@ def test_a_record_that_cannot_be_read_stops_the_study_as_one_that_cannot_be_writ
     assert search.gave_up == "its record cannot be written (the server has gone away)"
 
 
+def test_a_trials_folder_that_cannot_be_made_stops_the_search(tmp_path):
+    (tmp_path / "joint-000").write_text("in the way")
+    search = make_search(tmp_path)
+    assert ask(search, "a") == Searcher.FINISHED
+    search.close()
+    assert search.unwritten == f"{tmp_path / 'joint-000'} cannot be written (File exists)"
+    assert read_status(search.study).trials["running"] == 0
+
+
 def test_a_budget_that_was_raised_gives_what_it_refused_a_chance(tmp_path):
     tight = make_search(tmp_path, budget=0.001, remaining=0)
     distributions = {p.name: p.distribution for p in tight.candidates.space.parameters}
