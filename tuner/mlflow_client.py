@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import textwrap
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,6 +30,18 @@ BUSY_S = 60.0
 """How long another study may hold the database."""
 ARTIFACTS = "mlartifacts"
 """Folder beside the database, where no server knows a better place."""
+REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_LIMIT_EXCEEDED",
+)
+"""Codes of errors by which MLflow says that it will not: it is there."""
+LONGEST_REASON = 90
+"""Characters: MLflow's own may quote all that was sent."""
 
 
 def open_mlflow(uri: str) -> "MlflowClient":
@@ -55,14 +68,26 @@ def open_mlflow(uri: str) -> "MlflowClient":
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Raises ConfigError where a call of MLflow fails within."""
+def answering(uri: str, own: Path | None = None) -> Iterator[None]:
+    """Raises ConfigError where a call of MLflow fails within, or a file in the study's `own` folder."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except (MlflowException, OSError) as error:  # of the second kind are those of files that it keeps
+        if own is not None and isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike):
+            if Path(error.filename).is_relative_to(own):
+                raise ConfigError(f"{error.filename} cannot be read ({error.strerror})") from None
         raise ConfigError(_no_answer(uri, error)) from None
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether MLflow answered, and would not do what it was asked."""
+    from mlflow.exceptions import MlflowException
+
+    # A page that is quoted is some other server's.
+    quoted = "Response body" in str(error)
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS and not quoted
 
 
 def reason(error: BaseException) -> str:
@@ -70,13 +95,15 @@ def reason(error: BaseException) -> str:
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
+            return f"{inner.filename}: {inner.strerror}" if inner.filename else inner.strerror
         inner = inner.__cause__ or inner.__context__
-    text = str(error).strip()
+    text = getattr(error, "message", None) or str(error)  # without the code before it
+    text = str(text).strip()
     for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
         if known in text:
             return known
-    return text.splitlines()[0] if text else type(error).__name__
+    first = text.splitlines()[0] if text else type(error).__name__
+    return textwrap.shorten(first, LONGEST_REASON, placeholder=" ...")
 
 
 def _no_answer(uri: str, error: Exception) -> str:
@@ -86,7 +113,8 @@ def _no_answer(uri: str, error: Exception) -> str:
             f"--tracking-uri {shown}: user or password is wrong: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD"
         )
-    return f"--tracking-uri {shown}: MLflow does not answer ({without_password(reason(error))})"
+    does = "refuses" if refuses(error) else "does not answer"
+    return f"--tracking-uri {shown}: MLflow {does} ({without_password(reason(error))})"
 
 
 def check_database(uri: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tuner.mlflow_summary import StudySummary
-from tuner.mlflow_view import front_path, view_path
+from tuner.mlflow_view import charts_path, front_path, view_path
 from tuner.tables import describe, over_seeds, shared_params
 
 LONGEST = 8000
@@ -33,10 +33,11 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
         lines += ["", f"**Best{under}: {findings.best.trial}**, {describe(findings.best.params)}."]
     ids = [run_ids[result.trial] for result in front if result.trial in run_ids]
     links = [("trials by accuracy", view_path(labels.name, experiment_id))]
-    links += [("charts", view_path(labels.name, experiment_id, charts=True))]
+    links += [("charts", charts_path(labels.name, experiment_id))]
     links += [("the front compared", front_path(ids, experiment_id))] if len(ids) > 1 else []
     lines += ["", "Look at: " + ", ".join(f"[{text}]({path})" for text, path in links) + "."]
-    lines += ["", "Made by", "", "```", labels.command, "```"]
+    lines += ["", "Made by", "", "```", labels.command]
+    lines += [*(f"then: {command}" for command in labels.later_commands), "```"]
     commit = labels.sessions[-1].commit if labels.sessions else None
     if commit:
         lines += [f"at commit `{commit}`. The space as it was, the table and the pictures: *Artifacts*."]

@@ -39,6 +39,8 @@ SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
 """Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """MLflow's status of a trial that is in that state."""
+LATER_SHOWN = 3
+"""Commands that went on with a study."""
 ROWS_PER_CALL = 50
 """MLflow takes 1000 values in a call."""
 SEARCHED = "searched/"
@@ -76,10 +78,16 @@ class StudyLabels:
 
     @property
     def command(self) -> str:
-        """The study's last command."""
+        """The command that began the study."""
         if self.sessions:
-            return self.sessions[-1].command
+            return self.sessions[0].command
         return shlex.join(["python", *self.settings.get("command", ["launch.py"])])
+
+    @property
+    def later_commands(self) -> list[str]:
+        """Returns those that went on with it, each once, the last ones."""
+        later = dict.fromkeys(session.command for session in self.sessions[1:])
+        return [command for command in later if command != self.command][-LATER_SHOWN:]
 
     @property
     def parent_tags(self) -> dict[str, str]:
@@ -87,7 +95,10 @@ class StudyLabels:
         settings = {key: str(self.settings[key]) for key in SETTINGS if key in self.settings}
         session = self.sessions[-1].tags if self.sessions else {}
         own = self.own_tags | {"kind": "study"}
-        return own | {"command": self.command} | settings | session
+        commands = {"command": self.command}
+        if self.later_commands:
+            commands["then"] = "\n".join(self.later_commands)
+        return own | commands | settings | session
 
 
 def study_labels(study: optuna.Study, runs_dir: str, tracking_uri: str) -> StudyLabels:

@@ -1,7 +1,8 @@
-"""A study's view of MLflow's pages: its trials by accuracy, as a table and as charts, at an address.
+"""A study's views of MLflow's pages, each at an address: its trials by accuracy, and as charts.
 
-MLflow keeps views that users share as tags of the experiment; this is one. A version of MLflow that reads
-them otherwise shows its own table.
+MLflow keeps views that users share as tags of the experiment; these are two. A version of MLflow that reads
+them otherwise shows its own table. Charts show the runs that MLflow loads first, which are 100: the front's
+come before all others.
 """
 
 import json
@@ -17,20 +18,25 @@ SECTION = "study"
 PARAMETERS_SHOWN = 6
 """Axes of the parallel coordinates beside accuracy and memory."""
 ACCURACY, MEMORY = "accuracy_top1", "peak_memory_mib"
-
+FRONT = "tags.`on_front`"
+CHARTS = "/charts"
+"""Behind a study's name, which holds no such sign."""
 
 OURS = {"isReordered": False, "deleted": False, "isGenerated": False}
 
 
-def view_tag(study: str) -> str:
-    """Returns the experiment's tag that holds a study's view."""
-    return f"{TAG_PREFIX}{study}"
+def view_path(study: str, experiment_id: str) -> str:
+    """Returns the address, behind that of the server, of the trials by accuracy."""
+    return _path(study, experiment_id, "TABLE")
 
 
-def view_path(study: str, experiment_id: str, *, charts: bool = False) -> str:
-    """Returns a view's address behind that of the server."""
-    mode = "CHART" if charts else "TABLE"
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={quote(study)}&compareRunsMode={mode}"
+def charts_path(study: str, experiment_id: str) -> str:
+    """Returns the address, behind that of the server, of the charts."""
+    return _path(study + CHARTS, experiment_id, "CHART")
+
+
+def _path(key: str, experiment_id: str, mode: str) -> str:
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={quote(key)}&compareRunsMode={mode}"
 
 
 def front_path(run_ids: Sequence[str], experiment_id: str) -> str:
@@ -39,8 +45,14 @@ def front_path(run_ids: Sequence[str], experiment_id: str) -> str:
     return f"#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
 
 
-def shared_view(summary: StudySummary) -> str:
-    """Returns the tag's value: the study's trials, most accurate first, with what was searched."""
+def shared_views(summary: StudySummary) -> dict[str, str]:
+    """Returns the experiment's tags that hold a study's views."""
+    name = TAG_PREFIX + summary.labels.name
+    return {name: _view(summary, f"metrics.`{ACCURACY}`"), name + CHARTS: _view(summary, FRONT)}
+
+
+def _view(summary: StudySummary, order_by: str) -> str:
+    """Returns a tag's value: the study's trials in falling order, with what was searched."""
     varied = _varied(summary.rows)
     numbers = [name for name, numeric in varied.items() if numeric]
     judged = sorted(
@@ -48,14 +60,14 @@ def shared_view(summary: StudySummary) -> str:
     )
     columns = [
         *(f"metrics.`{key}`" for key in (ACCURACY, *judged, MEMORY)),
-        "tags.`on_front`",
+        FRONT,
         "tags.`state`",
         *(f"params.`{name}`" for name, numeric in varied.items() if not numeric),
         *(f"metrics.`{SEARCHED}{name}`" for name in numbers),
     ]
     view = {
         "searchFilter": f'tags.study = "{summary.labels.name}" and tags.kind = "trial"',
-        "orderByKey": f"metrics.`{ACCURACY}`",
+        "orderByKey": order_by,
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

@@ -18,7 +18,7 @@ from tuner.mlflow_note import note
 from tuner.mlflow_study import STATUS, StudyRuns, changed, study_labels
 from tuner.mlflow_summary import StudySummary, read_summary
 from tuner.mlflow_trial import StoredTrial, as_ms, stored_trials
-from tuner.mlflow_view import shared_view, view_tag
+from tuner.mlflow_view import shared_views
 from tuner.sessions import session_at
 from tuner.storage import load_study
 from tuner.trial_records import read_params, read_rows
@@ -71,7 +71,7 @@ def sync(
     uri = config.resolved_tracking_uri
     labels = study_labels(study, runs_dir, uri)
     client = open_mlflow(uri)
-    with answering(uri):
+    with answering(uri, Path(runs_dir) / name):
         return sync_runs(StudyRuns(client, labels), study, runs_dir, driver_is_gone=driver_is_gone)
 
 
@@ -208,13 +208,13 @@ def _sync_parent(
 
 
 def _show(runs: StudyRuns, summary: StudySummary, run_ids: Mapping[str, str]) -> bool:
-    """Writes the note of the study's run, and the view that it points to."""
+    """Writes the note of the study's run, and the views that it points to."""
     parent, experiment = runs.parent, runs.client.get_experiment(runs.experiment_id)
     text = {"mlflow.note.content": note(summary, run_ids, runs.experiment_id)}
     tags = changed(text, parent.data.tags)
     if tags:
         runs.log(parent.info.run_id, tags=tags)
-    view = changed({view_tag(runs.labels.name): shared_view(summary)}, experiment.tags)
-    for key, value in view.items():
+    views = changed(shared_views(summary), experiment.tags)
+    for key, value in views.items():
         runs.client.set_experiment_tag(runs.experiment_id, key, value)
-    return bool(tags or view)
+    return bool(tags or views)

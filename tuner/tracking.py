@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
 
-from tuner.mlflow_client import answering, open_mlflow, reason
+from tuner.mlflow_client import answering, open_mlflow, reason, refuses
 from tuner.mlflow_study import STATUS, StudyRuns, changed, study_labels
 from tuner.mlflow_trial import stored_trials
 from tuner.passwords import without_password
+from tuner.results import TrialResult, complete_trials, pareto_front
 from tuner.sync import sync_children, sync_runs
 
 if TYPE_CHECKING:
@@ -80,6 +81,14 @@ class StudyTracking:
         """Of each trial's run; None: ask MLflow, which may have got more than it could answer to."""
         self._epochs: dict[str, set[int]] = {}
         """Recorded ones, of the trials whose run was written to."""
+        self._with_params: set[str] = set()
+        """Trials whose run has its parameters: MLflow refuses others, as of another device."""
+        self._complete = {result.trial: result for result in complete_trials(study)}
+        self._front = {result.trial for result in pareto_front(list(self._complete.values()))}
+        self._last_rows: dict[str, Mapping[str, Any]] = {}
+        """The latest of each trial that runs."""
+        self._refused: set[str] = set()
+        """Trials of which MLflow refused something."""
         self._news: dict[str, _News] = {}
         self._away = False
         self._queue: queue.SimpleQueue[tuple[str, _News] | None] = queue.SimpleQueue()
@@ -108,9 +117,10 @@ class StudyTracking:
             sync_runs(self.runs, study, runs_dir, driver_is_gone=True, interrupted=interrupted)
         except Exception as error:  # the study is whole without it
             logger.warning(
-                "MLflow at %s does not have all (%s): once it answers, `%s` brings the records",
+                "MLflow at %s does not have all (%s): once it %s, `%s` brings the records",
                 without_password(self.uri),
                 reason(error),
+                "takes them" if refuses(error) else "answers",
                 self._sync_command,
             )
 
@@ -151,11 +161,13 @@ class StudyTracking:
             known = self._news.setdefault(name, _News())
             known.started = known.started or news.started
             known.rows = news.rows | known.rows  # of an epoch that is trained again, the first
+            if news.rows:
+                self._last_rows[name] = news.rows[max(news.rows)][0]
             # A trial that goes on after an end that is not yet written has not ended.
             known.ended = None if news.started else news.ended or known.ended
 
     def _write_news(self) -> None:
-        """Writes what came, trial by trial; at the first failure the rest waits."""
+        """Writes what came, trial by trial; where MLflow does not answer, the rest waits."""
         for name in list(self._news):
             try:
                 self._write(name, self._news[name])
@@ -164,6 +176,11 @@ class StudyTracking:
                 self._epochs.clear()
                 # To the end: what MLflow may refuse holds up no other trial.
                 self._news[name] = self._news.pop(name)
+                if refuses(error):
+                    if name not in self._refused:
+                        logger.warning("MLflow refuses %s (%s): training goes on", name, reason(error))
+                    self._refused.add(name)
+                    continue
                 if not self._away:
                     logger.warning("MLflow does not answer (%s): training goes on without it", reason(error))
                 self._away = True
@@ -173,7 +190,9 @@ class StudyTracking:
 
     def _write(self, name: str, news: _News) -> None:
         if self._run_ids is None:
-            self._run_ids = {trial: found[0].info.run_id for trial, found in self.runs.children().items()}
+            children = {trial: found[0] for trial, found in self.runs.children().items()}
+            self._with_params = {trial for trial, run in children.items() if run.data.params}
+            self._run_ids = {trial: run.info.run_id for trial, run in children.items()}
         state, why, end_ms = news.ended or ("running", None, None)
         params, start_ms = news.started or ({}, None)
         run_id = self._run_ids.get(name)
@@ -187,7 +206,7 @@ class StudyTracking:
             run_id = self._run_ids[name] = self.runs.new_child(name, params, start_ms, self._session)
             self._epochs[name] = set()
         elif news.started:
-            # It goes on, or MLflow's answer was lost: the same parameters may be written twice.
+            # It goes on, or MLflow's answer was lost.
             self.runs.client.update_run(run_id, status="RUNNING")
             tags = {"state": "running"} | ({} if self._session is None else self._session.tags)
         if name not in self._epochs:
@@ -201,11 +220,34 @@ class StudyTracking:
             tags["state"] = state
             if why and state == "failed":
                 tags["failure"] = why
-        self.runs.log(run_id, params, list(rows.values()), tags)
+        front = self._front_with(name) if state == "complete" else self._front
+        if state == "complete":
+            tags["on_front"] = str(name in front).lower()
+        self.runs.log(run_id, {} if name in self._with_params else params, list(rows.values()), tags)
+        if params:
+            self._with_params.add(name)
         recorded.update(rows)
+        for left in self._front - front - {name}:
+            if left in self._run_ids:
+                self.runs.client.set_tag(self._run_ids[left], "on_front", "false")
+        self._front = front
         if news.ended:
             self.runs.end(run_id, STATUS[state], end_ms)
             self._epochs.pop(name)
+            self._last_rows.pop(name, None)
+
+    def _front_with(self, name: str) -> set[str]:
+        """Returns the names on the front once a trial is complete: what it ends with is in its last row."""
+        row = self._last_rows.get(name, {})
+        if name not in self._complete and {"accuracy_top1", "peak_memory_mib"} <= row.keys():
+            self._complete[name] = TrialResult(
+                trial=name,
+                accuracy_top1=row["accuracy_top1"],
+                peak_memory_mib=row["peak_memory_mib"],
+                epoch_time_s=row.get("epoch_time_s", 0.0),
+                params={},
+            )
+        return {result.trial for result in pareto_front(list(self._complete.values()))}
 
 
 def _now_ms() -> int:

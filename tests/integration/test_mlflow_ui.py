@@ -19,7 +19,7 @@ from tests.integration.browser import opened_page
 from tests.tuner import mlflow_studies as made
 from tests.tuner.mlflow_server import Server
 from tuner.mlflow_client import open_mlflow
-from tuner.mlflow_view import front_path, view_path
+from tuner.mlflow_view import charts_path, front_path, view_path
 from tuner.sync import sync
 
 WAIT_MS = 240_000
@@ -93,7 +93,7 @@ class TestRunsPage:
 
     def test_the_studys_charts_are_scatter_and_parallel_coordinates(self, served):
         uri, _ = served
-        with runs_page(f"{uri}/{view_path(made.NAME, '1', charts=True)}") as page:
+        with runs_page(f"{uri}/{charts_path(made.NAME, '1')}") as page:
             draw_charts(page)
             text = page.inner_text("body")
             assert "peak_memory_mib vs. accuracy_top1" in text and "Parallel Coordinates" in text
@@ -135,7 +135,7 @@ def make_pictures(runs_dir: Path, study: str, out: Path) -> None:
             trials_shown(page)
             _save(page.screenshot(), out / "mlflow_runs.png")
         for name, index in (("mlflow_scatter", 0), ("mlflow_parallel", 1)):
-            with runs_page(f"{server.uri}/{view_path(study, experiment, charts=True)}") as page:
+            with runs_page(f"{server.uri}/{charts_path(study, experiment)}") as page:
                 draw_charts(page)
                 page.locator("[data-component-id='fullscreen_button_chartcard']").nth(index).click()
                 page.wait_for_timeout(4000)

@@ -6,7 +6,7 @@ import pytest
 from tests.tuner import mlflow_studies as made
 from tests.tuner.mlflow_server import Server
 from tinytl.errors import ConfigError
-from tuner.mlflow_client import artifacts_beside, open_mlflow
+from tuner.mlflow_client import answering, artifacts_beside, open_mlflow
 from tuner.sync import SyncCounts, sync
 
 
@@ -30,6 +30,27 @@ def test_a_database_that_cannot_be_had_is_told_at_once(tmp_path, what):
         path.write_text("of another kind" * 100)
     with pytest.raises(ConfigError, match=f"--tracking-uri sqlite:///{path}: MLflow does not answer"):
         open_mlflow(f"sqlite:///{path}")
+
+
+def test_a_refusal_is_not_called_silence(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = open_mlflow(uri)
+    run_id = client.create_run("0").info.run_id
+    client.log_param(run_id, "device", "cpu")
+    with pytest.raises(ConfigError, match=r"MLflow refuses \(Changing param values") as told, answering(uri):
+        client.log_param(run_id, "device", "cuda " * 100)
+    assert "\n" not in str(told.value) and len(str(told.value).partition("MLflow")[2]) < 150
+
+
+def test_a_file_of_the_study_that_cannot_be_read_is_not_mlflows_matter(tmp_path):
+    open_mlflow(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    prepared = made.prepared_study(tmp_path)
+    made.every_kind(prepared)
+    unreadable = prepared.folder / "my.yaml"
+    unreadable.mkdir()
+    with pytest.raises(ConfigError) as told:
+        sync(made.NAME, str(tmp_path), None, None, driver_is_gone=True)
+    assert str(told.value) == f"{unreadable} cannot be read (Is a directory)"
 
 
 @pytest.mark.slow

@@ -15,7 +15,13 @@ def summary_of(trials: int):
         )
         for index in range(trials)
     ]
-    labels = SimpleNamespace(name="s", identity={"space": "joint"}, command="python launch.py", sessions=[])
+    labels = SimpleNamespace(
+        name="s",
+        identity={"space": "joint"},
+        command="python launch.py",
+        later_commands=["python launch.py --resume"],
+        sessions=[],
+    )
     findings = SimpleNamespace(
         status=StudyStatus("s", trials, {}, front),
         best=front[-1],
@@ -36,3 +42,11 @@ def test_a_large_front_fits_a_tag_and_its_best_stand_in_it():
 
 def test_a_small_front_is_whole():
     assert all(f"joint-00{index}" in note(summary_of(3), {}, "1") for index in range(3))
+
+
+def test_the_command_that_began_the_study_comes_first():
+    lines = note(summary_of(3), {}, "1").splitlines()
+    assert lines[lines.index("Made by") + 3 :][:2] == [
+        "python launch.py",
+        "then: python launch.py --resume",
+    ]

@@ -210,6 +210,31 @@ def test_the_trial_of_each_session_names_its_code_and_images(empty_database, tmp
     assert json.loads(data["profile"]) == {"classes": 2, "train": 8, "val": 4}
 
 
+def test_the_command_that_began_the_study_made_it(empty_database, tmp_path, monkeypatch):
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    prepared = made.prepared_study(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--seed", "3"])
+    study = made.new_study(prepared)
+    for extra in ([], ["--trials", "9"], []):
+        monkeypatch.setattr(sys, "argv", ["launch.py", "--resume", *extra])
+        made.begin(prepared, study)
+    sync(made.NAME, str(tmp_path), None, None, driver_is_gone=True)
+    tags = made.view(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))[made.NAME]["tags"]
+    assert tags["command"] == "python launch.py --seed 3"
+    assert tags["then"] == "python launch.py --resume\npython launch.py --resume --trials 9"
+    assert "python launch.py --seed 3\nthen: python launch.py --resume\nthen: " in tags["mlflow.note.content"]
+
+
+def test_charts_load_the_front_first(synced):
+    client = synced[2]
+    tags = client.get_experiment("1").tags
+    table, charts = (json.loads(tags[f"mlflow.sharedViewState.{made.NAME}{end}"]) for end in ("", "/charts"))
+    assert table["orderByKey"] == "metrics.`accuracy_top1`"
+    order_by = f"{charts['orderByKey']} {'ASC' if charts['orderByAsc'] else 'DESC'}"
+    first, second, third, *_ = client.search_runs(["1"], charts["searchFilter"], order_by=[order_by])
+    assert [run.data.tags["on_front"] for run in (first, second, third)] == ["true", "true", "false"]
+
+
 def test_a_study_begun_without_mlflow_is_brought_where_asked(empty_database, tmp_path, capsys):
     prepared = made.prepared_study(tmp_path, tracking_uri="none", experiment="birds of 2026")
     made.every_kind(prepared)

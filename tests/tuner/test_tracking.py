@@ -155,6 +155,68 @@ def test_epochs_that_wait_are_written_in_one_call(runs_dir):
     assert len(calls) == 1
 
 
+def recorded(watched):
+    """Waits until all that was told is in MLflow, without the end that brings it in line."""
+    watched._queue.put(None)
+    watched._thread.join()
+    return {
+        name: run["tags"]["on_front"]
+        for name, run in made.view(watched.runs.client, with_artifacts=False).items()
+        if name != made.NAME
+    }
+
+
+def test_the_front_is_marked_while_the_study_runs(runs_dir, monkeypatch):
+    monkeypatch.setattr(tracking, "GATHER_S", 0.0)
+    prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
+    train(StudyTracking(prepared, study), prepared, study, 3, 3)
+    watched = StudyTracking(prepared, study)  # of a resumed study
+    assert watched._front == {made.trial_name(3)}
+    less_memory, better = made.row(0, 3), made.row(3, 3)
+    front = {"accuracy_top1": better["accuracy_top1"], "peak_memory_mib": less_memory["peak_memory_mib"]}
+    for name, row, state in (
+        (made.trial_name(1), less_memory, "complete"),
+        (made.trial_name(2), less_memory | front, "complete"),  # beats both
+        (made.trial_name(4), better | {"accuracy_top1": 1.0, "peak_memory_mib": 1.0}, "pruned"),
+    ):
+        watched.trial_started(name, {})
+        watched.epoch_ended(name, row)
+        watched.trial_ended(name, state, None)
+        wait_until(lambda name=name: watched._queue.empty() and name not in watched._last_rows)
+    on_front = recorded(watched)
+    assert on_front.pop(made.trial_name(2)) == "true"
+    assert len(on_front) == 3 and set(on_front.values()) == {"false"}
+
+
+def test_a_trial_that_goes_on_on_another_device_is_not_refused(runs_dir, caplog):
+    prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
+    first = StudyTracking(prepared, study)
+    _, params = started(study, 0)
+    first.trial_started(made.trial_name(0), params | {"device": "cpu"})
+    recorded(first)
+    second = StudyTracking(prepared, study)
+    second.trial_started(made.trial_name(0), params | {"device": "cuda"})
+    second.epoch_ended(made.trial_name(0), made.row(0, 1))
+    recorded(second)
+    run = made.view(client_of(runs_dir))[made.trial_name(0)]
+    assert run["params"]["device"] == "cpu" and len(run["metrics"]["loss"]) == 1
+    assert not caplog.records
+
+
+def test_what_mlflow_refuses_is_told_shortly_and_holds_up_no_other_trial(runs_dir, caplog):
+    prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
+    watched = StudyTracking(prepared, study)
+    watched.trial_started(made.trial_name(0), {"no key * " + "long " * 100: 1})
+    watched.trial_started(made.trial_name(1), {})
+    recorded(watched)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"MLflow refuses {made.trial_name(0)} (") and len(line) < 150
+    assert made.trial_name(1) in made.view(client_of(runs_dir))
+
+
 def test_it_opens_in_a_thread_while_ray_starts(runs_dir):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
