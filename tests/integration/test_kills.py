@@ -3,8 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
+from optuna.trial import TrialState
 
 from tests.integration.studies import (
     ROOT,
@@ -25,6 +27,7 @@ from tests.integration.studies import (
     wait_for,
     write_pictures,
 )
+from tuner.storage import load_study
 
 STUDY = ["--space", "update_method", "--name", "k", "--workers", "2"]
 LONG = [*STUDY, "--trials", "5", "--epochs", "8"]
@@ -186,3 +189,48 @@ def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
     assert driver.returncode == 0, (tmp_path / "log").read_text()
     assert status_of("k", runs_dir)["trials"]["complete"] == 5
     check_whole("k", runs_dir, trials=5, epochs=8)
+
+
+HOLDS_A_CPU = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+ray.get(ray.util.placement_group([{"CPU": 1}]).ready())
+print("held", flush=True)
+time.sleep(1000)
+"""
+
+
+def waiting_again(runs_dir) -> list[str]:
+    """Returns the names of the trials that were cut off and wait."""
+    trials = load_study("k", str(runs_dir)).get_trials(states=(TrialState.WAITING,))
+    return [trial.user_attrs["again"] for trial in trials if "again" in trial.user_attrs]
+
+
+@pytest.mark.slow
+def test_a_study_that_waits_for_the_cluster_says_so_and_stops_when_told(pictures, tmp_path):
+    """One CPU, which another driver holds."""
+    runs_dir, log, holder = tmp_path / "runs", tmp_path / "log", tmp_path / "holder"
+    address = f"127.0.0.1:{free_port()}"
+    head_flags = ["--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false"]
+    joins = ["--address", address, "--tracking-uri", "none"]
+    study = command(pictures, runs_dir, "--space", "update_method", "--name", "k", "--trials", "2", *joins)
+    hold = [sys.executable, "-c", HOLDS_A_CPU, address]
+    with ray_start(tmp_path / "head", *head_flags) as head:
+        wait_for(lambda: raylet_of(head), "Ray's head")
+        with started(hold, holder, {"RAY_AUTH_MODE": "token"}):
+            wait_for(lambda: "held" in holder.read_text(), "the CPU that is held")
+            with started(study, log) as driver:
+                wait_for(lambda: "Waiting for the cluster" in log.read_text(), "the line that tells")
+                driver.send_signal(signal.SIGTERM)
+                driver.wait(TIMEOUT_S)
+            assert driver.returncode == 130, log.read_text()
+            told = log.read_text()
+            assert "a trial needs 1 CPU, and others have left 0 of 1 CPUs on " in told
+            assert told.count("Waiting") == 1 and "Trial " not in told and "Traceback" not in told
+            assert waiting_again(runs_dir) == ["update_method-000"]
+            again = [*resume("k", runs_dir, "--time-budget", "1"), *joins]
+            assert "the time budget is spent" in run(again)
+            assert waiting_again(runs_dir) == ["update_method-000"]
+            assert status_of("k", runs_dir)["trials"]["running"] == 0
+        assert "2 complete (of 2 requested)" in run([*resume("k", runs_dir), *joins])
+    assert sorted(records_of("k", runs_dir)) == ["update_method-000", "update_method-001"]
