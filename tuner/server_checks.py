@@ -24,12 +24,8 @@ def check_servers(config: StudyConfig) -> None:
     Raises:
         ConfigError: naming the flag.
     """
+    check_schemes(config)
     uri = config.tracking_uri if config.tracking_uri and config.tracks else ""
-    if uri and uri.partition("://")[0].partition("+")[0] not in TRACKING_SCHEMES:
-        raise ConfigError(
-            f"--tracking-uri {without_password(uri)}: write an address that begins with one of "
-            f"{', '.join(TRACKING_SCHEMES)}, such as http://127.0.0.1:5000; {WITHOUT_TRACKING}"
-        )
     if config.dashboard_port is not None:
         check_free(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
@@ -55,6 +51,25 @@ def check_file_database(flag: str, address: str) -> None:
         folder = Path(address.removeprefix(SQLITE).partition("?")[0]).absolute().parent
         if not folder.is_dir():
             raise ConfigError(f"{flag} {address}: no folder {folder}")
+
+
+def check_schemes(config: StudyConfig) -> None:
+    """Sees that addresses which a study names are some, whether or not they can be had from here.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    uri = config.tracking_uri if config.tracking_uri and config.tracks else ""
+    if uri and uri.partition("://")[0].partition("+")[0] not in TRACKING_SCHEMES:
+        raise ConfigError(
+            f"--tracking-uri {without_password(uri)}: write an address that begins with one of "
+            f"{', '.join(TRACKING_SCHEMES)}, such as http://127.0.0.1:5000; {WITHOUT_TRACKING}"
+        )
+    if config.storage is not None and "://" not in config.storage:
+        raise ConfigError(
+            f"--storage {config.storage}: write a database's URL, such as sqlite:////FOLDER/study.db or "
+            "postgresql+psycopg://USER@HOST/DATABASE"
+        )
 
 
 def place_of(flag: str, address: str) -> tuple[str, str, int | None]:

@@ -1,5 +1,6 @@
 """A study sent to a Ray cluster as a job, with the code and the files that it is made of."""
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -19,13 +20,15 @@ from tuner.cluster_joining import PACKAGES, ROOT
 from tuner.config import StudyConfig, read_study_file
 from tuner.passwords import without_password
 from tuner.prepare import read_space
+from tuner.server_checks import check_schemes
 from tuner.starting_points import points_of_file
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 GIVEN = "given"
-"""Folder of a job's working tree: the files that flags name."""
+"""Folder of a job's working tree: the files that flags name, each in a folder of its flag."""
+SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 
 
 def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
@@ -85,8 +88,9 @@ def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
                 "--submit: Ray's dashboard shows a job's command: leave the password out, and set PGPASSWORD "
                 "(MLflow: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD) at the cluster's head"
             )
+    check_schemes(config)
     for flag, path in _paths(config).items():
-        if not Path(path).is_absolute():
+        if not Path(SQLITE.sub("", path)).is_absolute():
             raise ConfigError(
                 f"--submit: {flag} {path} is looked for on the cluster: give its whole path there, which all "
                 "nodes see"
@@ -98,7 +102,7 @@ def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
 
 
 def _paths(config: StudyConfig) -> dict[str, str]:
-    """Returns what flags name on the cluster's disks."""
+    """Returns what flags name on the cluster's disks: paths, and the addresses of SQLite's files."""
     paths = {"--runs-dir": config.runs_dir}
     if config.data_dir is not None:
         paths["--data-dir"] = config.data_dir
@@ -106,8 +110,8 @@ def _paths(config: StudyConfig) -> dict[str, str]:
         if weights is not None and with_whole_path(weights) != weights:
             paths[flag] = weights
     for flag, address in (("--storage", config.storage), ("--tracking-uri", config.tracking_uri)):
-        if address is not None and address.startswith("sqlite:///"):
-            paths[flag] = address.removeprefix("sqlite:///")
+        if address is not None and SQLITE.match(address):
+            paths[flag] = address
     return paths
 
 
@@ -123,8 +127,8 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
     for flag, path in files.items():
         given = _without(flags, flag)
         if path is not None and given != flags:  # not what a resumed study took over
-            (folder / GIVEN).mkdir(exist_ok=True)
-            copy = folder / GIVEN / Path(path).name
+            copy = folder / GIVEN / flag.strip("-") / Path(path).name
+            copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
             flags = [*given, flag, str(copy.relative_to(folder))]
     return flags

@@ -13,14 +13,20 @@ def config_of(argv):
 
 
 def test_the_code_and_the_files_that_flags_name_travel_and_the_rest_stays(tmp_path):
-    space, first = tmp_path / "mine.yaml", tmp_path / "first.yaml"
+    space, first = tmp_path / "a" / "mine.yaml", tmp_path / "b" / "mine.yaml"
+    space.parent.mkdir()
+    first.parent.mkdir()
     space.write_text("parameters:\n  base_lr: {low: 1e-4, high: 1e-2}\n")
     first.write_text("base_lr: 0.001\n")
     argv = ["--submit", "http://127.0.0.1:1", "--space", str(space), f"--from-config={first}", "--name", "n"]
     (tmp_path / "tree").mkdir()
     flags = _pack(config_of(argv), [*argv, "--trials", "2"], tmp_path / "tree")
-    assert shlex.join(flags) == "--trials 2 --from-config given/first.yaml --space given/mine.yaml"
-    assert (tmp_path / "tree" / "given" / "mine.yaml").read_text() == space.read_text()
+    assert (
+        shlex.join(flags)
+        == "--trials 2 --from-config given/from-config/mine.yaml --space given/space/mine.yaml"
+    )
+    for name, given in (("space", space), ("from-config", first)):
+        assert (tmp_path / "tree" / "given" / name / "mine.yaml").read_text() == given.read_text()
     tops = {path.name for path in (tmp_path / "tree").iterdir()}
     assert tops == {"launch.py", "search_spaces", "tinytl", "tuner", "given"}
     assert not list((tmp_path / "tree").rglob("__pycache__"))
@@ -42,7 +48,16 @@ def test_a_space_by_name_travels_with_the_code(tmp_path):
             "--data-dir pets is looked for",
         ),
         (["--runs-dir", "/r", "--weights", "w.pt"], "--weights w.pt is looked for on the cluster"),
-        (["--runs-dir", "/r", "--storage", "sqlite:///s.db"], "--storage s.db is looked for on the cluster"),
+        (
+            ["--runs-dir", "/r", "--storage", "sqlite:///s.db"],
+            "--storage sqlite:///s.db is looked for on the",
+        ),
+        (
+            ["--runs-dir", "/r", "--tracking-uri", "sqlite+pysqlite:///m.db"],
+            "sqlite+pysqlite:///m.db is looked",
+        ),
+        (["--runs-dir", "/r", "--storage", "journal.log"], "--storage journal.log: write a database's URL"),
+        (["--runs-dir", "/r", "--tracking-uri", "mlruns"], "--tracking-uri mlruns: write an address"),
         (
             ["--runs-dir", "/r", "--storage", "postgresql://a:b@db/s"],
             "leave the password out, and set PGPASSWORD",
