@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 STUDY, RUNS_DIR = "study", "runs_dir"
 """In a job's metadata: the study that it runs, and where on the cluster its folder lies."""
 ALIVE = ("PENDING", "RUNNING")
+AWAY_S = 60.0
+"""How long a dashboard that has gone away is waited for."""
+PAUSE_S = 1.0
 OF_RAY = ("Running entrypoint for job ", " job_manager.py:")
 """In lines that Ray itself writes to a job's log."""
 
@@ -70,14 +75,38 @@ def follow(client: "JobSubmissionClient", job_id: str) -> int:
     """Prints a job's log from its start until the job ends; returns the job's exit code.
 
     Raises:
+        ConfigError: where the dashboard goes away, and is not back within a minute.
         KeyboardInterrupt: on Ctrl-C; the job goes on.
     """
-    seen = 0
+    log = _Log(client, job_id)
     while True:
-        seen = asyncio.run(_tail(client, job_id, seen))
-        job = client.get_job_info(job_id)
+        with suppress(*_away()):  # what is asked next waits for it
+            asyncio.run(log.print_new())
+        job = details(client, job_id)
         if job.status not in ALIVE:
             return exit_code(job)
+        time.sleep(PAUSE_S)
+
+
+def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
+    """Returns what Ray knows of a job; waits for a dashboard that has gone away.
+
+    Raises:
+        ConfigError: where it is not back within a minute.
+    """
+    away, deadline = _away(), time.monotonic() + AWAY_S
+    while True:
+        try:
+            return client.get_job_info(job_id)
+        except away as error:
+            if time.monotonic() >= deadline:
+                # What Ray itself answers is a RuntimeError; of a connection, the rest is noise.
+                reason = f" ({str(error).splitlines()[0]})" if isinstance(error, RuntimeError) else ""
+                raise ConfigError(
+                    f"{client.get_address()}: the dashboard has told nothing of job {job_id} for "
+                    f"{AWAY_S:.0f} s{reason}"
+                ) from None
+        time.sleep(PAUSE_S)
 
 
 def exit_code(job: Any) -> int:
@@ -87,12 +116,30 @@ def exit_code(job: Any) -> int:
     return {"SUCCEEDED": 0, "STOPPED": 130}.get(job.status, 1)
 
 
-async def _tail(client: "JobSubmissionClient", job_id: str, seen: int) -> int:
-    """Prints what of the log lies behind the first `seen` characters; returns how many there are by now."""
-    length = 0
-    async for chunk in client.tail_job_logs(job_id):
-        new = chunk[max(0, seen - length) :]
-        length += len(chunk)
-        text = "".join(line for line in new.splitlines(True) if not any(part in line for part in OF_RAY))
-        print(text, end="", flush=True)
-    return max(seen, length)
+def _away() -> tuple[type[Exception], ...]:
+    """Returns what calls raise whose dashboard does not answer, or not as it should."""
+    import aiohttp
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    # Not every OSError: a reader that has left is one, too.
+    return RuntimeError, TimeoutError, aiohttp.ClientError, requests.RequestException, AuthenticationError
+
+
+class _Log:
+    """A job's log, of which each part is printed once, however often the connection breaks."""
+
+    def __init__(self, client: "JobSubmissionClient", job_id: str) -> None:
+        self._client, self._job_id = client, job_id
+        self._seen = 0
+        """Characters that were printed."""
+
+    async def print_new(self) -> None:
+        """Prints what was not printed yet, as it comes, until the job ends or the connection does."""
+        length = 0
+        async for chunk in self._client.tail_job_logs(self._job_id):
+            new = chunk[max(0, self._seen - length) :]
+            length += len(chunk)
+            self._seen = max(self._seen, length)
+            text = "".join(line for line in new.splitlines(True) if not any(part in line for part in OF_RAY))
+            print(text, end="", flush=True)

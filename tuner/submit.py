@@ -67,18 +67,29 @@ def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
 
 
 def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, console: Console) -> int:
-    """Follows a job's log; on Ctrl-C says how to go on, and returns 130."""
-    try:
-        return job_client.follow(client, job_id)
-    except KeyboardInterrupt:
+    """Follows a job's log; on Ctrl-C says how to go on, and returns 130.
+
+    Raises:
+        ConfigError: where the dashboard has gone away; how to go on was said.
+    """
+
+    def tell(what: str) -> None:
         console.print(
-            f"\nDetached: study {name} goes on.\n"
+            f"\n{what}\n"
             f"Watch:  python -m tuner jobs --follow {name} --address {address}\n"
             f"Stop:   python -m tuner stop {name} --address {address}",
             highlight=False,
             soft_wrap=True,
         )
+
+    try:
+        return job_client.follow(client, job_id)
+    except KeyboardInterrupt:
+        tell(f"Detached: study {name} goes on.")
         return 130
+    except ConfigError:
+        tell(f"Out of sight: study {name} may go on.")
+        raise
 
 
 def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
