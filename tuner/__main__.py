@@ -88,6 +88,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--runs-dir", default="runs", metavar="DIR", help="folder of all studies (default: runs)"
     )
     stop.add_argument("--address", metavar="URL", help="dashboard of the Ray cluster that it was sent to")
+    stop.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for a study here that is still preparing (default: 0)",
+    )
     stop.set_defaults(run=_stop)
     return parser
 
@@ -187,7 +194,7 @@ def _stop(args: argparse.Namespace) -> int:
 
     runs_dir, where = args.runs_dir, ""
     if args.address is None:
-        stop.stop_here(args.name, runs_dir, tell)
+        stop.stop_here(args.name, runs_dir, tell, args.wait)
     else:
         runs_dir, where = stop.stop_job(args.name, args.address, tell), f" --submit {args.address}"
     where += "" if runs_dir == "runs" else f" --runs-dir {runs_dir}"

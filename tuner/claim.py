@@ -152,13 +152,12 @@ def is_empty(folder: Path) -> bool:
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
-    path = folder / LOCK_FILE
-    if path.is_file():
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return dict(json.loads(file.read() or "{}"))
+    # A driver that ends may take the file away at any moment.
+    with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return dict(json.loads(file.read() or "{}"))
     holder = attributes.get(DRIVER, {})
     return dict(holder) if holder and _lives(holder) else None
 
