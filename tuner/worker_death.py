@@ -11,6 +11,7 @@ from typing import Any
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.execution import tune_controller
+from ray.tune.experiment import Trial
 
 from tinytl.out_of_memory import is_out_of_memory, tried_mib
 
@@ -80,17 +81,30 @@ def last_error(trial: Any) -> BaseException | None:
 
 @contextmanager
 def every_death_counts() -> Iterator[None]:
-    """Has Ray Tune treat a worker that Ray's memory monitor killed as any that died, not as a bug.
+    """Has Ray Tune treat every worker that died as one that died. For the time of `Tuner.fit`.
 
-    Ray 2.60 raises OutOfMemoryError then, no RayActorError, at which Tune stops the whole experiment
-    ("Caught unexpected exception"). For the time of `Tuner.fit`.
+    At one that Ray's memory monitor killed, Ray 2.60 raises OutOfMemoryError, no RayActorError, and Tune
+    stops the whole experiment ("Caught unexpected exception"). And a trial that was just being handed to a
+    worker when that died would not be tried again, however many failures it may have.
     """
-    manager = tune_controller.RayActorManager
+    controller, manager = tune_controller.TuneController, tune_controller.RayActorManager
+    process_failure = controller._process_trial_failure
+
+    def process_as_running(self: Any, trial: Any, exception: Exception) -> None:
+        if trial in self._resetting_trials:
+            self._resetting_trials.remove(trial)
+            self._set_trial_status(trial, Trial.RUNNING)  # what recovers
+        elif trial.status == Trial.PENDING:
+            return  # the same death, told of the process and of the call
+        process_failure(self, trial, exception)
+
     tune_controller.RayActorManager = _ActorManager
+    controller._process_trial_failure = process_as_running
     try:
         yield
     finally:
         tune_controller.RayActorManager = manager
+        controller._process_trial_failure = process_failure
 
 
 class _ActorManager(RayActorManager):

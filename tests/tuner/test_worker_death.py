@@ -133,6 +133,45 @@ def deaths_of(ways, tmp_path) -> dict[str, WorkerDeath]:
     return scheduler.deaths
 
 
+class DyingBetween(tune.Trainable):
+    """Dies the first time that it is to go on with another trial."""
+
+    def reset_config(self, new_config):
+        died = Path(new_config["died"])
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return True
+
+    def step(self):
+        return {"done": True, "x": self.config["x"]}
+
+    def save_checkpoint(self, checkpoint_dir):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("max_failures", [0, 1])
+def test_a_trial_whose_process_dies_before_it_begins_is_tried_again(start_ray, tmp_path, max_failures):
+    start_ray()
+    with every_death_counts():
+        results = tune.Tuner(
+            DyingBetween,
+            param_space={"x": tune.grid_search([1, 2, 3]), "died": str(tmp_path / "died")},
+            tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
+            run_config=RunConfig(
+                name="between",
+                storage_path=str(tmp_path),
+                failure_config=FailureConfig(max_failures=max_failures),
+                verbose=0,
+            ),
+        ).fit()
+    assert (tmp_path / "died").exists()
+    reached = [result.metrics.get("x") for result in results if not result.error]
+    assert reached == ([1, 2, 3] if max_failures else [1, 3])
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_a_process_that_dies_is_told_to_the_scheduler(start_ray, tmp_path):
