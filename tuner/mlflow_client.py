@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from tinytl.errors import ConfigError
 from tuner.passwords import without_password
+from tuner.sqlite_file import SQLITE, sqlite_file
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ SETTINGS = {
     # A server's client prints two lines for every run that ends.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-SQLITE = "sqlite:///"
 BUSY_S = 60.0
 """How long another study may hold the database."""
 ARTIFACTS = "mlartifacts"
@@ -56,8 +56,9 @@ def open_mlflow(uri: str) -> "MlflowClient":
         from mlflow.tracking import MlflowClient
 
         apply_verbosity()
-        if uri.startswith(SQLITE):
-            _make_database(Path(uri.removeprefix(SQLITE).partition("?")[0]).absolute())
+        file = sqlite_file(uri)
+        if file is not None:
+            _make_database(file.absolute())
         elif not uri.startswith(("http://", "https://")):
             _connect_once(uri)
         client = MlflowClient(uri)
@@ -119,8 +120,8 @@ def _no_answer(uri: str, error: Exception) -> str:
 
 def check_database(uri: str) -> None:
     """Raises ConfigError where there is no database at `uri`, or it does not answer; makes none."""
-    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if uri.startswith(SQLITE):
+    file = sqlite_file(uri)
+    if file is not None:
         if not file.is_file():
             raise ConfigError(f"--tracking-uri {uri}: there is no file {file}")
         return
@@ -137,8 +138,8 @@ def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
     """
     if uri.startswith(("http://", "https://")):
         return None
-    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    folder = file.absolute().parent if uri.startswith(SQLITE) else runs_dir.resolve()
+    file = sqlite_file(uri)
+    folder = runs_dir.resolve() if file is None else file.absolute().parent
     return (folder / ARTIFACTS).as_uri()
 
 

@@ -2,13 +2,12 @@
 
 import socket
 import urllib.parse
-from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tuner.config import WITHOUT_TRACKING, StudyConfig
 from tuner.passwords import without_password
 from tuner.ports import check_free
-from tuner.storage import SQLITE
+from tuner.sqlite_file import sqlite_file
 
 SERVER_TIMEOUT_S = 5.0
 HTTP_PORTS = {"http": 80, "https": 443}
@@ -47,10 +46,9 @@ def check_servers(config: StudyConfig) -> None:
 
 def check_file_database(flag: str, address: str) -> None:
     """Raises ConfigError where a SQLite database's folder is missing; other databases have none."""
-    if address.startswith(SQLITE):
-        folder = Path(address.removeprefix(SQLITE).partition("?")[0]).absolute().parent
-        if not folder.is_dir():
-            raise ConfigError(f"{flag} {address}: no folder {folder}")
+    file = sqlite_file(address)
+    if file is not None and not file.absolute().parent.is_dir():
+        raise ConfigError(f"{flag} {address}: no folder {file.absolute().parent}")
 
 
 def check_schemes(config: StudyConfig) -> None:

@@ -14,12 +14,12 @@ from optuna.storages.journal._file import get_lock_file
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, read_study_file
 from tuner.passwords import without_password
+from tuner.sqlite_file import SQLITE, sqlite_file
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-SQLITE = "sqlite:///"
 AWAY_S = 60.0
 """How long a study waits for a database that has gone away, before it stops."""
 CONNECT_TIMEOUT_S = 5
@@ -113,7 +113,8 @@ def study_exists(config: StudyConfig, name: str) -> bool:
 
 def _may_exist(url: str) -> bool:
     """Whether a database may be there: SQLite would make the file that it looks for."""
-    return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE).partition("?")[0]).exists()
+    file = sqlite_file(url)
+    return file is None or file.exists()
 
 
 def study_names(storage: BaseStorage) -> list[str]:
