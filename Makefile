@@ -33,24 +33,24 @@ test-all: setup ## every test, the slow ones too
 
 bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a quiet machine)
 	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
-	  $(PY) -m benchmarks.memory_engine --backbone $$backbone --rounds 5 \
+	  $(PY) -m benchmarks.memory.engine --backbone $$backbone --rounds 5 \
 	    --json $(RESULTS)/memory_engine_$${backbone}_$(STAMP).json || exit 1; \
 	done
-	@$(PY) -m benchmarks.plan_time --json $(RESULTS)/plan_time_$(STAMP).json
-	@$(PY) -m benchmarks.memory_peers --rounds 5 --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
-	@$(PY) -m benchmarks.memory_checkpoint --measure 1 8 --rounds 5 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
-	@$(PY) -m benchmarks.memory_all --figure docs/memory_all.png \
+	@$(PY) -m benchmarks.memory.plan_time --json $(RESULTS)/plan_time_$(STAMP).json
+	@$(PY) -m benchmarks.memory.peers --rounds 5 --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
+	@$(PY) -m benchmarks.memory.checkpoint --measure 1 8 --rounds 5 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
+	@$(PY) -m benchmarks.memory.all_methods --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
-	@$(PY) -m benchmarks.memory_docs --stamp $(STAMP)
+	@$(PY) -m benchmarks.memory.docs --stamp $(STAMP)
 
 bench: setup ## the search against its peers: every figure of docs/search.md but the table (half an hour)
 	@for question in throughput overhead launch kills; do \
-	  $(PY) -m benchmarks.search_$$question --json $(RESULTS)/search_$${question}_$(STAMP).json || exit 1; \
+	  $(PY) -m benchmarks.search.$$question --json $(RESULTS)/search_$${question}_$(STAMP).json || exit 1; \
 	done
-	@$(PY) -m benchmarks.search_epochs --table $(TABLE) --json $(RESULTS)/search_epochs_$(STAMP).json
+	@$(PY) -m benchmarks.search.epochs --table $(TABLE) --json $(RESULTS)/search_epochs_$(STAMP).json
 
 bench-table: setup ## train every configuration that `make bench` looks up (80 minutes of one core)
-	@$(PY) -m benchmarks.search_table --json $(RESULTS)/search_table_$(STAMP).json
+	@$(PY) -m benchmarks.search.table --json $(RESULTS)/search_table_$(STAMP).json
 
 figures: setup ## the diagrams under docs/ anew
 	@$(PY) -m tinytl plot --diagram block --backbone mobilenet_v2 --resolution 224 --out docs

@@ -7,12 +7,12 @@ import datetime
 import sys
 
 from tinytl.errors import ConfigError
-from tuner.cluster import Cluster
+from tuner.cluster.start import Cluster
 from tuner.config import parse_study
-from tuner.prepare import prepare
 from tuner.stopping import sigterm_as_ctrl_c
-from tuner.summary import describe_spaces, print_dry_run, print_start, print_summary
-from tuner.terminal import terminal
+from tuner.study.prepare import prepare
+from tuner.study.summary import describe_spaces, print_dry_run, print_start, print_summary
+from tuner.terminal.console import terminal
 from tuner.verbosity import set_verbose
 
 
@@ -31,7 +31,7 @@ def _main(argv: list[str] | None) -> int:
             return 0
         set_verbose(config.verbose)
         if config.submit is not None:
-            from tuner.submit import submit
+            from tuner.jobs.submit import submit
 
             return submit(config, sys.argv[1:] if argv is None else argv, console)
         cluster = Cluster(config)
@@ -40,7 +40,7 @@ def _main(argv: list[str] | None) -> int:
         if config.dry_run:
             print_dry_run(console, prepared)
             return 0
-        from tuner.study import run_study
+        from tuner.study.run import run_study
 
         outcome = run_study(prepared, console, cluster)
         print_summary(console, prepared, outcome)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tinytl.checkpoint_function import CheckpointFunction
-from tinytl.checkpointing import checkpoint_segment
-from tinytl.measure import PeakMeter
+from tinytl.gradient_checkpoints.function import CheckpointFunction
+from tinytl.gradient_checkpoints.segment import checkpoint_segment
+from tinytl.memory.measure import PeakMeter
 
 
 class ByFunction(nn.Module):

@@ -2,15 +2,14 @@
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
 from tinytl.__main__ import build_parser as tinytl_parser
 from tuner.__main__ import build_parser as tuner_parser
 from tuner.config import build_parser as launch_parser
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PACKAGES = ("tinytl", "tuner", "search_spaces")
 

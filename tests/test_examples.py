@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
 from tinytl.__main__ import build_parser
-from tinytl.flags import given_fields
-from tinytl.flat_config import config_from_flat
+from tinytl.config.flags import given_fields
+from tinytl.config.flat import config_from_flat
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 STUB = """#!/usr/bin/env bash
 printf '%q ' "$@" >> "$CALLS"; echo >> "$CALLS"
 """

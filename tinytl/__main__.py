@@ -5,9 +5,9 @@ import os
 import sys
 
 from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
+from tinytl.commands.pipe import run_for_reader
+from tinytl.config.flags import OneLineParser
 from tinytl.errors import ConfigError, NonFiniteLossError
-from tinytl.flags import OneLineParser
-from tinytl.pipe import run_for_reader
 
 COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)
 

@@ -6,28 +6,28 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tinytl.backbones import BACKBONES
-from tinytl.backbones.load_account import LoadAccount
-from tinytl.backbones.loading import fit_weights, load_weights_
-from tinytl.backbones.weights import (
+from tinytl.config.plan import fast_plan, is_planned
+from tinytl.config.train_config import LITE_METHODS, TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.gradient_checkpoints.segment import insert_checkpoints_
+from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient.block.unit import Recompute
+from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones.load_account import LoadAccount
+from tinytl.networks.backbones.loading import fit_weights, load_weights_
+from tinytl.networks.backbones.weights import (
     RANDOM_WEIGHTS,
     InputNormalization,
     Weights,
     input_normalization,
     read_weights,
 )
-from tinytl.checkpointing import insert_checkpoints_
-from tinytl.config import LITE_METHODS, TrainConfig
-from tinytl.dropout import RowwiseDropout
-from tinytl.errors import ConfigError
-from tinytl.frozen_batch_norm import freeze_bn_
-from tinytl.group_norm import replace_bn_with_gn
-from tinytl.lite_residual import LiteResidualModule, insert_lite_residual
-from tinytl.memory_efficient import Execution, make_memory_efficient_
-from tinytl.memory_efficient.unit import Recompute
-from tinytl.planner import fast_plan, is_planned
-from tinytl.update_methods import apply_update_method_
-from tinytl.weight_standardization import standardize_weights_
+from tinytl.networks.dropout import RowwiseDropout
+from tinytl.networks.frozen_batch_norm import freeze_bn_
+from tinytl.networks.group_norm import replace_bn_with_gn
+from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.networks.update_methods import apply_update_method_
+from tinytl.networks.weight_standardization import standardize_weights_
 
 RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
 """What a lean block runs again, for each `checkpoint`."""
@@ -54,12 +54,14 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
 
     Raises:
         ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
-            that predictions must settle first (`tinytl.memory.resolve_plan`).
+            that predictions must settle first (`tinytl.memory.predict.resolve_plan`).
     """
     if config.plan == "fast":
         config = fast_plan(config)
     if not is_planned(config):
-        raise ConfigError(f"plan={config.plan} is open: tinytl.memory.resolve_plan(config) settles it")
+        raise ConfigError(
+            f"plan={config.plan} is open: tinytl.memory.predict.resolve_plan(config) settles it"
+        )
     if config.method == "Scratch":  # a search hands every trial of a backbone the same weights
         weights = RANDOM_WEIGHTS
     weights = weights or read_weights(config)

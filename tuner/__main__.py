@@ -4,11 +4,11 @@ import argparse
 import json
 import sys
 
+from tinytl.commands.pipe import run_for_reader
+from tinytl.config.flags import OneLineParser
 from tinytl.errors import ConfigError
-from tinytl.flags import OneLineParser
-from tinytl.pipe import run_for_reader
 from tuner.stopping import sigterm_as_ctrl_c
-from tuner.terminal import terminal
+from tuner.terminal.console import terminal
 
 DASHBOARD = "http://127.0.0.1:8265"
 """Where Ray's dashboard is, unless it was told otherwise."""
@@ -117,8 +117,8 @@ def _add_budget_flag(parser: "argparse._ActionsContainer") -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from tuner.findings import print_findings, read_findings
-    from tuner.storage import load_study
+    from tuner.findings.findings import print_findings, read_findings
+    from tuner.record.storage import load_study
 
     study = load_study(args.name, args.runs_dir, args.storage)
     findings = read_findings(study, args.runs_dir)
@@ -130,8 +130,8 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _best(args: argparse.Namespace) -> int:
-    from tuner.best import choose_best, print_best
-    from tuner.storage import load_study
+    from tuner.findings.best import choose_best, print_best
+    from tuner.record.storage import load_study
 
     study = load_study(args.name, args.runs_dir, args.storage)
     best = choose_best(study, args.runs_dir, args.under_mib)
@@ -143,8 +143,8 @@ def _best(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from tuner.export import export_trial
-    from tuner.storage import load_study
+    from tuner.findings.export import export_trial
+    from tuner.record.storage import load_study
 
     study = load_study(args.name, args.runs_dir, args.storage)
     print(export_trial(study, args.runs_dir, args.trial, args.under_mib, args.out, as_json=args.json))
@@ -152,7 +152,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from tuner.report import open_in_browser, write_report
+    from tuner.report.page import open_in_browser, write_report
 
     path = write_report(args.name, args.runs_dir, args.storage, args.out)
     print(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
@@ -162,21 +162,22 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _sync(args: argparse.Namespace) -> int:
-    from tuner.sync import sync
+    from tuner.tracking.sync import sync
 
     print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri))
     return 0
 
 
 def _ui(args: argparse.Namespace) -> int:
-    from tuner.ui import serve_ui
+    from tuner.commands.ui import serve_ui
 
     return serve_ui(args.runs_dir, args.tracking_uri, args.port, args.verbose)
 
 
 def _jobs(args: argparse.Namespace) -> int:
-    from tuner import job_client, jobs
-    from tuner.submit import watch
+    from tuner.jobs import client as job_client
+    from tuner.jobs import listing as jobs
+    from tuner.jobs.submit import watch
 
     if args.follow is None:
         jobs.print_jobs(terminal(), args.address)
@@ -187,7 +188,7 @@ def _jobs(args: argparse.Namespace) -> int:
 
 
 def _stop(args: argparse.Namespace) -> int:
-    from tuner import stop
+    from tuner.jobs import stop
 
     def tell(line: str) -> None:
         print(line, flush=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinytl.config.flags import OneLineParser, field_docs
 from tinytl.errors import ConfigError, choose
-from tinytl.flags import OneLineParser, field_docs
 from tuner.ports import check_port
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")

@@ -7,7 +7,10 @@ from typing import Any
 import optuna
 
 from search_spaces.space import Parameter, SearchSpace
-from tinytl.config import (
+from tinytl.config.flags import parse_field, split_assignments
+from tinytl.config.flat import FIELD_ALIASES, config_from_flat, field_names
+from tinytl.config.method_aliases import METHOD_ALIASES, own_name
+from tinytl.config.train_config import (
     BACKBONES,
     CHECKPOINTS,
     ENGINES,
@@ -20,9 +23,6 @@ from tinytl.config import (
     TrainConfig,
 )
 from tinytl.errors import ConfigError, choose
-from tinytl.flags import parse_field, split_assignments
-from tinytl.flat_config import FIELD_ALIASES, config_from_flat, field_names
-from tinytl.method_aliases import METHOD_ALIASES, own_name
 from tuner.config import StudyConfig
 
 OF_THE_STUDY = (

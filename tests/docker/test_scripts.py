@@ -4,11 +4,12 @@ import os
 import socket
 import stat
 import subprocess
-from pathlib import Path
 
 import pytest
 
-DOCKER = Path(__file__).parents[2] / "docker"
+from tests.support.places import ROOT
+
+DOCKER = ROOT / "docker"
 SECRETS = {
     "postgres_password",
     "optuna_password",

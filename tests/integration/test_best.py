@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from tests.integration.studies import ROOT, TIMEOUT_S, run
+from tests.support.places import ROOT
+from tests.support.studies import TIMEOUT_S, run
 
 pytestmark = pytest.mark.slow
 

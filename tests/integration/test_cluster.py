@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.studies import (
+from tests.support.studies import (
     TIMEOUT_S,
     command,
     epochs_saved,

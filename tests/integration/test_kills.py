@@ -8,8 +8,8 @@ import sys
 import pytest
 from optuna.trial import TrialState
 
-from tests.integration.studies import (
-    ROOT,
+from tests.support.places import ROOT
+from tests.support.studies import (
     TIMEOUT_S,
     check_whole,
     command,
@@ -27,7 +27,7 @@ from tests.integration.studies import (
     wait_for,
     write_pictures,
 )
-from tuner.storage import load_study
+from tuner.record.storage import load_study
 
 STUDY = ["--space", "update_method", "--name", "k", "--workers", "2"]
 LONG = [*STUDY, "--trials", "5", "--epochs", "8"]

@@ -15,12 +15,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from tests.integration.browser import opened_page
-from tests.tuner import mlflow_studies as made
-from tests.tuner.mlflow_server import Server
-from tuner.mlflow_client import open_mlflow
-from tuner.mlflow_view import charts_path, front_path, view_path
-from tuner.sync import sync
+from tests.support import mlflow_studies as made
+from tests.support.browser import opened_page
+from tests.support.mlflow_server import Server
+from tuner.tracking.client import open_mlflow
+from tuner.tracking.sync import sync
+from tuner.tracking.view import charts_path, front_path, view_path
 
 WAIT_MS = 240_000
 SIZE = (1500, 880)

@@ -7,8 +7,8 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from tests.integration.postgres import PASSWORD, USER, postgres
-from tests.integration.studies import (
+from tests.support.postgres import PASSWORD, USER, postgres
+from tests.support.studies import (
     TIMEOUT_S,
     command,
     epochs_saved,
@@ -18,7 +18,7 @@ from tests.integration.studies import (
     wait_for,
     write_pictures,
 )
-from tuner.storage import load_study, open_storage
+from tuner.record.storage import load_study, open_storage
 
 pytestmark = pytest.mark.slow
 STUDY = ["--space", "update_method", "--workers", "1"]

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from benchmarks.synthetic_study import BUDGET_MIB, write_study
-from tests.integration.browser import DESKTOP, PHONE, opened_page
-from tuner.report import write_report
+from tests.support.browser import DESKTOP, PHONE, opened_page
+from tests.support.synthetic_study import BUDGET_MIB, write_study
+from tuner.report.page import write_report
 
 pytestmark = pytest.mark.slow
 NEAR = 10.0

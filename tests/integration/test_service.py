@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.integration import postgres as database
-from tests.integration.studies import (
-    ROOT,
+from tests.support import postgres as database
+from tests.support.places import ROOT
+from tests.support.studies import (
     TIMEOUT_S,
     command,
     epochs_saved,

@@ -7,9 +7,9 @@ import sys
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests import published
-from tests.integration.studies import (
-    ROOT,
+from tests.support import published_sets as published
+from tests.support.places import ROOT
+from tests.support.studies import (
     SMALL,
     TIMEOUT_S,
     command,

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.cases import tinted_images
-from tinytl.data import DataSplits
+from tests.support.cases import tinted_images
+from tinytl.data.load import DataSplits
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.places import ROOT
 from tinytl.__main__ import main
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,17 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cases import ALL_CASES, small
-from tinytl.backbones import BACKBONES
-from tinytl.backbones.weights import Weights
-from tinytl.backbones.weights_file import WeightsFile
+from tests.support.cases import ALL_CASES, small
 from tinytl.build import build_model, new_head_
-from tinytl.config import LITE_METHODS, TrainConfig
-from tinytl.dropout import RowwiseDropout
+from tinytl.config.train_config import LITE_METHODS, TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.frozen_batch_norm import FrozenBatchNorm2d
-from tinytl.lite_residual import LiteResidualModule
-from tinytl.memory_efficient.stock import base_class
+from tinytl.memory_efficient.block.stock import base_class
+from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones.weights import Weights
+from tinytl.networks.backbones.weights_file import WeightsFile
+from tinytl.networks.dropout import RowwiseDropout
+from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.networks.lite_residual import LiteResidualModule
 
 
 def _norms(module: nn.Module) -> list[nn.Module]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tinytl.file_server import cut, held, serve, whole
+from tests.support.file_server import cut, held, serve, whole
 from tinytl.download import cached_path, checksum_in_name, download, verify
 from tinytl.errors import ConfigError
 

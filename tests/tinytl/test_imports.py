@@ -9,13 +9,16 @@ TUNER = {"ray", "optuna", "mlflow"}
 @pytest.mark.parametrize(
     ("statement", "unwanted"),
     [
-        ("import tinytl.config, tinytl.data, tinytl.flags, tinytl.__main__", {"torch", *TUNER}),
         (
-            "import tinytl.plots.curves, tinytl.plots.accuracy_memory, tinytl.plots.run_record",
+            "import tinytl.config.train_config, tinytl.data.load, tinytl.config.flags, tinytl.__main__",
+            {"torch", *TUNER},
+        ),
+        (
+            "import tinytl.plots.curves, tinytl.plots.accuracy_memory, tinytl.runs.record",
             {"torch", *TUNER},
         ),
         ("import tinytl.__main__", {"matplotlib"}),
-        ("import tinytl.run, tinytl.trainer, tinytl.memory, tinytl.paper_memory", TUNER),
+        ("import tinytl.runs.run, tinytl.runs.trainer, tinytl.memory.predict, tinytl.memory.paper", TUNER),
     ],
 )
 def test_what_an_import_brings(statement: str, unwanted: set[str]) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cases import small, tinted_images
-from tinytl.config import TrainConfig
-from tinytl.data import DataSplits
-from tinytl.memory import resolve_plan
-from tinytl.progress import PlainProgress
-from tinytl.run import train_loaded
-from tuner.results import TrialResult
+from tests.support.cases import small, tinted_images
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import DataSplits
+from tinytl.memory.predict import resolve_plan
+from tinytl.runs.progress import PlainProgress
+from tinytl.runs.run import train_loaded
+from tuner.record.results import TrialResult
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from tinytl.config.flags import field_docs
 from tinytl.errors import ConfigError
-from tinytl.flags import field_docs
 from tuner.config import STUDY_FILE, StudyConfig, parse_study
 
 

@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 import launch
-from tinytl.backbones import BACKBONES
 from tinytl.build import build_model
-from tinytl.config import TrainConfig
-from tuner.cluster import Cluster
+from tinytl.config.train_config import TrainConfig
+from tinytl.networks.backbones import BACKBONES
+from tuner.cluster.start import Cluster
 from tuner.config import parse_study
-from tuner.prepare import prepare
-from tuner.results import REQUESTED
-from tuner.storage import open_storage
-from tuner.study import _opened
+from tuner.record import schema
+from tuner.record.storage import open_storage
+from tuner.study.prepare import prepare
+from tuner.study.run import _opened
 
 ROOT = Path(launch.__file__).parent
 
@@ -292,7 +292,7 @@ def begun(tmp_path_factory):
     argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
     config, _ = parse_study(argv)
     with _opened(prepare(config, datetime.datetime(2020, 1, 1))) as (study, _):
-        assert study.user_attrs[REQUESTED] == 12
+        assert study.user_attrs[schema.REQUESTED] == 12
     return runs_dir
 
 
@@ -342,7 +342,7 @@ def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_p
 
 
 def test_a_study_cannot_shrink(capsys, begun, monkeypatch):
-    monkeypatch.setattr("tuner.results.ended_trials", lambda status: 3)
+    monkeypatch.setattr("tuner.record.results.ended_trials", lambda status: 3)
     argv = ["--name", "mine", "--resume", "--runs-dir", str(begun), "--trials", "2"]
     assert launch.main(argv) == 2
     assert "--trials 2: study mine has 3 already" in capsys.readouterr().err

@@ -1,7 +1,7 @@
 import pytest
 
 from search_spaces.space import list_spaces, load_space
-from tinytl.config import LITE_METHODS, TrainConfig
+from tinytl.config.train_config import LITE_METHODS, TrainConfig
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig
 from tuner.trial_config import (

@@ -1,1 +1,4 @@
-"""The commands of `python -m tinytl`, a file each: `add_parser` and what it runs."""
+"""The commands of `python -m tinytl`, a file each: flags, and what they run.
+
+A command parses, calls one function of another room, and prints. It computes nothing itself.
+"""

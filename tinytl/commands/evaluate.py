@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from tinytl.flags import Commands, add_config_flags, add_download_flag, given_fields
-from tinytl.flat_config import config_from_flat
+from tinytl.config.flags import Commands, add_config_flags, add_download_flag, given_fields
+from tinytl.config.flat import config_from_flat
 
 SPLITS = ("train", "val", "test")
 EVAL_BATCH_SIZE = 32
@@ -55,11 +55,11 @@ def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
-    from tinytl.checkpoint_file import check_same_classes
-    from tinytl.data import check_data_dir, download_dataset, load_dataset
+    from tinytl.data.load import check_data_dir, download_dataset, load_dataset
     from tinytl.errors import ConfigError
-    from tinytl.evaluation import evaluate
-    from tinytl.trained import load_trained
+    from tinytl.runs.checkpoint_file import check_same_classes
+    from tinytl.runs.trained import load_trained
+    from tinytl.training.evaluation import evaluate
 
     if args.images_at_once < 1:
         raise ConfigError(f"--images-at-once {args.images_at_once}: must be at least 1")

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from tinytl.commands.evaluate import add_epoch_flag
+from tinytl.config.flags import Commands
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands
 
 DESCRIPTION = """Write a trained network for a device: model.onnx (RGB pictures in [0, 1] to logits; it
 normalises them), weights.pt (the state dict), config.yaml, and model.json (classes, input, accuracy,
@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports the network that `args` name."""
-    from tinytl.export import export_run, shown
+    from tinytl.export.folder import export_run, shown
 
     if not args.out:
         raise ConfigError("--out is empty: name a folder")

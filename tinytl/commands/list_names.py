@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from tinytl import config
-from tinytl.datasets import NAMED_SETS
-from tinytl.flags import Commands
-from tinytl.method_aliases import METHOD_ALIASES
+from tinytl.config import train_config as config
+from tinytl.config.flags import Commands
+from tinytl.config.method_aliases import METHOD_ALIASES
+from tinytl.data.sets import NAMED_SETS
 
 NAMES = {
     "norm": config.NORMS,
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def _backbones() -> dict[str, str]:
     import torch
 
-    from tinytl.backbones import BACKBONES
+    from tinytl.networks.backbones import BACKBONES
 
     found = {}
     for name, backbone in BACKBONES.items():

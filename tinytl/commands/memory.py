@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from tinytl.config.flags import Commands, add_config_flags, given_fields
+from tinytl.config.flat import config_from_flat
+from tinytl.config.method_aliases import alias_note
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands, add_config_flags, given_fields
-from tinytl.flat_config import config_from_flat
-from tinytl.method_aliases import alias_note
 
 MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
     if args.figure and not Path(args.figure).parent.is_dir():
         raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
-    from tinytl.memory_table import all_rows, memory_row, row_text, table_text
+    from tinytl.memory.table import all_rows, memory_row, row_text, table_text
 
     note = alias_note(given.get("method", config.method))
     before = f"{note}\n" if note else ""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinytl.config import FIELDS_WITHOUT_MEMORY, TrainConfig
+from tinytl.config.flags import Commands, add_config_flags, given_fields
+from tinytl.config.flat import config_from_flat
+from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.errors import ConfigError, choose
-from tinytl.flags import Commands, add_config_flags, given_fields
-from tinytl.flat_config import config_from_flat
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ def _run_figures(folders: Sequence[Path], given: dict[str, Any]) -> "dict[str, F
     if given:
         raise ConfigError(f"{next(iter(given))} changes a diagram only: add --diagram, or leave it out")
 
-    from tinytl.plots.run_record import read_run
+    from tinytl.runs.record import read_run
 
     runs = [read_run(folder) for folder in folders]
     for run in runs:
@@ -115,7 +115,7 @@ def _diagram(args: argparse.Namespace, folders: Sequence[Path], given: dict[str,
         raise ConfigError(f"--diagram draws one network: name one run, not {len(folders)}")
     flat: dict[str, Any] = {"num_classes": 10}
     for folder in folders:
-        from tinytl.plots.run_record import read_run
+        from tinytl.runs.record import read_run
 
         record = read_run(folder)
         if not record.config:

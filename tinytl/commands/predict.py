@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 
 from tinytl.commands.evaluate import add_run_flags
+from tinytl.config.flags import Commands
+from tinytl.data.pictures import IMAGE_SUFFIXES, images_in
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands
-from tinytl.pictures import IMAGE_SUFFIXES, images_in
 
 
 def add_parser(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise ConfigError(f"--top {args.top}: must be at least 1")
     files = [file for name in args.files for file in _pictures(Path(name))]
-    from tinytl.trained import load_trained
+    from tinytl.runs.trained import load_trained
 
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
     likeliest = [

@@ -5,12 +5,12 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from tinytl.config import TrainConfig
-from tinytl.data import check_data_dir, download_dataset
+from tinytl.config.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
+from tinytl.config.flat import config_from_flat
+from tinytl.config.method_aliases import alias_note
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import check_data_dir, download_dataset
 from tinytl.errors import ConfigError
-from tinytl.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
-from tinytl.flat_config import config_from_flat
-from tinytl.method_aliases import alias_note
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
 the run), metrics.jsonl (a line an epoch), best.pt, last.pt and result.json.
@@ -46,7 +46,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains as `args` say."""
-    from tinytl.run_directory import RunDirectory, read_config_file
+    from tinytl.runs.directory import RunDirectory, read_config_file
 
     if not args.out:
         raise ConfigError("--out is empty: name a folder")
@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> int:
         download_dataset(config)
     check_data_dir(config)
     if args.tensorboard:
-        from tinytl.tensorboard import check_tensorboard
+        from tinytl.runs.tensorboard import check_tensorboard
 
         check_tensorboard()
-    from tinytl.progress import progress_for_this_output
-    from tinytl.run import train_run
+    from tinytl.runs.progress import progress_for_this_output
+    from tinytl.runs.run import train_run
 
     progress = progress_for_this_output()
     note = alias_note(given.get("method", config.method))

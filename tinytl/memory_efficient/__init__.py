@@ -1,8 +1,8 @@
 """Lean training: what backward does not read is not kept."""
 
-from tinytl.memory_efficient.block_spec import Execution
+from tinytl.memory_efficient.block.spec import Execution
+from tinytl.memory_efficient.block.structure import register_block
 from tinytl.memory_efficient.convert import ConversionReport, make_memory_efficient_, undo_memory_efficient_
-from tinytl.memory_efficient.structure import register_block
 
 __all__ = [
     "ConversionReport",

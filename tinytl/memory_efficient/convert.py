@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tinytl.memory_efficient.block_spec import Execution
+from tinytl.memory_efficient.block.reading import BlockReader, uses_batch_statistics
+from tinytl.memory_efficient.block.spec import Execution
+from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave
+from tinytl.memory_efficient.block.structure import describe_block
 from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
@@ -19,9 +22,6 @@ from tinytl.memory_efficient.lean_modules import (
     make_lean_,
     make_stock_,
 )
-from tinytl.memory_efficient.reading import BlockReader, uses_batch_statistics
-from tinytl.memory_efficient.stock import base_class, keeps_forward, reason_to_leave
-from tinytl.memory_efficient.structure import describe_block
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),

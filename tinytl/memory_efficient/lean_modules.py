@@ -10,27 +10,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tinytl.checkpointing import class_beneath, set_class_beneath_
-from tinytl.memory_efficient.activation import lean_activation
-from tinytl.memory_efficient.block import largest_intermediate, run_block
-from tinytl.memory_efficient.block_spec import Execution
-from tinytl.memory_efficient.convolution import lean_conv2d
-from tinytl.memory_efficient.depthwise import taps_are_leaner
-from tinytl.memory_efficient.dropout import lean_dropout
-from tinytl.memory_efficient.frozen_norm import FrozenNorm, lean_frozen_norm
-from tinytl.memory_efficient.group_norm import lean_group_norm
-from tinytl.memory_efficient.pooling import lean_average_pool, lean_max_pool
-from tinytl.memory_efficient.precision import autocast_dtype
-from tinytl.memory_efficient.reading import (
+from tinytl.gradient_checkpoints.segment import class_beneath, set_class_beneath_
+from tinytl.memory_efficient.block.function import largest_intermediate, run_block
+from tinytl.memory_efficient.block.reading import (
     BlockReader,
     average_pool_spec,
     conv_spec,
     max_pool_spec,
     uses_batch_statistics,
 )
-from tinytl.memory_efficient.standardization import lean_standardized
-from tinytl.memory_efficient.stock import base_class, standardizes_weight
-from tinytl.memory_efficient.structure import activation_name
+from tinytl.memory_efficient.block.spec import Execution
+from tinytl.memory_efficient.block.stock import base_class, standardizes_weight
+from tinytl.memory_efficient.block.structure import activation_name
+from tinytl.memory_efficient.ops.activation import lean_activation
+from tinytl.memory_efficient.ops.convolution import lean_conv2d
+from tinytl.memory_efficient.ops.depthwise import taps_are_leaner
+from tinytl.memory_efficient.ops.dropout import lean_dropout
+from tinytl.memory_efficient.ops.frozen_norm import FrozenNorm, lean_frozen_norm
+from tinytl.memory_efficient.ops.group_norm import lean_group_norm
+from tinytl.memory_efficient.ops.pooling import lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.ops.precision import autocast_dtype
+from tinytl.memory_efficient.ops.standardization import lean_standardized
 
 
 class Lean(nn.Module):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tinytl.config import METHODS
+from tinytl.config.train_config import METHODS
 from tinytl.plots.label_placing import place_labels
 from tinytl.plots.run_label import (
     describe,
@@ -20,7 +20,6 @@ from tinytl.plots.run_label import (
     shorten,
     with_defaults,
 )
-from tinytl.plots.run_record import RunRecord
 from tinytl.plots.style import (
     BLACK,
     GRID_ALPHA,
@@ -31,6 +30,7 @@ from tinytl.plots.style import (
     plain_text,
     set_memory_axis,
 )
+from tinytl.runs.record import RunRecord
 
 LEAST_ACCURACY_SPAN = 0.1
 MOST_LABELS = 12

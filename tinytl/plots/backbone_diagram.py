@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tinytl.config import TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.plots.diagram import (
     FAINT,
     INK,

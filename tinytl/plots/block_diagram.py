@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tinytl.config import TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import choose
 from tinytl.plots.diagram import (
     FAINT,

@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from tinytl.plots.run_label import run_labels, shared_title
-from tinytl.plots.run_record import RunRecord
 from tinytl.plots.style import GRID_ALPHA, MUTED, LineStyle, line_style, plain_text
+from tinytl.runs.record import RunRecord
 
 MOST_NAMED = 8
 """Runs that can be told apart in one figure. Of more, so many of the most accurate are; the rest is grey."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tinytl.config import TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.plots.network_shapes import Trained
 from tinytl.plots.style import ORANGE, PURPLE, SKY, plain_text
 

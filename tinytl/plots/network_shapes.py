@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
-from tinytl.config import TrainConfig
-from tinytl.frozen_batch_norm import FrozenBatchNorm2d
-from tinytl.lite_residual import LiteResidualModule
-from tinytl.update_methods import is_norm
+from tinytl.config.train_config import TrainConfig
+from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.networks.lite_residual import LiteResidualModule
+from tinytl.networks.update_methods import is_norm
 
 Trained = Literal["all", "norms", "biases", "some", "nothing", "no parameters"]
 KIB = 2**10

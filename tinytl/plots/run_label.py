@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinytl.config import TrainConfig
-from tinytl.flat_config import flat_from_config
-from tinytl.planner import PLANNED_FIELDS
-from tinytl.plots.run_record import RunRecord
+from tinytl.config.flat import flat_from_config
+from tinytl.config.plan import PLANNED_FIELDS
+from tinytl.config.train_config import TrainConfig
+from tinytl.runs.record import RunRecord
 
 SAY_THEMSELVES = ("dataset", "backbone", "method", "norm", "optimizer")
 """Fields whose value needs no name beside it."""

@@ -1,5 +1,5 @@
 """Runs to draw."""
 
-from tests.tinytl.run_folders import make_run
+from tests.support.run_folders import make_run
 
 __all__ = ["make_run"]

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from tinytl.__main__ import main
-from tinytl.config import BACKBONES, METHODS
-from tinytl.dataset_names import DATASETS
-from tinytl.method_aliases import METHOD_ALIASES
+from tinytl.config.dataset_names import DATASETS
+from tinytl.config.method_aliases import METHOD_ALIASES
+from tinytl.config.train_config import BACKBONES, METHODS
 
 
 def test_every_name_is_listed(capsys: pytest.CaptureFixture[str]) -> None:

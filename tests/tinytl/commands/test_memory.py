@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cases import exists
+from tests.support.cases import exists
 from tinytl.__main__ import main
-from tinytl.config import ENGINES, METHODS, NORMS, TrainConfig
-from tinytl.storage_tracker import PARTS, MemoryPrediction
+from tinytl.config.train_config import ENGINES, METHODS, NORMS, TrainConfig
+from tinytl.memory.storage_tracker import PARTS, MemoryPrediction
 
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 ROW = ["predicted_peak_mib", "stock_inference_peak_mib", "paper_mb", "breakdown_mib", "peak_at", "plan"]
@@ -48,10 +48,10 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return MemoryPrediction(peak_mib=peak, parts_mib={"temporary": peak}, peak_at="here forward")
 
-    monkeypatch.setattr("tinytl.memory_table.predict_memory", predict)
-    monkeypatch.setattr("tinytl.memory_table.predict_memories", lambda configs: None)
-    monkeypatch.setattr("tinytl.memory_table.stock_inference_peak_mib", lambda config: 5.0)
-    monkeypatch.setattr("tinytl.memory_table.paper_memory", lambda config: 7.0)
+    monkeypatch.setattr("tinytl.memory.table.predict_memory", predict)
+    monkeypatch.setattr("tinytl.memory.table.predict_memories", lambda configs: None)
+    monkeypatch.setattr("tinytl.memory.table.stock_inference_peak_mib", lambda config: 5.0)
+    monkeypatch.setattr("tinytl.memory.table.paper_memory", lambda config: 7.0)
 
 
 @pytest.mark.usefixtures("quick_figures")

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.published import cub200
+from tests.support.places import ROOT
+from tests.support.published_sets import cub200
 from tinytl.__main__ import main
-from tinytl.planner import fast_plan
+from tinytl.config.plan import fast_plan
 
-ROOT = Path(__file__).parents[3]
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 1, "val/blue": 1, "test/red": 1, "test/blue": 1}
 FLAGS = (
     "train --dataset imagefolder --weights none --backbone mobilenet_v2 --resolution 32 --device cpu "
@@ -118,7 +118,7 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(
 ) -> None:
     import torch
 
-    from tinytl.backbones import BACKBONES
+    from tinytl.networks.backbones import BACKBONES
 
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
@@ -144,9 +144,9 @@ def test_how_a_process_runs_its_share_may_change(
     (out / "result.json").unlink()
     # As on a machine, or with as many processes, for which the plan would choose otherwise.
     monkeypatch.setattr(
-        "tinytl.trainer.resolve_plan", lambda c: dataclasses.replace(fast_plan(c), micro_batch_size=1)
+        "tinytl.runs.trainer.resolve_plan", lambda c: dataclasses.replace(fast_plan(c), micro_batch_size=1)
     )
-    monkeypatch.setattr("tinytl.trainer.is_planned", lambda c: False)
+    monkeypatch.setattr("tinytl.runs.trainer.is_planned", lambda c: False)
     assert main(["train", "--out", str(out), "--resume"]) == 0
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.tinytl.memory_efficient.cases import (
+from tests.support.lean_networks import (
     assert_same_outcome,
     converted,
     outcome,
@@ -15,11 +15,11 @@ from tests.tinytl.memory_efficient.cases import (
     tinytl_net,
     torchvision_net,
 )
-from tinytl.config import BACKBONES, METHODS
-from tinytl.group_norm import replace_bn_with_gn
-from tinytl.lite_residual import LiteResidualModule
+from tinytl.config.train_config import BACKBONES, METHODS
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.lean_modules import LeanBlock
+from tinytl.networks.group_norm import replace_bn_with_gn
+from tinytl.networks.lite_residual import LiteResidualModule
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])

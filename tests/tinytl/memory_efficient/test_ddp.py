@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.tinytl.memory_efficient.cases import assert_same_gradients, outcome, tinytl_net
+from tests.support.lean_networks import assert_same_gradients, outcome, tinytl_net
 from tinytl.memory_efficient import make_memory_efficient_
 
 N_PROCESSES = 2

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import resnet50
 
-from tests.tinytl.memory_efficient.cases import (
+from tests.support.lean_networks import (
     NETS,
     TORCHVISION,
     assert_same_outcome,
@@ -22,7 +22,7 @@ from tests.tinytl.memory_efficient.cases import (
     torchvision_net,
 )
 from tinytl.memory_efficient import make_memory_efficient_
-from tinytl.update_methods import apply_update_method_
+from tinytl.networks.update_methods import apply_update_method_
 
 SIZE = (3, 64, 64)
 

@@ -9,9 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import mobilenet_v2
 
-from tinytl.frozen_batch_norm import freeze_bn_
 from tinytl.memory_efficient import make_memory_efficient_
 from tinytl.memory_efficient.lean_modules import Lean, lean_class
+from tinytl.networks.frozen_batch_norm import freeze_bn_
 
 
 def small_net():

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tinytl.build import build_model
-from tinytl.config import TrainConfig
-from tinytl.measure import PeakMeter
+from tinytl.config.train_config import TrainConfig
+from tinytl.memory.measure import PeakMeter
 from tinytl.memory_efficient import Execution, make_memory_efficient_
-from tinytl.training_step import InputNormalizer, build_optimizer, training_step
+from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
 # method, norm, micro-batch, what runs again, most MiB
 PEAKS = [

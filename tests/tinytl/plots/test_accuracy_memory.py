@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from tinytl.config import METHODS
+from tinytl.config.train_config import METHODS
 from tinytl.plots.accuracy_memory import (
     accuracy_key,
     average_over_seeds,
@@ -14,8 +14,8 @@ from tinytl.plots.accuracy_memory import (
     pareto_front,
     plot_accuracy_memory,
 )
-from tinytl.plots.run_record import RunRecord, read_run
 from tinytl.plots.style import MUTED
+from tinytl.runs.record import RunRecord, read_run
 
 MakeRun = Callable[..., Path]
 VAL = "val_accuracy_top1"

@@ -1,8 +1,8 @@
 import pytest
 from matplotlib.figure import Figure
 
-from tests.cases import small
-from tinytl.config import BACKBONES
+from tests.support.cases import small
+from tinytl.config.train_config import BACKBONES
 from tinytl.plots.backbone_diagram import block_text, lite_text, plot_backbone, stages
 from tinytl.plots.network_shapes import network_shapes
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from tests.cases import small
+from tests.support.cases import small
 from tinytl.errors import ConfigError
 from tinytl.plots.block_diagram import choose_block, plot_block
 from tinytl.plots.network_shapes import network_shapes

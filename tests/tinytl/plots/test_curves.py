@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from tinytl.plots.curves import MOST_NAMED, best_first, plot_curves
-from tinytl.plots.run_record import read_run
 from tinytl.plots.style import PALETTE, save_figure
+from tinytl.runs.record import read_run
 
 MakeRun = Callable[..., Path]
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.cases import small
+from tests.support.cases import small
 from tinytl.build import build_model
-from tinytl.config import BACKBONES, METHODS
-from tinytl.memory import predict_memory
+from tinytl.config.train_config import BACKBONES, METHODS
+from tinytl.memory.predict import predict_memory
 from tinytl.plots.network_shapes import Block, describe_layer, network_shapes, trained_part
 
 MIB_IN_KIB = 1024

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tinytl.plots.run_label import MOST_CHARACTERS, differing_fields, run_labels, shared_title, shorten
-from tinytl.plots.run_record import RunRecord, read_run
+from tinytl.runs.record import RunRecord, read_run
 
 MakeRun = Callable[..., Path]
 

@@ -1,0 +1,1 @@
+"""The search against its peers: epochs, throughput, overhead, kills (docs/search.md)."""

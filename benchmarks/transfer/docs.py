@@ -1,0 +1,162 @@
+"""Writes the tables and figures of docs/results.md, and the first table into README.md, from result files."""
+
+import argparse
+import json
+
+from benchmarks.shared.markdown import Result, cells, fill, source, table
+from benchmarks.shared.places import RESULTS, ROOT
+from benchmarks.transfer.published import (
+    FINETUNE_REPORT,
+    FINETUNE_REPORT_MB,
+    FINETUNE_REPORT_TOP1,
+    PAPER_CIFAR10,
+    TINYTL_REPORT_CIFAR10,
+)
+
+PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+
+
+def top1(row: Result) -> str:
+    """Returns mean and standard deviation over seeds, in percent."""
+    if "accuracy_top1_mean" not in row:
+        return "no weights"
+    spread = "" if row["accuracy_top1_std"] is None else f" ± {100 * row['accuracy_top1_std']:.1f}"
+    return f"{100 * row['accuracy_top1_mean']:.1f}{spread}"
+
+
+def rate(row: Result) -> str:
+    """Returns the learning rate that was chosen; `*` where it was the grid's lowest or highest."""
+    if "base_lr" not in row:
+        return ""
+    return f"{row['base_lr']:g}{'*' if row['at_the_grid_s_edge'] else ''}"
+
+
+def published(figures: tuple[float, float] | None) -> str:
+    """Returns accuracy and memory as they were published."""
+    return "" if figures is None else f"{figures[1]:g} · {figures[0]} MB"
+
+
+def methods(result: Result) -> list[str]:
+    """Every backbone and method: accuracy here, memory here and at 224 px, and what others published."""
+    small = str(result["settings"]["resolution"])
+    lines = []
+    for row in result["rows"]:
+        here, at_224 = row["memory"][small], row["memory"]["224"]
+        report = TINYTL_REPORT_CIFAR10.get(row["backbone"], {}).get(row["method"])
+        paper = PAPER_CIFAR10.get(row["method"]) if row["backbone"] == "proxylessnas_mobile" else None
+        lines.append(
+            cells(
+                f"{row['backbone']}, {row['method']}, {row['norm']}",
+                top1(row),
+                rate(row),
+                f"{here['lean_mib']:.1f} of {here['stock_mib']:.1f}",
+                f"{at_224['lean_mib']:.1f} of {at_224['stock_mib']:.1f}",
+                published(report),
+                published(paper),
+            )
+        )
+    head = ["", "top-1, %", "base lr", f"MiB of stock's, {small} px", "MiB of stock's, 224 px"]
+    return [*table([*head, "the report", "the paper"], lines), *source(result)]
+
+
+def readme(result: Result) -> list[str]:
+    """The backbones with weights, a line a method."""
+    small = str(result["settings"]["resolution"])
+    rows = {(row["backbone"], row["method"]): row for row in result["rows"] if "base_lr" in row}
+    backbones = list(dict.fromkeys(backbone for backbone, _ in rows))
+    lines = []
+    for method in dict.fromkeys(method for _, method in rows):
+        of_method = [rows[backbone, method] for backbone in backbones]
+        memory = of_method[-1]["memory"][small]
+        lines.append(
+            cells(
+                method,
+                *(top1(row) for row in of_method),
+                f"{memory['lean_mib']:.1f}",
+                f"{memory['stock_mib']:.1f}",
+            )
+        )
+    head = ["top-1, %, and MiB of a step", *backbones, f"{backbones[-1]}, MiB", "stock PyTorch, MiB"]
+    return table(head, lines)
+
+
+def memory(result: Result) -> list[str]:
+    """Batches of 1 and of 64: measured MiB of each way, and the report's."""
+    found = {(r["method"], r["batch_size"], r["way"]): r["measured_mib"] for r in result["rows"]}
+    ways = list(dict.fromkeys(way for _, _, way in found))
+    lines = []
+    for method, batch_size in dict.fromkeys((m, n) for m, n, _ in found):
+        report = FINETUNE_REPORT_MB[method][0 if batch_size == 1 else 1]
+        measured = [f"{found[method, batch_size, way]:.1f}" for way in ways]
+        lines.append(cells(f"{method}, batch {batch_size}", *measured, report))
+    return [*table(["", *ways, "the report, MB"], lines), *source(result)]
+
+
+def variants(result: Result) -> list[str]:
+    """What is compared, with accuracy, rate, memory and time."""
+    lines = [
+        cells(
+            row["variant"],
+            top1(row),
+            rate(row),
+            f"{row['predicted_peak_mib']:.1f}",
+            f"{row['epoch_time_s']:.1f}",
+        )
+        for row in result["rows"]
+    ]
+    return [*table(["", "top-1, %", "base lr", "MiB", "epoch, s"], lines), *source(result)]
+
+
+def datasets(result: Result) -> list[str]:
+    """A line a method, a column a data set; then what the report has of other sets."""
+    found = {(row["method"], row["dataset"]): row for row in result["rows"]}
+    names = list(dict.fromkeys(dataset for _, dataset in found))
+    lines = [
+        cells(method, *(f"{top1(found[method, name])} ({rate(found[method, name])})" for name in names))
+        for method in dict.fromkeys(method for method, _ in found)
+    ]
+    head = ["top-1, % (base lr)", *("emoji" if name == "imagefolder" else name for name in names)]
+    reported = [cells(name, f"{value:.1f}") for name, value in FINETUNE_REPORT_TOP1.items()]
+    return [
+        *table(head, lines),
+        *source(result),
+        "",
+        *table([f"{FINETUNE_REPORT}, validation", "top-1, %"], reported),
+    ]
+
+
+TABLES = {
+    "methods": ("transfer_methods", methods),
+    "memory": ("transfer_memory", memory),
+    "separate": ("transfer_separate_lr", variants),
+    "scratch": ("transfer_scratch", variants),
+    "datasets": ("transfer_datasets", datasets),
+}
+FIGURES = {"transfer_separate_lr": "separate_lr.png", "transfer_scratch": "from_scratch.png"}
+
+
+def main() -> None:
+    """Reads results, writes pages and figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stamp", required=True, help="end of the result files' names: 2cpu_202611")
+    stamp = parser.parse_args().stamp
+    folder = RESULTS
+    files = {name: folder / f"{name}_{stamp}.json" for name, _ in TABLES.values()}
+    results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
+    tables = {title: make(results[of]) for title, (of, make) in TABLES.items() if of in results}
+    PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
+    if "transfer_methods" in results:
+        compact = {"methods": readme(results["transfer_methods"])}
+        README.write_text(fill(README.read_text(), compact, str(README)))
+    from benchmarks.transfer.figure import plot_variants
+
+    for name, picture in FIGURES.items():
+        if name in results:
+            plot_variants(results[name], ROOT / "docs" / picture)
+    for title in sorted(TABLES.keys() - tables.keys()):
+        print(f"not written, its result is missing: {title}")
+
+
+if __name__ == "__main__":
+    main()

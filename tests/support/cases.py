@@ -1,0 +1,70 @@
+"""One table of cases: every method x norm x backbone as a small configuration. It drives the tests."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from tinytl.config.train_config import BACKBONES, METHODS, NORMS, TrainConfig
+from tinytl.data.splits import ImageSet
+
+
+def small(**changes: Any) -> TrainConfig:
+    """A configuration that trains in a fraction of a second, on the CPU of any machine."""
+    fields = {"backbone": "mobilenet_v2", "weights": "none", "num_classes": 3, "device": "cpu"}
+    return TrainConfig(**fields | {"resolution": 32, "batch_size": 4} | changes)
+
+
+def exists(method: str, norm: str) -> bool:
+    """Whether a method is defined under a norm: a random network has no statistics to freeze."""
+    return (method, norm) != ("Scratch", "frozen_bn")
+
+
+def _micro_batch_size(norm: str, turn: int) -> int | None:
+    return None if norm == "batch_norm" else (1, 2, None)[turn % 3]
+
+
+def _id(config: TrainConfig) -> str:
+    return f"{config.method}-{config.norm}-{config.backbone}"
+
+
+ALL_CASES = {
+    _id(config): config
+    for turn, (method, norm, backbone) in enumerate(itertools.product(METHODS, NORMS, BACKBONES))
+    if exists(method, norm)
+    for config in [
+        small(
+            method=method,
+            norm=norm,
+            backbone=backbone,
+            resolution=(32, 48, 64)[turn // 3 % 3],
+            micro_batch_size=_micro_batch_size(norm, turn),
+        )
+    ]
+}
+"""All 78, for what is cheap."""
+
+SPREAD_CASES = {
+    _id(config): config
+    for (m, method), (n, norm) in itertools.product(enumerate(METHODS), enumerate(NORMS))
+    if exists(method, norm)
+    for config in [
+        small(
+            method=method,
+            norm=norm,
+            backbone=BACKBONES[(m + n) % 3],
+            resolution=64,
+            micro_batch_size=_micro_batch_size(norm, m),
+        )
+    ]
+}
+"""26 for what is not: every method with every norm, and each of both with every backbone."""
+
+
+def tinted_images(n: int, seed: int) -> ImageSet:
+    """Three classes of small noise pictures that differ by colour."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % 3
+    images = rng.integers(0, 60, (n, 16, 16, 3))
+    images[np.arange(n), :, :, labels] += 150
+    return ImageSet(images.astype(np.uint8), labels)

@@ -1,0 +1,105 @@
+"""Networks that the tests of this folder make lean, and what it means to compute the same."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v2, mobilenet_v3_small, resnet18
+
+from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.frozen_batch_norm import freeze_bn_
+from tinytl.networks.group_norm import replace_bn_with_gn
+from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.networks.update_methods import apply_update_method_
+
+TORCHVISION: dict[str, Callable[..., nn.Module]] = {
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3_small": mobilenet_v3_small,
+    "resnet18": resnet18,
+}
+NETS = (*BACKBONES, "mobilenet_v3_small", "resnet18")
+"""Ours, and two of torchvision's that the engine was not written for."""
+
+
+def randomise_(net: nn.Module) -> nn.Module:
+    """Statistics and parameters as training might leave them: zeros hide mistakes."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+        if isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+    return net
+
+
+def tinytl_net(backbone: str, method: str, norm: str, resolution: int = 64) -> nn.Module:
+    """One of our backbones in training mode, its surgery done."""
+    net = BACKBONES[backbone].build(5)
+    if "-L" in method and method.startswith("TinyTL"):
+        insert_lite_residual(net, resolution=resolution)
+    if norm == "group_norm":
+        replace_bn_with_gn(net)
+    else:
+        for module in net.modules():
+            if isinstance(module, LiteResidualModule):
+                replace_bn_with_gn(module.lite_residual)
+        freeze_bn_(net)
+    randomise_(net)
+    apply_update_method_(net, method)
+    return net.train()
+
+
+def torchvision_net(name: str) -> nn.Module:
+    """One of torchvision's, in evaluation mode."""
+    return randomise_(TORCHVISION[name](num_classes=5)).eval()
+
+
+def plain_net(name: str) -> nn.Module:
+    """One of `NETS` with its own batch norms, all of it trainable, in evaluation mode."""
+    if name not in BACKBONES:
+        return torchvision_net(name)
+    return randomise_(BACKBONES[name].build(5)).eval()
+
+
+def converted(net: nn.Module, **how: object) -> nn.Module:
+    """A lean copy."""
+    lean = copy.deepcopy(net)
+    make_memory_efficient_(lean, Execution(**how))
+    return lean
+
+
+def outcome(net: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """Logits, and the gradient of each parameter."""
+    torch.manual_seed(seed)
+    net.zero_grad(set_to_none=True)
+    logits = net(x)
+    F.cross_entropy(logits, torch.arange(len(x)) % 5).backward()
+    return logits.detach(), {name: p.grad for name, p in net.named_parameters()}
+
+
+def error(mine: Tensor, theirs: Tensor) -> float:
+    return ((mine - theirs).norm() / theirs.norm()).item()
+
+
+def assert_same_outcome(lean: nn.Module, stock: nn.Module, x: Tensor, tolerance: float) -> None:
+    mine, my_grads = outcome(lean, x)
+    theirs, their_grads = outcome(stock, x)
+    assert error(mine, theirs) <= tolerance
+    assert_same_gradients(my_grads, their_grads, tolerance)
+
+
+def assert_same_gradients(
+    mine: dict[str, Tensor | None], stock: dict[str, Tensor | None], tolerance: float
+) -> None:
+    assert mine.keys() == stock.keys()
+    scale = max(g.norm() for g in stock.values() if g is not None)
+    for name, theirs in stock.items():
+        assert (mine[name] is None) == (theirs is None), name
+        if theirs is not None:
+            # What is zero but for rounding, such as the gradient before a norm, is measured by the rest.
+            limit = tolerance * (theirs.norm() + 1e-3 * scale)
+            assert (mine[name] - theirs).norm() <= limit, name

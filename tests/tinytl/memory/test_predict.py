@@ -1,0 +1,362 @@
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.cases import SPREAD_CASES, small
+from tinytl.build import build_model
+from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.memory import predict as memory
+from tinytl.memory.measure import MIB
+from tinytl.memory.predict import (
+    max_batch_size,
+    measure_memory,
+    predict_memories,
+    predict_memory,
+    resolve_plan,
+    stock_inference_peak_mib,
+)
+from tinytl.memory.storage_tracker import PARTS
+from tinytl.networks.backbones import BACKBONES
+
+on_known_kernels = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="tinytl/memory_efficient/ops/kernel_scratch.py knows AVX-512 kernels",
+)
+
+
+@on_known_kernels
+@pytest.mark.parametrize("config", SPREAD_CASES.values(), ids=SPREAD_CASES)
+def test_prediction_is_what_the_allocator_measures(config: TrainConfig) -> None:
+    predicted = predict_memory(config)
+    assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+    assert tuple(predicted.parts_mib) == PARTS
+    assert sum(predicted.parts_mib.values()) == pytest.approx(predicted.peak_mib, rel=1e-9)
+    assert min(predicted.parts_mib.values()) >= 0
+
+    net = build_model(config).net
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    assert predicted.parts_mib["parameters"] * MIB == 4 * sum(p.numel() for p in net.parameters())
+    # Two moments, and a counter of 4 bytes for each tensor.
+    counters = 4 * sum(p.requires_grad for p in net.parameters())
+    assert predicted.parts_mib["optimizer"] * MIB == 8 * trained + counters
+    assert predicted.parts_mib["gradients"] * MIB <= 4 * trained
+
+    place, direction = predicted.peak_at.rsplit(" ", 1)
+    assert direction in ("forward", "backward")
+    assert place in {name for name, _ in net.named_modules()} | {"global mean", "input or loss"}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_parts_of_full_fine_tuning(optimizer: str) -> None:
+    config = small(method="FT-Full", optimizer=optimizer, norm="frozen_bn", num_classes=10)
+    parts = predict_memory(config).parts_mib
+    net = build_model(config).net
+    n = sum(p.numel() for p in net.parameters())
+    assert parts["parameters"] * MIB == 4 * n
+    n_tensors = len(list(net.parameters()))
+    assert parts["optimizer"] * MIB == (8 * n + 4 * n_tensors if optimizer == "adam" else 4 * n)
+    buffers = sum(b.numel() * b.element_size() for b in net.buffers())
+    assert parts["batch_and_buffers"] * MIB == buffers + 4 * 3 * 32 * 32 + 4 * 8
+
+
+def test_memory_falls_with_the_micro_batch() -> None:
+    peaks = [
+        predict_memory(
+            small(method="TinyTL-B", norm="frozen_bn", resolution=64, micro_batch_size=micro)
+        ).peak_mib
+        for micro in (None, 4, 2, 1)
+    ]
+    assert peaks[0] == peaks[1]
+    assert peaks[1] > 1.2 * peaks[2] > 1.3 * peaks[3]
+
+
+def test_nothing_is_executed_or_read() -> None:
+    config = small(
+        method="FT-Last", weights="/nowhere/weights.pt", batch_size=4096, resolution=1024, norm="frozen_bn"
+    )
+    state = torch.get_rng_state()
+    assert predict_memory(config).peak_mib > 250_000  # a quarter of a tebibyte
+    assert torch.equal(torch.get_rng_state(), state)
+    assert stock_inference_peak_mib(config) > 500_000
+
+
+WITHOUT_EFFECT = {
+    "dataset": "imagefolder",
+    "data_dir": "/nowhere",
+    "loading": "stream",
+    "loader_workers": 3,
+    "weights": "/nowhere/weights.pt",
+    "lite_weights": "/nowhere/lite.pt",
+    "input_mean": (0.5, 0.5, 0.5),
+    "input_std": (0.25, 0.5, 0.5),
+    "base_lr": 0.1,
+    "lr_ratio": LrRatio(bias=0.5),
+    "lr_schedule": "exponential",
+    "gamma": 0.5,
+    "warmup_epochs": 0.5,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.0,
+    "epochs": 3,
+    "crop_scale_min": 0.9,
+    "flip": True,
+    "seed": 9,
+}
+
+
+def test_fields_without_memory_hit_the_same_cache_entry() -> None:
+    assert set(WITHOUT_EFFECT) == set(FIELDS_WITHOUT_MEMORY)
+    config = small(method="TinyTL-L+B")
+    first = predict_memory(config)
+    for name, value in WITHOUT_EFFECT.items():
+        needed = {"lr_schedule": "exponential"} if name == "gamma" else {}
+        assert predict_memory(dataclasses.replace(config, **{name: value}, **needed)) is first
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_fields_without_memory_have_no_effect(optimizer: str) -> None:
+    # Many classes put the peak at the head, where label smoothing would show.
+    config = small(
+        method="TinyTL-B", optimizer=optimizer, num_classes=20_000, batch_size=64, stock_below_kib=1024.0
+    )
+    changed = {
+        name: v
+        for name, v in WITHOUT_EFFECT.items()
+        if name not in ("weights", "lite_weights", "dataset", "data_dir")
+    }
+    uncached = memory._predict
+    one, other = uncached(config), uncached(dataclasses.replace(config, **changed))
+    assert one.peak_at.startswith("classifier.1")
+    assert one == other
+
+
+def test_memory_depends_on_the_rest() -> None:
+    config = small(method="TinyTL-L", norm="frozen_bn")
+    base = predict_memory(config).peak_mib
+    for changes in ({"batch_size": 64}, {"expand": 2.0}, {"num_classes": 500}):
+        assert predict_memory(dataclasses.replace(config, **changes)).peak_mib > base, changes
+    for changes in ({"optimizer": "sgd"}, {"n_groups": 8}):
+        assert predict_memory(dataclasses.replace(config, **changes)).peak_mib < base, changes
+
+
+def test_stock_inference() -> None:
+    config = small(method="FT-Full", norm="group_norm", micro_batch_size=1, resolution=64)
+    inference = stock_inference_peak_mib(config)
+    assert stock_inference_peak_mib(dataclasses.replace(config, weight_standardization=True)) == inference
+    parameters = 4 * sum(p.numel() for p in build_model(config).net.parameters()) / MIB
+    assert parameters < inference < predict_memory(config).peak_mib
+    # It is the whole batch's, and that of the plain network, whatever is trained and how.
+    assert inference == stock_inference_peak_mib(small(method="TinyTL-L", resolution=64))
+    assert inference < stock_inference_peak_mib(dataclasses.replace(config, batch_size=8))
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ConfigError, match=r"^num_classes is not set"):
+        predict_memory(small(num_classes=None))
+    with pytest.raises(
+        ConfigError, match=r"^n_groups=5 does not divide the 16 input channels of features\.2"
+    ):
+        predict_memory(small(n_groups=5))
+
+
+@on_known_kernels
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Full", "norm": "group_norm", "checkpoint": "depthwise"},
+        {"method": "TinyTL-L+B", "checkpoint": "depthwise", "backbone": "proxylessnas_mobile"},
+        {"method": "TinyTL-L+B", "checkpoint": "all", "micro_batch_size": 1},
+        {"method": "FT-Full", "norm": "batch_norm", "checkpoint": "all", "backbone": "efficientnet_lite0"},
+        {"method": "FT-Full", "norm": "batch_norm", "engine": "stock", "resolution": 32},
+        {"method": "FT-Full", "engine": "stock", "resolution": 32},
+        {"method": "FT-Full", "norm": "batch_norm", "resolution": 32, "stock_below_kib": 0.0},
+        {"method": "FT-Full", "resolution": 32, "stock_below_kib": 0.0},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[str, Any]) -> None:
+    config = small(**{"norm": "frozen_bn", "resolution": 64} | changes)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+@on_known_kernels
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"upsample_type": "nearest", "downsample_ratio": 1, "expand": 2.0, "act_func": "h_swish"},
+        {"upsample_type": "bicubic", "downsample_ratio": 4, "kernel_size": 5, "act_func": "h_sigmoid"},
+        {"upsample_type": "bicubic", "engine": "stock", "act_func": "tanh", "norm": "batch_norm"},
+        {"upsample_type": "nearest", "engine": "stock", "act_func": "sigmoid", "expand": 0.25},
+        {"kernel_clipping": "reference", "kernel_size": 7, "act_func": "none", "norm": "frozen_bn"},
+        {"weight_standardization": True},
+        {"weight_standardization": True, "stock_below_kib": 0.0},
+        {"weight_standardization": True, "method": "FT-Full", "norm": "batch_norm"},
+        {"weight_standardization": True, "method": "Scratch", "checkpoint": "depthwise"},
+        {"weight_standardization": True, "method": "Last-3", "engine": "stock", "micro_batch_size": 2},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_prediction_of_lite_options_and_of_weight_standardization(changes: dict[str, Any]) -> None:
+    config = small(**{"method": "TinyTL-L+B", "norm": "group_norm", "resolution": 64} | changes)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+def test_scratch_takes_what_full_fine_tuning_does() -> None:
+    config = small(method="FT-Full", norm="group_norm")
+    assert predict_memory(dataclasses.replace(config, method="Scratch")) is predict_memory(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpoints"),
+    [
+        ({"norm": "frozen_bn"}, ("none", "depthwise", "all")),
+        ({"norm": "batch_norm"}, ("none", "all")),
+        ({"norm": "frozen_bn", "engine": "stock"}, ("none", "all")),
+    ],
+)
+def test_what_runs_again_is_not_kept(changes: dict[str, Any], checkpoints: tuple[str, ...]) -> None:
+    config = small(method="FT-Full", optimizer="sgd", resolution=64, batch_size=8, stock_below_kib=0.0)
+    kept = [
+        predict_memory(dataclasses.replace(config, **changes, checkpoint=checkpoint)).peak_mib
+        for checkpoint in checkpoints
+    ]
+    assert all(kept[0] > 1.03 * less for less in kept[1:]), kept
+
+
+def _gradients(config: TrainConfig) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    net = build_model(config).net.double()
+    images = torch.randn(config.batch_size, 3, config.resolution, config.resolution).double()
+    for rows in images.split(config.samples_in_memory):
+        net(rows).log_softmax(1)[:, 1].sum().backward()
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def test_plans_change_memory_and_leave_gradients() -> None:
+    fast = small(method="TinyTL-L+B", norm="frozen_bn", resolution=64, dropout=0.0)
+    smallest = resolve_plan(dataclasses.replace(fast, plan="smallest"))
+    least = predict_memory(smallest).peak_mib
+    assert smallest.micro_batch_size == 1
+    assert least == predict_memory(dataclasses.replace(fast, plan="smallest")).peak_mib
+    assert least < 0.8 * predict_memory(fast).peak_mib
+
+    between = 0.9 * least + 0.1 * predict_memory(fast).peak_mib
+    budget = resolve_plan(dataclasses.replace(fast, plan="budget", budget_mib=between))
+    assert least < predict_memory(budget).peak_mib <= between
+    assert (budget.micro_batch_size, budget.checkpoint) != (4, "none")
+
+    expected = _gradients(fast)
+    assert len(expected) > 100
+    for config in (smallest, budget):
+        found = _gradients(config)
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-12)
+
+
+def test_a_budget_that_nothing_fits_names_the_least() -> None:
+    config = small(method="FT-Last", norm="frozen_bn", batch_size=2)
+    least = predict_memory(dataclasses.replace(config, plan="smallest")).peak_mib
+    with pytest.raises(ConfigError, match=rf"takes at 32 px: {least:.1f} MiB with micro-batches of 1, "):
+        predict_memory(dataclasses.replace(config, plan="budget", budget_mib=least - 0.01))
+    fitting = dataclasses.replace(config, plan="budget", budget_mib=least)
+    assert predict_memory(fitting).peak_mib == least
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Last"},
+        {"method": "FT-Last", "micro_batch_size": 3, "batch_size": 3},
+        {"method": "TinyTL-B", "norm": "batch_norm"},
+    ],
+)
+def test_max_batch_size_is_the_largest_that_fits(changes: dict[str, Any]) -> None:
+    config = small(**{"norm": "frozen_bn"} | changes)
+    step = config.micro_batch_size or 1
+    wanted = 7 * step
+
+    def peak(batch_size: int) -> float:
+        return predict_memory(dataclasses.replace(config, batch_size=batch_size)).peak_mib
+
+    for budget in (peak(wanted), (peak(wanted) + peak(wanted + step)) / 2):
+        assert max_batch_size(config, budget) == wanted
+
+
+def test_max_batch_size_under_a_plan() -> None:
+    config = small(method="FT-Last", norm="frozen_bn", checkpoint="none", stock_below_kib=0.0)
+    smallest = dataclasses.replace(config, plan="smallest")
+    budget = predict_memory(dataclasses.replace(smallest, batch_size=6)).peak_mib
+    assert max_batch_size(config, budget) < max_batch_size(smallest, budget) == 6
+    assert max_batch_size(dataclasses.replace(config, plan="budget", budget_mib=1.0), budget) == 6
+
+
+@pytest.mark.parametrize(("norm", "smallest"), [("frozen_bn", 1), ("batch_norm", 2)])
+def test_max_batch_size_names_what_the_smallest_batch_takes(norm: str, smallest: int) -> None:
+    config = small(method="FT-Full", norm=norm)
+    predicted = predict_memory(dataclasses.replace(config, batch_size=smallest))
+    part = max(PARTS, key=lambda name: predicted.parts_mib[name])
+    with pytest.raises(ConfigError) as caught:
+        max_batch_size(config, 5.5)
+    assert str(caught.value) == (
+        f"budget_mib=5.5 is under what batch_size={smallest} takes: {predicted.peak_mib:.1f} MiB at "
+        f"{predicted.peak_at}, most of it {part} ({predicted.parts_mib[part]:.1f} MiB)"
+    )
+    assert part == "optimizer"
+
+
+def test_several_predictions_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [small(method="FT-Last", norm="frozen_bn", num_classes=n) for n in range(2, 13)]
+    configs.append(small(method="FT-Last", norm="frozen_bn", batch_size=2, plan="smallest"))
+    here = memory._predict
+    monkeypatch.setattr(memory, "_PREDICTED", {})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(memory, "_predict", lambda config: pytest.fail("predicted here"))
+        found = predict_memories(configs, processes=2)
+        elsewhere.setattr(memory, "ProcessPoolExecutor", lambda *_: pytest.fail("predicted again"))
+        assert predict_memories(configs[:11] * 2, processes=2) == found[:11] * 2
+    for config, prediction in ((configs[0], found[0]), (configs[10], found[10]), (configs[11], found[11])):
+        assert here(resolve_plan(config)) == prediction
+    assert found[0] != found[10]
+
+
+class _Reads(nn.Module):
+    """Asks for values, which fake tensors do not have."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.what == "shape":
+            return x + x[x > 0].sum()
+        return x * float(x.sum().detach())
+
+
+@pytest.mark.parametrize(
+    ("what", "operation"), [("shape", "aten.nonzero.default"), ("value", "aten._local_scalar_dense.default")]
+)
+def test_an_operation_that_fake_tensors_cannot_run_is_named(
+    what: str, operation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = BACKBONES["mobilenet_v2"]
+
+    def build(num_classes: int) -> nn.Module:
+        net = backbone.build(num_classes)
+        features = net.get_submodule("features")
+        assert isinstance(features, nn.Sequential)
+        features.append(_Reads(what))
+        return net
+
+    monkeypatch.setitem(BACKBONES, "mobilenet_v2", dataclasses.replace(backbone, build=build))
+    config = small(method="FT-Last", norm="frozen_bn", num_classes=77)  # not in the cache
+    with pytest.raises(ConfigError) as caught:
+        predict_memory(config)
+    assert str(caught.value) == (
+        f"{operation} at features.19 forward does not run on fake tensors, so the memory of mobilenet_v2 "
+        "cannot be predicted: compute it from shapes, not from values"
+    )

@@ -1,0 +1,59 @@
+import re
+
+import torch
+from torch import nn
+
+from tinytl.gradient_checkpoints.segment import checkpoint_segment
+from tinytl.memory.measure import MIB
+from tinytl.memory.storage_tracker import StorageTracker
+
+
+def test_tracker_follows_storages() -> None:
+    tracker = StorageTracker(block_bytes=512)
+    kept = torch.zeros(100)  # 400 bytes: a block of 512
+    tracker.add_existing("parameters", [kept, kept[:3]])
+    with tracker.modules, tracker:
+        large = torch.zeros(1000)  # 4096 with its rounding
+        view = large[:10]
+        del large
+        late = torch.zeros(128)  # 512
+        del view
+        small_one = torch.zeros(1)
+    prediction = tracker.prediction()
+    assert prediction.peak_mib * MIB == 512 + 4096 + 512
+    assert {part: mib * MIB for part, mib in prediction.parts_mib.items() if mib} == {
+        "parameters": 512,
+        "temporary": 4608,
+    }
+    assert prediction.peak_at == "input or loss forward"
+    assert late.numel() + small_one.numel() == 129
+
+
+def test_tracker_names_the_place() -> None:
+    class _Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Linear(8, 4096, bias=False), nn.Linear(4096, 1, bias=False))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.features(x)
+
+    tracker, net = StorageTracker(), _Net()
+    with torch.no_grad(), tracker.modules, tracker:
+        net(torch.zeros(4, 8))
+    assert re.fullmatch(r"features\.[01] forward", tracker.prediction().peak_at)
+
+
+class Wide(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat(1, 1000).view(len(x), 1000, -1).sum(1)
+
+
+def test_the_peak_of_a_second_run_is_placed() -> None:
+    segment = checkpoint_segment.insert_checkpoint(nn.Sequential(Wide(), nn.Linear(8, 8)))
+    net, x = nn.Sequential(segment, nn.Linear(8, 1)), torch.zeros(4, 8)
+    tracker = StorageTracker()
+    with tracker.modules, tracker:
+        net(x).sum().backward()
+    assert tracker.prediction().peak_at == "0.0 backward"
+    assert tracker.modules.again == []

@@ -1,0 +1,100 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tinytl.memory.measure import MIB, PeakMeter, storage_bytes
+from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
+
+CONVOLUTION = torch.ops.aten.convolution.default
+BACKWARD = torch.ops.aten.convolution_backward.default
+
+# (in, out, kernel, stride, groups, map size) -> bytes of the forward kernel, of the weight's gradient
+KNOWN = {
+    "pointwise": ((16, 32, 1, 1, 1, 8), 0, 0),
+    "depthwise 3x3": ((32, 32, 3, 1, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
+    "depthwise 3x3, stride 2": ((32, 32, 3, 2, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
+    "depthwise 3x3, map of 2": ((32, 32, 3, 1, 32, 2), 4 * 32 * 9, 257 * 4 * 32 * 9),
+    "depthwise 5x5": ((32, 32, 5, 1, 32, 8), 4 * 32 * 25, 257 * 4 * 32 * 25),
+    "depthwise 7x7, stride 2": ((32, 32, 7, 2, 32, 8), 4 * 32 * 49, 257 * 4 * 32 * 49),
+    "two groups": ((32, 64, 3, 1, 2, 8), 4 * 64 * 16 * 9, 2 * 4 * 64 * 16 * 9),
+    "four groups of 12": ((48, 48, 5, 2, 4, 8), 4 * 48 * 12 * 25, 4 * 25 * (4 * 16 * 16 + 48 * 12)),
+}
+
+
+def _call(case: str, mask: tuple[bool, bool, bool] | None) -> tuple[Any, tuple[Any, ...]]:
+    """The operator and its arguments; `mask` says which gradients the backward one is asked for."""
+    (n_in, n_out, kernel, stride, groups, size), _, _ = KNOWN[case]
+    image = torch.zeros(2, n_in, size, size).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(n_out, n_in // groups, kernel, kernel).contiguous(memory_format=torch.channels_last)
+    rest = ([stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups)
+    if mask is None:
+        return CONVOLUTION, (image, weight, None, *rest)
+    gradient = torch.zeros_like(CONVOLUTION(image, weight, None, *rest))
+    return BACKWARD, (gradient, image, weight, None, *rest, list(mask))
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_formula(case: str) -> None:
+    _, forward, weight_gradient = KNOWN[case]
+    assert scratch_bytes(*_call(case, None)) == forward
+    assert scratch_bytes(*_call(case, (True, False, False))) == forward
+    assert scratch_bytes(*_call(case, (False, True, False))) == weight_gradient
+    assert scratch_bytes(*_call(case, (True, True, False))) == weight_gradient
+
+
+def _measured(run: Callable[[], Any]) -> float:
+    """Bytes that the allocator gave above what `run` returns."""
+    run()
+    net = torch.nn.Identity()
+    net.register_parameter("none", torch.nn.Parameter(torch.zeros(1)))
+    with PeakMeter(net, torch.optim.SGD(net.parameters()), []) as meter:
+        out = run()
+    returned = [t for t in (out if isinstance(out, tuple) else (out,)) if isinstance(t, Tensor)]
+    return meter.peak_mib * MIB - 4 - storage_bytes(returned)
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other kernels, other blocks: see the module"
+)
+@pytest.mark.parametrize("mask", [None, (True, False, False), (False, True, False), (True, True, False)])
+@pytest.mark.parametrize("case", [case for case in KNOWN if case != "two groups"])
+def test_formula_agrees_with_the_allocator(case: str, mask: tuple[bool, bool, bool] | None) -> None:
+    func, args = _call(case, mask)
+    assert _measured(lambda: func(*args)) == scratch_bytes(func, args)
+
+
+def test_other_operators_take_nothing() -> None:
+    assert scratch_bytes(torch.ops.aten.relu.default, (torch.zeros(3),)) == 0
+
+
+def _one_pixel(stride: int) -> tuple[Any, tuple[Any, ...]]:
+    """A depthwise 3x3 on a map of one pixel, whose strides say nothing and yet choose the kernel."""
+    image = torch.zeros(2 * 32).as_strided((2, 32, 1, 1), (32, 1, stride, stride))
+    weight = torch.zeros(32, 1, 3, 3).contiguous(memory_format=torch.channels_last)
+    rest = ([1, 1], [1, 1], [1, 1], False, [0, 0], 32)
+    return BACKWARD, (torch.zeros(2, 32, 1, 1), image, weight, None, *rest, [False, True, False])
+
+
+@pytest.mark.parametrize(("stride", "weights"), [(1, 4), (32, 257)])
+def test_one_pixel(stride: int, weights: int) -> None:
+    func, args = _one_pixel(stride)
+    assert scratch_bytes(func, args) == weights * 4 * 32 * 9
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        assert _measured(lambda: func(*args)) == pytest.approx(scratch_bytes(func, args), rel=0.1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "formats", [("channels_last",) * 2, ("contiguous_format",) * 2, ("channels_last", "contiguous_format")]
+)
+def test_batch_norm_backward(formats: tuple[str, str], training: bool) -> None:
+    image, grad = (torch.randn(2, 8, 16, 16).contiguous(memory_format=getattr(torch, f)) for f in formats)
+    ones, zeros = torch.ones(8), torch.zeros(8)
+    _, mean, inverse = torch.native_batch_norm(image, ones, zeros, zeros, ones, training, 0.1, 1e-5)
+    backward = torch.ops.aten.native_batch_norm_backward.default
+    args = (grad, image, ones, zeros, ones, mean, inverse, training, 1e-5, [True, False, False])
+    assert scratch_bytes(backward, args) == (4 * image.numel() if formats[0] == formats[1] else 0)
+    assert _measured(lambda: backward(*args)) == pytest.approx(scratch_bytes(backward, args), abs=200)

@@ -1,0 +1,50 @@
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from tinytl.networks.group_norm import replace_bn_with_gn
+
+
+@pytest.mark.parametrize(
+    ("channels", "wanted", "size"),
+    [(32, 8, 8), (24, 16, 12), (40, 16, 10), (6, 8, 6), (7, 4, 1), (32, 1, 1), (96, 64, 48)],
+)
+def test_a_group_size_that_does_not_divide_shrinks_and_is_logged(
+    channels: int, wanted: int, size: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = nn.Sequential(nn.BatchNorm2d(channels))
+    with caplog.at_level(logging.INFO, "tinytl.networks.group_norm"):
+        assert replace_bn_with_gn(net, wanted) == ["0"]
+    norm = net[0]
+    assert isinstance(norm, nn.GroupNorm)
+    assert (norm.num_groups, norm.num_channels) == (channels // size, channels)
+    shrunk = [] if size == wanted else [f"0: {channels} channels, groups of {size} instead of {wanted}"]
+    assert caplog.messages == shrunk
+
+
+def test_weight_bias_and_eps_carry_over() -> None:
+    old = nn.BatchNorm2d(16, eps=1e-3)
+    nn.init.uniform_(old.weight)
+    nn.init.uniform_(old.bias)
+    net = nn.Sequential(old)
+    replace_bn_with_gn(net)
+    assert torch.equal(net[0].weight, old.weight)
+    assert torch.equal(net[0].bias, old.bias)
+    assert net[0].eps == 1e-3
+    assert net[0].num_groups == 2
+
+
+def test_each_group_is_normalised_on_its_own() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(4))
+    replace_bn_with_gn(net, 2)
+    x = torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(0)) * 7 + 3
+    groups = net(x).reshape(3, 2, -1)
+    assert groups.mean(-1).abs().max() < 1e-5
+    assert (groups.var(-1, correction=0) - 1).abs().max() < 1e-4
+
+
+def test_nothing_but_batch_norm_is_replaced() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LayerNorm(4), nn.GroupNorm(1, 8))
+    assert replace_bn_with_gn(net) == []

@@ -1,0 +1,193 @@
+import dataclasses
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.support.cases import small
+from tinytl.config.train_config import LrRatio, TrainConfig
+from tinytl.data.load import DataSplits
+from tinytl.errors import NonFiniteLossError
+from tinytl.memory.predict import predict_memory
+from tinytl.runs.trainer import EpochMetrics, Trainer
+
+
+def _config(**changes: Any) -> TrainConfig:
+    fields = {"method": "FT-Full", "norm": "group_norm", "epochs": 2, "base_lr": 1e-3, "num_classes": None}
+    return small(**fields | changes)
+
+
+def _without_time(metrics: EpochMetrics) -> dict[str, Any]:
+    return {
+        name: value for name, value in metrics.flat().items() if name not in ("epoch_time_s", "images_per_s")
+    }
+
+
+def _equal_nets(one: Trainer, other: Trainer) -> bool:
+    own, theirs = one.net.state_dict(), other.net.state_dict()
+    return own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
+
+
+def test_it_learns(splits: DataSplits) -> None:
+    config = _config(norm="batch_norm", epochs=8, dropout=0.0, batch_size=10, resolution=64)
+    trainer = Trainer(config, splits)
+    history = [trainer.train_epoch() for _ in range(8)]
+    assert [metrics.epoch for metrics in history] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert history[-1].loss < 0.75 * history[0].loss
+    assert history[-1].train_accuracy_top1 >= 0.8
+    assert history[-1].train_accuracy_top1 * 10 == pytest.approx(round(history[-1].train_accuracy_top1 * 10))
+    assert all(metrics.epoch_time_s > 0 for metrics in history)
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "group_norm"])
+def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> None:
+    config = _config(norm=norm, epochs=1, seed=3)
+    one, other = Trainer(config, splits), Trainer(config, splits)
+    assert _equal_nets(one, other)
+    first = one.train_epoch()
+    torch.rand(17)  # whatever happened in between
+    assert _without_time(first) == _without_time(other.train_epoch())
+    assert _equal_nets(one, other)
+    assert not _equal_nets(one, Trainer(dataclasses.replace(config, seed=4), splits))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "batch_norm"},
+        {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
+        {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+        {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
+    ],
+    ids=["batch norm", "lite, micro-batches", "sgd, exponential", "float16"],
+)
+def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dict[str, Any]) -> None:
+    config = _config(**changes)
+    whole = Trainer(config, splits)
+    whole.train_epoch()
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    expected = whole.train_epoch()
+
+    file.seek(0)
+    torch.manual_seed(12345)
+    resumed = Trainer(config, splits)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert resumed.epoch == 1
+    metrics = resumed.train_epoch()
+    assert _without_time(metrics) == _without_time(expected)
+    assert metrics.epoch == 2
+    assert _equal_nets(resumed, whole)
+
+
+def test_a_checkpoint_serves_as_weights(splits: DataSplits, tmp_path: Path) -> None:
+    first = Trainer(_config(method="TinyTL-L+B", input_mean=(0.4,) * 3, input_std=(0.3,) * 3), splits)
+    first.train_epoch()
+    file = str(tmp_path / "trainer.pt")
+    torch.save(first.state_dict(), file)
+    second = Trainer(_config(method="TinyTL-L+B", weights=file, lite_weights=file), splits)
+    assert (second.normalization.mean, second.normalization.std) == ((0.4,) * 3, (0.3,) * 3)
+    assert second.normalization.source == f"of {file}"
+    image = splits.train.images[:1].transpose(0, 3, 1, 2)
+    expected = (torch.from_numpy(image.copy()) / 255 - 0.4) / 0.3
+    for trainer in (first, second):
+        assert torch.allclose(trainer.normalize(torch.from_numpy(image.copy())), expected, atol=1e-5)
+    own, theirs = second.net.state_dict(), first.net.state_dict()
+    same = [name for name in own if torch.equal(own[name], theirs[name])]
+    assert [name for name in own if name not in same] == ["classifier.1.weight", "classifier.1.bias"]
+
+
+def test_every_epoch_and_seed_draws_its_own_dropout(
+    splits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainers = [Trainer(_config(method="FT-Last", seed=seed), splits) for seed in (0, 1)]
+    seeds: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for trainer in trainers:
+        trainer.train_epoch()
+        trainer.train_epoch()
+    assert len(set(seeds)) == len(seeds) == 4
+
+
+def test_divergence_names_epoch_and_step(splits: DataSplits) -> None:
+    trainer = Trainer(_config(base_lr=1e30), splits)
+    with pytest.raises(
+        NonFiniteLossError, match=r"^loss is not finite at step 2 of epoch 1 \(base_lr=1e\+30\)$"
+    ):
+        trainer.train_epoch()
+
+
+def test_learning_rates_follow_a_cosine_over_all_steps(splits: DataSplits) -> None:
+    config = _config(base_lr=1e-3, lr_ratio=LrRatio(late=0.6, early=0.4))
+    trainer = Trainer(config, splits)
+    assert trainer.steps_per_epoch == 3
+    for epoch in (0, 1):
+        factor = 0.5 * (1 + math.cos(math.pi * 3 * epoch / 6))  # at the first step of each
+        assert trainer.train_epoch().lr == {
+            "classifier": pytest.approx(1e-3 * factor),
+            "late": pytest.approx(6e-4 * factor),
+            "early": pytest.approx(4e-4 * factor),
+        }
+        last = 0.5 * (1 + math.cos(math.pi * (3 * epoch + 2) / 6))
+        assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
+
+
+def test_flat_metrics() -> None:
+    fields = {"epoch": 1, "loss": 2.0, "train_accuracy_top1": 0.5, "accuracy_top1": 0.25, "val_loss": 3.0}
+    fields |= {"epoch_time_s": 4.0, "images_per_s": 5.0, "measured_peak_mib": None}
+    metrics = EpochMetrics(**fields, lr={"classifier": 0.1, "bias": 0.2})  # type: ignore[arg-type]
+    assert metrics.flat() == fields | {"lr.classifier": 0.1, "lr.bias": 0.2}
+
+
+class _Untouchable:
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"test images were touched: {name}")
+
+
+def test_training_never_touches_the_test_images(splits: DataSplits) -> None:
+    guarded = dataclasses.replace(splits, test=_Untouchable())
+    trainer = Trainer(_config(method="FT-Last", epochs=1), guarded)
+    trainer.train_epoch()
+    with pytest.raises(AssertionError, match="test images were touched"):
+        len(guarded.test.labels)
+
+
+def test_evaluation_does_not_depend_on_the_batch_and_changes_nothing(splits: DataSplits) -> None:
+    trainer = Trainer(_config(method="TinyTL-L+B", norm="batch_norm", batch_size=4), splits)
+    before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
+    accuracy, loss = trainer.evaluate(splits.val)
+    single = Trainer(_config(method="TinyTL-L+B", norm="batch_norm", batch_size=2), splits)
+    assert _equal_nets(trainer, single)
+    assert single.evaluate(splits.val) == (accuracy, pytest.approx(loss, rel=1e-5))
+    assert accuracy * 6 == pytest.approx(round(accuracy * 6))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.net.state_dict().items())
+
+
+def test_the_number_of_classes_is_the_data_s(splits: DataSplits) -> None:
+    trainer = Trainer(_config(method="FT-Last"), splits)
+    assert trainer.config.num_classes == 3
+    assert trainer.net.get_parameter("classifier.1.weight").shape == (3, 1280)
+
+
+def test_batch_norm_leaves_out_a_last_batch_of_one(splits: DataSplits) -> None:
+    # 10 images in batches of 3: the last holds one.
+    assert Trainer(_config(norm="batch_norm", batch_size=3, method="FT-Last"), splits).steps_per_epoch == 3
+    assert Trainer(_config(norm="frozen_bn", batch_size=3, method="FT-Last"), splits).steps_per_epoch == 4
+    Trainer(_config(norm="batch_norm", batch_size=3, method="TinyTL-L"), splits).train_epoch()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "measured"), [(4, [True, True]), (8, [False, True]), (16, [False, True])]
+)
+def test_memory_is_measured_on_a_full_batch_after_the_first_step(
+    splits: DataSplits, batch_size: int, measured: list[bool]
+) -> None:
+    trainer = Trainer(_config(batch_size=batch_size, norm="frozen_bn"), splits)
+    found = [trainer.train_epoch().measured_peak_mib for _ in range(2)]
+    assert [peak is not None for peak in found] == measured
+    n = min(batch_size, 10)
+    steady = dataclasses.replace(trainer.config, batch_size=n, micro_batch_size=n)
+    assert found[1] == pytest.approx(predict_memory(steady).peak_mib, rel=0.02)

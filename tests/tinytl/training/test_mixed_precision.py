@@ -1,0 +1,110 @@
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.cases import small
+from tinytl.build import build_model
+from tinytl.config.train_config import TrainConfig
+from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+
+CPU = torch.device("cpu")
+SCALE = 64.0
+
+
+def _gradients(config: TrainConfig) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    net = build_model(config).net
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    found: dict[str, Tensor] = {}
+    precision = MixedPrecision(config.precision, CPU)
+    if precision.state_dict():  # a scale at which nothing overflows; training finds it by itself
+        precision.load_state_dict(precision.state_dict() | {"scale": SCALE})
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            found.update({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None})
+
+    training_step(
+        net,
+        Recorder([p for p in net.parameters() if p.requires_grad]),
+        InputNormalizer(config, CPU),
+        images,
+        torch.arange(4) % 3,
+        micro_batch_size=2,
+        label_smoothing=0.1,
+        precision=precision,
+    )
+    return found
+
+
+@pytest.mark.parametrize("engine", ["lean", "stock"])
+@pytest.mark.parametrize(("precision", "nearness"), [("bfloat16", 0.98), ("float16", 0.999)])
+def test_gradients_are_float32_and_near_those_of_float32(
+    precision: str, nearness: float, engine: str
+) -> None:
+    config = small(
+        backbone="efficientnet_lite0", weights="imagenet", method="TinyTL-B", norm="frozen_bn", engine=engine
+    )
+    exact, rough = _gradients(config), _gradients(dataclasses.replace(config, precision=precision))
+    assert rough.keys() == exact.keys() != set()
+    assert {g.dtype for g in rough.values()} == {torch.float32}
+    one, other = (torch.cat([g.flatten() for g in found.values()]) for found in (exact, rough))
+    assert not torch.equal(one, other)
+    assert torch.cosine_similarity(one, other, dim=0) > nearness
+    assert float(other.norm()) == pytest.approx(float(one.norm()), rel=0.05)  # without the loss's scale
+
+
+def test_a_step_that_overflows_is_left_out_and_the_scale_falls() -> None:
+    precision = MixedPrecision("float16", CPU)
+    net = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, fused=True)
+    before, scale = net.weight.detach().clone(), precision.scaler.get_scale()  # type: ignore[union-attr]
+    precision.backward(net(torch.full((1, 2), torch.inf)).sum())
+    precision.step(optimizer)
+    assert torch.equal(net.weight, before)
+    assert precision.scaler is not None and precision.scaler.get_scale() == scale / 2
+
+    other = MixedPrecision("float16", CPU)
+    other.load_state_dict(precision.state_dict())
+    assert other.scaler is not None and other.scaler.get_scale() == scale / 2
+
+
+def test_float32_is_left_alone() -> None:
+    precision = MixedPrecision("float32", CPU)
+    with precision.autocast():
+        assert not torch.is_autocast_enabled("cpu")
+    assert precision.state_dict() == {}
+
+
+@pytest.mark.parametrize("engine", ["lean", "stock"])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
+def test_predicted_memory_is_measured_memory(method: str, precision: str, engine: str) -> None:
+    config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=96)
+    # A CPU's float16 kernels take scratch memory that is not modelled.
+    tolerance = 0.06 if precision == "float16" else 0.02
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=tolerance)
+
+
+def test_the_optimizer_of_the_step_is_the_configured_one() -> None:
+    net = build_model(small(method="FT-Last")).net
+    optimizer = build_optimizer(net, small(method="FT-Last", optimizer="sgd", momentum=0.3))
+    assert optimizer.param_groups[0]["momentum"] == 0.3
+
+
+def test_sgd_s_first_step_may_be_one_that_overflows() -> None:
+    config = small(method="FT-Last", optimizer="sgd", precision="float16", base_lr=0.5)
+    net = build_model(config).net
+    optimizer, precision = build_optimizer(net, config), MixedPrecision("float16", CPU)
+    weight = net.get_parameter("classifier.1.weight")
+    before = weight.detach().clone()
+    for factor in (torch.inf, 1.0):
+        precision.backward((weight * factor).sum())
+        precision.step(optimizer)
+        optimizer.zero_grad()
+    assert torch.allclose(weight, before - 0.5)  # one step with a gradient of ones

@@ -1,0 +1,201 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.support.cases import small
+from tinytl.build import build_model
+from tinytl.config.train_config import METHOD_GROUPS, LrRatio, TrainConfig
+from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+
+CPU = torch.device("cpu")
+
+
+class _Recorder(torch.optim.SGD):
+    """Keeps the gradients that it is given, and changes nothing."""
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        self.gradients = [
+            p.grad.clone() for g in self.param_groups for p in g["params"] if p.grad is not None
+        ]
+
+
+def _batch(config: TrainConfig) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    size = (config.batch_size, 3, config.resolution, config.resolution)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    return images, torch.arange(config.batch_size) % 3
+
+
+def _step(
+    config: TrainConfig, net: nn.Module, optimizer: torch.optim.Optimizer, seed: int
+) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(seed)
+    images, labels = _batch(config)
+    return training_step(
+        net,
+        optimizer,
+        InputNormalizer(config, CPU),
+        images,
+        labels,
+        micro_batch_size=config.samples_in_memory,
+        label_smoothing=config.label_smoothing,
+    )
+
+
+@torch.no_grad()
+def _awake(config: TrainConfig) -> nn.Module:
+    """A network in which every parameter matters, as in a trained one.
+
+    Lite branches start at zero, where their gradients vanish; so do activations behind random weights with
+    frozen statistics of 0 and 1: here those are the batch's.
+    """
+    torch.manual_seed(0)
+    net = build_model(config).net
+    for name, parameter in net.named_parameters():
+        if name.endswith("final_bn.weight"):
+            nn.init.constant_(parameter, 0.5)
+
+    def take_statistics(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
+        norm.get_buffer("running_mean").copy_(mean)
+        norm.get_buffer("running_var").copy_(variance)
+
+    frozen = [module for module in net.modules() if isinstance(module, FrozenBatchNorm2d)]
+    hooks = [module.register_forward_pre_hook(take_statistics) for module in frozen]
+    net(InputNormalizer(config, CPU)(_batch(config)[0]))
+    for hook in hooks:
+        hook.remove()
+    return net
+
+
+@pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
+@pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L+B"])
+def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) -> None:
+    config = small(norm=norm, method=method, dropout=0.3, label_smoothing=0.1, batch_size=5)
+    net = _awake(config)
+    found = []
+    for micro in (5, 2, 1):  # 2 leaves a last slice of one
+        optimizer = _Recorder([p for p in net.parameters() if p.requires_grad], 1.0)
+        torch.manual_seed(7)
+        images, labels = _batch(config)
+        loss, correct = training_step(
+            net,
+            optimizer,
+            InputNormalizer(config, CPU),
+            images,
+            labels,
+            micro_batch_size=micro,
+            label_smoothing=config.label_smoothing,
+        )
+        assert all(p.grad is None for p in net.parameters())
+        found.append((optimizer.gradients, loss.item(), correct.item()))
+    whole, whole_loss, whole_correct = found[0]
+    largest = max(gradient.norm() for gradient in whole)
+    assert sum(bool(gradient.any()) for gradient in whole) == len(whole)
+    for gradients, loss_sum, correct_sum in found[1:]:
+        assert loss_sum == pytest.approx(whole_loss, rel=1e-5)
+        assert correct_sum == whole_correct
+        for one, other in zip(whole, gradients, strict=True):
+            assert (one - other).norm() <= 1e-5 * one.norm() + 1e-7 * largest
+
+
+def test_loss_and_gradient_are_those_of_the_mean_cross_entropy() -> None:
+    config = small(norm="frozen_bn", method="FT-Full", dropout=0.0, label_smoothing=0.2)
+    net = _awake(config)
+    images, labels = _batch(config)
+    logits = net(InputNormalizer(config, CPU)(images))
+    F.cross_entropy(logits, labels, label_smoothing=0.2).backward()
+    expected = [p.grad for p in net.parameters()]
+    net.zero_grad()
+    optimizer = _Recorder(net.parameters(), 1.0)
+    loss_sum, correct = _step(config, net, optimizer, seed=0)
+    assert loss_sum.item() == pytest.approx(
+        F.cross_entropy(logits, labels, label_smoothing=0.2, reduction="sum").item(), rel=1e-5
+    )
+    assert correct.item() == (logits.argmax(1) == labels).sum().item()
+    for one, other in zip(expected, optimizer.gradients, strict=True):
+        assert one is not None
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "state"),
+    [
+        ("adam", torch.optim.Adam, {"step", "exp_avg", "exp_avg_sq"}),
+        ("adamw", torch.optim.AdamW, {"step", "exp_avg", "exp_avg_sq"}),
+        ("sgd", torch.optim.SGD, {"momentum_buffer"}),
+    ],
+)
+def test_optimizers(optimizer: str, kind: type[torch.optim.Optimizer], state: set[str]) -> None:
+    config = small(optimizer=optimizer, method="TinyTL-B", weight_decay=0.01, base_lr=1e-3)
+    net = _awake(config)
+    built = build_optimizer(net, config)
+    assert type(built) is kind
+    assert [g["name"] for g in built.param_groups] == list(METHOD_GROUPS["TinyTL-B"])
+    assert {(g["lr"], g["weight_decay"], g["fused"]) for g in built.param_groups} == {(1e-3, 0.01, True)}
+    if optimizer == "sgd":
+        assert {g["momentum"] for g in built.param_groups} == {0.9}
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    _step(config, net, built, seed=0)
+    trained = {id(p) for p in net.parameters() if p.requires_grad}
+    assert {id(p) for p in built.state} == trained
+    assert all(set(s) == state for s in built.state.values())
+    moved = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name, p in net.named_parameters() if p.requires_grad}
+
+
+def test_groups_learn_at_their_own_rate() -> None:
+    config = small(method="FT-Full", base_lr=1e-2, lr_ratio=LrRatio(late=0.6, early=0.4))
+    net = _awake(config)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    _step(config, net, build_optimizer(net, config), seed=0)
+    # Adam's first step is the learning rate, whatever the gradient.
+    longest = {
+        name: (p - before[name]).abs().max().item()
+        for name, p in net.named_parameters()
+        if name in ("classifier.1.weight", "features.18.0.weight", "features.0.0.weight")
+    }
+    assert longest == {
+        "features.0.0.weight": pytest.approx(4e-3, rel=1e-3),
+        "features.18.0.weight": pytest.approx(6e-3, rel=1e-3),
+        "classifier.1.weight": pytest.approx(1e-2, rel=1e-3),
+    }
+
+
+def test_after_forward_is_called_for_each_micro_batch() -> None:
+    config = small(batch_size=4, micro_batch_size=1, method="FT-Last")
+    net = build_model(config).net
+    images, labels = _batch(config)
+    calls: list[bool] = []
+    training_step(
+        net,
+        build_optimizer(net, config),
+        InputNormalizer(config, CPU),
+        images,
+        labels,
+        micro_batch_size=1,
+        label_smoothing=0.0,
+        after_forward=lambda: calls.append(net.get_parameter("classifier.1.bias").grad is None),
+    )
+    assert calls == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("fields", "mean", "std"),
+    [
+        ({}, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ({"backbone": "efficientnet_lite0"}, (127 / 255,) * 3, (128 / 255,) * 3),
+        ({"input_mean": (0.1, 0.2, 0.3)}, (0.1, 0.2, 0.3), (0.229, 0.224, 0.225)),
+        ({"input_mean": (0.0, 0.0, 0.0), "input_std": (1.0, 1.0, 1.0)}, (0, 0, 0), (1, 1, 1)),
+    ],
+)
+def test_input_normalizer(fields: dict[str, object], mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    config = small(**fields)
+    images, _ = _batch(config)
+    out = InputNormalizer(config, CPU)(images)
+    expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    assert torch.allclose(out, expected, atol=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    assert images.dtype == torch.uint8

@@ -1,0 +1,122 @@
+"""Which trial is exported. Nothing is converted here: `tests/tinytl/test_export.py` does that."""
+
+import json
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from tinytl.runs.directory import RunDirectory
+from tuner import __main__ as command
+from tuner.record import schema
+from tuner.record.storage import open_storage
+
+METHODS = ("FT-Last", "TinyTL-B")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves out what takes seconds: the conversion, and the comparison of its result."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name)
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: b"onnx")
+    monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
+
+
+@pytest.fixture
+def runs(tmp_path, make_trial):
+    """Study s: two complete trials on its front, then one pruned, one failed, one infeasible, one running."""
+    storage = open_storage(None, str(tmp_path))
+    study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
+    study.set_user_attr(schema.REQUESTED, 5)
+    for i, method in enumerate(METHODS):
+        name = f"s-{i:03d}"
+        make_trial(f"s/{name}", method=method, epochs=1)
+        study.add_trial(
+            optuna.create_trial(
+                values=[0.5 + i / 10, 10.0 * (i + 1)],
+                params={"method": method},
+                distributions={"method": optuna.distributions.CategoricalDistribution(METHODS)},
+                user_attrs={"name": name, "peak_memory_mib": 10.0 * (i + 1), "epoch_time_s": 1.5},
+            )
+        )
+    for i, (state, attributes) in enumerate(
+        (
+            (TrialState.PRUNED, {"pruned_at": 1}),
+            (TrialState.FAIL, {"failure": "loss is not finite at step 3"}),
+            (TrialState.PRUNED, {"infeasible": "out of memory"}),
+            (TrialState.RUNNING, {}),
+        ),
+        2,
+    ):
+        name = {"name": f"s-{i:03d}", "peak_memory_mib": 9.0}
+        study.add_trial(optuna.create_trial(state=state, user_attrs=name | attributes))
+    (tmp_path / "s" / "test_accuracy.json").write_text('{"s-001": 0.55}')
+    return tmp_path
+
+
+def export(runs, *flags, expect=0):
+    assert command.main(["export", "s", "--runs-dir", str(runs), *flags]) == expect
+
+
+def test_the_best_trial_or_another(runs, quick, capsys):
+    export(runs)
+    shown = capsys.readouterr().out
+    out = runs / "s" / "export" / "s-001"
+    assert shown.startswith("s-001\nTinyTL-B on mobilenet_v2: epoch 1 of 1, val accuracy ")
+    assert "test accuracy 0.550" in shown and str(out) in shown
+    about = json.loads((out / "model.json").read_text())
+    assert (about["study"], about["trial"], about["test_accuracy_top1"]) == ("s", "s-001", 0.55)
+    last = torch.load(RunDirectory(runs / "s" / "s-001").last, weights_only=True)
+    assert about["val_accuracy_top1"] == last["rows"][-1]["accuracy_top1"]
+
+    export(runs, "--under-mib", "15", "--json")
+    assert json.loads(capsys.readouterr().out)["trial"] == "s-000"
+    assert (runs / "s" / "export" / "s-000" / "weights.pt").is_file()
+    export(runs, "--trial", "s-000", "--out", str(runs / "mine"))
+    assert json.loads((runs / "mine" / "model.json").read_text())["test_accuracy_top1"] is None
+    export(runs, expect=2)
+    assert "is not empty: choose another folder" in capsys.readouterr().err
+
+
+def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
+    """A trial's accuracy is that of its last epoch, and its folder has no best.pt."""
+    RunDirectory(runs / "s" / "s-000").best.unlink()
+    export(runs, "--trial", "s-000")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--trial", "s-01"], "no trial s-01 in study s: did you mean s-001 or "),
+        (["--trial", "zzz"], "no trial zzz in study s: it has s-000 to s-005"),
+        (["--trial", "s-002"], "trial s-002 is pruned, but its checkpoint "),
+        (["--trial", "s-003"], "trial s-003 has no checkpoint: it is failed (loss is not finite at step 3);"),
+        (["--trial", "s-004"], "trial s-004 has no checkpoint: it is infeasible (out of memory);"),
+        (["--trial", "s-005"], "trial s-005 has no checkpoint yet: it is running;"),
+        (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
+    ],
+)
+def test_mistakes(flags, message, runs, quick, capsys):
+    export(runs, *flags, expect=2)
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+    assert not (runs / "s" / "export").exists()
+
+
+def test_a_checkpoint_that_is_gone_or_damaged(runs, quick, capsys):
+    last = RunDirectory(runs / "s" / "s-001").last
+    last.write_bytes(last.read_bytes()[:1000])
+    export(runs, expect=2)
+    assert "last.pt is damaged" in capsys.readouterr().err
+    last.unlink()
+    export(runs, expect=2)
+    assert f"trial s-001 is complete, but its checkpoint {last} is gone" in capsys.readouterr().err
+    assert not (runs / "s" / "export").exists()
+
+
+def test_a_budget_and_a_trial_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(["export", "s", "--trial", "s-000", "--under-mib", "5"])
+    assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,81 @@
+import math
+import random
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from tuner.findings.importance import MIN_TRIALS, parameter_importance
+
+SPACE = {
+    "method": CategoricalDistribution(["FT-Last", "FT-Full", "TinyTL-L"]),
+    "resolution": IntDistribution(32, 96, step=32),
+    "n_groups": CategoricalDistribution([1, 8]),
+    "base_lr": FloatDistribution(1e-4, 1e-2, log=True),
+    "optimizer": CategoricalDistribution(["adam"]),
+}
+
+
+def make_study(count, accuracy, memory, directions=("maximize", "minimize")):
+    """Random trials, where `n_groups` exists for TinyTL-L alone."""
+    study = optuna.create_study(directions=directions)
+    rng = random.Random(0)
+    for _ in range(count):
+        params = {
+            "method": rng.choice(SPACE["method"].choices),
+            "resolution": rng.choice([32, 64, 96]),
+            "base_lr": 10 ** rng.uniform(-4, -2),
+            "optimizer": "adam",
+        }
+        if params["method"] == "TinyTL-L":
+            params["n_groups"] = rng.choice([1, 8])
+        values = [accuracy(params), memory(params)][: len(directions)]
+        distributions = {name: SPACE[name] for name in params}
+        study.add_trial(optuna.create_trial(values=values, params=params, distributions=distributions))
+    return study
+
+
+def of_lr(params):
+    return 0.9 - 0.2 * abs(math.log10(params["base_lr"]) + 3)
+
+
+def of_method(params):
+    of = {"FT-Last": 20, "FT-Full": 90, "TinyTL-L": 80 if params.get("n_groups") == 1 else 30}
+    return of[params["method"]] + params["resolution"] / 32
+
+
+def test_each_objective_has_the_shares_of_what_decides_it():
+    shares = parameter_importance(make_study(40, of_lr, of_method))
+    assert list(shares) == ["accuracy_top1", "peak_memory_mib"]
+    accuracy, memory = shares.values()
+    assert next(iter(accuracy)) == "base_lr" and accuracy["base_lr"] > 0.8
+    # A learning rate cannot change memory, however the samples fell; a single choice changes nothing.
+    assert set(memory) == {"method", "n_groups", "resolution"}
+    assert list(memory)[:2] == ["method", "n_groups"]
+    for of_objective in shares.values():
+        assert sum(of_objective.values()) == pytest.approx(1)
+        assert list(of_objective.values()) == sorted(of_objective.values(), reverse=True)
+
+
+def test_too_few_complete_trials_have_none():
+    assert parameter_importance(make_study(MIN_TRIALS - 1, of_lr, of_method)) is None
+    study = make_study(MIN_TRIALS - 1, of_lr, of_method)
+    study.add_trial(optuna.create_trial(state=TrialState.PRUNED, user_attrs={"pruned_at": 1}))
+    assert parameter_importance(study) is None
+    assert parameter_importance(make_study(MIN_TRIALS, of_lr, of_method)) is not None
+
+
+def test_an_objective_that_is_always_the_same_has_no_shares():
+    shares = parameter_importance(make_study(20, lambda params: 1.0, of_method))
+    assert shares["accuracy_top1"] == {} and shares["peak_memory_mib"]
+
+
+def test_a_search_for_accuracy_alone_has_one_objective():
+    assert list(parameter_importance(make_study(20, of_lr, of_method, ("maximize",)))) == ["accuracy_top1"]
+
+
+def test_the_same_trials_have_the_same_shares():
+    assert parameter_importance(make_study(20, of_lr, of_method)) == parameter_importance(
+        make_study(20, of_lr, of_method)
+    )

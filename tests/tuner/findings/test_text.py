@@ -1,0 +1,113 @@
+import pytest
+from rich.console import Console
+
+from tuner.findings.text import counts_line, front_table, hypervolume_line, importance_line, over_seeds, short
+from tuner.record.confirmed import ConfirmedResult
+from tuner.record.results import Hypervolume, StudyStatus, TrialResult
+
+
+def result(trial: str, **params) -> TrialResult:
+    return TrialResult(
+        trial=trial, accuracy_top1=0.91234, peak_memory_mib=45.67, epoch_time_s=3.21, params=params
+    )
+
+
+def confirmed(**changes) -> ConfirmedResult:
+    fields = {"trial": "joint-003", "own": 0.91, "again": {1: 0.90, 2: 0.92}}
+    return ConfirmedResult(**fields | changes)
+
+
+def lines_of(table, width=80) -> list[str]:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def row_of(table, width=80) -> list[str]:
+    (line,) = [line for line in lines_of(table, width) if line.startswith(" joint-003")]
+    return line.split(maxsplit=4)
+
+
+def test_counts_leave_out_what_is_zero():
+    trials = {"complete": 3, "pruned": 0, "failed": 1, "infeasible": 2, "running": 0}
+    assert (
+        counts_line(StudyStatus("s", 4, trials, []))
+        == "s: 3 complete, 1 failed, 2 infeasible (of 4 requested)"
+    )
+    assert counts_line(StudyStatus("s", 4, {}, [])) == "s: no trials (of 4 requested)"
+
+
+def test_the_front_shows_accuracy_memory_and_time_then_names_and_numbers():
+    table = front_table([result("joint-003", base_lr=0.00031415, downsample_ratio=None, method="TinyTL-B")])
+    assert row_of(table, 110) == [
+        "joint-003",
+        "0.912",
+        "45.7",
+        "3.2",
+        "TinyTL-B, base_lr 0.00031, downsample_ratio none",
+    ]
+
+
+def test_a_trial_is_one_line_however_narrow_the_terminal():
+    many = {f"parameter_{i}": i for i in range(20)}
+    table = front_table([result("joint-003", method="TinyTL-B", **many)])
+    assert row_of(table)[-1].startswith("TinyTL-B, parameter_0 0") and row_of(table)[-1].endswith("…")
+
+
+def test_what_the_front_has_in_common_stands_below():
+    lines = lines_of(front_table([result("joint-003", a=1, b=2), result("joint-004", a=1, b=3)]))
+    assert lines[-1].strip() == "All have a 1."
+    assert [line.split("   ")[-1].strip() for line in lines[4:6]] == ["b 2", "b 3"]
+    # A parameter that one of them does not have is not in common.
+    assert "All have" not in lines_of(front_table([result("x", a=1), result("y", b=1)]))[-1]
+
+
+def test_accuracy_over_seeds_and_on_test_images_where_there_is_any():
+    front = [result("joint-003"), result("joint-004")]
+    lines = lines_of(front_table(front, {"joint-003": confirmed()}, {"joint-004": 0.9}))
+    assert "accuracy    test   peak MiB" in lines[2]
+    assert "0.910 ± 0.010 (3 seeds)       -" in lines[4]
+    assert "0.912   0.900" in lines[5]
+    assert "test" not in lines_of(front_table(front, {}, {}))[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "0.910 ± 0.010 (3 seeds)"),
+        ({"failures": {3: "loss is not finite"}}, "0.910 ± 0.010 (3 seeds, 1 failed)"),
+        ({"again": {}, "failures": {1: "loss is not finite"}}, "0.910 (1 seed, 1 failed)"),
+    ],
+)
+def test_accuracy_over_seeds(changes, text):
+    assert over_seeds(confirmed(**changes)) == text
+
+
+def test_the_hypervolume_names_its_reference_point():
+    volume = Hypervolume(accuracy_mib=40.0, reference_mib=60.0, fraction=2 / 3)
+    status = StudyStatus("s", 4, {}, [], volume)
+    assert (
+        hypervolume_line(status, 60)
+        == "Hypervolume 0.667 of 1 (reference: accuracy 0 in 60.0 MiB, the budget)"
+    )
+    assert "60.0 MiB, the largest seen)" in hypervolume_line(status, None)
+    assert hypervolume_line(StudyStatus("s", 4, {}, []), None) is None
+
+
+def test_the_most_important_parameters():
+    shares = {"method": 0.6, "norm": 0.2, "a": 0.1, "b": 0.06, "c": 0.03, "d": 0.01}
+    assert importance_line("Memory", shares) == "Memory depends on method 60%, norm 20%, a 10%, b 6%"
+    assert importance_line("Memory", {"a": 0.99, "b": 0.01}) == "Memory depends on a 99%"
+    assert importance_line("Accuracy", {}) == "Accuracy depends on none of the parameters"
+
+
+def test_values_are_short():
+    assert [short(v) for v in (None, 1e-5, 0.25, 8, "adam", True)] == [
+        "none",
+        "1e-05",
+        "0.25",
+        "8",
+        "adam",
+        "True",
+    ]

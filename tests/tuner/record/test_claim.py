@@ -1,0 +1,114 @@
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import time
+
+import optuna
+import pytest
+
+from tinytl.errors import ConfigError
+from tuner.record import schema
+from tuner.record.claim import GONE_AFTER_S, _Claim, folder_claimed, is_empty, storage_claimed
+from tuner.record.storage import open_storage
+
+HOLD = """
+import sys, pathlib
+from tuner.record.claim import folder_claimed
+with folder_claimed(pathlib.Path(sys.argv[1]), "s"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_and_told_of_the_first_and_a_killed_one_leaves_no_trace(tmp_path):
+    argv = [sys.executable, "-c", HOLD, str(tmp_path / "s")]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "claimed\n"
+        refused = f"study s is being run by process {holder.pid} on {socket.gethostname()}"
+        with pytest.raises(ConfigError, match=refused), folder_claimed(tmp_path / "s", "s"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with folder_claimed(tmp_path / "s", "s"):
+        pass
+
+
+@pytest.fixture
+def study(tmp_path):
+    return optuna.create_study(study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/s.db", ""))
+
+
+def claim(study, on_lost=None):
+    return storage_claimed(study._storage._backend, study._study_id, "s", on_lost or pytest.fail)
+
+
+def test_a_storage_shared_by_machines_names_the_driver_that_lives(study):
+    with claim(study):
+        assert study.user_attrs[schema.DRIVER]["pid"] == os.getpid()
+    assert study.user_attrs[schema.DRIVER] == {}
+
+
+def test_a_driver_that_lost_the_study_is_told(study, monkeypatch):
+    monkeypatch.setattr("tuner.record.claim.SIGN_OF_LIFE_S", 0.01)
+    other = {"host": "elsewhere", "pid": 1, "seen_s": time.time()}
+    lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with claim(study, lost.put):
+        row = _Claim(study._storage._backend, study._study_id)
+        while not row.replace(row.read(), json.dumps(other)):
+            pass
+        assert "study s is being run by process 1 on elsewhere" in lost.get(timeout=30)
+    assert study.user_attrs[schema.DRIVER] == other
+
+
+@pytest.mark.parametrize("what", [[], ["driver.lock"], [".seen-by-1"], ["driver.lock", ".seen-by-1"]])
+def test_what_a_killed_driver_leaves_does_not_take_the_name(tmp_path, what):
+    (tmp_path / "s").mkdir()
+    for name in what:
+        (tmp_path / "s" / name).touch()
+    assert is_empty(tmp_path / "s")
+    with pytest.raises(KeyError), folder_claimed(tmp_path / "s", "s"):
+        raise KeyError
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("seen", [None, "{}"])
+def test_of_two_drivers_that_saw_no_other_one_gets_the_study(study, seen):
+    claims = [_Claim(study._storage._backend, study._study_id) for _ in range(2)]
+    if seen is not None:
+        assert claims[0].replace(None, seen)
+    assert [claim.read() for claim in claims] == [seen, seen]
+    assert [claim.replace(seen, str(index)) for index, claim in enumerate(claims)] == [True, False]
+    assert claims[1].read() == "0"
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "seen_s_ago", "lives"),
+    [
+        ("elsewhere", 1, 1.0, True),
+        ("elsewhere", 1, GONE_AFTER_S + 1, False),
+        (socket.gethostname(), 1, 1.0, True),  # process 1 is there for sure
+        (socket.gethostname(), 1, GONE_AFTER_S + 1, False),  # but it is another's by now
+        (socket.gethostname(), 2**22 + 1, 1.0, False),  # no process has such a number
+    ],
+)
+def test_a_driver_is_gone_when_it_has_been_silent_or_its_process_is_not_there(
+    study, host, pid, seen_s_ago, lives
+):
+    study.set_user_attr(schema.DRIVER, {"host": host, "pid": pid, "seen_s": time.time() - seen_s_ago})
+    if lives:
+        with pytest.raises(ConfigError, match=f"by process {pid} on {host}"), claim(study):
+            pass
+    else:
+        with claim(study):
+            pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "s").write_text("a file")
+    with pytest.raises(ConfigError, match=r"study s: .*driver\.lock cannot be written"):
+        folder_claimed(tmp_path / "s", "s").__enter__()

@@ -1,0 +1,325 @@
+import json
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search.searcher import Searcher
+
+from search_spaces.space import load_space
+from tinytl.config.plan import PLANNED_FIELDS, is_planned
+from tinytl.config.train_config import TrainConfig
+from tinytl.memory.predict import predict_memory, resolve_plan
+from tinytl.runs.directory import read_config_file
+from tuner.config import SAMPLERS
+from tuner.record import results, schema
+from tuner.record.results import read_status, state_of
+from tuner.record.writer import StudyRecords, UnwrittenError
+from tuner.search import candidates as candidates_module
+from tuner.search import searcher as search_module
+from tuner.search.candidates import Candidates
+from tuner.search.sampling import Proposals
+from tuner.search.searcher import MemoryAwareSearch
+from tuner.stopping import TIME_SPENT, Stopping
+from tuner.trial_config import trial_config
+
+BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
+SETTINGS = {"resolution": 32, "method": ["FT-Last", "TinyTL-B"], "norm": "frozen_bn", "batch_size": [8, 16]}
+POINT = {"batch_size": 8, "method": "FT-Last", "micro_batch_size": 2, "base_lr": 1e-3, "weight_decay": 0.0}
+
+
+class Told:
+    """Follows a study, and keeps what it was told."""
+
+    def __init__(self):
+        self.started, self.ended = {}, []
+
+    def trial_started(self, name, params):
+        self.started[name] = params
+
+    def epoch_ended(self, name, row):
+        raise AssertionError("Ray's callback tells of epochs")
+
+    def trial_ended(self, name, state, reason):
+        self.ended.append((name, state, reason))
+
+
+def make_search(
+    folder, *, sampler="random", seed=0, budget=None, remaining=100, time_budget=None, study=None, **settings
+):
+    study = study or optuna.create_study(study_name="s", directions=["maximize", "minimize"])
+    space = load_space("joint").narrowed(SETTINGS | settings)
+    stopping = Stopping(time_budget)
+    found = Candidates(
+        records=StudyRecords(study._storage, "s"),
+        proposals=Proposals(sampler=sampler, seed=seed, space=space, searches_memory=True),
+        space=space,
+        base=BASE,
+        study_folder=folder,
+        budget_mib=budget,
+        stopping=stopping,
+    )
+    search = MemoryAwareSearch(candidates=found, remaining=remaining, observers=[Told()])
+    search.study = study
+    return search
+
+
+def ask(search, trial_id):
+    """Asks as Ray does: again, while the next one is looked for."""
+    while (found := search.suggest(trial_id)) is None:
+        pass
+    return found
+
+
+def finished(suggestion, accuracy):
+    memory = suggestion["peak_memory_mib"]
+    row = {"accuracy_top1": accuracy, "peak_memory_mib": memory, "epoch_time_s": 1.0}
+    return row | {"measured_peak_mib": memory, "epoch": 3, "finished": True}
+
+
+def test_a_suggestion_has_a_name_of_the_study_its_memory_and_its_folder(tmp_path):
+    search = make_search(tmp_path)
+    first, second = ask(search, "a"), ask(search, "b")
+    assert [first["name"], second["name"]] == ["joint-000", "joint-001"]
+    assert first["peak_memory_mib"] > 0
+    assert first["folder"] == str(tmp_path / "joint-000")
+    assert first["values"]["resolution"] == 32
+    config = read_config_file(tmp_path / "joint-000" / "config.yaml")
+    assert config == trial_config(BASE, first["values"])
+    assert search.observers[0].started["joint-000"]["base_lr"] == first["values"]["base_lr"]
+    search.close()
+
+
+@pytest.mark.parametrize("plan", ["fast", "smallest", "budget"])
+def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
+    settings = {"method": "FT-Full", "norm": "batch_norm", "batch_size": 8, "plan": plan}
+    if plan == "budget":
+        open_config = trial_config(BASE, SETTINGS | settings | {"plan": "smallest"})
+        settings["budget_mib"] = predict_memory(open_config).peak_mib
+    values = ask(make_search(tmp_path, **settings), "a")["values"]
+    planned = {name: values[name] for name in PLANNED_FIELDS}
+    if plan == "fast":
+        assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}
+    else:
+        assert planned == {"micro_batch_size": 8, "checkpoint": "all", "stock_below_kib": 0.0}
+    config = trial_config(BASE, values)
+    assert config.plan == plan and is_planned(config) and resolve_plan(config) == config
+
+
+def test_what_exceeds_the_budget_never_starts_and_is_recorded_infeasible(tmp_path):
+    free = make_search(tmp_path / "free")
+    sizes = sorted(ask(free, str(i))["peak_memory_mib"] for i in range(12))
+    budget = sizes[4]
+    search = make_search(tmp_path, budget=budget)
+    suggestions = [ask(search, str(i)) for i in range(6)]
+    search.close()
+    assert all(s["peak_memory_mib"] <= budget for s in suggestions)
+    assert [s["name"] for s in suggestions] == [f"joint-{i:03d}" for i in range(6)]
+    refused = [t for t in search.study.trials if "infeasible" in t.user_attrs]
+    assert refused
+    for trial in refused:
+        assert trial.state == TrialState.PRUNED and "name" not in trial.user_attrs
+        assert trial.user_attrs["peak_memory_mib"] > budget
+        assert trial.constraints[schema.CONSTRAINT] == trial.user_attrs["peak_memory_mib"] - budget > 0
+    assert read_status(search.study).trials["infeasible"] == len(refused)
+
+
+def test_the_search_gives_up_after_many_infeasible_in_a_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates_module, "INFEASIBLE_IN_A_ROW", 5)
+    search = make_search(tmp_path, budget=0.001)
+    assert ask(search, "a") == Searcher.FINISHED
+    assert search.gave_up == "5 configurations in a row exceeded the memory budget"
+    assert read_status(search.study).trials["infeasible"] == 5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_configuration_runs_twice_and_a_space_that_is_used_up_ends_the_search(
+    sampler, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(candidates_module, "REPEATED_IN_A_ROW", 60)
+    settings = {"micro_batch_size": [2, 4], "base_lr": [1e-3], "weight_decay": [0.0], "batch_size": [8]}
+    search = make_search(tmp_path, sampler=sampler, **settings)
+    seen = []
+    while (found := ask(search, str(len(seen)))) != Searcher.FINISHED:
+        seen.append(str(found["values"]))
+        search.on_trial_complete(str(len(seen) - 1), finished(found, 0.5))
+    search.close()
+    assert len(seen) == len(set(seen)) == 4
+    assert search.gave_up.startswith("the last 60 configurations")
+    # Nor in a later call on the same study.
+    later = make_search(tmp_path, sampler=sampler, study=search.study, **settings)
+    assert ask(later, "x") == Searcher.FINISHED
+
+
+def test_it_ends_with_its_number_of_trials_or_its_time(tmp_path):
+    search = make_search(tmp_path, remaining=1)
+    assert isinstance(ask(search, "a"), dict)
+    assert search.suggest("b") is None  # the trial that runs may turn out infeasible
+    search.on_trial_complete("a", error=True)
+    assert search.suggest("b") == Searcher.FINISHED
+    late = make_search(tmp_path, time_budget=0.0)
+    assert late.suggest("a") == Searcher.FINISHED
+    assert late.stopping.reason == TIME_SPENT
+
+
+def test_how_a_trial_ended_is_recorded_and_told(tmp_path):
+    search = make_search(tmp_path)
+    names = ["complete", "diverged", "died", "cut off", "stopped"]
+    suggestions = {name: ask(search, name) for name in names}
+    search.passed_rung("stopped", 1, 0.25, goes_on=True)
+    search.passed_rung("stopped", 2, 0.375, goes_on=False)
+    search.on_trial_complete("complete", finished(suggestions["complete"], 0.75))
+    search.on_trial_complete("diverged", {"failure": "loss is not finite at step 3 of epoch 1"})
+    search.on_trial_complete("died", error=True)
+    search.on_trial_complete("cut off", {"accuracy_top1": 0.5, "peak_memory_mib": 1.0, "epoch": 1})
+    search.on_trial_complete("stopped", {"accuracy_top1": 0.375, "epoch": 2, "finished": False})
+    search.close()
+    trials = search.study.trials[:5]
+    assert [state_of(t) for t in trials] == ["complete", "failed", "failed", "running", "pruned"]
+    assert trials[0].values == [0.75, suggestions["complete"]["peak_memory_mib"]]
+    assert trials[1].user_attrs["failure"] == "loss is not finite at step 3 of epoch 1"
+    assert trials[4].values is None
+    assert trials[4].user_attrs[schema.RUNGS] == {"1": 0.25, "2": 0.375}
+    assert [state for _, state, _ in search.observers[0].ended] == ["complete", "failed", "failed", "pruned"]
+    passed = results.rung_records(trials)
+    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
+        ("joint-004", 1, 0.25),
+        ("joint-004", 2, 0.375),
+    ]
+    assert results.stopped_at(trials) == {"joint-004": 2}
+
+
+def test_a_trial_that_ran_out_of_memory_is_infeasible_and_leaves_room_for_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_module, "OUT_OF_MEMORY_IN_A_ROW", 2)
+    search = make_search(tmp_path, remaining=1)
+    lost = {"out_of_memory": True, "failure": "OutOfMemoryError: tried 2 GiB", "measured_need_mib": 2100.0}
+    ask(search, "a")
+    search.on_trial_complete("a", lost)
+    assert ask(search, "b")["name"] == "joint-001"
+    search.on_trial_complete("b", lost)
+    assert ask(search, "c") == Searcher.FINISHED
+    search.close()
+    assert search.gave_up == "2 trials in a row ran out of memory"
+    first = search.study.trials[0]
+    assert state_of(first) == "infeasible" and first.user_attrs["measured_need_mib"] == 2100.0
+    counts = read_status(search.study).trials
+    assert counts["infeasible"] == 2 and results.ended_trials(read_status(search.study)) == 0
+
+
+def test_a_trial_that_was_cut_off_comes_first_under_its_name_and_is_never_lost(tmp_path):
+    search = make_search(tmp_path)
+    first = ask(search, "a")
+    search.passed_rung("a", 1, 0.25, goes_on=True)
+    search.close()
+    assert [state_of(t) for t in search.study.trials] == ["running", "waiting"], "one is prepared"
+    # Killed between asking again and ending: the copy is not made twice.
+    first_trial = search.study.trials[0]
+    search.records.enqueue(
+        (first_trial.params, first_trial.distributions),
+        {schema.AGAIN: "joint-000", schema.RUNGS: {"1": 0.25}},
+    )
+    assert search.records.end_cut_off() == 1
+    assert [t.user_attrs.get(schema.AGAIN) for t in search.study.trials].count("joint-000") == 1
+    cut = search.study.trials[0]
+    assert state_of(cut) == "interrupted"
+    again = make_search(tmp_path, study=search.study)
+    suggestion = ask(again, "x")
+    assert suggestion == first
+    again.passed_rung("x", 3, 0.5, goes_on=True)
+    again.close()
+    passed = results.rung_records(again.study.trials)
+    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
+        ("joint-000", 1, 0.25),
+        ("joint-000", 3, 0.5),
+    ]
+    names = [t.user_attrs.get("name", t.user_attrs.get(schema.AGAIN)) for t in search.study.trials]
+    assert names[:2] == ["joint-000", "joint-001"] and set(names) == {"joint-000", "joint-001"}
+
+
+def test_configurations_that_were_given_come_before_those_of_the_sampler(tmp_path):
+    search = make_search(tmp_path, remaining=0)
+    distributions = {p.name: p.distribution for p in search.candidates.space.parameters}
+    params = (POINT, {name: distributions[name] for name in POINT})
+    for source in ("file a", "file b"):
+        search.records.enqueue(params, {"source": source})
+    search.remaining = 2
+    first, second = ask(search, "a"), ask(search, "b")
+    search.close()
+    assert first["values"].items() >= POINT.items()
+    assert second["values"] != first["values"], "the same configuration, given twice, runs once"
+    assert [t.user_attrs.get("source") for t in search.study.trials] == ["file a", "file b", None]
+    assert read_status(search.study).trials["running"] == 2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_suggests_and_learns_and_a_seed_repeats_it(sampler, tmp_path):
+    def values(folder):
+        search = make_search(tmp_path / folder, sampler=sampler, seed=3)
+        found = []
+        for index in range(14):
+            suggestion = ask(search, str(index))
+            found.append(json.dumps(suggestion["values"]))
+            search.on_trial_complete(str(index), finished(suggestion, accuracy=(index * 7 % 10) / 10))
+        search.close()
+        return found
+
+    assert values("one") == values("two")
+
+
+def test_a_record_that_cannot_be_written_stops_the_search_and_nothing_is_written_behind_it(
+    tmp_path, monkeypatch
+):
+    search = make_search(tmp_path)
+    suggestion = ask(search, "a")
+    search._next.result()  # no trial is being prepared
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(search.records.storage, "set_trial_user_attr", full)
+    search.on_trial_complete("a", finished(suggestion, 0.5))
+    search.close()
+    monkeypatch.undo()
+    told = "its record cannot be written ([Errno 28] No space left on device)"
+    assert search.unwritten == search.gave_up == told
+    assert search.suggest("b") == Searcher.FINISHED
+    with pytest.raises(UnwrittenError, match="No space left"):
+        search.records.end_cut_off()
+    assert state_of(search.study.trials[0]) == "running", "the next driver goes on with it"
+
+
+def test_a_record_that_cannot_be_read_stops_the_study_as_one_that_cannot_be_written(tmp_path, monkeypatch):
+    search = make_search(tmp_path)
+    ask(search, "a")
+    search._next.result()  # the next is prepared
+
+    def away(*args, **more):
+        raise ConnectionError("the server has gone away")
+
+    monkeypatch.setattr(search.records.storage, "get_all_trials", away)
+    ask(search, "b")
+    search._next.result()
+    assert search.suggest("c") == Searcher.FINISHED
+    search.close()
+    assert search.gave_up == "its record cannot be written (the server has gone away)"
+
+
+def test_a_trials_folder_that_cannot_be_made_stops_the_search(tmp_path):
+    (tmp_path / "joint-000").write_text("in the way")
+    search = make_search(tmp_path)
+    assert ask(search, "a") == Searcher.FINISHED
+    search.close()
+    assert search.unwritten == f"{tmp_path / 'joint-000'} cannot be written (File exists)"
+    assert read_status(search.study).trials["running"] == 0
+
+
+def test_a_budget_that_was_raised_gives_what_it_refused_a_chance(tmp_path):
+    tight = make_search(tmp_path, budget=0.001, remaining=0)
+    distributions = {p.name: p.distribution for p in tight.candidates.space.parameters}
+    params = (POINT, {name: distributions[name] for name in POINT})
+    tight.records.enqueue(params, {"source": "file a"})
+    tight.stopping = tight.candidates.stopping = Stopping()
+    tight.candidates._try_waiting(tight.records.trials(TrialState.WAITING)[0])
+    (config,) = tight.candidates._ran
+    for budget, refused in ((0.001, True), (1000.0, False), (None, False)):
+        later = make_search(tmp_path, budget=budget, remaining=0, study=tight.study)
+        assert (config in later.candidates._ran) == refused

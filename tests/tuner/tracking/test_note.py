@@ -1,0 +1,52 @@
+from types import SimpleNamespace
+
+from tuner.record.results import StudyStatus, TrialResult
+from tuner.tracking.note import LONGEST, note
+
+
+def summary_of(trials: int):
+    front = [
+        TrialResult(
+            trial=f"joint-{index:03d}",
+            accuracy_top1=index / trials,
+            peak_memory_mib=10.0 + index,
+            epoch_time_s=1.0,
+            params={"method": "TinyTL-L+B", "base_lr": 1e-3 + index, "why": "a long value " * 10},
+        )
+        for index in range(trials)
+    ]
+    labels = SimpleNamespace(
+        name="s",
+        identity={"space": "joint"},
+        command="python launch.py",
+        later_commands=["python launch.py --resume"],
+        sessions=[],
+    )
+    findings = SimpleNamespace(
+        status=StudyStatus("s", trials, {}, front),
+        best=front[-1],
+        budget_mib=60.0,
+        confirmed={},
+        test_accuracy={},
+    )
+    return SimpleNamespace(title="a network on digits", labels=labels, findings=findings)
+
+
+def test_a_large_front_fits_a_tag_and_its_best_stand_in_it():
+    ids = {f"joint-{index:03d}": f"{index:032x}" for index in range(200)}
+    text = note(summary_of(200), ids, "1")
+    assert len(text) <= LONGEST
+    assert f"[joint-199](#/experiments/1/runs/{199:032x})" in text and "joint-000" not in text
+    assert "**Best under 60 MiB: joint-199**" in text and "python launch.py" in text
+
+
+def test_a_small_front_is_whole():
+    assert all(f"joint-00{index}" in note(summary_of(3), {}, "1") for index in range(3))
+
+
+def test_the_command_that_began_the_study_comes_first():
+    lines = note(summary_of(3), {}, "1").splitlines()
+    assert lines[lines.index("Made by") + 3 :][:2] == [
+        "python launch.py",
+        "then: python launch.py --resume",
+    ]

@@ -1,0 +1,140 @@
+import json
+import resource
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.support.cases import small
+from tinytl.data.load import load_dataset
+from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
+from tinytl.runs.trainer import Trainer
+from tuner.trial.trainable import GAVE_UP, TinyTLTrainable
+
+BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
+
+
+@pytest.fixture(scope="module")
+def data():
+    whole = load_dataset(replace(BASE, num_classes=None))
+    few = np.arange(64)
+    return replace(whole, train=whole.train.take(few), val=whole.val.take(few[:32]), test=None)
+
+
+@pytest.fixture
+def start(data, tmp_path, monkeypatch):
+    """Starts a trial as Ray does, in this process."""
+    monkeypatch.chdir(tmp_path)
+    base = replace(BASE, num_classes=len(data.classes))
+
+    def begin(**more):
+        folder = tmp_path / "t-000"
+        folder.mkdir(exist_ok=True)
+        config = {"name": "t-000", "values": {"base_lr": 1e-3}, "peak_memory_mib": 5.0, "folder": str(folder)}
+        trial = TinyTLTrainable.__new__(TinyTLTrainable)
+        trial.setup(config | more, data=data, base=base, weights={BASE.backbone: RANDOM_WEIGHTS})
+        return trial, folder
+
+    return begin
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_epoch_is_saved_before_it_is_reported_and_the_last_one_is_done(start):
+    trial, folder = start()
+    first = trial.step()
+    assert (first["epoch"], first["done"]) == (1, False) and rows(folder) == [first["row"]]
+    assert (folder / "last.pt").is_file()
+    second = trial.step()
+    assert second["finished"] and second["done"] and len(rows(folder)) == 2
+    assert second["accuracy_top1"] == second["row"]["accuracy_top1"]
+
+
+def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):
+    whole, folder = start()
+    expected = [whole.step()["row"], whole.step()["row"]]
+    for file in folder.iterdir():
+        file.unlink()
+    cut, _ = start()
+    cut.step()
+    cut.cleanup()
+    again, _ = start()
+    assert again.step()["row"] == rows(folder)[0], "a rung may stand there, and nobody may have heard of it"
+    last = again.step()
+    assert last["finished"]
+    for name in ("loss", "accuracy_top1", "val_loss"):
+        assert [row[name] for row in rows(folder)] == [row[name] for row in expected]
+
+
+def test_an_end_that_nobody_heard_of_is_reported_again_and_nothing_is_trained(start, monkeypatch):
+    whole, folder = start()
+    whole.step()
+    last = whole.step()
+    whole.cleanup()
+    monkeypatch.setattr(Trainer, "train_epoch", lambda self: pytest.fail("trained again"))
+    again, _ = start()
+    assert again.step() == last and len(rows(folder)) == 2
+
+
+def test_a_folder_of_another_configuration_is_told(start):
+    trial, _ = start()
+    trial.step()
+    trial.cleanup()
+    other, _ = start(values={"base_lr": 2e-3})
+    result = other.step()
+    assert result["done"] and "is of another configuration: base_lr is 0.001" in result["failure"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError("no room"), {"out_of_memory": True}),
+        (RuntimeError("a kernel\nwith more lines"), {"failure": "RuntimeError: a kernel"}),
+    ],
+)
+def test_what_goes_wrong_inside_is_one_line_and_a_traceback_in_the_folder(
+    start, monkeypatch, error, expected
+):
+    trial, folder = start()
+
+    def broken(self):
+        raise error
+
+    monkeypatch.setattr(Trainer, "train_epoch", broken)
+    result = trial.step()
+    assert result["done"] and result.items() >= expected.items()
+    assert "Traceback" in (folder / "error.txt").read_text()
+    assert ("measured_need_mib" in result) == ("out_of_memory" in expected)
+
+
+def test_a_disk_that_is_full_is_no_failure_of_the_trial(start):
+    trial, _ = start()
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))  # less than a checkpoint
+    try:
+        result = trial.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert result["done"] and "failure" not in result
+    assert result["unsaved"].startswith("checkpoint ") and "cannot be written" in result["unsaved"]
+
+
+def test_who_gave_up_says_so_and_trains_nothing(start):
+    gave_up = {"out_of_memory": True, "failure": "the host ran out of memory", "measured_need_mib": 900.0}
+    trial, _ = start(**{GAVE_UP: gave_up})
+    assert trial.trainer is None and trial.step().items() >= gave_up.items()
+
+
+def test_the_next_trial_of_a_process_knows_nothing_of_the_last(start, tmp_path):
+    trial, _ = start()
+    trial.step()
+    other = tmp_path / "t-001"
+    other.mkdir()
+    config = {"name": "t-001", "values": {"base_lr": 2e-3}, "peak_memory_mib": 6.0, "folder": str(other)}
+    assert trial.reset_config(config)
+    assert trial.step()["epoch"] == 1 and trial.step()["peak_memory_mib"] == 6.0

@@ -1,0 +1,53 @@
+"""A TrainConfig as one flat dict, `lr_ratio.late` included: what files, flags and spaces hold."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from tinytl.config.dataset_names import dataset_name
+from tinytl.config.method_aliases import expand_method
+from tinytl.config.train_config import LrRatio, TrainConfig
+from tinytl.errors import choose
+
+FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
+"""Names that the command line uses where the field's own would be unclear outside its context."""
+
+_LR_RATIO_PREFIX = "lr_ratio."
+
+
+def field_names() -> list[str]:
+    """Flat names of every field, `lr_ratio.late` and its like included: what a search space may name."""
+    names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"]
+    return names + [_LR_RATIO_PREFIX + f.name for f in dataclasses.fields(LrRatio)]
+
+
+def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
+    """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
+
+    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. What
+    belongs to a field of `base` that is replaced goes with it: another data set's folder, and the random
+    weights of Scratch. Raises ConfigError for an unknown key or a bad value.
+    """
+    base = base or TrainConfig()
+    fields: dict[str, Any] = {}
+    ratios: dict[str, float] = {}
+    for given, value in expand_method(flat).items():
+        key = choose("parameter", FIELD_ALIASES.get(given, given), field_names())
+        if key.startswith(_LR_RATIO_PREFIX):
+            ratios[key.removeprefix(_LR_RATIO_PREFIX)] = value
+        else:
+            fields[key] = tuple(value) if isinstance(value, list) else value
+    if dataset_name(fields.get("dataset", base.dataset)) != base.dataset:
+        fields.setdefault("data_dir", None)
+    if base.method == "Scratch" and fields.get("method", "Scratch") != "Scratch":
+        fields.setdefault("weights", TrainConfig.weights)
+    if ratios:
+        fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
+    return dataclasses.replace(base, **fields)
+
+
+def flat_from_config(config: TrainConfig) -> dict[str, Any]:
+    """Returns every field under its flat name; `config_from_flat` turns it back into an equal config."""
+    flat = dataclasses.asdict(config)
+    ratios = flat.pop("lr_ratio")
+    return flat | {_LR_RATIO_PREFIX + name: ratio for name, ratio in ratios.items()}

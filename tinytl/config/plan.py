@@ -1,0 +1,126 @@
+"""How a configuration runs: how many samples at a time, and what backward runs again.
+
+Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint` and `stock_below_kib` where the
+configuration leaves them open:
+
+- `fast`: the whole batch, nothing run again, small blocks as PyTorch's own. As fast as stock or faster.
+- `smallest`: the least memory.
+- `budget`: the fastest choice whose predicted peak fits `budget_mib`.
+
+Nothing is executed: choices are ordered by a rule of two constants, and fit or do not by prediction.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+
+Predict = Callable[[TrainConfig], float]
+"""Returns the predicted peak, in MiB, of a configuration that leaves nothing open."""
+
+# Calibrated on MobileNetV2 and EfficientNet-Lite0 with one CPU thread (docs/memory.md): a pass costs as much
+# again as the work on so many input pixels, and what runs again so much more time.
+PIXELS_OF_A_PASS = 40_000
+TIME_OF_CHECKPOINT = {"none": 1.0, "depthwise": 1.05, "all": 1.3}
+SMALL_INPUT_PIXELS = 30_000
+"""Pixels of a micro-batch (samples x height x width) under which calls from Python outweigh the work."""
+STOCK_BELOW_KIB = {"small input": 1024.0, "else": 0.0}
+PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib")
+"""What a plan sets."""
+NEARLY_LEAST = 1.005
+"""A choice within this factor of the least memory is as good as the least, where it is faster."""
+
+
+class UnderFloorError(ConfigError):
+    """No way to run a configuration fits its budget; `smallest` takes least."""
+
+    def __init__(self, message: str, smallest: TrainConfig) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
+def is_planned(config: TrainConfig) -> bool:
+    """Whether the configuration leaves nothing to its plan."""
+    unset = config.micro_batch_size is None or config.stock_below_kib is None
+    return not unset and config.checkpoint != "auto"
+
+
+def fast_plan(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with what it leaves open set for speed."""
+    small = config.samples_in_memory * config.resolution**2 < SMALL_INPUT_PIXELS
+    return _planned(
+        config,
+        config.samples_in_memory,
+        "none" if config.checkpoint == "auto" else config.checkpoint,
+        STOCK_BELOW_KIB["small input" if small else "else"],
+    )
+
+
+def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
+    """Returns `config` with what it leaves open set as its plan says.
+
+    Raises:
+        UnderFloorError: where no choice fits `budget_mib`, naming the least that one takes.
+    """
+    fast = fast_plan(config)
+    if config.plan == "fast":
+        return fast
+    if config.plan == "smallest":
+        return _smallest(config, predict)
+    assert config.budget_mib is not None
+    if predict(fast) <= config.budget_mib:
+        return fast
+    smallest = _smallest(config, predict)
+    floor_mib = predict(smallest)
+    if floor_mib > config.budget_mib:
+        raise UnderFloorError(
+            f"budget_mib={config.budget_mib:g} is under the least that {config.method} with {config.norm} on "
+            f"{config.backbone} takes at {config.resolution} px: {floor_mib:.1f} MiB with "
+            f"{describe(smallest)}",
+            dataclasses.replace(smallest, plan="smallest", budget_mib=None),
+        )
+    return next(choice for choice in choices(config) if predict(choice) <= config.budget_mib)
+
+
+def choices(config: TrainConfig) -> list[TrainConfig]:
+    """Returns every way to run `config` that its plan may choose, the fastest first."""
+    micros = [config.samples_in_memory]
+    if config.micro_batch_size is None and config.norm != "batch_norm":  # whose statistics are the batch's
+        micros = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
+    checkpoints: tuple[str, ...] = (config.checkpoint,)
+    if config.checkpoint == "auto":
+        # Stock has no part of a block to run again, nor has lean where batch norm keeps blocks apart.
+        whole = config.engine == "stock" or config.norm == "batch_norm"
+        checkpoints = ("none", "all") if whole else ("none", "depthwise", "all")
+    found = [_planned(config, micro, checkpoint, 0.0) for micro in micros for checkpoint in checkpoints]
+    return sorted(found, key=relative_time)
+
+
+def relative_time(config: TrainConfig) -> float:
+    """Returns the time of a planned step, relative to that of a large batch in one pass: an estimate."""
+    pixels = config.samples_in_memory * config.resolution**2
+    return TIME_OF_CHECKPOINT[config.checkpoint] * (1 + PIXELS_OF_A_PASS / pixels)
+
+
+def describe(config: TrainConfig) -> str:
+    """Returns a planned configuration's way to run, in words."""
+    again = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "every block"}
+    return f"micro-batches of {config.micro_batch_size}, {again[config.checkpoint]} run again"
+
+
+def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: float) -> TrainConfig:
+    if config.stock_below_kib is not None:
+        stock_below_kib = config.stock_below_kib
+    return dataclasses.replace(
+        config, micro_batch_size=micro, checkpoint=checkpoint, stock_below_kib=stock_below_kib
+    )
+
+
+def _smallest(config: TrainConfig, predict: Predict) -> TrainConfig:
+    every = choices(config)
+    # Less at a time takes less, but for the gradients: from two passes on they live beside activations.
+    micros = sorted({choice.samples_in_memory for choice in every})
+    ends = {micros[0], micros[-1]}
+    peaks = {choice: predict(choice) for choice in every if choice.samples_in_memory in ends}
+    return next(choice for choice, peak in peaks.items() if peak <= NEARLY_LEAST * min(peaks.values()))

@@ -1,0 +1,362 @@
+"""What one training run is: every choice that makes it, checked before torch is imported."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tinytl.config.checks import require_int, require_number
+from tinytl.config.dataset_names import dataset_name
+from tinytl.config.weights_source import names_a_user
+from tinytl.errors import ConfigError, choose
+
+BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
+LOADINGS = ("auto", "memory", "stream")
+NORMS = ("batch_norm", "frozen_bn", "group_norm")
+ENGINES = ("lean", "stock")
+PLANS = ("fast", "smallest", "budget")
+CHECKPOINTS = ("auto", "none", "depthwise", "all")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+LR_SCHEDULES = ("cosine", "exponential", "constant")
+PRECISIONS = ("float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda")
+UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
+ACT_FUNCS = ("relu", "relu6", "h_swish", "h_sigmoid", "tanh", "sigmoid", "none")
+KERNEL_CLIPPINGS = ("map", "reference")
+
+FT_GROUPS = ("classifier", "late", "early")
+"""Parameter groups of full and norm fine-tuning; `late` is the last five feature blocks."""
+METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "FT-Last": ("classifier",),
+    "FT-Norm+Last": FT_GROUPS,
+    "FT-Full": FT_GROUPS,
+    "TinyTL-B": ("classifier", "bias"),
+    "TinyTL-L": ("classifier", "lite_residual"),
+    "TinyTL-L+B": ("classifier", "lite_residual", "bias"),
+    "Last-3": ("classifier", "late"),
+    "Last-5": ("classifier", "late"),
+    "Scratch": FT_GROUPS,
+}
+"""Each update method, the paper's under their names there, with the parameter groups that it trains."""
+METHODS = tuple(METHOD_GROUPS)
+LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
+"""Feature blocks at the end of the network that a method trains beside the head."""
+MOST_SEED = 2**31 - 1
+NETWORK_STRIDE = 32
+"""Pixels of the input for one of the last map, in every backbone here."""
+REFERENCE_RESOLUTION = 128
+"""The map size from which the reference code counts down when it shrinks lite kernels, whatever the image."""
+REFERENCE_LAST_MAP = 8
+"""What that count leaves for the last map: four of its blocks halve it, in every backbone here."""
+LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
+"""Methods that insert lite residual modules."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrRatio:
+    """Learning rate of each parameter group as a multiple of `base_lr`."""
+
+    classifier: float = 1.0
+    """The new head. Every method trains it."""
+    late: float = 1.0
+    """The last five feature blocks (FT-*, Last-* and Scratch). The user's report: 0.6."""
+    early: float = 1.0
+    """All feature blocks before those (FT-* and Scratch). The user's report: 0.4."""
+    lite_residual: float = 1.0
+    """The lite residual branches (TinyTL-L, TinyTL-L+B)."""
+    bias: float = 1.0
+    """The backbone's biases, those of its norms included (TinyTL-B, TinyTL-L+B)."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            require_number(f"lr_ratio.{name}", value, above=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Immutable; `dataclasses.replace` makes variants.
+
+    Raises:
+        ConfigError: for a value outside its range, an unknown name, or fields that exclude each other.
+    """
+
+    dataset: str = "digits"
+    """Data set: `digits` (bundled, 1,797 scans of 8x8 pixels), `imagefolder` (yours, see `data_dir`), or
+    `cifar10`, `cifar100`, `cub200`, `cars`, `food101`, `imagenet` (published ones, see `data_dir`)."""
+    data_dir: str | None = None
+    """Folder of the data set. `imagefolder`: `train/CLASS/*`, and `val/`, `test/` if there are any; or
+    `CLASS/*`. A published set: its archives as downloaded, or what they hold."""
+    loading: str = "auto"
+    """Where images are while training: `memory` (decoded once), `stream` (files, decoded by worker processes
+    for each batch), or `auto` (memory up to 2 GiB). The same images; no effect on training memory."""
+    loader_workers: int | None = None
+    """Processes that decode what streams; 0: the training process itself. Unset: one a core, 8 at most. No
+    effect on results."""
+    num_classes: int | None = None
+    """Number of classes. Unset: what the data set has (10 for `memory`, which reads none)."""
+    backbone: str = "efficientnet_lite0"
+    """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
+    weights: str = "imagenet"
+    """Where the backbone starts: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's two of
+    mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then: frozen statistics of a random
+    network teach nothing), or a file or URL of tensors (a URL is downloaded once). Method Scratch: always
+    `none`."""
+    lite_weights: str | None = None
+    """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
+    faster than from random ones; memory is the same. Unset: they start at random."""
+    input_mean: tuple[float, float, float] | None = None
+    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights (of the
+    file where it says so, else of the backbone's ImageNet weights)."""
+    input_std: tuple[float, float, float] | None = None
+    """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
+
+    method: str = "TinyTL-L+B"
+    """Which parameters are updated: FT-Last (the head), FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L,
+    TinyTL-L+B, Last-3 or Last-5 (the last feature blocks and the head), or Scratch (all, from random
+    weights; not with `frozen_bn`). Also feature-extractor (FT-Last), finetune (FT-Full), norm+last
+    (FT-Norm+Last), bias (TinyTL-B), low (Last-5), deep (FT-Full, `lr_ratio` late 0.6 and early 0.4). More of
+    the network learns more and takes more memory."""
+    norm: str = "frozen_bn"
+    """The backbone's normalisation: `batch_norm` (batch statistics in every layer, where nothing trains
+    too, so that its running statistics follow your images; no micro-batches), `frozen_bn` (ImageNet's
+    statistics, least memory) or `group_norm` (statistics of each sample)."""
+    weight_standardization: bool = False
+    """Give each filter of a convolution mean 0 and deviation 1 before it is used, frozen ones too: meant for
+    `group_norm` and for weights that were trained with it, or for Scratch; others lose accuracy, as a filter
+    without its mean is another one. Where weights train it takes memory: up to one more copy of them. Not
+    with `frozen_bn`."""
+    n_groups: int = 2
+    """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
+    the widths of every block."""
+    downsample_ratio: int | None = 2
+    """Pooling before the lite residual's convolution; larger takes less memory. `none`: global pooling."""
+    expand: float = 1.0
+    """Width of the lite residual relative to its input; wider learns more and takes more memory."""
+    kernel_size: int = 3
+    """Kernel of the lite residual's convolution, odd; shrinks where the map is smaller."""
+    kernel_clipping: str = "map"
+    """Which map a lite kernel shrinks to: the image's own (`map`), or the one that the reference code counts
+    down from 128 pixels whatever the image (`reference`; larger kernels at the end of the network)."""
+    act_func: str = "relu"
+    """Activation of the lite residual: `relu` and `relu6` keep a bit an element for backward, `h_swish`,
+    `h_sigmoid`, `tanh` and `sigmoid` a float; `none` keeps nothing and learns least."""
+    upsample_type: str = "bilinear"
+    """How the lite residual is brought to its block's size: `bilinear`, `nearest` or `bicubic`. Changes
+    neither parameters nor what is kept, and what a step takes only a little."""
+    gn_channel_per_group: int = 8
+    """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
+
+    engine: str = "lean"
+    """How the same gradients are computed: `lean` keeps only what backward reads, `stock` what PyTorch
+    keeps (several times the memory; for comparison)."""
+    plan: str = "fast"
+    """What chooses `micro_batch_size` and `checkpoint` where they are left open: `fast` (as fast as
+    stock or faster), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
+    budget_mib: float | None = None
+    """Most that a training step may take, in MiB, with plan `budget`."""
+    checkpoint: str = "auto"
+    """What backward runs again in place of keeping it: `none`, `depthwise` (depthwise convolutions; lean
+    only), `all` (every inverted residual, from its input), or `auto` (as the plan chooses). More takes less
+    memory, up to a third more time, and leaves gradients as they are."""
+    stock_below_kib: float | None = None
+    """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
+    takes a little more memory; lean only. Unset: the plan's."""
+    optimizer: str = "adam"
+    """`adam` or `adamw` (two moments a trained parameter) or `sgd` (one; none without momentum)."""
+    momentum: float = 0.9
+    """Momentum of `sgd`, in [0, 1)."""
+    base_lr: float = 3e-4
+    """Highest learning rate of the schedule, before the group's ratio."""
+    lr_ratio: LrRatio = field(default_factory=LrRatio)
+    """Multiples of `base_lr` by parameter group."""
+    lr_schedule: str = "cosine"
+    """How the learning rate falls: `cosine` (a little at every step, to zero at the end), `exponential` (by
+    the factor `gamma` after each epoch) or `constant`."""
+    gamma: float = 0.9
+    """What the learning rate is multiplied with after each epoch of an `exponential` schedule, in (0, 1]."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the learning rate rises to `base_lr` in equal steps; parts of one may be given."""
+    weight_decay: float = 0.0
+    """L2 penalty (decoupled for `adamw`). The paper: 0."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes, in [0, 1)."""
+    dropout: float = 0.2
+    """Probability of dropping a feature before the classifier, in [0, 1)."""
+    epochs: int = 10
+    """Passes over the training images; the schedule ends with the last."""
+    batch_size: int = 8
+    """Samples behind one gradient step."""
+    micro_batch_size: int | None = None
+    """Samples in memory at a time, a divisor of `batch_size`: smaller takes less memory and gives the same
+    gradient. Unset: the plan's. Not with `batch_norm`, whose statistics would change."""
+    resolution: int = 96
+    """Height and width of the network's input in pixels; activation memory grows with its square."""
+    crop_scale_min: float | None = None
+    """Smallest share of the image's area that a training crop keeps, in (0, 1]. Unset: the data set's own."""
+    flip: bool | None = None
+    """Mirror training images at random. Unset: the data set's own (no for digits)."""
+    precision: str = "float32"
+    """Numbers of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with loss
+    scaling), which on a GPU is faster and takes less memory; on most CPUs it is slower. Parameters, gradients
+    and moments stay float32."""
+    seed: int = 0
+    """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
+    device: str = "auto"
+    """`cpu`, `cuda`, or `auto` (a GPU where there is one)."""
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        if self.weights is None:  # YAML's none
+            set_(self, "weights", "none")
+        if not isinstance(self.weights, str):
+            raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
+        if self.data_dir is not None and not isinstance(self.data_dir, str):
+            raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
+        if self.lite_weights is not None and not isinstance(self.lite_weights, str):
+            raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
+        for name in ("weights", "lite_weights"):
+            if names_a_user(getattr(self, name) or ""):
+                raise ConfigError(
+                    f"{name}: a URL with a user or password would stand in every run's files: download the "
+                    "file, and give its path"
+                )
+        set_(self, "dataset", dataset_name(self.dataset))
+        set_(self, "loading", choose("loading", self.loading, LOADINGS))
+        set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
+        set_(self, "method", choose("method", self.method, METHODS))
+        set_(self, "norm", choose("norm", self.norm, NORMS))
+        set_(self, "engine", choose("engine", self.engine, ENGINES))
+        set_(self, "plan", choose("plan", self.plan, PLANS))
+        set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
+        set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
+        set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
+        set_(self, "precision", choose("precision", self.precision, PRECISIONS))
+        set_(self, "device", choose("device", self.device, DEVICES))
+        set_(self, "kernel_clipping", choose("kernel_clipping", self.kernel_clipping, KERNEL_CLIPPINGS))
+        set_(self, "act_func", choose("act_func", self.act_func, ACT_FUNCS))
+        set_(self, "upsample_type", choose("upsample_type", self.upsample_type, UPSAMPLE_TYPES))
+        if self.method == "Scratch" and self.weights == "imagenet":
+            set_(self, "weights", "none")
+        self._check_numbers()
+        self._check_together()
+
+    @property
+    def samples_in_memory(self) -> int:
+        """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set
+        (as plan `fast` has it).
+        """
+        return self.micro_batch_size or self.batch_size
+
+    @property
+    def pools_to_one_pixel(self) -> bool:
+        """Whether some norm sees maps of one pixel: then batch norm needs two samples."""
+        last_map = -(-self.resolution // NETWORK_STRIDE)
+        if self.method in LITE_METHODS:
+            if self.kernel_clipping == "reference":
+                last_map = min(last_map, REFERENCE_LAST_MAP)
+            return self.downsample_ratio is None or last_map // self.downsample_ratio <= 1
+        return last_map == 1
+
+    def _check_numbers(self) -> None:
+        for name in ("n_groups", "gn_channel_per_group", "epochs", "batch_size"):
+            require_int(name, getattr(self, name), low=1)
+        for name, low in (("num_classes", 2), ("micro_batch_size", 1), ("downsample_ratio", 1)):
+            if getattr(self, name) is not None:
+                require_int(name, getattr(self, name), low=low)
+        require_int("resolution", self.resolution, low=32)
+        require_int("seed", self.seed, low=0, high=MOST_SEED)
+        if self.loader_workers is not None:
+            require_int("loader_workers", self.loader_workers, low=0)
+        require_int("kernel_size", self.kernel_size, low=1)
+        if self.kernel_size % 2 == 0:
+            raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
+        require_number("expand", self.expand, above=0.0)
+        require_number("base_lr", self.base_lr, above=0.0)
+        require_number("momentum", self.momentum, low=0.0, below=1.0)
+        require_number("gamma", self.gamma, above=0.0, high=1.0)
+        require_number("warmup_epochs", self.warmup_epochs, low=0.0)
+        require_number("weight_decay", self.weight_decay, low=0.0)
+        require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
+        require_number("dropout", self.dropout, low=0.0, below=1.0)
+        if self.crop_scale_min is not None:
+            require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
+        if self.budget_mib is not None:
+            require_number("budget_mib", self.budget_mib, above=0.0)
+        if self.stock_below_kib is not None:
+            require_number("stock_below_kib", self.stock_below_kib, low=0.0)
+        if self.flip is not None and not isinstance(self.flip, bool):
+            raise ConfigError(f"flip={self.flip!r} is neither true nor false")
+        if not isinstance(self.weight_standardization, bool):
+            raise ConfigError(
+                f"weight_standardization={self.weight_standardization!r} is neither true nor false"
+            )
+        for name, above in (("input_mean", None), ("input_std", 0.0)):
+            value = getattr(self, name)
+            if value is not None:
+                if not isinstance(value, tuple) or len(value) != 3:
+                    raise ConfigError(f"{name}={value!r} is not three numbers: give one, or R,G,B")
+                for channel in value:
+                    require_number(name, channel, above=above)
+
+    def _check_together(self) -> None:
+        if self.plan == "budget" and self.budget_mib is None:
+            raise ConfigError("plan=budget without budget_mib: give the budget in MiB")
+        if self.plan != "budget" and self.budget_mib is not None:
+            raise ConfigError(
+                f"budget_mib={self.budget_mib:g} has no effect with plan={self.plan}: use plan=budget"
+            )
+        if self.checkpoint == "depthwise" and self.engine == "stock":
+            raise ConfigError("checkpoint=depthwise needs engine=lean: use checkpoint none or all")
+        micro = self.micro_batch_size
+        if micro is not None and self.batch_size < micro:
+            raise ConfigError(f"micro_batch_size={micro} is above batch_size={self.batch_size}")
+        if micro is not None and self.batch_size % micro:
+            raise ConfigError(f"micro_batch_size={micro} does not divide batch_size={self.batch_size}")
+        if micro is not None and micro < self.batch_size and self.norm == "batch_norm":
+            raise ConfigError(
+                f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
+                "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
+            )
+        if self.norm == "batch_norm" and self.batch_size == 1 and self.pools_to_one_pixel:
+            raise ConfigError(
+                f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
+                "use a larger batch or resolution, or norm frozen_bn or group_norm"
+            )
+        if self.momentum != TrainConfig.momentum and self.optimizer != "sgd":
+            raise ConfigError(
+                f"momentum={self.momentum:g} has no effect with optimizer={self.optimizer}: use sgd"
+            )
+        if self.gamma != TrainConfig.gamma and self.lr_schedule != "exponential":
+            raise ConfigError(
+                f"gamma={self.gamma:g} has no effect with lr_schedule={self.lr_schedule}: use exponential"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ConfigError(f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}")
+        if self.lite_weights is not None and self.method not in LITE_METHODS:
+            raise ConfigError(
+                f"lite_weights={self.lite_weights} has no effect: {self.method} has no lite residuals, "
+                f"{' and '.join(LITE_METHODS)} have"
+            )
+        if self.method == "Scratch" and self.weights != "none":
+            raise ConfigError(
+                f"weights={self.weights} with method=Scratch, which starts from random ones: leave out "
+                "weights, or use method FT-Full"
+            )
+        if self.norm == "frozen_bn" and (self.method == "Scratch" or self.weight_standardization):
+            what = "method=Scratch" if self.method == "Scratch" else "weight_standardization"
+            raise ConfigError(
+                f"{what} with norm=frozen_bn: no statistics that could be frozen belong to its weights: "
+                "use norm batch_norm or group_norm"
+            )
+        groups = METHOD_GROUPS[self.method]
+        for name, ratio in dataclasses.asdict(self.lr_ratio).items():
+            if ratio != 1.0 and name not in groups:
+                raise ConfigError(
+                    f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
+                )
+
+
+FIELDS_WITHOUT_MEMORY = (
+    "dataset data_dir loading loader_workers weights lite_weights input_mean input_std base_lr lr_ratio "
+    "lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
+).split()
+"""Fields that leave the peak memory of a training step as it is."""

@@ -1,0 +1,4 @@
+"""Images and labels: found, split, decoded, cropped, batched.
+
+Works without torch until a batch is made on a device.
+"""

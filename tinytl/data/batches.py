@@ -1,0 +1,97 @@
+"""Batches of uint8 images at the network's resolution, augmented and shuffled by seed and epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinytl.data.crops import Crop, random_crop
+from tinytl.data.resizing import pictures_at_once, resize_crops_
+from tinytl.data.splits import ImageSet, Split
+from tinytl.data.streaming import Index, stream_squares
+
+CPU = torch.device("cpu")
+
+
+def train_batches(
+    data: Split,
+    *,
+    batch_size: int,
+    resolution: int,
+    crop_scale_min: float,
+    flip: bool,
+    seed: int,
+    epoch: int,
+    drop_single: bool,
+    device: torch.device = CPU,
+    share: Callable[[int], slice] = lambda n: slice(0, n),
+    workers: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
+
+    Order and crops depend on seed, epoch and the batches' shape alone, so that an epoch can be repeated after
+    an interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which
+    batch norm cannot normalise. `share` says which rows of a batch of so many samples are wanted, as the
+    whole batch has them: a process's share where several train on one batch; the others are not decoded.
+    Files are decoded by `workers` processes (`stream_squares`).
+
+    Raises:
+        ConfigError: naming a file that does not decode.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(data))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if drop_single and len(batches[-1]) == 1:
+        batches.pop()
+    shares = [batch[share(len(batch))] for batch in batches]
+    pictures = _pictures(data, shares, resolution, workers)
+    for batch, own in zip(batches, shares, strict=True):
+        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][share(len(batch))]
+        images = _resized(pictures, crops, resolution, device)
+        yield images, torch.from_numpy(data.labels[own]).to(device)
+
+
+def eval_batches(
+    data: Split, *, batch_size: int, resolution: int, device: torch.device = CPU, workers: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the whole images, in order, resized to `(N, 3, R, R)` uint8, with labels `(N,)` int64."""
+    whole = Crop(0, 0, data.side, data.side)
+    order = np.arange(len(data))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    pictures = _pictures(data, batches, resolution, workers)
+    for batch in batches:
+        images = _resized(pictures, [whole] * len(batch), resolution, device)
+        yield images, torch.from_numpy(data.labels[batch]).to(device)
+
+
+def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
+    """Returns how many batches `train_batches` yields."""
+    full, rest = divmod(n_samples, batch_size)
+    return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
+
+
+def _pictures(
+    data: Split, batches: Sequence[Index], resolution: int, workers: int | None
+) -> Iterator[Tensor]:
+    """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch."""
+    at_once = pictures_at_once(data.side, resolution)
+    parts = [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
+    if isinstance(data, ImageSet):
+        return (torch.from_numpy(data.images[part]) for part in parts)
+    return stream_squares(data, parts, workers)
+
+
+def _resized(
+    pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int, device: torch.device
+) -> Tensor:
+    """Takes as many pictures as there are crops and brings them to `(N, 3, R, R)` on `device`."""
+    shape = (len(crops), 3, resolution, resolution)
+    out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    done = 0
+    while done < len(crops):
+        few = next(pictures).to(device)
+        part = slice(done, done + len(few))
+        resize_crops_(out[part], few, crops[part])
+        done += len(few)
+    return out

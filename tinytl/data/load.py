@@ -1,0 +1,106 @@
+"""Data sets by name: checked cheaply, fetched where asked for, loaded. Works without torch.
+
+What a set is and where it comes from stands in its file under `tinytl/data/sets/`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.sets import NAMED_SETS
+from tinytl.data.sets.digest import content_digest
+from tinytl.data.sets.digits import load_digits
+from tinytl.data.sets.download import fetch
+from tinytl.data.sets.imagefolder import list_imagefolder, load_imagefolder
+from tinytl.data.sets.listing import in_memory_or_streamed, stored_side
+from tinytl.data.sets.named_set import NamedSet
+from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, stratified_split
+from tinytl.errors import ConfigError
+
+__all__ = [
+    "DataSplits",
+    "ImageFiles",
+    "ImageSet",
+    "Split",
+    "check_data_dir",
+    "download_dataset",
+    "load_dataset",
+    "stratified_split",
+]
+
+
+def load_dataset(
+    config: TrainConfig,
+    max_resolution: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> DataSplits:
+    """Loads the data set of `config` for inputs up to `max_resolution` pixels, unpacking its archives.
+
+    `report` is given a line where something takes long.
+
+    Raises:
+        ConfigError: for a folder or archive that is missing, damaged or not what the set's authors publish;
+            for an image that does not decode, by its name; for `num_classes` that the data set does not have.
+    """
+    side = stored_side(max_resolution or config.resolution)
+    if config.dataset == "digits":
+        splits = load_digits()
+    elif config.dataset == "imagefolder":
+        splits = load_imagefolder(config.data_dir, side)
+    else:
+        named = NAMED_SETS[config.dataset]
+        splits = named.load(_folder_of(named, config), side, report)
+    if config.num_classes not in (None, len(splits.classes)):
+        raise ConfigError(
+            f"num_classes={config.num_classes}, but {splits.name} has {len(splits.classes)} classes: "
+            "leave num_classes unset"
+        )
+    return dataclasses.replace(in_memory_or_streamed(splits, config), digest=content_digest(splits))
+
+
+def check_data_dir(config: TrainConfig) -> None:
+    """Raises ConfigError where the data set's folder cannot be right, without decoding an image."""
+    if config.dataset == "imagefolder":
+        list_imagefolder(config.data_dir, side=1)
+    elif config.dataset != "digits":
+        named = NAMED_SETS[config.dataset]
+        named.check(_folder_of(named, config))
+    elif config.data_dir is not None:
+        raise ConfigError(
+            f"--data-dir {config.data_dir} is not used by dataset {config.dataset}: "
+            "add --dataset imagefolder to train on your images"
+        )
+
+
+def download_dataset(config: TrainConfig, report: Callable[[str], None] = print) -> None:
+    """Fetches the archives of `config.dataset` into `config.data_dir`, made where it is missing.
+
+    What lies there already is left as it is.
+
+    Raises:
+        ConfigError: for a set that cannot be downloaded, a connection that fails, or a wrong checksum.
+    """
+    named = NAMED_SETS.get(config.dataset)
+    if named is None:
+        raise ConfigError(f"--download: there is nothing to fetch for dataset {config.dataset}: leave it out")
+    if config.data_dir is None:
+        raise ConfigError(f"--download needs --data-dir, the folder to put {named.title} in")
+    folder = Path(config.data_dir).expanduser()
+    if named.is_there(folder):
+        return
+    if not named.downloads:
+        raise ConfigError(f"--download: {named.title} cannot be fetched: {named.how_to_get}")
+    for download in named.downloads:
+        fetch(download, folder, report)
+
+
+def _folder_of(named: NamedSet, config: TrainConfig) -> Path:
+    if config.data_dir is None:
+        raise ConfigError(
+            f"dataset {named.name} needs --data-dir, a folder with {named.contents}; {named.how_to_get}"
+        )
+    folder = Path(config.data_dir).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"--data-dir {config.data_dir}: no such folder; {named.how_to_get}")
+    return folder

@@ -1,0 +1,205 @@
+"""A trained run as a folder for a device: ONNX, weights, and what one has to know to use them."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.batches import eval_batches
+from tinytl.data.load import load_dataset
+from tinytl.errors import ConfigError
+from tinytl.export.onnx_file import (
+    INPUT,
+    OPSET,
+    OUTPUT,
+    PACKAGES,
+    check_packages,
+    device_network,
+    largest_difference,
+    onnx_bytes,
+)
+from tinytl.runs.directory import RunDirectory, config_text, environment
+from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE
+from tinytl.runs.record import read_run
+from tinytl.runs.trained import TrainedNetwork, load_trained
+
+TOLERANCE = 1e-3
+"""Largest difference of a logit between onnxruntime and PyTorch, in units of the largest logit or of 1."""
+CHECKED_BATCHES = (1, 3, 4)
+"""Images in each batch that is compared."""
+PREPARATION = (
+    "the picture's central square, resized to the input's height and width (bilinear, antialiased), "
+    "RGB, divided by 255"
+)
+
+
+def export_run(
+    run: Path, out: Path, *, epoch: str = "best", known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes the network of `run` to the folder `out`, and returns what is in its `model.json`.
+
+    The ONNX file is compared with PyTorch first, on validation images where they can be read, else on noise.
+    The folder is written whole or not at all.
+
+    Args:
+        run: what `load_trained` takes.
+        out: a folder that is empty, or not there.
+        epoch: `best` or `last`, as `load_trained` has it.
+        known: what is known of the network beside its run's folder, over what stands there.
+
+    Raises:
+        ConfigError: where a package is missing, `out` cannot be written, there is no whole checkpoint, or
+            the ONNX file computes otherwise than PyTorch.
+    """
+    check_packages()
+    check_is_free(out)
+    trained = load_trained(run, epoch, "cpu")
+    # Where it trained is no matter of the network.
+    config = dataclasses.replace(trained.config, device="auto")
+    model = onnx_bytes(device_network(trained), config.resolution)
+    images, source = _images_to_check(config)
+    difference = largest_difference(trained, model, images, CHECKED_BATCHES)
+    if not difference <= TOLERANCE:  # NaN is no agreement either
+        raise ConfigError(
+            f"{run}: onnxruntime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:g}: nothing "
+            f"is written; other versions of {', '.join(PACKAGES)} may agree"
+        )
+    files = {
+        MODEL_FILE: model,
+        WEIGHTS_FILE: _weights(trained),
+        CONFIG_FILE: config_text(config).encode(),
+    }
+    about = {
+        **_of_the_network(trained),
+        **_of_the_run(trained),
+        **(known or {}),
+        "check": {
+            "images": source,
+            "batches": list(CHECKED_BATCHES),
+            "largest_difference": difference,
+            "tolerance": TOLERANCE,
+        },
+        "opset": OPSET,
+        "environment": environment() | {name: version(name) for name in PACKAGES},
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    _write_folder(out, files | {ABOUT_FILE: (json.dumps(about, indent=2) + "\n").encode()})
+    return about
+
+
+def check_is_free(out: Path) -> None:
+    """Raises ConfigError where `out` holds something already, or cannot be made."""
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file: choose a folder")
+    if out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"--out {out} is not empty: choose another folder, or remove it")
+    nearest = next(parent for parent in out.resolve().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--out {out}: {nearest} is not a folder that can be written to")
+
+
+def _images_to_check(config: TrainConfig) -> tuple[Tensor, str]:
+    """Returns `(N, 3, R, R)` uint8, and in words what they are."""
+    count, side = sum(CHECKED_BATCHES), config.resolution
+    for loading in ("stream", "auto"):  # files need not all be decoded; a set of arrays does not stream
+        try:
+            data = load_dataset(dataclasses.replace(config, loading=loading))
+            chosen = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
+            batches = eval_batches(data.val.take(chosen), batch_size=count, resolution=side, workers=0)
+            return next(batches)[0], f"{count} validation images of {data.name}"
+        except (ConfigError, OSError):
+            continue
+    seeded = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=seeded)
+    return noise, f"{count} images of noise (the data set is not here)"
+
+
+def _weights(trained: TrainedNetwork) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: t.contiguous() for name, t in trained.net.state_dict().items()}, buffer)
+    return buffer.getvalue()
+
+
+def _of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
+    config = trained.config
+    return {
+        "classes": list(trained.classes),
+        "backbone": config.backbone,
+        "method": config.method,
+        "epoch": trained.epoch,
+        "epochs": config.epochs,
+        "input": {
+            "name": INPUT,
+            "shape": ["batch", 3, config.resolution, config.resolution],
+            "type": "float32",
+            "range": [0, 1],
+            "preparation": PREPARATION,
+        },
+        "normalization": {"mean": config.input_mean, "std": config.input_std, "where": f"in {MODEL_FILE}"},
+        "output": {
+            "name": OUTPUT,
+            "shape": ["batch", len(trained.classes)],
+            "type": "float32",
+            "meaning": "logits; their softmax is the probability of each class",
+        },
+    }
+
+
+def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns accuracies (fractions) and predicted memory of training, None where the folder has none."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("val_accuracy_top1", "test_accuracy_top1", "training_peak_memory_mib")
+    )
+    folder = trained.path.parent
+    if not RunDirectory(folder).metrics_file.is_file():
+        return found
+    record = read_run(folder)
+    row: Mapping[str, Any] = next((row for row in record.epochs if row["epoch"] == trained.epoch), {})
+    found["val_accuracy_top1"] = row.get("accuracy_top1")
+    found["training_peak_memory_mib"] = row.get("peak_memory_mib")
+    if record.result is not None and trained.epoch == record.epoch_numbers[-1]:  # the last was tested
+        found["test_accuracy_top1"] = record.result.get("test_accuracy_top1")
+    return found
+
+
+def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    beside = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
+    try:
+        beside.mkdir(parents=True)
+        for name, content in files.items():
+            (beside / name).write_bytes(content)
+        beside.rename(out.resolve())
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise ConfigError(f"--out {out} cannot be written ({error.strerror or error})") from None
+
+
+def shown(about: Mapping[str, Any], out: Path) -> Sequence[str]:
+    """Returns what was exported, in lines for a terminal."""
+    accuracies = [
+        f"{split} accuracy {value:.3f}"
+        for split in ("val", "test")
+        if (value := about[f"{split}_accuracy_top1"]) is not None
+    ]
+    trained = ", ".join([f"epoch {about['epoch']} of {about['epochs']}", *accuracies])
+    check, side = about["check"], about["input"]["shape"][-1]
+    size_mib = (out / MODEL_FILE).stat().st_size / 2**20
+    return (
+        f"{about['method']} on {about['backbone']}: {trained}",
+        f"{INPUT} (batch, 3, {side}, {side}), RGB in [0, 1] -> {OUTPUT} (batch, {len(about['classes'])}), "
+        f"opset {OPSET}, {size_mib:.1f} MiB",
+        f"checked on {check['images']}: differs from PyTorch by {check['largest_difference']:.1e} at most "
+        f"(allowed: {check['tolerance']:g})",
+        f"{out}: {MODEL_FILE}, {WEIGHTS_FILE}, {CONFIG_FILE}, {ABOUT_FILE}",
+    )

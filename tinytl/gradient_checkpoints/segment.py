@@ -1,0 +1,137 @@
+"""Gradient checkpoints: a segment keeps its inputs only, and runs again in backward.
+
+Memory falls from all intermediates of all segments to the inputs of all and the intermediates of one; time
+grows by one forward pass. Gradients stay what they were: the second run finds the same random numbers and
+autocast, and leaves running statistics alone.
+Source: Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+from torchvision.models import mobilenetv2, mobilenetv3
+
+from tinytl.gradient_checkpoints.function import CheckpointFunction
+from tinytl.gradient_checkpoints.recompute import KeepStatistics, wants_gradient, warn_no_gradient
+from tinytl.networks.backbones.inverted_residual import InvertedResidual
+from tinytl.networks.lite_residual import LiteResidualModule
+from tinytl.networks.surgery import replace_modules_
+
+__all__ = ["CheckpointFunction", "checkpoint_segment", "insert_checkpoints_"]
+
+_BLOCKS = (LiteResidualModule, InvertedResidual, mobilenetv2.InvertedResidual, mobilenetv3.InvertedResidual)
+
+
+class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
+    """A module that runs under `torch.utils.checkpoint`; made by `insert_checkpoint`, not constructed."""
+
+    checkpointed_class: type[nn.Module]
+    """What runs: the class that the module had, stock or lean."""
+    checkpoint_quiet = False
+    """Says nothing where no gradient is wanted."""
+
+    @staticmethod
+    def insert_checkpoint(segment: nn.Module) -> nn.Module:
+        """Lets `segment` keep only its inputs for backward, in place, and returns it.
+
+        It stays the same object with a subclass of its class: parameters, `state_dict` keys, `isinstance`,
+        copies and pickles are as before, and it may be made lean before or after. Where no gradient is
+        recorded it runs plain; where none is wanted, too, and it warns once. Inserting again does nothing.
+
+        Raises:
+            TypeError: for what is no module.
+            ValueError: for a module with a forward on the instance, which a class cannot change.
+        """
+        if not isinstance(segment, nn.Module):
+            raise TypeError(f"a checkpoint needs an nn.Module, not {type(segment).__name__}: wrap it in one")
+        if "forward" in vars(segment):
+            raise ValueError(
+                f"this {type(segment).__name__} has a forward of its own on the instance, which a checkpoint "
+                "would miss: define it in a class"
+            )
+        segment.__class__ = _checkpointed(class_beneath(segment))
+        return segment
+
+    @staticmethod
+    def remove_checkpoint(segment: nn.Module) -> nn.Module:
+        """Undoes `insert_checkpoint` in place; returns `segment`."""
+        segment.__class__ = class_beneath(segment)
+        vars(segment).pop("checkpoint_quiet", None)
+        return segment
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the module's own forward, under a checkpoint where a gradient is recorded and wanted."""
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        if not wants_gradient([*tree_leaves((args, kwargs)), *self.parameters()]):
+            if not self.checkpoint_quiet:
+                warn_no_gradient(self)
+            return super().forward(*args, **kwargs)
+        # To the end: stopping early leaves modules by an exception, past the hooks of who follows them.
+        return checkpoint(
+            partial(super().forward, **kwargs),
+            *args,
+            use_reentrant=False,
+            early_stop=False,
+            context_fn=lambda: (nullcontext(), KeepStatistics(self)),
+        )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles and copies as the class beneath does, plus the checkpoint."""
+        mine: type[nn.Module] = type(self)
+        self.__class__ = self.checkpointed_class  # type: ignore[assignment]
+        try:
+            make, args, *rest = cast(tuple[Any, ...], self.__reduce_ex__(protocol))
+        finally:
+            self.__class__ = mine  # type: ignore[assignment]
+        return _restore, (make, args), *rest
+
+
+def insert_checkpoints_(net: nn.Module) -> list[str]:
+    """Puts a checkpoint at every inverted residual of `net`, in place; returns their names.
+
+    With a lite residual, the checkpoint is at the pair. Blocks in which nothing trains, as before the first
+    trained one, run plain and say nothing. Takes the least memory where blocks keep full tensors (FT-Full,
+    FT-Norm+Last, group norm, the stock engine); lean TinyTL blocks keep little more than their input anyway.
+    """
+
+    def quiet(_: str, block: nn.Module) -> nn.Module:
+        block = checkpoint_segment.insert_checkpoint(block)
+        vars(block)["checkpoint_quiet"] = True
+        return block
+
+    return replace_modules_(net, lambda _, module: isinstance(module, _BLOCKS), quiet)
+
+
+def class_beneath(module: nn.Module) -> type[nn.Module]:
+    """Returns the class that `module` has but for its checkpoint."""
+    return module.checkpointed_class if isinstance(module, checkpoint_segment) else type(module)
+
+
+def set_class_beneath_(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Gives `module` another class; a checkpoint stays above it."""
+    module.__class__ = _checkpointed(cls) if isinstance(module, checkpoint_segment) else cls
+
+
+def _checkpointed(cls: type[nn.Module]) -> type[nn.Module]:
+    """Returns the subclass of `cls` with a checkpoint, always the same one."""
+    if cls not in _CLASSES:
+        stock = getattr(cls, "stock_class", cls)  # what `memory_efficient.stock.base_class` looks for
+        members = {"checkpointed_class": cls, "stock_class": stock, "__module__": __name__}
+        _CLASSES[cls] = type(f"Checkpointed{cls.__name__}", (checkpoint_segment, cls), members)
+    return _CLASSES[cls]
+
+
+def _restore(make: Callable[..., nn.Module], args: tuple[Any, ...]) -> nn.Module:
+    segment = make(*args)
+    segment.__class__ = _checkpointed(type(segment))
+    return segment
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}

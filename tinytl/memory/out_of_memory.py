@@ -1,0 +1,76 @@
+"""Out of memory: telling it from other failures, and how much was needed."""
+
+import errno
+import re
+from pathlib import Path
+
+import torch
+
+from tinytl.memory.measure import MIB, process_peak_mib
+
+_UNITS_MIB = {"bytes": 1 / MIB, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10, "TiB": 2.0**20, "PiB": 2.0**30}
+_SIZE = r"([\d.]+) (bytes|[KMGTP]iB)"
+_TRIED = re.compile(rf"(?:[Tt]ried to allocate|Unable to allocate|Requested size:) {_SIZE}")
+"""What the allocators of torch (CPU, CUDA) and numpy say that they were asked for."""
+_ALLOCATED = re.compile(rf"{_SIZE} is allocated by PyTorch")
+"""What CUDA's allocator says that this process held at that moment."""
+_ON_GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_ON_HOST = ("DefaultCPUAllocator: can't allocate memory", "Cannot allocate memory")
+
+
+def out_of_memory_need_mib(error: BaseException) -> float | None:
+    """Returns what this process needed, in MiB at least, where it ran out of memory; None for other errors.
+
+    On a GPU: what torch's allocator held, plus what it was asked for. On the host: the process's peak
+    resident size, libraries and images included, plus what was asked for where the error says so. Ask in the
+    process that failed, before its next trial: the peaks are its own.
+    """
+    if not is_out_of_memory(error):
+        return None
+    tried = tried_mib(error)
+    if not _is_on_gpu(error):
+        return _peak_resident_mib() + tried
+    return max(torch.cuda.max_memory_allocated() / MIB, _mib(_ALLOCATED, error)) + tried
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a GPU or the host had no memory left."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    of_host = isinstance(error, MemoryError) or any(text in str(error) for text in _ON_HOST)
+    return of_host or _is_on_gpu(error)
+
+
+def tried_mib(error: BaseException) -> float:
+    """Returns the size of the allocation that failed, in MiB; 0 where the error does not say."""
+    return _mib(_TRIED, error)
+
+
+def forget_peaks() -> None:
+    """Begins this process's peaks anew, on the host and on a GPU: for the next of several trials in it."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # no Linux, or not allowed: the peak is that of all trials
+        pass
+
+
+def _is_on_gpu(error: BaseException) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in _ON_GPU)
+
+
+def _peak_resident_mib() -> float:
+    """Peak since `forget_peaks`, which the kernel's other counter, that of `process_peak_mib`, outlives."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else process_peak_mib()
+
+
+def _mib(pattern: re.Pattern[str], error: BaseException) -> float:
+    found = pattern.search(str(error))
+    return float(found[1]) * _UNITS_MIB[found[2]] if found else 0.0

@@ -1,0 +1,107 @@
+"""What `python -m tinytl memory` prints: one configuration, or every method, norm, engine and micro-batch."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinytl.config.plan import PLANNED_FIELDS, describe
+from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.memory.measure import process_peak_mib
+from tinytl.memory.paper import paper_memory
+from tinytl.memory.predict import (
+    measure_memory,
+    predict_memories,
+    predict_memory,
+    resolve_plan,
+    stock_inference_peak_mib,
+)
+
+Row = dict[str, Any]
+
+
+def memory_row(config: TrainConfig, measure: bool) -> Row:
+    """Returns every figure of one configuration; `measure` runs it, too."""
+    planned = resolve_plan(config)
+    predicted = predict_memory(planned)
+    row: Row = {"predicted_peak_mib": predicted.peak_mib}
+    if measure:
+        row["measured_peak_mib"] = measure_memory(planned)
+        row["process_peak_mib"] = process_peak_mib()
+    row["stock_inference_peak_mib"] = stock_inference_peak_mib(config)
+    row["paper_mb"] = paper_memory(config)
+    row["breakdown_mib"] = dict(predicted.parts_mib)
+    row["peak_at"] = predicted.peak_at
+    row["plan"] = {name: getattr(planned, name) for name in ("plan", *PLANNED_FIELDS)}
+    return row
+
+
+def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> list[Row]:
+    """Returns a row for each norm, method, engine and micro-batch: the whole batch and one sample.
+
+    An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined,
+    and one sample is not where maps shrink to one pixel: no row then. Nor is there one for frozen statistics
+    of weights that have none: of Scratch, and under weight standardisation.
+    """
+    if config.plan == "budget":
+        raise ConfigError("--all shows what each takes, over the budget or not: leave out --plan budget")
+    engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
+    micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
+    variants: dict[TrainConfig, None] = {}
+    for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
+        if norm == "frozen_bn" and (method == "Scratch" or config.weight_standardization):
+            continue
+        of_method = dataclasses.replace(config, norm="group_norm", method=method, lr_ratio=LrRatio())
+        if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
+            continue
+        variant = dataclasses.replace(
+            of_method,
+            norm=norm,
+            engine=engine,
+            micro_batch_size=config.batch_size if norm == "batch_norm" else micro,
+            checkpoint="none" if (config.checkpoint, engine) == ("depthwise", "stock") else config.checkpoint,
+        )
+        variants[variant] = None
+    predict_memories(list(variants))  # several at a time; each row finds its own then
+    return [
+        {"method": v.method, "norm": v.norm, "engine": v.engine, "micro_batch_size": v.micro_batch_size}
+        | memory_row(v, measure)
+        for v in variants
+    ]
+
+
+def row_text(config: TrainConfig, row: Row) -> str:
+    """Returns one configuration's figures as lines."""
+    planned = resolve_plan(config)
+    lines = [
+        f"{config.method} on {config.backbone}, {config.norm}, batch {config.batch_size}, "
+        f"{config.resolution} px, {config.num_classes} classes, {config.optimizer}",
+        f"  {config.engine} engine, plan {config.plan}: {describe(planned)}",
+        f"  predicted peak         {row['predicted_peak_mib']:8.1f} MiB at {row['peak_at']}",
+    ]
+    lines += [f"    {part:<20} {mib:8.1f} MiB" for part, mib in row["breakdown_mib"].items()]
+    if "measured_peak_mib" in row:
+        lines.append(f"  measured peak          {row['measured_peak_mib']:8.1f} MiB (allocator)")
+        lines.append(f"  whole process          {row['process_peak_mib']:8.1f} MiB (resident)")
+    lines.append(f"  stock inference        {row['stock_inference_peak_mib']:8.1f} MiB (whole batch)")
+    lines.append(f"  the paper's formula    {row['paper_mb']:8.1f} MB")
+    return "\n".join(lines)
+
+
+def table_text(config: TrainConfig, rows: Sequence[Row]) -> str:
+    """Returns the table of `all_rows`."""
+    measured = "measured_peak_mib" in rows[0]
+    header = f"{'norm':<11} {'method':<13} {'engine':<7} {'micro':>5} {'predicted':>10}"
+    header += f" {'measured':>10}" if measured else ""
+    lines = [
+        f"{config.backbone}, batch {config.batch_size}, {config.resolution} px, {config.num_classes} "
+        f"classes, {config.optimizer}; peak of a training step in MiB, the paper's formula in MB",
+        f"{header} {'paper':>8}  peak at",
+    ]
+    for row in rows:
+        line = f"{row['norm']:<11} {row['method']:<13} {row['engine']:<7} {row['micro_batch_size']:>5}"
+        line += f" {row['predicted_peak_mib']:>10.1f}"
+        line += f" {row['measured_peak_mib']:>10.1f}" if measured else ""
+        lines.append(f"{line} {row['paper_mb']:>8.1f}  {row['peak_at']}")
+    return "\n".join(lines)

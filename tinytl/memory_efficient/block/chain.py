@@ -1,0 +1,219 @@
+"""A chain of units on one slice of a batch: forward, and what its convolutions are with their norms folded.
+
+The chain makes its intermediates itself, so it edits them in place; its input is never edited.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tinytl.memory_efficient.block.unit import ChainPlan, Keep, UnitPlan, UnitSpec, UnitTensors
+from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN, activate_
+from tinytl.memory_efficient.ops.bit_mask import pack_interior
+from tinytl.memory_efficient.ops.convolution import conv_forward, conv_input_grad
+from tinytl.memory_efficient.ops.frozen_norm import fold_weight, scale_and_shift, unfold_grads
+from tinytl.memory_efficient.ops.group_norm import GroupStats, normalise, normalise_again
+from tinytl.memory_efficient.ops.layout import channels_last
+from tinytl.memory_efficient.ops.precision import cast_to
+from tinytl.memory_efficient.ops.standardization import standardized_grad
+from tinytl.networks.weight_standardization import standardized
+
+Size = tuple[int, int]
+
+
+class Kept(NamedTuple):
+    """What one unit keeps of one slice: see `Keep`; statistics only of a group norm."""
+
+    values: Tensor | None = None
+    mean: Tensor | None = None
+    rstd: Tensor | None = None
+
+
+class ChainGrads:
+    """Sums over slices of the gradients of each unit's weight, bias, gamma and beta.
+
+    Of a folded unit the first two are those of the folded weight and bias, the last two stay empty.
+    """
+
+    WEIGHT, BIAS, GAMMA, BETA = range(4)
+
+    def __init__(self, n_units: int) -> None:
+        self.sums: list[list[Tensor | None]] = [[None] * 4 for _ in range(n_units)]
+
+    def add(self, unit: int, which: int, grad: Tensor | None) -> None:
+        """Adds a gradient that the caller made, and gives away."""
+        if grad is not None:
+            total = self.sums[unit][which]
+            self.sums[unit][which] = grad if total is None else total.add_(grad)
+
+
+class Chain:
+    """The units of one branch, their tensors, the type of computation, and what backward needs of them."""
+
+    def __init__(
+        self,
+        specs: Sequence[UnitSpec],
+        tensors: Sequence[UnitTensors],
+        dtype: torch.dtype,
+        plan: ChainPlan | None,
+    ) -> None:
+        self.specs, self.tensors, self.dtype, self.plan = specs, tensors, dtype, plan
+        folded = [spec.norm == "frozen" for spec in specs]
+        if plan is not None:
+            folded = [f and not unit.norm_apart for f, unit in zip(folded, plan.units, strict=True)]
+        self.folded = folded
+        """Of each unit: whether its norm is folded into its convolution."""
+        self._sizes: dict[Size, list[Size]] = {}
+        # Made when first asked for: backward does without some.
+        self._weights: list[Tensor | None] = [None] * len(specs)
+        self._biases: list[Tensor | None] = [None] * len(specs)
+        self._scales: list[Tensor | None] = [None] * len(specs)
+
+    def let_go(self) -> None:
+        """Drops tensors, and all made of them but what is a number a channel: for a pause before backward."""
+        self.tensors = ()
+        self._weights = [None] * len(self.specs)
+        self._biases = [None] * len(self.specs)
+
+    def forward(self, x: Tensor, keeps: bool) -> tuple[Tensor, list[Kept]]:
+        """Returns the output `(N, C', H', W')`, in new memory, and what each unit keeps of it, if it `keeps`.
+
+        `x` is `(N, C, H, W)` in channels_last.
+        """
+        kept: list[Kept] = []
+        for index in range(len(self.specs)):
+            x, of_unit = self._unit_forward(index, x, keeps)
+            kept.append(of_unit)
+        return x, kept
+
+    def replay(self, x: Tensor) -> list[Kept]:
+        """Runs forward for what it keeps, no further than the last unit that keeps anything."""
+        kept = [Kept()] * len(self.specs)
+        assert self.plan is not None
+        last = max((i for i, unit in enumerate(self.plan.units) if unit.keep is not Keep.NOTHING), default=-1)
+        for index in range(last + 1):
+            x, kept[index] = self._unit_forward(index, x, True)
+        return kept
+
+    def sizes(self, size: Size) -> list[Size]:
+        """Returns the map size of each unit's input, and of the output, for an input of `size`."""
+        if size in self._sizes:
+            return self._sizes[size]
+        sizes = self._sizes[size] = [size]
+        for spec, unit in zip(self.specs, self.tensors, strict=True):
+            sizes.append(spec.conv.output_size(sizes[-1], (unit.weight.shape[2], unit.weight.shape[3])))
+        return sizes
+
+    def largest_output(self, size: Size) -> int:
+        """Returns the elements a sample of the largest unit's output, for an input map of `size`."""
+        sizes = self.sizes(size)[1:]
+        return max(unit.weight.shape[0] * h * w for unit, (h, w) in zip(self.tensors, sizes, strict=True))
+
+    def convolve(self, index: int, x: Tensor) -> Tensor:
+        """Returns unit `index`'s convolution of `x`, with its norm where that is folded."""
+        spec, bias = self.specs[index], self._bias(index)
+        if self._scales_maps(index, x.numel() // x.shape[1]):
+            y = channels_last(conv_forward(x, cast_to(self._plain(index), self.dtype), None, spec.conv))
+            assert bias is not None
+            return torch.addcmul(bias[:, None, None], y, self._map_scale(index))
+        return channels_last(conv_forward(x, self._weight(index), bias, spec.conv))
+
+    def convolve_back(self, index: int, grad: Tensor, size: Size) -> Tensor:
+        """Returns the gradient, of `size`, of what unit `index` convolves, in new memory."""
+        if self._scales_maps(index, grad.numel() // grad.shape[1]):
+            grad = grad * self._map_scale(index)
+            weight = cast_to(self._plain(index), self.dtype)
+        else:
+            weight = self._weight(index)
+        return channels_last(conv_input_grad(grad, weight, self.specs[index].conv, size))
+
+    def normalised(self, index: int, kept: Kept) -> Tensor:
+        """Returns the output of a norm that is not folded, from its input and statistics, in new memory."""
+        spec, unit = self.specs[index], self.tensors[index]
+        assert kept.values is not None
+        if spec.norm == "frozen":
+            return scale_and_shift(kept.values, unit.frozen_norm(spec.eps))
+        assert kept.mean is not None and kept.rstd is not None
+        return normalise_again(kept.values, unit.gamma, unit.beta, GroupStats(kept.mean, kept.rstd))
+
+    def parameter_grads(self, grads: ChainGrads) -> list[Tensor | None]:
+        """Returns gradients of weight, bias, gamma, beta of each unit, unfolded; edits the sums."""
+        result: list[Tensor | None] = []
+        assert self.plan is not None
+        for index, (planned, sums) in enumerate(zip(self.plan.units, grads.sums, strict=True)):
+            spec, unit = self.specs[index], self.tensors[index]
+            if self.folded[index]:
+                norm = unit.frozen_norm(spec.eps)
+                plain = self._plain(index)
+                made = list(unfold_grads(sums[0], sums[1], plain, unit.bias, norm, planned.needs))
+            else:
+                made = [g if need else None for g, need in zip(sums, planned.needs, strict=True)]
+            if spec.standardized and made[0] is not None:
+                made[0] = standardized_grad(made[0], unit.weight)
+            result += made
+        return result
+
+    def _unit_forward(self, index: int, x: Tensor, keeps: bool) -> tuple[Tensor, Kept]:
+        spec, unit = self.specs[index], self.tensors[index]
+        plan = _NOTHING if self.plan is None or not keeps else self.plan.units[index]
+        u = self.convolve(index, x)
+        mean = rstd = None
+        if spec.norm == "group":
+            z, (mean, rstd) = normalise(u, unit.gamma, unit.beta, spec.n_groups, spec.eps)
+        elif spec.norm == "frozen" and not self.folded[index]:
+            z = scale_and_shift(u, unit.frozen_norm(spec.eps))
+        elif plan.keep is Keep.INPUT and spec.activation != "none":
+            z = u.clone()
+        else:
+            z = u
+        y = activate_(z, spec.activation)
+        if plan.keep is Keep.INPUT:
+            return y, Kept(None if plan.again else u, mean, rstd)
+        if plan.again or plan.keep is Keep.NOTHING:
+            return y, Kept()
+        return y, Kept(y if plan.keep is Keep.OUTPUT else pack_interior(y, *PASSES_BETWEEN[spec.activation]))
+
+    def _scales_maps(self, index: int, positions: int) -> bool:
+        """Whether a folded norm scales the map and not the weight: where a map has fewer elements."""
+        if not self.folded[index] or self._weights[index] is not None:
+            return False
+        return self.tensors[index].weight[0].numel() > positions
+
+    def _plain(self, index: int) -> Tensor:
+        """Returns the weight without the norm."""
+        weight = self.tensors[index].weight
+        return standardized(weight) if self.specs[index].standardized else weight
+
+    def _weight(self, index: int) -> Tensor:
+        weight = self._weights[index]
+        if weight is None:
+            weight = self._plain(index)
+            if self.folded[index]:
+                weight = fold_weight(weight, self._scale(index))
+            weight = self._weights[index] = cast_to(weight, self.dtype)
+        return weight
+
+    def _bias(self, index: int) -> Tensor | None:
+        bias = self._biases[index]
+        if bias is None:
+            spec, unit = self.specs[index], self.tensors[index]
+            bias = unit.bias
+            if self.folded[index]:
+                bias = unit.frozen_norm(spec.eps).shift(self._scale(index), bias)
+            if bias is not None:
+                bias = self._biases[index] = cast_to(bias, self.dtype)
+        return bias
+
+    def _scale(self, index: int) -> Tensor:
+        scale = self._scales[index]
+        if scale is None:
+            scale = self._scales[index] = self.tensors[index].frozen_norm(self.specs[index].eps).scale()
+        return scale
+
+    def _map_scale(self, index: int) -> Tensor:
+        return cast_to(self._scale(index), self.dtype)[:, None, None]
+
+
+_NOTHING = UnitPlan()

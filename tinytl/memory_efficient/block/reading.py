@@ -1,0 +1,223 @@
+"""Reads from a block's modules, at each forward, what the block computes and with which tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from tinytl.memory_efficient.block.spec import BlockSpec, BranchSpec
+from tinytl.memory_efficient.block.stock import (
+    base_class,
+    fits_window,
+    pads_by_size,
+    reason_unfit,
+    standardizes_weight,
+)
+from tinytl.memory_efficient.block.structure import ACTIVATION_NAMES, BlockPaths, UnitPaths, describe_block
+from tinytl.memory_efficient.block.unit import NormKind, UnitSpec, UnitTensors
+from tinytl.memory_efficient.ops.convolution import ConvSpec
+from tinytl.memory_efficient.ops.pooling import PoolSpec
+
+Size = tuple[int, int]
+_UnitAttributes = tuple[dict[str, Any], dict[str, Any] | None]
+"""`vars()` of a unit's convolution and norm."""
+_ATTRIBUTES = (
+    "stride", "padding", "dilation", "groups", "padding_mode", "eps", "num_groups", "kernel_size", "ceil_mode"
+)  # fmt: skip
+
+
+class BlockReader:
+    """Reads a block's modules at each forward, and works out what they compute where they have changed."""
+
+    def __init__(self, paths: BlockPaths) -> None:
+        self.paths = paths
+        self.largest: dict[Sequence[int], int] = {}
+        """Elements of the largest intermediate of a sample, by the sample's shape; a guide, never more."""
+        self._seen: _Seen | None = None
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles without what was seen: modules of one block in one process."""
+        return BlockReader, (self.paths,)
+
+    def read(self, module: nn.Module) -> tuple[BlockSpec, list[list[UnitTensors]]] | None:
+        """Returns what the block computes and its tensors, None where it must run as its own class does.
+
+        That is so while one of its batch norms uses batch statistics, while somebody hooks one of its
+        modules, and where one of its modules does what is not known here.
+        """
+        seen = self._seen
+        if seen is None or not seen.is_of(module):
+            seen = self._seen = _Seen(module, self.paths)
+        if seen.spec is None or seen.is_watched():
+            return None
+        tensors: list[list[UnitTensors]] = []
+        for branch in seen.units:
+            units = [_tensors(unit) for unit in branch]
+            known = [unit for unit in units if unit is not None]
+            if len(known) < len(units):
+                return None
+            tensors.append(known)
+        return seen.spec, tensors
+
+
+class _Seen:
+    """A block as it was when it was last worked out."""
+
+    def __init__(self, module: nn.Module, paths: BlockPaths) -> None:
+        self.members = [_Member(member) for member in module.modules()]
+        self.spec = _work_out(module, paths)
+        self.units: list[list[_UnitAttributes]] = []
+        if self.spec is not None:
+            self.units = [[_attributes(module, unit) for unit in b.units] for b in paths.branches]
+
+    def is_of(self, module: nn.Module) -> bool:
+        """Whether it is this block (replicas of a block share its reader) and still as it was."""
+        if self.members[0].inside is not vars(module):
+            return False
+        for member in self.members:  # runs often: no calls, no `getattr`
+            inside = member.inside
+            if tuple(inside["_modules"].values()) != member.children:
+                return False
+            if member.names and [inside.get(name) for name in member.names] != member.attributes:
+                return False
+        return True
+
+    def is_watched(self) -> bool:
+        """Whether a module below the block has hooks, or a forward of its own."""
+        for member in self.members[1:]:
+            inside = member.inside
+            if (
+                inside["_forward_hooks"]
+                or inside["_forward_pre_hooks"]
+                or inside["_backward_hooks"]
+                or inside["_backward_pre_hooks"]
+                or "forward" in inside
+            ):
+                return True
+        return False
+
+
+class _Member:
+    """A module of a block, and what of it decides what the block computes."""
+
+    __slots__ = ("attributes", "children", "inside", "names")
+
+    def __init__(self, module: nn.Module) -> None:
+        self.inside = vars(module)
+        self.children = tuple(self.inside["_modules"].values())
+        self.names = tuple(name for name in _ATTRIBUTES if name in self.inside)
+        self.attributes = [self.inside[name] for name in self.names]
+
+
+def conv_spec(conv: nn.Conv2d) -> ConvSpec:
+    """Returns what a convolution does besides its weight; the caller has asked `reason_unfit`."""
+    padding = conv.padding
+    if padding == "valid":
+        padding = (0, 0)
+    elif isinstance(padding, str):
+        padding = (
+            conv.dilation[0] * (conv.kernel_size[0] - 1) // 2,
+            conv.dilation[1] * (conv.kernel_size[1] - 1) // 2,
+        )
+    return ConvSpec(
+        stride=_pair(conv.stride),
+        padding=_pair(padding),
+        dilation=_pair(conv.dilation),
+        groups=conv.groups,
+        same_pad=pads_by_size(conv),
+    )
+
+
+def average_pool_spec(pool: nn.AvgPool2d) -> PoolSpec:
+    """Returns the window of an average pooling."""
+    return PoolSpec(
+        kernel=_pair(pool.kernel_size),
+        stride=_pair(pool.stride),
+        padding=_pair(pool.padding),
+        ceil_mode=pool.ceil_mode,
+        count_include_pad=pool.count_include_pad,
+        divisor_override=pool.divisor_override,
+        within_map=fits_window(pool),
+    )
+
+
+def max_pool_spec(pool: nn.MaxPool2d) -> PoolSpec:
+    """Returns the window of a max pooling."""
+    return PoolSpec(
+        kernel=_pair(pool.kernel_size),
+        stride=_pair(pool.stride),
+        padding=_pair(pool.padding),
+        dilation=_pair(pool.dilation),
+        ceil_mode=pool.ceil_mode,
+    )
+
+
+def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
+    """Whether the next forward normalises by the batch, so that samples see each other."""
+    return norm.training or norm.running_mean is None
+
+
+def _attributes(module: nn.Module, unit: UnitPaths) -> _UnitAttributes:
+    conv = vars(module.get_submodule(unit.conv))
+    return conv, None if unit.norm is None else vars(module.get_submodule(unit.norm))
+
+
+def _tensors(unit: _UnitAttributes) -> UnitTensors | None:
+    """Returns a unit's tensors, None while its norm uses batch statistics."""
+    conv, norm = unit
+    parameters = conv["_parameters"]
+    if "weight" not in parameters:  # a replica of DataParallel
+        return None
+    if norm is None:
+        return UnitTensors(parameters["weight"], parameters["bias"], None, None, None, None)
+    affine, buffers = norm["_parameters"], norm["_buffers"]
+    mean = buffers.get("running_mean")
+    if "num_groups" not in norm and (norm["training"] or mean is None):
+        return None
+    var = buffers.get("running_var")
+    return UnitTensors(parameters["weight"], parameters["bias"], affine["weight"], affine["bias"], mean, var)
+
+
+def _work_out(module: nn.Module, paths: BlockPaths) -> BlockSpec | None:
+    members = map(module.get_submodule, paths.modules())
+    if describe_block(module) != paths or any(reason_unfit(member) for member in members):
+        return None
+    branches = []
+    for branch in paths.branches:
+        units = tuple(_unit(module, unit) for unit in branch.units)
+        pool = None if branch.pool is None else module.get_submodule(branch.pool)
+        if isinstance(pool, nn.AvgPool2d):
+            branches.append(BranchSpec(units=units, pool=average_pool_spec(pool), resize=branch.resize))
+        else:
+            branches.append(BranchSpec(units=units, global_pool=pool is not None, resize=branch.resize))
+    activation = _activation(module, paths.activation)
+    return BlockSpec(branches=tuple(branches), shortcut=paths.shortcut, activation=activation)
+
+
+def _unit(module: nn.Module, paths: UnitPaths) -> UnitSpec:
+    conv = module.get_submodule(paths.conv)
+    assert isinstance(conv, nn.Conv2d)
+    norm = None if paths.norm is None else module.get_submodule(paths.norm)
+    kind: NormKind = "none"
+    eps, n_groups = 0.0, 1
+    if isinstance(norm, nn.GroupNorm):
+        kind, eps, n_groups = "group", norm.eps, norm.num_groups
+    elif isinstance(norm, nn.BatchNorm2d):
+        kind, eps = "frozen", norm.eps
+    return UnitSpec(
+        conv=conv_spec(conv),
+        norm=kind,
+        activation=_activation(module, paths.activation),
+        eps=eps,
+        n_groups=n_groups,
+        standardized=standardizes_weight(conv),
+        depthwise=conv.groups == conv.in_channels > 1,
+    )
+
+
+def _activation(module: nn.Module, path: str | None) -> str:
+    return "none" if path is None else ACTIVATION_NAMES[base_class(module.get_submodule(path))]
+
+
+def _pair(value: int | tuple[int, ...]) -> Size:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

@@ -1,0 +1,78 @@
+"""What a module was before it was made lean, and whether it still does what its class does."""
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.lite_residual import AvgPoolWithinMap
+from tinytl.networks.weight_standardization import WeightStandardizedConv2d, WeightStandardizedSamePadConv2d
+
+
+def base_class(module: nn.Module) -> type[nn.Module]:
+    """Returns the class that `module` had before it was made lean (its own, where it was not)."""
+    return getattr(type(module), "stock_class", type(module))
+
+
+def keeps_forward(module: nn.Module, cls: type[nn.Module]) -> bool:
+    """Whether `module` is a `cls` that computes as `cls` does (a subclass may have changed its forward)."""
+    mine = base_class(module)
+    if not issubclass(mine, cls) or "forward" in vars(module):
+        return False
+    inner = getattr(cls, "_conv_forward", None)
+    same = mine.forward is cls.forward and getattr(mine, "_conv_forward", None) is inner
+    return same or mine in _VARIANTS
+
+
+def pads_by_size(module: nn.Module) -> bool:
+    """Whether a convolution pads as TensorFlow does, by the map's size."""
+    return issubclass(base_class(module), SamePadConv2d)
+
+
+def standardizes_weight(module: nn.Module) -> bool:
+    """Whether a convolution standardises its weight before it is used."""
+    return issubclass(base_class(module), WeightStandardizedConv2d)
+
+
+def fits_window(module: nn.Module) -> bool:
+    """Whether a pooling's window is never larger than the map."""
+    return issubclass(base_class(module), AvgPoolWithinMap)
+
+
+def reason_to_leave(module: nn.Module) -> str | None:
+    """Says why a module's forward must not be replaced, None where nothing speaks against it."""
+    if has_hooks(module):
+        return "has hooks"
+    return reason_unfit(module)
+
+
+def reason_unfit(module: nn.Module) -> str | None:
+    """Says why a module is not what its class says, None where it is; hooks may come and go."""
+    if "forward" in vars(module):
+        return "has a forward of its own"
+    if parametrize.is_parametrized(module):
+        return "is parametrised"
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        return f"pads with {module.padding_mode}"
+    if isinstance(module, nn.Conv2d) and isinstance(module.padding, str) and module.padding != "valid":
+        if any(d * (k - 1) % 2 for d, k in zip(module.dilation, module.kernel_size, strict=True)):
+            return "pads one side more than the other"
+    return None
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody watches the module's forward or backward."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+_VARIANTS = (
+    SamePadConv2d,
+    WeightStandardizedConv2d,
+    WeightStandardizedSamePadConv2d,
+    AvgPoolWithinMap,
+)
+"""Classes with a forward of their own that is known here."""

@@ -1,0 +1,157 @@
+"""A unit is convolution, norm, activation; a plan says what each unit of a chain must keep for backward."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN
+from tinytl.memory_efficient.ops.convolution import ConvSpec
+from tinytl.memory_efficient.ops.frozen_norm import FrozenNorm
+
+NormKind = Literal["none", "frozen", "group"]
+Recompute = Literal["none", "depthwise", "block"]
+"""What runs again in backward: nothing but element-wise operations, depthwise convolutions too, or
+everything in a block, from its input alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSpec:
+    """Convolution, then norm, then activation."""
+
+    conv: ConvSpec
+    norm: NormKind
+    """`frozen`: batch norm in evaluation mode, folded into the convolution."""
+    activation: str
+    eps: float = 1e-5
+    n_groups: int = 1
+    """Groups of the group norm."""
+    depthwise: bool = False
+    standardized: bool = False
+    """The convolution standardises its weight before it is used."""
+
+
+class UnitTensors(NamedTuple):
+    """Parameters and statistics of one unit; None where it has none."""
+
+    weight: Tensor
+    bias: Tensor | None
+    gamma: Tensor | None
+    beta: Tensor | None
+    mean: Tensor | None
+    var: Tensor | None
+
+    def frozen_norm(self, eps: float) -> FrozenNorm:
+        """Returns the batch norm of a unit that has one."""
+        assert self.mean is not None and self.var is not None
+        return FrozenNorm(self.mean, self.var, self.gamma, self.beta, eps)
+
+
+class Needs(NamedTuple):
+    """Which of a unit's parameters want a gradient."""
+
+    weight: bool
+    bias: bool
+    gamma: bool
+    beta: bool
+
+
+_NO_NEEDS = Needs(False, False, False, False)
+
+
+class Keep(Enum):
+    """What backward finds of one unit."""
+
+    NOTHING = "nothing"
+    BITS = "one bit an element of the activation"
+    OUTPUT = "the activation's output"
+    INPUT = "the input of the norm (group norm) or of the activation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitPlan:
+    """How one unit takes part in backward."""
+
+    keep: Keep = Keep.NOTHING
+    again: bool = False
+    """The kept tensor is dropped, and made again in backward by this unit's convolution."""
+    needs: Needs = _NO_NEEDS
+    weight_grad: bool = False
+    """The weight's gradient is computed, so the unit's input must be at hand."""
+    input_grad: bool = False
+    norm_apart: bool = False
+    """A frozen norm is not folded: gamma trains and the weight does not, so the norm's input is worth
+    keeping, and a gradient of the folded weight is not worth computing."""
+    grad_at_norm: bool = False
+    """A gradient is taken back through a norm that is not folded."""
+
+
+@dataclass(frozen=True)
+class ChainPlan:
+    """How a chain of units takes part in backward; units before `first` take none."""
+
+    units: tuple[UnitPlan, ...]
+    first: int
+    needs_x: bool
+    keeps_x: bool
+
+
+def plan_chain(
+    specs: Sequence[UnitSpec], needs: Sequence[Needs], needs_x: bool, recompute: Recompute
+) -> ChainPlan | None:
+    """Returns the least that backward needs, None where nothing wants a gradient."""
+    first = 0 if needs_x else next((i for i, need in enumerate(needs) if any(need)), None)
+    if first is None:
+        return None
+    plans: list[UnitPlan] = []
+    output_read = False
+    for index in reversed(range(len(specs))):
+        spec, need = specs[index], needs[index]
+        input_grad = index > first or (index == first and needs_x)
+        norm_apart = spec.norm == "frozen" and need.gamma and not need.weight
+        grad_at_norm = (norm_apart or spec.norm == "group") and (input_grad or need.weight or need.bias)
+        keep = Keep.NOTHING
+        if index >= first:
+            norm_input_read = grad_at_norm or norm_apart or (spec.norm == "group" and need.gamma)
+            keep = _keep(spec, output_read, norm_input_read)
+        elif output_read:
+            keep = Keep.OUTPUT
+        plan = UnitPlan(
+            keep=keep,
+            needs=need,
+            weight_grad=need.weight,
+            input_grad=input_grad,
+            norm_apart=norm_apart,
+            grad_at_norm=grad_at_norm,
+        )
+        plans.append(plan)
+        output_read = need.weight
+    plans.reverse()
+    if recompute == "depthwise":
+        _recompute_depthwise(plans, specs, first)
+    return ChainPlan(tuple(plans), first, needs_x, keeps_x=first == 0 and plans[0].weight_grad)
+
+
+def _keep(spec: UnitSpec, output_read: bool, norm_input_read: bool) -> Keep:
+    if norm_input_read or spec.activation not in (*PASSES_BETWEEN, "none"):
+        return Keep.INPUT
+    if output_read:
+        return Keep.OUTPUT
+    return Keep.NOTHING if spec.activation == "none" else Keep.BITS
+
+
+def _recompute_depthwise(plans: list[UnitPlan], specs: Sequence[UnitSpec], first: int) -> None:
+    in_full = (Keep.OUTPUT, Keep.INPUT)
+    for index in range(first, len(plans)):
+        plan = plans[index]
+        if not specs[index].depthwise or plan.keep not in in_full:
+            continue
+        if index > first:
+            before = plans[index - 1]
+            at_hand = before.keep in in_full and not before.again
+        else:
+            at_hand = plan.weight_grad
+        if at_hand:
+            plans[index] = replace(plan, again=True)

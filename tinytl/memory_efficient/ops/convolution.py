@@ -1,0 +1,182 @@
+"""Convolution that keeps its input only where the weight trains, and gradients without whole stand-ins.
+
+Stock convolution keeps its input whatever trains (pytorch issues 42371, 70184, 133566).
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinytl.memory_efficient.ops.depthwise import depthwise_weight_grad, taps_are_leaner
+from tinytl.memory_efficient.ops.first_derivative import first_derivative
+from tinytl.memory_efficient.ops.layout import dense_format
+from tinytl.memory_efficient.ops.pointwise import (
+    by_matrix_product,
+    product_forward,
+    product_input_grad,
+    product_weight_grad,
+)
+from tinytl.memory_efficient.ops.precision import autocast_dtype, gradient_wanted, without_autocast
+
+Size = tuple[int, int]
+_VALID: Size = (0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvSpec:
+    """What a 2d convolution does besides its weight: all pairs are (height, width)."""
+
+    stride: Size = (1, 1)
+    padding: Size = (0, 0)
+    dilation: Size = (1, 1)
+    groups: int = 1
+    same_pad: bool = False
+    """Pad as TensorFlow does, by the map's size, the odd pixel right and below; `padding` is unused."""
+
+    def sides(self, size: Size, kernel: Size) -> tuple[int, int, int, int]:
+        """Returns the padding (left, right, top, bottom) of a map of `size`."""
+        if not self.same_pad:
+            (down, right) = self.padding
+            return right, right, down, down
+        sides: list[int] = []
+        for pixels, taps, stride in zip(reversed(size), reversed(kernel), reversed(self.stride), strict=True):
+            total = max((-(-pixels // stride) - 1) * stride + taps - pixels, 0)
+            sides += [total // 2, total - total // 2]
+        return sides[0], sides[1], sides[2], sides[3]
+
+    def output_size(self, size: Size, kernel: Size) -> Size:
+        """Returns the size of the output map."""
+        left, right, top, bottom = self.sides(size, kernel)
+        padded = (size[0] + top + bottom, size[1] + left + right)
+        last = [p - d * (k - 1) - 1 for p, d, k in zip(padded, self.dilation, kernel, strict=True)]
+        return last[0] // self.stride[0] + 1, last[1] // self.stride[1] + 1
+
+
+def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
+    """Convolves `(N, C, H, W)`; a one-sided padding is made as a temporary."""
+    if _is_product(spec, x, weight):
+        return product_forward(x, weight, bias)
+    x, padding = _pad(x, weight, spec)
+    return F.conv2d(x, weight, bias, spec.stride, padding, spec.dilation, spec.groups)
+
+
+def conv_input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size) -> Tensor:
+    """Returns the gradient `(N, C, *size)` of the convolution's input, in new memory, dense.
+
+    Neither takes the input nor a stand-in for it: torch's kernel would make the stand-in whole.
+    """
+    if _is_product(spec, grad, weight):
+        return product_input_grad(grad, weight)
+    kernel = (weight.shape[2], weight.shape[3])
+    left, right, top, bottom = spec.sides(size, kernel)
+    if (left, top) != (right, bottom):
+        padded = (size[0] + top + bottom, size[1] + left + right)
+        whole = _input_grad(grad, weight, spec, padded, _VALID)
+        part = whole[:, :, top : top + size[0], left : left + size[1]]
+        return part.contiguous(memory_format=dense_format(whole))
+    return _input_grad(grad, weight, spec, size, (top, left))
+
+
+def conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: ConvSpec) -> Tensor:
+    """Returns the gradient of the weight, shaped as the weight and typed as `grad`."""
+    if _is_product(spec, x, weight) and by_matrix_product(grad, weight):
+        return product_weight_grad(grad, x)
+    if taps_are_leaner(grad, x, weight, spec.groups, spec.stride[1]):
+        sides = spec.sides((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
+        return depthwise_weight_grad(grad, x, weight, sides, spec.stride, spec.dilation)
+    x, padding = _pad(x, weight, spec)
+    grads = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        None,
+        spec.stride,
+        padding,
+        spec.dilation,
+        False,
+        _VALID,
+        spec.groups,
+        [False, True, False],
+    )
+    return cast(Tensor, grads[1])
+
+
+def channel_sum(grad: Tensor) -> Tensor:
+    """Returns the sum over `(N, H, W)`, the gradient of a bias."""
+    return grad.sum((0, 2, 3))
+
+
+def lean_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
+    """Convolves `(N, C, H, W)` under autograd, keeping `x` only where `weight` trains.
+
+    Under autocast it works and answers in autocast's type, as torch's own does.
+    """
+    dtype = autocast_dtype(x)
+    if dtype is not None:
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    with without_autocast(x):
+        if not gradient_wanted(x, weight, bias):
+            return conv_forward(x, weight, bias, spec)
+        return cast(Tensor, Conv2dFunction.apply(x, weight, bias, spec))
+
+
+class Conv2dFunction(torch.autograd.Function):
+    """Convolution of `(N, C, H, W)`; use `lean_conv2d`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
+        """Keeps the weight where the input needs a gradient, the input where the weight does."""
+        needs_x, needs_weight, _, _ = ctx.needs_input_grad
+        ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
+        # The weight gradient needs the weight's shape; the parameter itself costs nothing to keep.
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_x or needs_weight else None)
+        return conv_forward(x, weight, bias, spec)
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients of x, weight and bias that are asked for."""
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        return (
+            conv_input_grad(grad, weight, ctx.spec, ctx.size) if needs_x else None,
+            conv_weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
+            channel_sum(grad) if needs_bias else None,
+            None,
+        )
+
+
+def _is_product(spec: ConvSpec, x: Tensor, weight: Tensor) -> bool:
+    plain = spec.groups == 1 and spec.stride == (1, 1) and (spec.same_pad or spec.padding == _VALID)
+    return plain and weight.shape[2:] == (1, 1) and by_matrix_product(x, weight)
+
+
+def _input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size, padding: Size) -> Tensor:
+    kernel = (weight.shape[2], weight.shape[3])
+    reach = tuple(d * (k - 1) for d, k in zip(spec.dilation, kernel, strict=True))
+    if kernel == (1, 1) and padding == _VALID and spec.groups == 1:
+        # The transposed kernel of oneDNN holds a second copy of a 1x1 result; the plain one does not.
+        dense = F.conv2d(grad, weight.transpose(0, 1))
+        if spec.stride == (1, 1):
+            return dense
+        shape = (grad.shape[0], weight.shape[1], *size)
+        whole = torch.empty(
+            shape, dtype=grad.dtype, device=grad.device, memory_format=dense_format(dense)
+        ).zero_()
+        whole[:, :, :: spec.stride[0], :: spec.stride[1]] = dense
+        return whole
+    extra = [
+        size[i] - ((grad.shape[2 + i] - 1) * spec.stride[i] - 2 * padding[i] + reach[i] + 1) for i in (0, 1)
+    ]
+    return F.conv_transpose2d(grad, weight, None, spec.stride, padding, extra, spec.groups, spec.dilation)
+
+
+def _pad(x: Tensor, weight: Tensor, spec: ConvSpec) -> tuple[Tensor, Size]:
+    left, right, top, bottom = spec.sides((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
+    if (left, top) == (right, bottom):
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom)), _VALID

@@ -1,0 +1,46 @@
+"""Dropout that keeps a bit an element, where stock dropout on a CPU keeps a float."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from tinytl.memory_efficient.ops.bit_mask import apply_bits, pack_interior
+from tinytl.memory_efficient.ops.first_derivative import first_derivative
+from tinytl.memory_efficient.ops.precision import gradient_wanted
+
+
+def lean_dropout(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Zeroes elements of `x` with `probability` and scales the rest, as torch does, bit for bit.
+
+    The random numbers are those that `torch.nn.functional.dropout` would draw.
+    """
+    if not training or probability in (0, 1) or not gradient_wanted(x):
+        return torch.dropout(x, probability, training)
+    return cast(Tensor, DropoutFunction.apply(x, probability))
+
+
+class DropoutFunction(torch.autograd.Function):
+    """Dropout under autograd; use `lean_dropout`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
+        """Keeps which elements survived."""
+        x = x.contiguous()
+        ctx.probability = probability
+        if x.device.type == "cpu":
+            survives = torch.empty_like(x).bernoulli_(1 - probability)
+            ctx.save_for_backward(pack_interior(survives, 0.0, 2.0))
+            return x * survives.div_(1 - probability)
+        y, mask = torch.native_dropout(x, probability, True)
+        ctx.save_for_backward(pack_interior(mask.to(x.dtype), 0.0, 2.0))
+        return y
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Masks and scales into new memory."""
+        (bits,) = ctx.saved_tensors
+        grad = grad.contiguous()
+        out = apply_bits(grad, bits, torch.empty_like(grad))
+        return out.div_(1 - ctx.probability), None

@@ -1,0 +1,52 @@
+"""The networks: architecture, and where their ImageNet weights come from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tinytl.networks.backbones import efficientnet_lite0, mobilenet_v2, proxylessnas_mobile
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network with `features` and `classifier`, and the input normalisation of its ImageNet weights."""
+
+    build: Callable[[int], nn.Module]
+    """Number of classes to a network with random weights."""
+    input_mean: tuple[float, float, float]
+    input_std: tuple[float, float, float]
+    imagenet: Mapping[str, Callable[[], dict[str, Tensor]]]
+    """What reads the ImageNet weights, under each name that `weights` may give them. Empty: none are
+    published in a form whose checksum is known."""
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """From the layouts in which others publish this network to its own names; those stay as they are."""
+
+
+BACKBONES = {
+    "efficientnet_lite0": Backbone(
+        efficientnet_lite0.build,
+        efficientnet_lite0.INPUT_MEAN,
+        efficientnet_lite0.INPUT_STD,
+        {"imagenet": efficientnet_lite0.imagenet_state_dict},
+        efficientnet_lite0.rename,
+    ),
+    "mobilenet_v2": Backbone(
+        mobilenet_v2.build,
+        mobilenet_v2.INPUT_MEAN,
+        mobilenet_v2.INPUT_STD,
+        {
+            "imagenet": mobilenet_v2.imagenet_v2_state_dict,
+            "imagenet_v1": mobilenet_v2.imagenet_v1_state_dict,
+            "imagenet_v2": mobilenet_v2.imagenet_v2_state_dict,
+        },
+        dict,
+    ),
+    "proxylessnas_mobile": Backbone(
+        proxylessnas_mobile.build,
+        proxylessnas_mobile.INPUT_MEAN,
+        proxylessnas_mobile.INPUT_STD,
+        {},
+        proxylessnas_mobile.rename,
+    ),
+}

@@ -1,0 +1,52 @@
+"""MobileNetV2 1.0 of torchvision (3,504,872 parameters with 1,000 classes).
+
+Source: Sandler et al. 2018; torchvision.models.mobilenet_v2, weights IMAGENET1K_V1 and IMAGENET1K_V2.
+"""
+
+from pathlib import Path
+
+import torchvision
+from torch import Tensor, nn
+
+from tinytl.errors import ConfigError
+from tinytl.networks.backbones.weights_file import checkpoints_folder, fetch_verified, load_tensors
+
+INPUT_MEAN = (0.485, 0.456, 0.406)
+INPUT_STD = (0.229, 0.224, 0.225)
+
+
+def build(num_classes: int = 1000) -> nn.Module:
+    """Returns torchvision's network with random weights."""
+    return torchvision.models.mobilenet_v2(weights=None, num_classes=num_classes)
+
+
+def imagenet_v1_state_dict() -> dict[str, Tensor]:
+    """Returns torchvision's first ImageNet weights (71.9 % top-1). As `imagenet_v2_state_dict`."""
+    return _imagenet_state_dict(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url)
+
+
+def imagenet_v2_state_dict() -> dict[str, Tensor]:
+    """Returns torchvision's newer ImageNet weights (72.2 % top-1), downloaded once into torch.hub's cache.
+
+    Their checksum is verified at every reading: torch.hub itself does so only when it downloads.
+
+    Raises:
+        ConfigError: where they are neither in the cache nor to be had, or what is in the cache is damaged.
+    """
+    return _imagenet_state_dict(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2.url)
+
+
+def _imagenet_state_dict(url: str) -> dict[str, Tensor]:
+    cached = checkpoints_folder() / Path(url).name
+    kept = cached.exists()
+    try:
+        fetch_verified(url, cached)
+    except ConfigError as error:
+        if kept:
+            raise ConfigError(f"ImageNet weights of mobilenet_v2: {error}") from None
+        raise ConfigError(
+            f"ImageNet weights of mobilenet_v2 are not in {cached}, and {error}: "
+            "use --weights FILE, --weights none, or --backbone efficientnet_lite0 (its weights are installed)"
+        ) from None
+    tensors: dict[str, Tensor] = load_tensors(cached, f"ImageNet weights of mobilenet_v2 in {cached}")
+    return tensors

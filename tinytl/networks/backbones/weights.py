@@ -1,0 +1,93 @@
+"""What a configuration's network starts from, read once, and the input that it expects."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
+from tinytl.errors import ConfigError
+from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones.weights_file import Channels, WeightsFile, read_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a network starts from, under the network's names, and the input that it expects."""
+
+    backbone: WeightsFile | None
+    """None: random."""
+    lite: WeightsFile | None
+    """Pretrained lite residuals; None: they start at random."""
+
+
+RANDOM_WEIGHTS = Weights(backbone=None, lite=None)
+"""A network that starts at random."""
+
+
+@dataclass(frozen=True)
+class InputNormalization:
+    """Mean and standard deviation of each input channel in [0, 1], and who says so."""
+
+    mean: Channels
+    std: Channels
+    source: str
+
+    def __str__(self) -> str:
+        mean, std = (" ".join(f"{value:.3g}" for value in channels) for channels in (self.mean, self.std))
+        return f"mean {mean}, std {std} ({self.source})"
+
+
+def read_weights(config: TrainConfig) -> Weights:
+    """Reads the backbone's weights and the lite residuals that `config` names.
+
+    Raises:
+        ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
+            cannot be had.
+    """
+    backbone, source = BACKBONES[config.backbone], config.weights
+    main = lite = None
+    if source in IMAGENET_NAMES:
+        main = WeightsFile(
+            source=source,
+            state_dict=_imagenet(config.backbone, source),
+            input_mean=backbone.input_mean,
+            input_std=backbone.input_std,
+        )
+    elif source != NO_WEIGHTS:
+        main = _renamed(config.backbone, read_file("--weights", source))
+    if config.lite_weights is not None:
+        lite = _renamed(config.backbone, read_file("--lite-weights", config.lite_weights))
+    return Weights(backbone=main, lite=lite)
+
+
+def input_normalization(config: TrainConfig, weights: Weights) -> InputNormalization:
+    """Returns what the network's input is normalised by: as `config` says, else as the weights expect."""
+    backbone, main = BACKBONES[config.backbone], weights.backbone
+    if main is not None and main.input_mean is not None and main.input_std is not None:
+        mean, std, source = main.input_mean, main.input_std, f"of {main.source}"
+    else:
+        mean, std, source = backbone.input_mean, backbone.input_std, f"{config.backbone}'s default"
+    given = [name for name in ("input_mean", "input_std") if getattr(config, name) is not None]
+    if len(given) == 2:
+        source = "as given"
+    elif given:
+        source = f"{given[0]} as given, the other {source}"
+    return InputNormalization(config.input_mean or mean, config.input_std or std, source)
+
+
+def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
+    providers = BACKBONES[backbone].imagenet
+    if name in providers:
+        return providers[name]()
+    if not providers:
+        raise ConfigError(
+            f"no ImageNet weights of {backbone} are published for direct loading: "
+            "use --weights FILE or URL, --weights none, or another --backbone"
+        )
+    raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
+
+
+def _renamed(backbone: str, file: WeightsFile) -> WeightsFile:
+    return dataclasses.replace(file, state_dict=BACKBONES[backbone].rename(file.state_dict))

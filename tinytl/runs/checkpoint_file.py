@@ -1,0 +1,95 @@
+"""Saving and reading a training checkpoint: whole or not at all, and only where it belongs."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinytl.config.flat import flat_from_config
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import DataSplits
+from tinytl.errors import ConfigError
+
+MAY_DIFFER = ("data_dir", "loading", "loader_workers", "device")
+"""Fields that say where a run runs: a checkpoint goes on with others."""
+
+
+def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
+    """Writes `state` to `path`: beside it first, then renamed, so that what is there survives a failure.
+
+    Raises:
+        ConfigError: where the disk is full or cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)  # in memory first: torch hides a full disk behind errors of its own
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        kept = "the one before is kept" if path.exists() else "there is none before"
+        raise ConfigError(
+            f"checkpoint {path} cannot be written ({error.strerror}); {kept}: make room, then add --resume"
+        ) from None
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Returns what `save_checkpoint` wrote, its tensors on `device`.
+
+    Raises:
+        ConfigError: for a file that is missing, damaged, or not a checkpoint of a training run.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise ConfigError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not {"net", "epoch", "config", "classes"} <= state.keys():
+        raise ConfigError(f"{path} is not a checkpoint of a training run")
+    return state
+
+
+def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSplits, path: Path) -> None:
+    """Raises ConfigError where a checkpoint is of another configuration or of other images.
+
+    The first difference is named. `config` is as it was given, before its plan was settled: how a process
+    runs its share may differ.
+    """
+    saved = state["given"]
+    for name, value in flat_from_config(config).items():
+        if name not in MAY_DIFFER and name in saved and saved[name] != value:
+            raise ConfigError(
+                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here; go on "
+                "with what it was, or choose another --out"
+            )
+    check_same_classes(state, data.classes, path)
+    for name, size in split_sizes(data).items():
+        if state["sizes"][name] != size:
+            raise ConfigError(
+                f"{path} was trained on other images: {state['sizes'][name]} for {name} there and {size} "
+                "here; give the same images, or choose another --out"
+            )
+
+
+def split_sizes(data: DataSplits) -> dict[str, int | None]:
+    """Returns the number of images in each split, None where there is none."""
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {name: None if split is None else len(split) for name, split in splits.items()}
+
+
+def check_same_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:
+    """Raises ConfigError where a checkpoint knows other classes than the data, naming the first one."""
+    saved = state["classes"]
+    if len(saved) != len(classes):
+        raise ConfigError(f"{path} knows {len(saved)} classes, the data set has {len(classes)}")
+    for index, (theirs, ours) in enumerate(zip(saved, classes, strict=True)):
+        if theirs != ours:
+            raise ConfigError(f"{path}: class {index} is {theirs!r} there and {ours!r} in the data set")

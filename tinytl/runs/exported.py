@@ -1,0 +1,49 @@
+"""The folder of an exported network: its files, and reading it back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinytl.config.flat import flat_from_config
+from tinytl.errors import ConfigError
+from tinytl.networks.backbones.weights_file import load_tensors
+from tinytl.runs.directory import read_config_file
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "weights.pt"
+"""The state dict of the network, with the names of its run."""
+CONFIG_FILE = "config.yaml"
+ABOUT_FILE = "model.json"
+"""Classes, input and output, accuracy, memory, how the files were checked, versions, checksums."""
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether `folder` is of an exported network."""
+    return (folder / ABOUT_FILE).is_file()
+
+
+def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
+    """Returns what a checkpoint of the run would hold, its tensors on `device`.
+
+    Raises:
+        ConfigError: for a file that is missing or damaged.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file, though {ABOUT_FILE} is there: export the run again")
+    tensors = load_tensors(path, str(path))
+    config = read_config_file(folder / CONFIG_FILE)
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        return {
+            "net": {name: tensor.to(device) for name, tensor in tensors.items()},
+            "config": flat_from_config(config),
+            "classes": list(about["classes"]),
+            "epoch": int(about["epoch"]),
+            "input_mean": config.input_mean,
+            "input_std": config.input_std,
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError(f"{folder / ABOUT_FILE} is damaged: export the run again") from None

@@ -1,0 +1,210 @@
+"""One training run from data to a folder of results."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinytl.config.flat import flat_from_config
+from tinytl.config.plan import describe
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import DataSplits, load_dataset
+from tinytl.device import resolve_device
+from tinytl.memory.predict import predict_memory
+from tinytl.memory.storage_tracker import MemoryPrediction
+from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights
+from tinytl.runs.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint, split_sizes
+from tinytl.runs.directory import RunDirectory, with_whole_paths
+from tinytl.runs.progress import PlainProgress
+from tinytl.runs.tensorboard import TensorBoard
+from tinytl.runs.trainer import EpochMetrics, Trainer
+from tinytl.training.data_parallel import joined_ranks, share_of_one
+
+PREDICTION_TOLERANCE = 0.1
+"""A measured peak that differs by more from the predicted one is a warning."""
+INFERENCE_STATE = ("net", "config", "classes", "epoch", "best_accuracy_top1", "input_mean", "input_std")
+"""What of a trainer's state `best.pt` holds: enough to evaluate and to predict, without the optimiser."""
+
+
+def train_run(
+    config: TrainConfig,
+    out: Path,
+    progress: PlainProgress,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Trains `config` in the folder `out` (see `RunDirectory`) and returns what is in its `result.json`.
+
+    The test images are read once, after the last epoch. A run that was cut off goes on with `resume` after
+    its last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the
+    first writes, reports, and gets the result. `notes` are reported first, once every check is passed.
+
+    Raises:
+        ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
+        NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
+    """
+    config = with_whole_paths(config)
+    data = load_dataset(config, report=progress.report)
+    return train_loaded(
+        config, data, None, out, progress, resume=resume, tensorboard=tensorboard, notes=notes
+    )
+
+
+def train_loaded(
+    config: TrainConfig,
+    data: DataSplits,
+    weights: Weights | None,
+    out: Path,
+    progress: PlainProgress,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    notes: Sequence[str] = (),
+    wait_s: float = 0,
+) -> dict[str, Any]:
+    """Does what `train_run` does, on `data` and, unless None, `weights` that are read already.
+
+    `config` has whole paths. Another run that still writes `out` is waited for, up to `wait_s` seconds.
+
+    Raises:
+        ConfigError, NonFiniteLossError: as `train_run`.
+    """
+    directory = RunDirectory(out)
+    with joined_ranks(config) as ranks:
+        state: dict[str, Any] = {}
+        if resume and directory.last.exists():
+            state = read_checkpoint(directory.last, resolve_device(config.device))
+            check_same_run(state, config, data, directory.last)
+        # A checkpoint has every tensor: the weights that the run began with may be gone.
+        trainer = Trainer(config, data, RANDOM_WEIGHTS if state else weights, ranks)
+        if state:
+            trainer.load_state_dict(state)
+        predicted = predict_memory(share_of_one(trainer.config, ranks))
+        if not ranks.is_first:
+            while trainer.epoch < config.epochs:
+                trainer.train_epoch()
+            if data.test is not None:
+                trainer.evaluate(data.test)
+            return {}
+        for note in notes:
+            progress.report(note)
+        _report_start(progress, trainer, predicted)
+        with directory.claimed(wait_s), progress:
+            record = _Record(
+                directory, trainer, config, state.get("rows", []), predicted.peak_mib, tensorboard
+            )
+            progress.start(config.epochs * len(data.train), trainer.epoch * len(data.train))
+            while trainer.epoch < config.epochs:
+                metrics = trainer.train_epoch(progress.advance)
+                progress.report(_epoch_line(metrics, config.epochs))
+                record.epoch(metrics)
+            _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
+            test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
+            return record.finish(test_accuracy)
+
+
+def checkpoint_state(
+    trainer: Trainer, given: TrainConfig, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns what a run's `last.pt` holds: the trainer's state, what made it, and its metrics so far.
+
+    `given` is the configuration before its plan was settled.
+    """
+    return trainer.state_dict() | {
+        "config": flat_from_config(trainer.config),
+        "given": flat_from_config(given),
+        "classes": list(trainer.data.classes),
+        "sizes": split_sizes(trainer.data),
+        "rows": list(rows),
+    }
+
+
+class _Record:
+    """Writes a run's folder: what `config` was given, and `rows`, the metrics of epochs that are done."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        trainer: Trainer,
+        config: TrainConfig,
+        rows: Sequence[Mapping[str, Any]],
+        peak_mib: float,
+        tensorboard: bool,
+    ) -> None:
+        self.directory = directory
+        self.trainer = trainer
+        self.config = config
+        self.rows = list(rows)
+        self.peak_mib = peak_mib
+        directory.start(config, rows)
+        board = directory.path / "tensorboard"
+        self.board = TensorBoard(board, trainer.epoch) if tensorboard or board.is_dir() else None
+
+    def epoch(self, metrics: EpochMetrics) -> None:
+        """Writes an epoch's metrics, then its checkpoints."""
+        trainer = self.trainer
+        self.rows.append(metrics.flat() | {"peak_memory_mib": self.peak_mib})
+        self.directory.append_metrics(self.rows[-1])
+        if self.board is not None:
+            self.board.add(self.rows[-1])
+        state = checkpoint_state(trainer, self.config, self.rows)
+        if trainer.best_epoch == trainer.epoch:
+            of_inference = {name: state[name] for name in INFERENCE_STATE}
+            save_checkpoint(of_inference, self.directory.best)
+        save_checkpoint(state, self.directory.last)
+
+    def finish(self, test_accuracy: float | None) -> dict[str, Any]:
+        """Writes and returns the result."""
+        last, trainer = self.rows[-1], self.trainer
+        result = {
+            "train_accuracy_top1": last["train_accuracy_top1"],
+            "val_accuracy_top1": last["accuracy_top1"],
+            "test_accuracy_top1": test_accuracy,
+            "predicted_peak_mib": self.peak_mib,
+            "measured_peak_mib": trainer.measured_peak_mib,
+            "best_val_accuracy_top1": trainer.best_accuracy_top1,
+            "best_epoch": trainer.best_epoch,
+            "weights": {
+                "account": trainer.account,
+                "input_mean": trainer.normalization.mean,
+                "input_std": trainer.normalization.std,
+                "input_from": trainer.normalization.source,
+            },
+            "config": flat_from_config(trainer.config),
+        }
+        self.directory.finish(result)
+        if self.board is not None:
+            self.board.close()
+        return result
+
+
+def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPrediction) -> None:
+    data, config = trainer.data, trainer.config
+    sizes = ", ".join(f"{name} {size}" for name, size in split_sizes(data).items() if size is not None)
+    progress.report(f"{data.name}: {len(data.classes)} classes, {sizes}")
+    progress.report(f"{config.backbone}: {trainer.account}")
+    progress.report(f"input: {trainer.normalization}")
+    progress.report(f"plan {config.plan}: {describe(config)}")
+    each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""
+    progress.report(f"predicted peak {predicted.peak_mib:.1f} MiB{each} at {predicted.peak_at}")
+    if trainer.epoch:
+        progress.report(f"going on after epoch {trainer.epoch}")
+
+
+def _epoch_line(metrics: EpochMetrics, epochs: int) -> str:
+    return (
+        f"epoch {metrics.epoch}/{epochs}  loss {metrics.loss:.3f}  "
+        f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
+        f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s"
+    )
+
+
+def _warn_where_far_off(
+    progress: PlainProgress, predicted: MemoryPrediction, measured_mib: float | None
+) -> None:
+    if measured_mib is not None and abs(predicted.peak_mib / measured_mib - 1) > PREDICTION_TOLERANCE:
+        progress.report(
+            f"warning: the allocator measured {measured_mib:.1f} MiB, more than {PREDICTION_TOLERANCE:.0%} "
+            f"off the predicted {predicted.peak_mib:.1f} MiB"
+        )

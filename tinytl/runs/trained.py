@@ -1,0 +1,109 @@
+"""A trained network from its run's folder: to evaluate, and to label pictures with."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from tinytl.build import build_model
+from tinytl.config.flat import config_from_flat
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.batches import eval_batches
+from tinytl.data.sets.listing import stored_side
+from tinytl.data.splits import ImageFiles
+from tinytl.device import resolve_device
+from tinytl.errors import ConfigError
+from tinytl.runs.checkpoint_file import read_checkpoint
+from tinytl.runs.directory import RunDirectory
+from tinytl.runs.exported import WEIGHTS_FILE, is_exported, read_exported
+from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.step import InputNormalizer
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network as one of its run's checkpoints has it, in evaluation mode."""
+
+    net: nn.Module
+    config: TrainConfig
+    classes: tuple[str, ...]
+    epoch: int
+    """Epochs trained."""
+    path: Path
+    """The checkpoint."""
+    normalize: InputNormalizer
+    precision: MixedPrecision
+
+    @torch.no_grad()
+    def probabilities(self, files: Sequence[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+        """Returns `(N, classes)`: how likely each picture is of each class.
+
+        Pictures are seen as validation images are: their central square, resized.
+
+        Raises:
+            ConfigError: naming a file that does not decode.
+        """
+        names = np.array([os.fsencode(file.resolve()) for file in files])
+        pictures = ImageFiles("/", names, np.zeros(len(files), np.int64), stored_side(self.config.resolution))
+        rows = []
+        for batch, _ in eval_batches(
+            pictures, batch_size=1, resolution=self.config.resolution, device=self.precision.device, workers=0
+        ):
+            with self.precision.autocast():
+                logits = self.net(self.normalize(batch))
+            rows.append(logits.double().softmax(1)[0].cpu().numpy())
+        return np.stack(rows)
+
+
+def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> TrainedNetwork:
+    """Returns the network of a run's folder, of a checkpoint file, or of a folder of `tinytl export`.
+
+    Args:
+        run: a folder that `python -m tinytl train` made, one of its checkpoint files, or an exported network.
+        epoch: `best` (by validation accuracy) or `last`; of a run's folder alone.
+        device: `cpu`, `cuda` or `auto`.
+
+    Raises:
+        ConfigError: where there is no checkpoint, or it is damaged.
+    """
+    where = resolve_device(device)
+    if is_exported(run):
+        path, state = run / WEIGHTS_FILE, read_exported(run, where)
+    else:
+        path = _checkpoint_of(run, epoch)
+        state = read_checkpoint(path, where)
+    saved = config_from_flat(state["config"])
+    config = dataclasses.replace(
+        saved,
+        device=device,
+        input_mean=tuple(state["input_mean"]),
+        input_std=tuple(state["input_std"]),
+    )
+    net = build_model(dataclasses.replace(config, weights="none", lite_weights=None)).net.to(where)
+    net.load_state_dict(state["net"])
+    return TrainedNetwork(
+        net.eval(),
+        config,
+        tuple(state["classes"]),
+        state["epoch"],
+        path,
+        InputNormalizer(config, where),
+        MixedPrecision(config.precision, where),
+    )
+
+
+def _checkpoint_of(run: Path, epoch: str) -> Path:
+    if not run.is_dir():
+        return run
+    directory = RunDirectory(run)
+    path = directory.best if epoch == "best" else directory.last
+    if not path.exists() and directory.last.exists():
+        raise ConfigError(f"{run} has no {path.name}, as the trials of a study have none: add --epoch last")
+    if not path.exists():
+        raise ConfigError(f"{run} has no {path.name}: is it a run, and has its first epoch ended?")
+    return path

@@ -1,0 +1,260 @@
+"""The training loop: epochs over a data set, repeatable on a CPU for a seed."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinytl.build import build_model
+from tinytl.config.plan import PLANNED_FIELDS, is_planned
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.batches import steps_per_epoch, train_batches
+from tinytl.data.load import DataSplits, Split
+from tinytl.device import resolve_device
+from tinytl.errors import NonFiniteLossError
+from tinytl.memory.measure import PeakMeter
+from tinytl.memory.predict import resolve_plan
+from tinytl.networks.backbones.weights import InputNormalization, Weights
+from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
+from tinytl.training.evaluation import evaluate
+from tinytl.training.lr_schedule import lr_factor
+from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+
+EVAL_BATCH_SIZE = 32
+PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "measured_peak_mib")
+"""Attributes of a trainer that change with its epochs, beside weights and moments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics:
+    """What one epoch gave. Accuracies are fractions."""
+
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """Mean training loss, label smoothing included."""
+    train_accuracy_top1: float
+    """On the augmented training images, while the weights changed."""
+    accuracy_top1: float
+    """On the validation images, after the epoch."""
+    val_loss: float
+    lr: dict[str, float]
+    """Learning rate of each parameter group at the epoch's first step."""
+    epoch_time_s: float
+    """Wall clock of training and validation."""
+    images_per_s: float
+    """Training images a second, in all processes."""
+    measured_peak_mib: float | None
+    """Allocator's peak of the run's first full batch after its first step (whose optimiser has no state
+    yet); None where there was none so far."""
+
+    def flat(self) -> dict[str, Any]:
+        """Returns the fields with `lr.GROUP` in place of `lr`."""
+        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "lr"}
+        return flat | {f"lr.{group}": lr for group, lr in self.lr.items()}
+
+
+class Trainer:
+    """Trains the network of `config` on `data.train` and judges it on `data.val`.
+
+    `weights` is what `read_weights(config)` returns, where it is read already.
+
+    Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
+    before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
+    interrupted. Where `ranks` are several processes, each has its share of every batch, and all have the
+    same weights and metrics.
+
+    Raises:
+        ConfigError: for weights or lite residuals that do not fit, or a memory budget that nothing fits.
+    """
+
+    config: TrainConfig
+    """As given, with what it left to its plan filled in."""
+    account: str
+    """What became of the weights."""
+    normalization: InputNormalization
+    """What the input is normalised by, and who says so."""
+    epoch: int
+    """Epochs trained so far."""
+    best_epoch: int
+    """The first epoch with the best validation accuracy; 0 before any."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSplits,
+        weights: Weights | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.config = config = planned_config(config, data, ranks)
+        self.ranks = ranks
+        self.data = data
+        self.device = resolve_device(config.device)
+        torch.manual_seed(config.seed)
+        built = build_model(self.config, weights)
+        self.net = built.net.to(self.device)
+        self.account = str(built.account or "random weights")
+        self.optimizer = build_optimizer(self.net, config)
+        self._set_normalization(built.normalization)
+        self.precision = MixedPrecision(config.precision, self.device)
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_accuracy_top1 = -1.0
+        self.measured_peak_mib: float | None = None
+        self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
+        self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, self.drop_single)
+        self._initial_lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+    def train_epoch(self, on_images: Callable[[int], None] | None = None) -> EpochMetrics:
+        """Trains one epoch and validates.
+
+        `on_images` is called after each step with the number of images that it saw, in all processes.
+
+        Raises:
+            NonFiniteLossError: naming the epoch and the step.
+        """
+        started = time.perf_counter()
+        torch.manual_seed(self.config.seed * 1_000_003 + self.epoch + 1)
+        self.net.train()
+        loss_sum, correct, seen = 0.0, 0, 0
+        self._set_lr(self.epoch * self.steps_per_epoch)
+        lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        for step, (images, labels) in enumerate(self._train_batches()):
+            self._set_lr(self.epoch * self.steps_per_epoch + step)
+            batch_size = min(self.config.batch_size, len(self.data.train) - step * self.config.batch_size)
+            batch_loss, batch_correct = self._step(
+                images, labels, batch_size, first=self.epoch == 0 and step == 0
+            )
+            loss_sum += batch_loss
+            if not math.isfinite(loss_sum):
+                raise NonFiniteLossError(
+                    f"loss is not finite at step {step + 1} of epoch {self.epoch + 1} "
+                    f"(base_lr={self.config.base_lr:g})"
+                )
+            correct += batch_correct
+            seen += batch_size
+            if on_images is not None:
+                on_images(batch_size)
+        training_time_s = time.perf_counter() - started
+        self.epoch += 1
+        accuracy, val_loss = self.evaluate(self.data.val)
+        if accuracy > self.best_accuracy_top1:
+            self.best_epoch, self.best_accuracy_top1 = self.epoch, accuracy
+        return EpochMetrics(
+            epoch=self.epoch,
+            loss=loss_sum / seen,
+            train_accuracy_top1=correct / seen,
+            accuracy_top1=accuracy,
+            val_loss=val_loss,
+            lr=lr,
+            epoch_time_s=time.perf_counter() - started,
+            images_per_s=seen / training_time_s,
+            measured_peak_mib=self.measured_peak_mib,
+        )
+
+    def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[float, int]:
+        """Takes a step with this process's share of `batch_size` samples; returns their loss and hits.
+
+        The first full batch after the run's first step is measured: only then has the optimiser its state.
+        """
+        full = batch_size == min(self.config.batch_size, len(self.data.train))
+        measure_now = self.measured_peak_mib is None and full and not first
+        with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
+            loss, correct = training_step(
+                self.net,
+                self.optimizer,
+                self.normalize,
+                images,
+                labels,
+                micro_batch_size=self.config.samples_in_memory,
+                label_smoothing=self.config.label_smoothing,
+                precision=self.precision,
+                ranks=self.ranks,
+                batch_size=batch_size,
+            )
+        if measure_now:
+            self.measured_peak_mib = meter.peak_mib
+        return loss.item(), int(correct.item())
+
+    def evaluate(self, images: Split) -> tuple[float, float]:
+        """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
+        return evaluate(
+            self.net,
+            self.normalize,
+            images,
+            resolution=self.config.resolution,
+            batch_size=min(EVAL_BATCH_SIZE, self.config.batch_size),
+            precision=self.precision,
+            ranks=self.ranks,
+            workers=self.config.loader_workers,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that a later `load_state_dict` on an equal configuration needs to go on exactly."""
+        return {
+            "net": self.net.state_dict(),
+            # For who uses the checkpoint as weights.
+            "input_mean": self.normalization.mean,
+            "input_std": self.normalization.std,
+            "input_from": self.normalization.source,
+            "account": self.account,
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
+            **{name: getattr(self, name) for name in PROGRESS},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes back to where `state_dict` was taken."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.precision.load_state_dict(state["precision"])
+        self.account = state["account"]
+        mean, std = tuple(state["input_mean"]), tuple(state["input_std"])
+        self._set_normalization(InputNormalization(mean, std, state["input_from"]))
+        for name in PROGRESS:
+            setattr(self, name, state[name])
+
+    def _set_normalization(self, normalization: InputNormalization) -> None:
+        self.normalization = normalization
+        config = dataclasses.replace(self.config, input_mean=normalization.mean, input_std=normalization.std)
+        self.normalize = InputNormalizer(config, self.device)
+
+    def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        config, data = self.config, self.data
+        return train_batches(
+            data.train,
+            batch_size=config.batch_size,
+            resolution=config.resolution,
+            crop_scale_min=data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
+            flip=data.flip if config.flip is None else config.flip,
+            seed=config.seed,
+            epoch=self.epoch,
+            drop_single=self.drop_single,
+            device=self.device,
+            share=self.ranks.share,
+            workers=config.loader_workers,
+        )
+
+    def _set_lr(self, step: int) -> None:
+        factor = lr_factor(self.config, step, self.steps_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._initial_lr[group["name"]] * factor
+
+
+def planned_config(config: TrainConfig, data: DataSplits, ranks: Ranks = ALONE) -> TrainConfig:
+    """Returns `config` for `data`'s classes, with what it left to its plan filled in, as one process runs it.
+
+    Raises:
+        ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
+    """
+    config = dataclasses.replace(config, num_classes=len(data.classes))
+    # A search has settled the plan, and checked it against the budget, where it asked for the trial.
+    planned = share_of_one(config, ranks)
+    planned = planned if is_planned(planned) else resolve_plan(planned)
+    return dataclasses.replace(config, **{name: getattr(planned, name) for name in PLANNED_FIELDS})

@@ -1,0 +1,117 @@
+"""Several processes on one batch, each with its share of the samples: started by torchrun.
+
+The gradients of all processes are summed before the optimiser's step, so that the step is that of one process
+with the whole batch. There are no buckets: memory is that of a process alone with its share.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a run."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+    def share(self, n_samples: int) -> slice:
+        """Returns this process's rows of a batch of `n_samples`: equal parts, the first ones longer by one
+        where they cannot be equal, and possibly empty.
+        """
+        return slice(self._start(self.rank, n_samples), self._start(self.rank + 1, n_samples))
+
+    def _start(self, rank: int, n_samples: int) -> int:
+        size, longer = divmod(n_samples, self.world_size)
+        return rank * size + min(rank, longer)
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """Replaces each tensor by its sum over all processes."""
+        if self.world_size > 1:
+            works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
+            for work in works:
+                work.wait()
+
+    def sum_gradients_(self, net: nn.Module) -> None:
+        """Replaces each gradient by its sum over all processes; one that had no samples adds zeros."""
+        if self.world_size == 1:
+            return
+        parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.sum_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
+
+    def wait_for_all(self) -> None:
+        """Returns once every process has come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+ALONE = Ranks()
+"""The only process of its run."""
+
+
+@contextmanager
+def joined_ranks(config: TrainConfig) -> Iterator[Ranks]:
+    """Joins the processes that torchrun started, and leaves them at the end; without torchrun, one alone.
+
+    GPUs speak by NCCL, one for each process of a machine; CPUs by Gloo.
+
+    Raises:
+        ConfigError: for a batch that does not divide, or batch norm, whose statistics would be those of a
+            process's share.
+    """
+    started_by_torchrun = {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    world_size = int(os.environ.get("WORLD_SIZE", "1")) if started_by_torchrun else 1
+    if world_size == 1:
+        yield ALONE
+        return
+    if config.batch_size % world_size:
+        raise ConfigError(f"batch_size={config.batch_size} does not divide by the {world_size} processes")
+    if config.norm == "batch_norm":
+        raise ConfigError(
+            f"norm=batch_norm with {world_size} processes would take statistics of each process's share: "
+            "use norm frozen_bn or group_norm"
+        )
+    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), world_size)
+    finally:
+        dist.destroy_process_group()
+
+
+def share_of_one(config: TrainConfig, ranks: Ranks) -> TrainConfig:
+    """Returns the configuration whose memory is that of one process: its share of the batch.
+
+    Raises:
+        ConfigError: where `micro_batch_size` does not divide the share.
+    """
+    share = config.batch_size // ranks.world_size
+    micro = config.micro_batch_size
+    if micro is not None and share % min(micro, share):
+        raise ConfigError(
+            f"micro_batch_size={micro} does not divide the {share} samples of each of {ranks.world_size} "
+            "processes"
+        )
+    return dataclasses.replace(
+        config, batch_size=share, micro_batch_size=None if micro is None else min(micro, share)
+    )

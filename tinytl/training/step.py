@@ -1,0 +1,107 @@
+"""One optimiser step, the same code for training, for measuring memory, and for predicting it."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.dropout import skip_rows
+from tinytl.training.data_parallel import ALONE, Ranks
+from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.param_groups import build_param_groups
+
+
+class InputNormalizer:
+    """Turns uint8 images `(N, 3, H, W)` into the float input that the backbone's weights expect."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        backbone = BACKBONES[config.backbone]
+        mean, std = config.input_mean or backbone.input_mean, config.input_std or backbone.input_std
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns `(image / 255 - mean) / std`, channels_last, with one float copy and no second."""
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        return floats.sub_(self.mean).div_(self.std)
+
+
+def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Returns the optimiser of `config` over its named parameter groups.
+
+    Fused implementations: they need no temporaries the size of the parameters, on CPU and GPU.
+    """
+    groups = build_param_groups(net, config.method, config.base_lr, config.lr_ratio)
+    if config.optimizer == "sgd":
+        sgd = torch.optim.SGD(
+            groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        )
+        if config.precision == "float16" and config.momentum:
+            # Fused SGD makes its buffers without filling them, and loss scaling may skip the step that would.
+            for group in sgd.param_groups:
+                for parameter in group["params"]:
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
+
+
+def training_step(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    normalize: InputNormalizer,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    micro_batch_size: int,
+    label_smoothing: float,
+    precision: MixedPrecision | None = None,
+    ranks: Ranks = ALONE,
+    batch_size: int | None = None,
+    after_forward: Callable[[], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Takes the gradient of the batch's mean loss, a micro-batch at a time, and one optimiser step.
+
+    Args:
+        net: in training mode; gradients unset, as this function leaves them.
+        optimizer: over the net's trainable parameters.
+        normalize: from uint8 to the net's input.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 where there are others.
+        labels: `(N,)` int64.
+        micro_batch_size: samples in memory at a time; the last slice may be smaller.
+        label_smoothing: share of the target spread over all classes.
+        precision: of the forward pass; float32 where it is not given.
+        ranks: the processes that share the batch.
+        batch_size: samples of the batch in all processes; N where there is one.
+        after_forward: called between the forward and the backward pass of each micro-batch.
+
+    Returns:
+        The summed loss and the number of correct predictions of the whole batch, as tensors.
+    """
+    precision = precision or MixedPrecision("float32", images.device)
+    batch_size = len(labels) if batch_size is None else batch_size
+    loss_sum = torch.zeros((), device=images.device)
+    correct = torch.zeros((), dtype=torch.int64, device=images.device)
+    share = ranks.share(batch_size)
+    skip_rows(net, share.start)  # dropout is that of one process with the whole batch
+    for start in range(0, len(labels), micro_batch_size):
+        rows = slice(start, start + micro_batch_size)
+        target = labels[rows]
+        with precision.autocast():
+            logits = net(normalize(images[rows]))
+            loss = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="sum")
+        if after_forward is not None:
+            after_forward()
+        precision.backward(loss / batch_size)
+        loss_sum += loss.detach()
+        correct += (logits.detach().argmax(1) == target).sum()
+        del logits, loss  # or their graph would live through the next micro-batch's forward pass
+    skip_rows(net, batch_size - share.stop)
+    ranks.sum_gradients_(net)
+    ranks.sum_(loss_sum, correct)
+    precision.step(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+    return loss_sum, correct

@@ -1,0 +1,135 @@
+"""Every node that may train looks at what it needs before the first trial: versions, folders, images.
+
+Imports nothing but ray, when asked: nodes import this module before they are known to have the rest.
+"""
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tinytl.errors import ConfigError
+from tuner.cluster.nodes import ANSWER_TIMEOUT_S, Node
+from tuner.record.claim import LOCK_FILE, SEEN_BY
+
+ARRIVES_WITHIN_S = 15.0
+"""For a file that a node has written to show here: network file systems look again after some seconds."""
+
+
+def check_versions(nodes: Sequence[Node]) -> None:
+    """Compares the software of each node with this machine's. The processes that answer train later on.
+
+    Raises:
+        ConfigError: naming the node, and both versions.
+    """
+    here = _versions()
+    for node, (host, there) in _ask(nodes, _versions_there):
+        for name, ours in here.items():
+            if there[name] != ours:
+                raise ConfigError(
+                    f"{_at(node, host)} has {name} {there[name]}, this machine {ours}: install the "
+                    "versions of requirements.lock on both"
+                )
+
+
+def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = ()) -> None:
+    """Has each node read what the driver has written to the study's folder, and write there as well.
+
+    `images` are files that trials will read for themselves.
+
+    Raises:
+        ConfigError: naming the node, and what it does not see.
+    """
+    lock = folder / LOCK_FILE
+    try:
+        answers = _ask(nodes, _look_at, str(folder), lock.read_text(), [str(path) for path in images])
+        for node, answer in answers:
+            problem = answer["problem"]
+            if problem is None and not _arrives(folder / answer["mark"]):
+                problem = f"writes to another {folder} than this machine's"
+            if problem is not None:
+                raise ConfigError(f"{_at(node, answer['host'])} {problem}")
+    finally:
+        for mark in folder.glob(f"{SEEN_BY}*"):
+            with suppress(OSError):
+                mark.unlink()
+
+
+def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> list[tuple[Node, Any]]:
+    """Calls a function on every node at the same time; returns what each said."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # It takes no CPU: a node whose CPUs are busy answers, too.
+    ask = ray.remote(num_cpus=0, num_gpus=0, max_retries=0)(question)
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)).remote(
+            *args
+        )
+        for node in nodes
+    ]
+    answers = []
+    for node, answer in zip(nodes, asked, strict=True):
+        try:
+            answers.append((node, ray.get(answer, timeout=ANSWER_TIMEOUT_S)))
+        except ray.exceptions.GetTimeoutError:
+            raise ConfigError(f"node {node.address} has not answered for {ANSWER_TIMEOUT_S:g} s") from None
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            reason = str(cause).strip().splitlines() or [type(error).__name__]
+            raise ConfigError(f"node {node.address} cannot run trials: {reason[-1]}") from None
+    return answers
+
+
+def _versions_there() -> tuple[str, dict[str, str]]:
+    from tuner.trial import trainable  # noqa: F401 - what its first trial would wait for
+
+    return socket.gethostname(), _versions()
+
+
+def _versions() -> dict[str, str]:
+    # Less what it was built for: this machine may have no GPU. Ray compares itself and Python.
+    return {name: version(name).partition("+")[0] for name in ("torch", "torchvision")}
+
+
+def _look_at(folder: str, lock_text: str, images: Sequence[str]) -> dict[str, Any]:
+    import ray
+
+    node_id = ray.get_runtime_context().get_node_id()
+    mark = f"{SEEN_BY}{node_id[:12]}"
+    answer = {"host": socket.gethostname(), "mark": mark, "problem": None}
+    shared = "give --runs-dir a folder that all nodes share"
+    try:
+        if Path(folder, LOCK_FILE).read_text() != lock_text:
+            return answer | {"problem": f"sees another {folder} than this machine: {shared}"}
+    except OSError as error:
+        return answer | {"problem": f"does not see {folder} ({error.strerror}): {shared}"}
+    for path in images:
+        if not os.access(path, os.R_OK):
+            way_out = "mount --data-dir there, or give --set loading=memory"
+            return answer | {"problem": f"cannot read {path}, which its trials would: {way_out}"}
+    try:
+        Path(folder, mark).write_text(node_id)
+    except OSError as error:
+        user = getpass.getuser()
+        return answer | {"problem": f"cannot write to {folder} as user {user} ({error.strerror})"}
+    return answer
+
+
+def _arrives(path: Path) -> bool:
+    deadline = time.monotonic() + ARRIVES_WITHIN_S
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        list(path.parent.iterdir())  # has a network file system look again
+        time.sleep(0.1)
+    return True
+
+
+def _at(node: Node, host: str) -> str:
+    return f"node {node.address} ({host})"

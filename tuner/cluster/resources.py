@@ -1,0 +1,252 @@
+"""How many trials run at a time, and what each is given of a cluster's CPUs and GPUs."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search_spaces.space import SearchSpace
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+from tuner.cluster.nodes import Node, read_nodes, with_gpu_memory
+from tuner.config import StudyConfig
+from tuner.trial_config import largest_configs
+
+CUDA_CONTEXT_MIB = 750.0
+"""What a process takes of a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
+
+Source: the user's report, where a step of MobileNetV2 at batch 1 takes 821 MB of a GPU, of which its
+tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
+issue 107667).
+"""
+MARGIN = 0.1
+"""Part of a trial's need that is added to it, for memory that torch's allocator holds and cannot use."""
+RAY_UNIT = 1e-4
+"""Ray counts resources in this."""
+MOST_PER_GPU = 100
+"""Trials on one GPU: up to here, Ray's unit tells 1/k from 1/(k + 1)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedShare:
+    """What a trial is given under `--pack`: Ray calls this with the trial's configuration. Can be pickled.
+
+    Ray reuses a process only for a trial of the same share, and starts another for others. So shares are few:
+    a half, a third, a quarter, a sixth, an eighth, a twelfth, ...
+    """
+
+    cpus: float
+    gpu_memory_mib: float
+    least: float
+    """Share that every trial is given at least, so that trials spread over all GPUs."""
+
+    def __call__(self, config: Mapping[str, Any]) -> Any:
+        """Returns Ray's placement group for `config["peak_memory_mib"]`."""
+        from ray.tune import PlacementGroupFactory
+
+        return PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.share(config["peak_memory_mib"])}])
+
+    def share(self, peak_memory_mib: float) -> float:
+        """Returns the share of a GPU for a trial of that predicted peak."""
+        fit = trials_per_gpu(share_of(peak_memory_mib, self.gpu_memory_mib))
+        power = 1 << (fit.bit_length() - 1)
+        coarse = power + power // 2 if fit >= power + power // 2 else power
+        return max(self.least, part(coarse))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResources:
+    """Workers of a study, and one trial's share."""
+
+    workers: int
+    """Trials at a time."""
+    cpus_per_trial: float
+    gpus_per_trial: float = 0.0
+    """One share for the whole study; with `packed`, the least that a trial is given."""
+    packed: PackedShare | None = None
+
+    @property
+    def for_ray(self) -> dict[str, float] | Callable[[Mapping[str, Any]], Any]:
+        """What `tune.with_resources` takes."""
+        return self.packed or {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+    def gpus_of(self, peak_memory_mib: float) -> float:
+        """Returns what a trial of that predicted peak is given of a GPU."""
+        return self.gpus_per_trial if self.packed is None else self.packed.share(peak_memory_mib)
+
+
+def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
+    """Divides the cluster to which Ray is connected among the trials of a study.
+
+    Where shares follow from memory, the space's largest configurations are predicted (seconds), as a GPU has
+    them, whether or not there is one here.
+
+    Raises:
+        ConfigError: for a share that cannot be had, GPUs that torch does not find, or a space whose largest
+            configuration does not fit the smallest GPU.
+    """
+    nodes = read_nodes()
+    if base.device == "cpu":
+        nodes = [dataclasses.replace(node, gpus=0.0) for node in nodes]
+    any_gpu = any(node.gpus for node in nodes)
+    if base.device == "cuda" and not any_gpu:
+        raise ConfigError(
+            f"device=cuda, but Ray finds no GPU in the cluster ({_sum_of(nodes)}): use device auto or cpu"
+        )
+    largest_mib = 0.0
+    if any_gpu and config.gpus_per_trial is None:
+        nodes = with_gpu_memory(nodes)
+        largest_mib = largest_admissible_mib(
+            space,
+            dataclasses.replace(base, device="cuda"),
+            config.memory_budget_mib,
+            enough_mib=_smallest_gpu_mib(nodes),
+        )
+    return divide(
+        nodes,
+        workers=config.workers,
+        gpus_per_trial=config.gpus_per_trial,
+        largest_mib=largest_mib,
+        pack=config.pack,
+    )
+
+
+def divide(
+    nodes: Sequence[Node],
+    *,
+    workers: int | None,
+    gpus_per_trial: float | None = None,
+    largest_mib: float = 0.0,
+    pack: bool = False,
+) -> TrialResources:
+    """Divides `nodes` among trials: one CPU each and, where there are GPUs, one share for all.
+
+    From memory, the share is the largest 1/k that still lets as many trials run as memory, CPUs and `workers`
+    allow: where memory is not what limits them, trials have more of a GPU each, and spread over all GPUs.
+
+    Args:
+        nodes: the cluster's; with `gpu_memory_mib` where shares follow from memory.
+        workers: most trials at a time; None for as many as fit. Without GPUs, more than the CPUs share them.
+        gpus_per_trial: share that is given in place of one from memory.
+        largest_mib: largest predicted memory of an admissible configuration.
+        pack: shares by configuration.
+
+    Raises:
+        ConfigError: for a share that cannot be had.
+    """
+    with_gpu = [node for node in nodes if node.gpus]
+    if not with_gpu:
+        if pack or gpus_per_trial is not None:
+            flag = "--pack" if pack else f"--gpus-per-trial {gpus_per_trial:g}"
+            raise ConfigError(f"{flag}: trials have no GPU here ({_sum_of(nodes)}): leave it out")
+        if not any(node.cpus for node in nodes):
+            raise ConfigError(f"trials have no CPU here ({_sum_of(nodes)}): start a node with --num-cpus 1")
+        return _divide_cpus([node.cpus for node in nodes], workers)
+    cpus = min(1.0, max(node.cpus for node in with_gpu))
+    if gpus_per_trial is not None:
+        _check_given(gpus_per_trial, with_gpu)
+        workers = _at_most(workers, _at_a_time(with_gpu, gpus_per_trial))
+        return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=gpus_per_trial)
+    memory_mib = _smallest_gpu_mib(with_gpu)
+    share = share_of(largest_mib, memory_mib)
+    if pack:  # the largest fits; as many run as the smallest would let
+        share = share_of(0.0, memory_mib)
+    workers = _at_most(workers, _at_a_time(with_gpu, share))
+    shares = (part(k) for k in range(1, trials_per_gpu(share) + 1))
+    share = next((larger for larger in shares if _at_a_time(with_gpu, larger) >= workers), share)
+    packed = PackedShare(cpus=cpus, gpu_memory_mib=memory_mib, least=share) if pack else None
+    return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=share, packed=packed)
+
+
+def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
+    """Returns the share of a GPU that a trial of that predicted peak needs, 1/k for a whole k.
+
+    CUDA's context and a margin come on top of the prediction: k trials are k processes.
+
+    Raises:
+        ConfigError: where a whole GPU is not enough.
+    """
+    need_mib = (peak_memory_mib + CUDA_CONTEXT_MIB) * (1 + MARGIN)
+    if need_mib <= gpu_memory_mib:
+        return part(min(MOST_PER_GPU, int(gpu_memory_mib // need_mib)))
+    most_mib = gpu_memory_mib / (1 + MARGIN) - CUDA_CONTEXT_MIB
+    way_out = f"give --memory-budget-mib {math.floor(most_mib)}" if most_mib >= 1 else "use --set device=cpu"
+    raise ConfigError(
+        f"configurations of {peak_memory_mib:,.0f} MiB and more need {need_mib:,.0f} MiB of a GPU "
+        f"({CUDA_CONTEXT_MIB:g} MiB of CUDA's own and {MARGIN:.0%} margin included), the smallest GPU has "
+        f"{gpu_memory_mib:,.0f}: {way_out}"
+    )
+
+
+def part(k: int) -> float:
+    """Returns 1/k rounded down to Ray's unit, so that k of them fit one device."""
+    return int(1 / RAY_UNIT) // k * RAY_UNIT
+
+
+def trials_per_gpu(share: float) -> int:
+    """Returns how many trials of a share fit one GPU."""
+    return int(1 / share + 1e-9)
+
+
+def largest_admissible_mib(
+    space: SearchSpace, base: TrainConfig, budget_mib: float | None, *, enough_mib: float = math.inf
+) -> float:
+    """Returns the largest predicted peak of what may start: the space's largest, or the budget.
+
+    About a second a prediction. `enough_mib` or the budget, where reached, is the answer at once.
+    """
+    from tinytl.memory.predict import predict_memories, predict_memory
+
+    bound = min(enough_mib, math.inf if budget_mib is None else budget_mib)
+    configs = largest_configs(space, base)
+    # A plan of a budget makes each configuration fit it, or refuses it.
+    planned = max((c.budget_mib for c in configs if c.budget_mib is not None), default=0.0)
+    configs = [c for c in configs if c.budget_mib is None]
+    if planned >= bound or not configs:
+        return min(planned, bound)
+    if predict_memory(configs[0]).peak_mib >= bound:
+        return bound
+    return min(bound, max(planned, *(p.peak_mib for p in predict_memories(configs))))
+
+
+def _sum_of(nodes: Sequence[Node]) -> str:
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} with {cpus:g} CPUs and {gpus:g} GPUs"
+
+
+def _at_a_time(nodes: Sequence[Node], share: float) -> int:
+    """How many trials of a share of a GPU, or of several GPUs, run at once, one CPU each."""
+
+    def on(node: Node) -> int:
+        fit = node.gpus // share if share > 1 else node.gpus * trials_per_gpu(share)
+        return min(int(node.cpus), int(fit))
+
+    # A node may have less than one CPU to give: a trial runs there all the same.
+    return max(1, sum(on(node) for node in nodes))
+
+
+def _at_most(workers: int | None, most: int) -> int:
+    return most if workers is None else min(workers, most)
+
+
+def _check_given(share: float, with_gpu: Sequence[Node]) -> None:
+    most = max(node.gpus for node in with_gpu)
+    if share > most:
+        raise ConfigError(f"--gpus-per-trial {share:g}: the largest node has {most:g} GPUs")
+    if share > 1 and share != int(share):
+        raise ConfigError(f"--gpus-per-trial {share:g}: above 1, give a whole number of GPUs")
+
+
+def _smallest_gpu_mib(nodes: Sequence[Node]) -> float:
+    return min(node.gpu_memory_mib for node in nodes if node.gpu_memory_mib is not None)
+
+
+def _divide_cpus(cpus: Sequence[float], workers: int | None) -> TrialResources:
+    """One CPU a trial; an equal part of one where there are more trials than CPUs."""
+    if workers is None:
+        workers = max(1, sum(int(n) for n in cpus))
+    parts = sorted({min(1.0, n / k) for n in cpus if n for k in range(1, workers + 1)}, reverse=True)
+    enough = (p for p in parts if sum(int(n / p + 1e-9) for n in cpus) >= workers)
+    share = next(enough, 1.0)
+    return TrialResources(workers=workers, cpus_per_trial=int(share / RAY_UNIT + 1e-6) * RAY_UNIT)

@@ -1,0 +1,111 @@
+"""A Ray cluster, started here or joined, while the study is still being checked. Imports ray when asked."""
+
+import functools
+import logging
+import os
+import subprocess
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from tinytl.errors import ConfigError
+from tuner.cluster.joining import join
+from tuner.config import StudyConfig
+from tuner.verbosity import apply_verbosity
+
+SETTINGS = {
+    # Ray's own files for each trial and its tables in the terminal: the study has its own.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # A trial that failed has no metrics, and says why.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Ctrl-C and SIGTERM are the study's.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # A study goes on from its records: Ray need not write its own state while trials run.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # It prints a stack at SIGTERM, and takes the signal from the study.
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+}
+STARTS = 3
+"""How often Ray is started where its processes do not answer within the half minute that it grants them."""
+PAUSE_S = 2.0
+"""For the processes of a start that came to nothing to end: they hold the dashboard's port."""
+TIMED_OUT = "timed out during startup"
+DASHBOARD_PORT_TAKEN = "already occupied"
+"""What Ray says."""
+PRELOADED = "torch._dynamo,torchvision,ray.tune"
+"""Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
+
+
+class Cluster:
+    """Comes up in a thread from `begin` on: most of that is waiting for Ray's processes."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self._thread = ThreadPoolExecutor(1, "ray")
+        self._url: Future[str] | None = None
+
+    def begin(self) -> None:
+        """Starts Ray, or joins the cluster at `--address`, and returns at once."""
+        if self._url is None and not self.config.dry_run:
+            self._url = self._thread.submit(_start, self.config)
+
+    def dashboard_url(self) -> str:
+        """Waits until the cluster is there and returns its dashboard's address, empty where it has none.
+
+        Raises:
+            ConfigError: where no cluster answers at `--address`, or its nodes have other versions.
+        """
+        self.begin()
+        assert self._url is not None
+        return self._url.result()
+
+    def end(self) -> None:
+        """Ends what was started here, or leaves the cluster that was joined."""
+        if self._url is not None:
+            import ray
+
+            self._thread.shutdown()
+            ray.shutdown()
+
+
+def _start(config: StudyConfig) -> str:
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    if config.address is None:
+        os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
+    import ray
+    from ray._private import services
+
+    # What goes wrong in a trial is told by the study, in a line; Ray's own words are for --verbose.
+    ray._private.worker._worker_logs_enabled = config.verbose
+    apply_verbosity()
+    if config.address is not None:
+        return join(config.address)
+    # A signal to a whole group of processes, as `timeout` sends it, is the driver's: it ends Ray when all is
+    # saved and recorded. Ray's processes end with the driver whatever becomes of it.
+    services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)
+    for left in reversed(range(STARTS)):
+        try:
+            context = ray.init(
+                address="local",
+                num_cpus=config.workers,
+                include_dashboard=config.dashboard,
+                dashboard_port=config.dashboard_port,
+                logging_level=logging.INFO if config.verbose else logging.CRITICAL,
+                log_to_driver=config.verbose,
+            )
+            break
+        except Exception as error:  # Ray's timeout is a bare Exception
+            reason = str(error)
+            if not left and DASHBOARD_PORT_TAKEN in reason:
+                told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"
+                raise ConfigError(told) from None
+            if not left or not any(known in reason for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
+                raise
+            ray.shutdown()
+            time.sleep(PAUSE_S)
+    return f"http://{context.dashboard_url}" if context.dashboard_url else ""

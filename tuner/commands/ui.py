@@ -1,0 +1,117 @@
+"""`python -m tuner ui`: the MLflow UI on the studies here, in the foreground, until Ctrl-C."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+
+from tinytl.errors import ConfigError
+from tuner.config import STUDY_FILE, StudyConfig
+from tuner.next_commands import is_server, sync_command, where_flags
+from tuner.passwords import without_password
+from tuner.ports import HOST, check_free, check_port
+from tuner.tracking.client import artifacts_beside, check_database
+
+END_S = 5.0
+"""How long the server has to end by itself."""
+POLL_S = 0.2
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Evaluation jobs of language models: processes that nobody here needs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+
+
+def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
+    """Serves until it is interrupted, or the server ends; returns an exit code.
+
+    `tracking_uri`: a database; unset, RUNS_DIR/mlflow.db. What the server says is shown where `verbose`, and
+    in short where it does not come up.
+
+    Raises:
+        ConfigError: where there is no such database, or the port is taken.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the server has ended.
+    """
+    check_port(port, "--port")
+    database = _database(runs_dir, tracking_uri)
+    check_free(port, "--port")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
+    # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
+    command += ["--workers", "1"]
+    # Who records through this server is on this machine: files go where the database's own do.
+    command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
+    url = f"http://{HOST}:{port}"
+    shown = runs_dir if tracking_uri is None else without_password(tracking_uri)
+    print(f"MLflow on {shown} is starting ...", flush=True)
+    with tempfile.TemporaryFile("w+") as said:
+        # A group of its own: Ctrl-C is ours, and ends the server with all its processes, once.
+        server = subprocess.Popen(
+            command,
+            # Not a flag: all users of the machine can read those, and there may be a password in it.
+            env=SETTINGS | os.environ | {"MLFLOW_BACKEND_STORE_URI": database},
+            stdout=None if verbose else said,
+            stderr=None if verbose else subprocess.STDOUT,
+            process_group=0,
+        )
+        try:
+            while server.poll() is None and not _answers(url):
+                time.sleep(POLL_S)
+            if server.poll() is None:
+                print(f"{url} (Ctrl-C ends it)", flush=True)
+            code = server.wait()
+        finally:
+            _end(server)
+        said.seek(0)
+        why = without_password(_last_error(said.read()))
+    print(f"tuner ui: MLflow's server ended with exit code {code}{why}", file=sys.stderr)
+    return 1
+
+
+def _database(runs_dir: str, tracking_uri: str | None) -> str:
+    """Returns the address of the database to serve, which is there."""
+    if tracking_uri is None:
+        folder = Path(runs_dir)
+        if (folder / "mlflow.db").exists():
+            return StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
+        if not (folder / "optuna.journal").exists() and not any(folder.glob(f"*/{STUDY_FILE}")):
+            raise ConfigError(f"no studies under {runs_dir}: run a study, or give --runs-dir")
+        bring = sync_command("NAME", where_flags(runs_dir, None), f"sqlite:///{folder}/mlflow.db")
+        raise ConfigError(
+            f"no MLflow database under {runs_dir}: `{bring}` brings a study there, or give --tracking-uri"
+        )
+    if is_server(tracking_uri):
+        page = without_password(tracking_uri)
+        raise ConfigError(f"--tracking-uri {page}: it is a server already: open {page} in a browser")
+    check_database(tracking_uri)
+    return tracking_uri
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _last_error(text: str) -> str:
+    errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*$", text, re.MULTILINE) or text.splitlines()
+    return f": {errors[-1]}" if errors else ""
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """Ends the server's whole group of processes: politely, then not."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(END_S)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

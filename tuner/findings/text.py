@@ -1,0 +1,121 @@
+"""Results as text for the terminal. Imports neither torch nor ray."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tuner.record.confirmed import ConfirmedResult
+from tuner.record.results import StudyStatus, TrialResult
+
+SHARES_SHOWN = 4
+LEAST_SHARE = 0.02
+"""A parameter below decides nothing worth a word."""
+
+
+def front_table(
+    front: Sequence[TrialResult],
+    confirmed: Mapping[str, ConfirmedResult] | None = None,
+    test_accuracy: Mapping[str, float] | None = None,
+) -> Table:
+    """Returns the front as a table: accuracy, memory in MiB, seconds of an epoch, and what differs.
+
+    A line a trial, cut off where the terminal ends: names first, then numbers. What all have in common stands
+    below. Where the front was trained again, accuracy is that over seeds; accuracy on the test images has a
+    column where there is any.
+    """
+    shared = shared_params(front)
+    caption = f"All have {describe(shared)}." if shared else None
+    titles = [
+        "trial",
+        "accuracy",
+        *(["test"] if test_accuracy else []),
+        "peak MiB",
+        "epoch s",
+        "configuration",
+    ]
+    rows = []
+    for result in front:
+        again = (confirmed or {}).get(result.trial)
+        row = [result.trial, f"{result.accuracy_top1:.3f}" if again is None else over_seeds(again)]
+        if test_accuracy:
+            row.append(f"{test_accuracy[result.trial]:.3f}" if result.trial in test_accuracy else "-")
+        own = {key: value for key, value in result.params.items() if key not in shared}
+        names = [value for value in own.values() if isinstance(value, str)]
+        numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
+        configuration = ", ".join(filter(None, [*names, numbers]))
+        rows.append([*row, f"{result.peak_memory_mib:.1f}", f"{result.epoch_time_s:.1f}", configuration])
+    table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = caption, "left"
+    for title in titles[:-1]:
+        table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
+    table.add_column(titles[-1])
+    for *cells, configuration in rows:
+        # Where space is short, rich takes it from columns that may wrap: this one alone.
+        table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
+    return table
+
+
+def shared_params(front: Sequence[TrialResult]) -> dict[str, Any]:
+    """Returns the parameters that every row has with the same value; none of a single row."""
+    if len(front) < 2:
+        return {}
+    first = front[0].params
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in r.params and r.params[key] == value for r in front)
+    }
+
+
+def over_seeds(confirmed: ConfirmedResult) -> str:
+    """Returns mean, standard deviation, and of how many seeds."""
+    failed = f", {len(confirmed.failures)} failed" if confirmed.failures else ""
+    spread = f" ± {confirmed.deviation:.3f}" if confirmed.again else ""
+    plural = "s" if confirmed.seeds > 1 else ""
+    return f"{confirmed.mean:.3f}{spread} ({confirmed.seeds} seed{plural}{failed})"
+
+
+def counts_line(status: StudyStatus) -> str:
+    """Returns the numbers of trials by state that are not zero, of those requested."""
+    counts = ", ".join(f"{count} {state}" for state, count in status.trials.items() if count)
+    return f"{status.study}: {counts or 'no trials'} (of {status.requested} requested)"
+
+
+def hypervolume_line(status: StudyStatus, budget_mib: float | None) -> str | None:
+    """Returns the front's hypervolume and what it is measured from."""
+    volume = status.hypervolume
+    if volume is None:
+        return None
+    source = "the largest seen" if budget_mib is None else "the budget"
+    return (
+        f"Hypervolume {volume.fraction:.3f} of 1 "
+        f"(reference: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
+    )
+
+
+def spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:
+    """Returns at most `count` (2 or more) of a front, from its one end to the other."""
+    if len(front) <= count:
+        return list(front)
+    return [front[round(index * (len(front) - 1) / (count - 1))] for index in range(count)]
+
+
+def importance_line(objective: str, shares: Mapping[str, float]) -> str:
+    """Returns the parameters that decide an objective most, with their shares."""
+    shown = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE][:SHARES_SHOWN]
+    return f"{objective} depends on {', '.join(shown) or 'none of the parameters'}"
+
+
+def describe(params: Mapping[str, Any]) -> str:
+    """Returns parameters with their values in one line."""
+    return ", ".join(f"{key} {short(value)}" for key, value in params.items())
+
+
+def short(value: Any) -> str:
+    """Returns a parameter's value as a reader would write it."""
+    if value is None:
+        return "none"
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

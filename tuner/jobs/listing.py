@@ -1,0 +1,56 @@
+"""The studies of a Ray cluster that were sent as jobs: which run, since when, how far they are."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from tinytl.errors import ConfigError
+from tuner.jobs import client as job_client
+from tuner.record.results import ended_trials, read_status
+from tuner.record.storage import load_study
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
+
+STATES = {0: "done", 2: "refused", 130: "stopped"}
+"""How a study that has ended is called, by its exit code; any other has failed."""
+
+
+def print_jobs(console: Console, address: str) -> None:
+    """Prints a table of the studies that were sent to a cluster, the newest first."""
+    jobs = job_client.jobs_of_studies(job_client.connect("--address", address))
+    if not jobs:
+        console.print(f"No study was sent to {address} yet (python launch.py --submit {address} ...)")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("study", "state", "since", "trials"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("message", overflow="fold")
+    for job in jobs:
+        assert job.metadata is not None
+        changed_ms = job.end_time or job.start_time
+        since = f"{datetime.fromtimestamp(changed_ms / 1000):%Y-%m-%d %H:%M}" if changed_ms else ""
+        state = _state(job)
+        # Of a study that goes its way Ray says nothing that the other columns do not.
+        message = " ".join((job.message or "").split()) if state in ("waiting", "failed", "refused") else ""
+        table.add_row(job.metadata[job_client.STUDY], state, since, _trials(job), message)
+    console.print(table)
+
+
+def _state(job: "JobDetails") -> str:
+    if job.status in job_client.ALIVE:
+        return {"PENDING": "waiting", "RUNNING": "running"}[job.status]
+    return STATES.get(job_client.exit_code(job), "failed")
+
+
+def _trials(job: "JobDetails") -> str:
+    """Returns `ended/requested` where the study's folder can be seen from here, else nothing."""
+    assert job.metadata is not None
+    name, runs_dir = job.metadata[job_client.STUDY], job.metadata[job_client.RUNS_DIR]
+    with suppress(ConfigError, OSError):
+        status = read_status(load_study(name, runs_dir))
+        return f"{ended_trials(status)}/{status.requested}"
+    return ""

@@ -1,0 +1,182 @@
+"""The front with hover, and the look that all interactive figures share. Imports neither torch nor ray."""
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from tinytl.plots.style import BLUE, LOG_FROM_RATIO, VERMILION
+from tuner.findings.text import describe
+from tuner.record.results import TrialResult, pareto_front
+
+INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
+"""Text, what stands behind, and lines of the grid. The report's page has other ones for a dark screen."""
+FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+MEMORY = "peak memory of a training step, MiB"
+ACCURACY = "validation accuracy, top-1"
+MOST_LABELS = 8
+"""Trials of a front up to which each says its method."""
+_FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
+
+
+def front_figure(
+    results: Sequence[TrialResult], title: str, budget_mib: float | None, best: str | None = None
+) -> go.Figure:
+    """Returns every complete trial as a dot, the front as a stepped line, and the budget as a dashed one.
+
+    `best`: the name of the trial that has a ring around it.
+    """
+    front = pareto_front(results)
+    of_front = {result.trial for result in front}
+    others = [result for result in results if result.trial not in of_front]
+    figure = go.Figure()
+    add_trials(figure, others, hover=True, name="trials")
+    labels = [str(r.params.get("method", "")) for r in front] if len(front) <= MOST_LABELS else None
+    add_trials(
+        figure,
+        front,
+        hover=True,
+        name="Pareto front",
+        mode="lines+markers" + ("+text" if labels else ""),
+        text=labels and [html.escape(label, quote=False) for label in labels],
+        # The leftmost would reach into the axis.
+        textposition=["bottom right", *["top left"] * (len(front) - 1)],
+        textfont={"size": 11},
+        cliponaxis=False,
+        line={"color": BLUE, "shape": "hv", "width": 2},
+        marker={"color": BLUE, "size": 10},
+    )
+    ring = [result for result in results if result.trial == best]
+    if ring:
+        add_trials(
+            figure,
+            ring,
+            name="best",
+            marker={"color": BLUE, "size": 18, "symbol": "circle-open", "line": {"width": 2}},
+            hoverinfo="skip",
+        )
+    shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
+    style(figure, memory_axis(shown, MEMORY), {"title": ACCURACY}, legend=True)
+    if budget_mib is not None:
+        _add_budget(figure, budget_mib)
+    if title:
+        figure.update_layout(title={"text": html.escape(title, quote=False), "font": {"size": 15}})
+        figure.update_layout(margin={"t": 50})
+    return figure
+
+
+def add_trials(figure: go.Figure, results: Sequence[TrialResult], hover: bool = False, **look: Any) -> None:
+    """Adds trials as dots at their memory and accuracy, each with its name as `customdata`.
+
+    `hover`: put its `hover_text` into the figure; the report's page knows it by the name.
+    """
+    figure.add_scatter(
+        x=[shorter(r.peak_memory_mib) for r in results],
+        y=[shorter(r.accuracy_top1) for r in results],
+        customdata=[r.trial for r in results],
+        **({"hovertext": [hover_text(r) for r in results]} if hover else {}),
+        **({"mode": "markers", "marker": {"color": MUTED, "size": 7, "opacity": 0.7}} | look),
+    )
+
+
+def hover_text(result: TrialResult) -> str:
+    """Returns what is shown over a trial's dot: its name, its figures, and what was chosen."""
+    figures = (
+        f"accuracy {result.accuracy_top1:.3f} · {result.peak_memory_mib:.1f} MiB · "
+        f"epoch {result.epoch_time_s:.1f} s"
+    )
+    lines = [figures, *(describe({k: v}) for k, v in result.params.items())]
+    name = html.escape(result.trial, quote=False)
+    return "<br>".join([f"<b>{name}</b>", *(html.escape(line, quote=False) for line in lines)])
+
+
+def style(
+    figure: go.Figure,
+    x: dict[str, Any],
+    y: dict[str, Any],
+    *,
+    height: int | None = None,
+    legend: bool = False,
+) -> None:
+    """Gives a figure its axes and the look that all share."""
+    shared = {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+        "linecolor": GRID,
+        "ticks": "",
+    }
+    figure.update_xaxes(**(shared | x), title_font={"size": 12}, title_standoff=8)
+    figure.update_yaxes(**(shared | y), title_font={"size": 12}, title_standoff=8)
+    figure.update_traces(hovertemplate="%{hovertext}<extra></extra>", selector={"hoverinfo": None})
+    figure.update_layout(
+        template="none",
+        font={"family": FONT, "size": 12, "color": INK},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=legend,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+        hoverlabel={"align": "left", "font": {"family": FONT, "size": 12}},
+        margin={"l": 10, "r": 14, "t": 34 if legend else 12, "b": 10},
+        height=height,
+        dragmode="zoom",
+    )
+
+
+def memory_axis(values_mib: Iterable[float], title: str) -> dict[str, Any]:
+    """Returns an axis of memory, logarithmic where `values_mib` span enough."""
+    return _axis([value for value in values_mib if value > 0], LOG_FROM_RATIO, title)
+
+
+def log_axis(values: Iterable[float], title: str = "") -> dict[str, Any]:
+    """Returns a logarithmic axis for values above 0."""
+    return _axis(list(values), 1.0, title)
+
+
+def _axis(values: Sequence[float], log_from_ratio: float, title: str) -> dict[str, Any]:
+    if not values or max(values) / min(values) < log_from_ratio:
+        return {"title": title, "type": "linear"}
+    low, high = min(values), max(values)
+    decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    steps = _FINE if high / low < 6 else _TICKS if high / low < 30 else _COARSE if high / low < 3000 else (1,)
+    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+    margin = 0.06 * math.log10(high / low) or 0.1
+    return {
+        "title": title,
+        "type": "log",
+        "tickvals": [tick for tick in ticks if low / 1.5 <= tick <= high * 1.5],
+        "ticktext": [f"{tick:g}" for tick in ticks if low / 1.5 <= tick <= high * 1.5],
+        "range": [math.log10(low) - margin, math.log10(high) + margin],
+    }
+
+
+def shorter(value: float) -> float:
+    """Returns a number with the digits that a figure can show: a report holds many."""
+    return float(f"{value:.4g}")
+
+
+def _add_budget(figure: go.Figure, budget_mib: float) -> None:
+    figure.add_shape(
+        type="line",
+        x0=budget_mib,
+        x1=budget_mib,
+        y0=0,
+        y1=1,
+        yref="paper",
+        line={"color": VERMILION, "dash": "dash", "width": 1.5},
+    )
+    # A shape's place is a value on any axis, an annotation's on a log axis its logarithm.
+    log = figure.layout.xaxis.type == "log"
+    figure.add_annotation(
+        x=math.log10(budget_mib) if log else budget_mib,
+        y=0,
+        yref="paper",
+        yanchor="bottom",
+        xanchor="right",
+        text=f"budget {budget_mib:g} MiB",
+        textangle=-90,
+        showarrow=False,
+        font={"color": VERMILION, "size": 11},
+    )

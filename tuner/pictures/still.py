@@ -1,0 +1,101 @@
+"""The front, and who was stopped at which rung, as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
+from tuner.record.results import RungRecord, TrialResult, pareto_front
+
+
+def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | None, path: Path) -> None:
+    """Writes a PNG: every complete trial a dot, the front a stepped line with methods, and the budget."""
+    front = pareto_front(results)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.scatter(
+        [r.peak_memory_mib for r in results],
+        [r.accuracy_top1 for r in results],
+        color=MUTED,
+        s=22,
+        label="trials",
+    )
+    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    axes.step(x, y, where="post", color="#0b5394", linewidth=1.5)
+    axes.scatter(x, y, color="#0b5394", s=38, zorder=3, label="Pareto front")
+    for result in front:
+        method = result.params.get("method", result.trial)
+        axes.annotate(
+            str(method),
+            (result.peak_memory_mib, result.accuracy_top1),
+            xytext=(-5, 5),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+    if budget_mib is not None:
+        axes.axvline(
+            budget_mib, color="#b45309", linestyle="--", linewidth=1, label=f"budget {budget_mib:g} MiB"
+        )
+    shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
+    set_memory_axis(axes, shown, "peak memory of a training step")
+    axes.margins(y=0.12)
+    axes.set_ylabel("validation accuracy, top-1")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(alpha=GRID_ALPHA)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_rungs(
+    records: Sequence[RungRecord],
+    stopped_at: Mapping[str, int],
+    complete: Sequence[TrialResult],
+    title: str,
+    path: Path,
+) -> None:
+    """Writes a PNG: a panel for each rung with who went on and who was stopped there, and one for the end.
+
+    `stopped_at`: the rung, in epochs, of each trial that was stopped, by its name.
+    """
+    epochs = sorted({record.epoch for record in records})
+    figure = Figure(figsize=(3.4 * (len(epochs) + 1), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(epochs) + 1, sharex=True, sharey=True, squeeze=False)[0]
+    for axes, epoch in zip(panels, epochs, strict=False):
+        here = [record for record in records if record.epoch == epoch]
+        for gone, color, marker, label in (
+            (False, BLUE, "o", "goes on"),
+            (True, VERMILION, "x", "stopped"),
+        ):
+            chosen = [r for r in here if (stopped_at.get(r.trial) == epoch) is gone]
+            axes.scatter(
+                [r.peak_memory_mib for r in chosen],
+                [r.accuracy_top1 for r in chosen],
+                color=color,
+                marker=marker,
+                s=30,
+                label=label,
+            )
+        gone_here = sum(stopped_at.get(r.trial) == epoch for r in here)
+        noun = "epoch" if epoch == 1 else "epochs"
+        axes.set_title(f"after {epoch} {noun}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9)
+    front = pareto_front(complete)
+    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    last = panels[-1]
+    last.scatter(
+        [r.peak_memory_mib for r in complete], [r.accuracy_top1 for r in complete], color=MUTED, s=22
+    )
+    last.step(x, y, where="post", color=BLUE, linewidth=1.5)
+    last.scatter(x, y, color=BLUE, s=30, zorder=3)
+    last.set_title(f"at the end: {len(front)} of {len(complete)} on the front", loc="left", fontsize=9)
+    for axes in panels:
+        axes.grid(alpha=GRID_ALPHA)
+    shown = [r.peak_memory_mib for r in records] + [r.peak_memory_mib for r in complete]
+    for axes in panels:
+        set_memory_axis(axes, shown, "peak memory of a step")
+    panels[0].set_ylabel("validation accuracy, top-1")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)
+    save_figure(figure, path)

@@ -1,0 +1,68 @@
+"""A study that has passed its checks, and what it tries first. Imports neither torch nor ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.space import SearchSpace
+from tinytl.config.flat import flat_from_config
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import DataSplits
+from tuner.config import StudyConfig
+
+if TYPE_CHECKING:
+    from tinytl.networks.backbones.weights import Weights
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Searched values of one configuration, and where it came from (the same text each time)."""
+
+    params: Mapping[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that has passed its checks."""
+
+    config: StudyConfig
+    name: str
+    space: SearchSpace
+    base: TrainConfig
+    """What all trials share, number of classes included."""
+    data: DataSplits
+    weights: Mapping[str, "Weights"]
+    """What each backbone of the space starts from."""
+    searches_memory: bool
+    """Whether peak memory is an objective; False where it is the same for every configuration."""
+    starting_points: tuple[StartingPoint, ...] = ()
+    """Configurations that were given, to be tried first."""
+    notes: tuple[str, ...] = ()
+    """What the user should know before it starts."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What stays the same when a study is resumed, or its trials could not be compared."""
+        from tinytl.runs.checkpoint_file import MAY_DIFFER
+
+        return {
+            "space": self.space.name,
+            "parameters": {p.name: p.describe() for p in self.space.parameters},
+            "fixed": dict(self.space.fixed),
+            "dataset": self.data.name,
+            "experiment": self.config.experiment or self.data.name,
+            "classes": len(self.data.classes),
+            "images": len(self.data.train),
+            "backbone": self.base.backbone,
+            "weights": self.base.weights,
+            "epochs": self.base.epochs,
+            "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
+            "settings": {k: v for k, v in flat_from_config(self.base).items() if k not in MAY_DIFFER},
+        }
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return (Path(self.config.runs_dir) / self.name).resolve()

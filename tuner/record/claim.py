@@ -1,0 +1,188 @@
+"""One driver a study: a lock on its folder, and a sign of life in a storage that other machines share."""
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import RDBStorage
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from tinytl.errors import ConfigError
+from tuner.record import schema
+
+LOCK_FILE = "driver.lock"
+SEEN_BY = ".seen-by-"
+"""How files begin with which a node shows that it can write to a study's folder."""
+SIGN_OF_LIFE_S = 5.0
+"""How often a driver says that it lives."""
+GONE_AFTER_S = 30.0
+"""A driver of another machine that has said nothing for so long is gone."""
+
+
+@contextmanager
+def folder_claimed(folder: Path, name: str) -> Iterator[None]:
+    """Keeps other drivers out of a study's folder; the lock ends with the process, however it ends.
+
+    Raises:
+        ConfigError: naming the driver that has it, or where the folder cannot be written.
+    """
+    path = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"study {name}: {path} cannot be written ({error.strerror})") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise _taken(name, json.loads(file.read() or "{}")) from None
+        file.truncate(0)
+        json.dump(_me(), file)
+        file.flush()
+        try:
+            yield
+        except BaseException:
+            # What ends before anything was written leaves nothing behind.
+            if is_empty(folder):
+                for entry in folder.iterdir():
+                    entry.unlink()
+                folder.rmdir()
+            raise
+
+
+@contextmanager
+def storage_claimed(
+    storage: RDBStorage, study_id: int, name: str, on_lost: Callable[[str], None]
+) -> Iterator[None]:
+    """Keeps drivers of other machines and folders off a study in a shared storage.
+
+    `on_lost` is told, from another thread, where another driver has it in spite of that: this one had said
+    nothing for too long.
+
+    Raises:
+        ConfigError: naming the driver that has it.
+    """
+    claim = _Claim(storage, study_id)
+    seen = claim.read()
+    holder = json.loads(seen or "{}")
+    if holder and _lives(holder):
+        raise _taken(name, holder)
+    mine = json.dumps(_me())
+    if not claim.replace(seen, mine):  # another driver was quicker
+        raise _taken(name, json.loads(claim.read() or "{}"))
+    ended = threading.Event()
+
+    def say_so() -> None:
+        said = mine
+        while not ended.wait(SIGN_OF_LIFE_S):
+            with suppress(Exception):  # a database that is away for a while: the next sign may arrive
+                sign = json.dumps(_me())
+                if claim.replace(said, sign):
+                    said = sign
+                    continue
+                now = claim.read() or "{}"
+                if _is_mine(json.loads(now)):  # it arrived, though its answer did not
+                    said = now
+                else:
+                    on_lost(str(_taken(name, json.loads(now))))
+                    return
+        with suppress(Exception):
+            claim.replace(said, "{}")
+
+    thread = threading.Thread(target=say_so, name="sign of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Claim:
+    """The study's attribute schema.DRIVER in a database, changed only if it is still what was seen there.
+
+    Optuna's own calls would overwrite what another driver wrote in between.
+    """
+
+    def __init__(self, storage: RDBStorage, study_id: int) -> None:
+        self.engine = storage.engine
+        self.where = {"study": study_id, "key": schema.DRIVER}
+
+    def read(self) -> str | None:
+        """Returns the attribute's text, None where it was never written."""
+        query = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"
+        with self.engine.connect() as connection:
+            return connection.execute(text(query), self.where).scalar()
+
+    def replace(self, seen: str | None, new: str) -> bool:
+        """Writes `new` where the attribute is `seen`; returns whether it was."""
+        if seen is None:
+            change = (
+                "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (:study, :key, :new)"
+            )
+        else:
+            change = (
+                "UPDATE study_user_attributes SET value_json = :new "
+                "WHERE study_id = :study AND key = :key AND value_json = :seen"
+            )
+        try:
+            with self.engine.begin() as connection:
+                return connection.execute(text(change), self.where | {"seen": seen, "new": new}).rowcount == 1
+        except IntegrityError:  # a study has one row of each key
+            return False
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a study's folder is not there, or holds nothing but what a killed driver left behind."""
+    return not folder.exists() or all(
+        entry.name == LOCK_FILE or entry.name.startswith(SEEN_BY) for entry in folder.iterdir()
+    )
+
+
+def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
+    # A driver that ends may take the file away at any moment.
+    with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return dict(json.loads(file.read() or "{}"))
+    holder = attributes.get(schema.DRIVER, {})
+    return dict(holder) if holder and _lives(holder) else None
+
+
+def check_free(folder: Path, attributes: Mapping[str, Any], name: str) -> None:
+    """Raises ConfigError, naming the driver, where one runs the study."""
+    holder = holder_of(folder, attributes)
+    if holder is not None:
+        raise _taken(name, holder)
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "seen_s": time.time()}
+
+
+def _is_mine(holder: dict[str, Any]) -> bool:
+    me = _me()
+    return all(holder.get(key) == me[key] for key in ("host", "pid"))
+
+
+def _lives(holder: dict[str, Any]) -> bool:
+    if holder["host"] == socket.gethostname() and not Path(f"/proc/{holder['pid']}").exists():
+        return False
+    return bool(time.time() - holder["seen_s"] < GONE_AFTER_S)
+
+
+def _taken(name: str, holder: dict[str, Any]) -> ConfigError:
+    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    return ConfigError(f"study {name} is being run by {who}: wait for its end, or stop it with Ctrl-C there")

@@ -1,0 +1,98 @@
+"""Each driver of a study: its command, code, device and images, kept with the study."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from tinytl.runs.directory import code_commit
+from tuner.passwords import without_passwords
+from tuner.record import schema
+
+if TYPE_CHECKING:
+    from tuner.prepared import PreparedStudy
+
+PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The data set of a session."""
+
+    name: str
+    source: str
+    """Its folder, or the package that brings it."""
+    digest: str | None
+    classes: int
+    counts: Mapping[str, int]
+    """Images of each split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What trained the trials that started after `began_ms`, until the next session."""
+
+    began_ms: int
+    command: str
+    """As it was typed, without passwords."""
+    commit: str | None
+    versions: Mapping[str, str]
+    device: str
+    """cpu or cuda: what trials are given."""
+    images: Images
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Returns `commit`, `device` and `version.PACKAGE`."""
+        commit = {} if self.commit is None else {"commit": self.commit}
+        return commit | {"device": self.device} | {f"version.{k}": v for k, v in self.versions.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what the storage holds."""
+        return asdict(self)
+
+
+def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Session:
+    """Returns the session of this process; trials' device must have been settled."""
+    data, base = prepared.data, prepared.base
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return Session(
+        began_ms=int(time.time() * 1000) if now_ms is None else now_ms,
+        command=shlex.join(["python", *without_passwords(sys.argv)]),
+        commit=code_commit(),
+        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        device=base.device,
+        images=Images(
+            name=data.name,
+            source=base.data_dir or base.dataset,
+            digest=data.digest,
+            classes=len(data.classes),
+            counts={name: len(split) for name, split in splits.items() if split is not None},
+        ),
+    )
+
+
+def with_session(stored: Sequence[Mapping[str, Any]], new: Session) -> list[dict[str, Any]]:
+    """Returns what the storage is to hold: as it is where `new` differs from the last in nothing but time."""
+    kept = [dict(session) for session in stored]
+    if kept and kept[-1] | {"began_ms": new.began_ms} == new.to_json():
+        return kept
+    return [*kept, new.to_json()]
+
+
+def read_sessions(attributes: Mapping[str, Any]) -> list[Session]:
+    """Returns the sessions in a study's user attributes: none of a study that an older version made."""
+    return [
+        Session(**{**content, "images": Images(**content["images"])})
+        for content in attributes.get(schema.SESSIONS, [])
+    ]
+
+
+def session_at(sessions: Sequence[Session], moment_ms: int | None) -> Session | None:
+    """Returns the session in which something started; the last, where that is not known."""
+    begun = [s for s in sessions if moment_ms is None or s.began_ms <= moment_ms]
+    return begun[-1] if begun else next(iter(sessions), None)

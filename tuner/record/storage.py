@@ -1,0 +1,149 @@
+"""Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
+
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig, read_study_file
+from tuner.passwords import without_password
+from tuner.record.sqlite_file import SQLITE, sqlite_file
+from tuner.verbosity import apply_verbosity
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+AWAY_S = 60.0
+"""How long a study waits for a database that has gone away, before it stops."""
+CONNECT_TIMEOUT_S = 5
+
+logger = logging.getLogger(__name__)
+
+
+def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
+    """Opens the database at `url`, or the journal file under `runs_dir` (made where it is missing).
+
+    Raises:
+        ConfigError: for a database that does not answer.
+    """
+    apply_verbosity()
+    if url is None:
+        journal = Path(runs_dir) / "optuna.journal"
+        try:
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            _drop_torn_end(journal)
+        except OSError as error:
+            raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
+        return JournalStorage(JournalFileBackend(str(journal)))
+    # A connection is asked for a sign of life before it is used: nothing is half-written on a dead one.
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if url.startswith("postgresql"):
+        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
+    try:
+        storage = RDBStorage(url, engine_kwargs=options)
+    except Exception as error:  # each database driver raises its own kinds
+        raise ConfigError(f"--storage {without_password(url)}: cannot be opened ({_reason(error)})") from None
+    _outlast_restarts(storage.engine)
+    return storage
+
+
+def _reason(error: Exception) -> str:
+    """Returns what a database said, in a line; its own last line says most."""
+    text = str(getattr(error, "orig", None) or error.__cause__ or error).strip()
+    reason = without_password(text.splitlines()[-1].rpartition("FATAL:  ")[2].strip())
+    if "password" in reason:
+        reason += ": give the password in --storage, in PGPASSWORD or in ~/.pgpass"
+    return reason
+
+
+def _outlast_restarts(engine: "Engine") -> None:
+    """Makes each new connection wait for a database that is away for a while, such as for its restart."""
+    from sqlalchemy import event
+    from sqlalchemy.engine.interfaces import Dialect
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Dialect, record: Any, args: Any, options: Any) -> Any:
+        deadline = time.monotonic() + AWAY_S
+        told = False
+        while True:
+            try:
+                return dialect.connect(*args, **options)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not told:
+                    logger.warning("--storage: the database is away (%s): waiting", _reason(error))
+                    told = True
+            time.sleep(1.0)
+
+
+def _drop_torn_end(journal: Path) -> None:
+    """Cuts off half a line, which a full disk left at the end: nothing could be appended behind it."""
+    if not journal.exists() or _ends_whole(journal):
+        return
+    with get_lock_file(JournalFileSymlinkLock(str(journal))):
+        if not _ends_whole(journal):  # it may have been a line that was just being written
+            content = journal.read_bytes()
+            os.truncate(journal, content.rfind(b"\n") + 1)
+
+
+def _ends_whole(journal: Path) -> bool:
+    with journal.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def study_exists(config: StudyConfig, name: str) -> bool:
+    """Whether the storage has a study `name`; makes no journal file to find out."""
+    if config.storage is None and not config.journal.exists():
+        return False
+    if config.storage is not None and not _may_exist(config.storage):
+        return False
+    return name in study_names(open_storage(config.storage, config.runs_dir))
+
+
+def _may_exist(url: str) -> bool:
+    """Whether a database may be there: SQLite would make the file that it looks for."""
+    file = sqlite_file(url)
+    return file is None or file.exists()
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """Returns the names of all studies in a storage."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def with_whole_path(url: str) -> str:
+    """Returns a database's address so that it means the same in any folder."""
+    if not url.startswith(SQLITE):
+        return url
+    return SQLITE + str(Path(url.removeprefix(SQLITE)).resolve())
+
+
+def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study:
+    """Loads a study to read it; its storage is the one that its folder names, unless `url` is given.
+
+    Raises:
+        ConfigError: where there is none of that name, naming those that exist.
+    """
+    if url is None:
+        url = read_study_file(name, runs_dir).get("storage")
+    if url is None and not (Path(runs_dir) / "optuna.journal").exists():
+        raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
+    if url is not None and not _may_exist(url):
+        raise ConfigError(f"--storage {url}: no such file")
+    storage = open_storage(url, runs_dir)
+    names = study_names(storage)
+    if name not in names:
+        place = f"under {runs_dir}" if url is None else f"in {without_password(url)}"
+        raise ConfigError(f"no study {name} {place}: there are {', '.join(names) or 'none'}")
+    return optuna.load_study(study_name=name, storage=storage)

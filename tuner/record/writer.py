@@ -1,0 +1,178 @@
+"""A study's record in Optuna's storage: the only place that writes what happened to a trial.
+
+Whatever is killed between two writes, the next driver can tell what was meant: attributes come first, the
+state that makes them valid last.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tuner.record import results, schema
+
+Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
+"""Searched values, and the distribution of each."""
+
+
+def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
+    """Whether a configuration never started for a budget that has been raised since."""
+    attributes = trial.user_attrs
+    refused = schema.DROPPED in attributes or (
+        results.state_of(trial) == "infeasible" and schema.NAME not in attributes
+    )
+    peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
+    return refused and peak_mib is not None and results.within(peak_mib, budget_mib)
+
+
+class UnwrittenError(RuntimeError):
+    """The disk or the database took no more: what it said."""
+
+
+class StudyRecords:
+    """The trials of one study in a storage; numbers are Optuna's trial ids.
+
+    After a write that failed every other raises UnwrittenError, too: behind half a line of a file nothing
+    could be read again.
+    """
+
+    def __init__(self, storage: BaseStorage, study_name: str) -> None:
+        self.storage = storage
+        self.study_id = storage.get_study_id_from_name(study_name)
+        self.unwritten: str | None = None
+        """What the disk or the database said, once it took no more."""
+        self.refused = 0
+        """Configurations that this driver did not start."""
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """Returns the trials, or those in the given states, in order. They are not to be changed."""
+        found = self.reach(self.storage.get_all_trials, self.study_id, deepcopy=False, states=states or None)
+        return list(found)
+
+    def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> int:
+        """Puts a trial at the end of those that wait; returns its number."""
+        return self._add(TrialState.WAITING, params, attributes)
+
+    def name_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
+        """Writes the name of an enqueued trial, which goes on waiting for a worker."""
+        self._set(trial._trial_id, attributes)
+        return trial._trial_id
+
+    def start(self, number: int) -> None:
+        """Writes that a trial that waited runs."""
+        self._end(number, TrialState.RUNNING)
+
+    def drop_waiting(self, trial: FrozenTrial, reason: str, peak_memory_mib: float | None = None) -> None:
+        """Takes an enqueued trial out that never ran; it counts as no trial."""
+        dropped = {schema.INTERRUPTED: True, schema.DROPPED: reason, "peak_memory_mib": peak_memory_mib}
+        self._set(trial._trial_id, dropped)
+        self._end(trial._trial_id, TrialState.FAIL)
+
+    def refuse(
+        self, params: Params, reason: str, peak_memory_mib: float | None, budget_mib: float | None
+    ) -> None:
+        """Writes a configuration that never starts: infeasible, with its memory where that is known."""
+        attributes: dict[str, Any] = {"infeasible": reason}
+        constraints = None
+        if peak_memory_mib is not None:
+            attributes[schema.PEAK_MEMORY_MIB] = peak_memory_mib
+            if budget_mib is not None:
+                constraints = {schema.CONSTRAINT: peak_memory_mib - budget_mib}
+        self._add(TrialState.PRUNED, params, attributes, constraints)
+        self.refused += 1
+
+    def passed_rung(self, number: int, accuracies: Mapping[int, float]) -> None:
+        """Writes the accuracy that a running trial had at each rung so far."""
+        self._set(number, {schema.RUNGS: {str(epoch): value for epoch, value in accuracies.items()}})
+
+    def complete(self, number: int, values: Sequence[float], attributes: Mapping[str, Any]) -> None:
+        """Ends a trial that trained all its epochs."""
+        self._set(number, attributes)
+        self._end(number, TrialState.COMPLETE, values)
+
+    def pruned(self, number: int, epoch: int) -> None:
+        """Ends a trial that was stopped at the rung `epoch`."""
+        self._set(number, {schema.PRUNED_AT: epoch})
+        self._end(number, TrialState.PRUNED)
+
+    def out_of_memory(self, number: int, reason: str, need_mib: float | None) -> None:
+        """Ends a trial that ran out of memory: infeasible, with what it needed."""
+        self._set(number, {"infeasible": reason, "measured_need_mib": need_mib})
+        self._end(number, TrialState.PRUNED)
+
+    def failed(self, number: int, reason: str) -> None:
+        """Ends a trial that gave no result."""
+        self._set(number, {"failure": reason})
+        self._end(number, TrialState.FAIL)
+
+    def end_cut_off(self) -> int:
+        """Ends trials that are still RUNNING and enqueues them again; returns how many there were.
+
+        For a study that no driver works on: after a kill, or once Ray has stopped.
+        """
+        cut_off = self.trials(TrialState.RUNNING)
+        enqueued = {t.user_attrs.get(schema.AGAIN) for t in self.trials(TrialState.WAITING)}
+        for trial in cut_off:
+            name = trial.user_attrs[schema.NAME]
+            # Enqueued first: killed here, the next driver finds the trial still RUNNING and the copy made.
+            if name not in enqueued:
+                kept = {k: v for k, v in trial.user_attrs.items() if k in ("source", schema.RUNGS)}
+                self.enqueue((trial.params, trial.distributions), kept | {schema.AGAIN: name})
+            self._set(trial._trial_id, {schema.INTERRUPTED: True})
+            self._end(trial._trial_id, TrialState.FAIL)
+        return len(cut_off)
+
+    def give_up(self, reason: str) -> None:
+        """Has nothing more written: the study ends with `reason`."""
+        self.unwritten = self.unwritten or reason
+
+    def study_attributes(self) -> dict[str, Any]:
+        """Returns the attributes of the study."""
+        return dict(self.storage.get_study_user_attrs(self.study_id))
+
+    def set_study_attribute(self, key: str, value: Any) -> None:
+        """Writes an attribute of the study where it is another than now."""
+        if self.study_attributes().get(key) != json.loads(json.dumps(value)):
+            self.reach(self.storage.set_study_user_attr, self.study_id, key, value)
+
+    def _add(
+        self,
+        state: TrialState,
+        params: Params,
+        attributes: Mapping[str, Any],
+        constraints: Mapping[str, float] | None = None,
+    ) -> int:
+        values, distributions = params
+        trial = create_trial(
+            state=state,
+            params=dict(values),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+            constraints=None if constraints is None else dict(constraints),
+        )
+        return int(self.reach(self.storage.create_new_trial, self.study_id, trial))
+
+    def _set(self, number: int, attributes: Mapping[str, Any]) -> None:
+        for key, value in attributes.items():
+            self.reach(self.storage.set_trial_user_attr, number, key, value)
+
+    def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+        self.reach(self.storage.set_trial_state_values, number, state, values)
+
+    def reach(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Returns what a call returns that reads or writes the record.
+
+        Raises:
+            UnwrittenError: where the storage fails, and at every call after that.
+        """
+        if self.unwritten is not None:
+            raise UnwrittenError(self.unwritten)
+        try:
+            return call(*args, **named)
+        except Exception as error:  # each storage raises its own kinds
+            lines = str(error).strip().splitlines()
+            self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
+            raise UnwrittenError(self.unwritten) from error

@@ -1,0 +1,301 @@
+"""The report's figures beside the front. Dots carry trials' names; the page knows what to say of each."""
+
+import html
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from optuna.distributions import BaseDistribution, FloatDistribution
+from plotly.subplots import make_subplots
+
+from tinytl.plots.curves import MOST_NAMED
+from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
+from tuner.findings.text import short
+from tuner.pictures.interactive import ACCURACY, MEMORY, MUTED, log_axis, memory_axis, shorter, style
+from tuner.record.results import RungRecord, TrialResult, pareto_front
+
+MOST_CATEGORIES = 8
+"""Different numbers of a parameter up to which each has a column of its own."""
+LONG_LABELS = 32
+"""Characters of a row of labels from which they are slanted."""
+BAND = 0.1
+"""Share by which measured memory may differ from the predicted before a trial warns."""
+_SMALL = {"height": 300}
+
+
+def importance_figure(shares: Mapping[str, Mapping[str, float]], parameters: Sequence[str]) -> go.Figure:
+    """Returns each parameter's share of the variance, a bar an objective; the first parameter on top."""
+    figure = go.Figure()
+    looks = {"accuracy_top1": ("of accuracy", BLUE), "peak_memory_mib": ("of memory", ORANGE)}
+    for objective, own in reversed(list(shares.items())):
+        name, color = looks[objective]
+        values = [own.get(parameter, 0.0) for parameter in reversed(parameters)]
+        figure.add_bar(
+            x=[shorter(value) for value in values],
+            y=[html.escape(parameter, quote=False) for parameter in reversed(parameters)],
+            orientation="h",
+            name=name,
+            marker={"color": color},
+            hovertext=[
+                f"<b>{html.escape(parameter, quote=False)}</b><br>{value:.0%} {name}"
+                for parameter, value in zip(reversed(parameters), values, strict=True)
+            ],
+        )
+    height = 90 + 30 * len(parameters)
+    style(figure, {"title": "share of the variance", "tickformat": ".0%"}, {}, height=height, legend=True)
+    figure.update_layout(barmode="group", bargap=0.3, legend={"traceorder": "reversed"})
+    return figure
+
+
+def slice_figure(parameter: str, results: Sequence[TrialResult], distribution: BaseDistribution) -> go.Figure:
+    """Returns accuracy above memory over a parameter's values, of the complete trials that have it.
+
+    Few values have a column each, with a stroke at the median.
+    """
+    front = {result.trial for result in pareto_front(results)}
+    having = [result for result in results if parameter in result.params]
+    values = [result.params[parameter] for result in having]
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.05)
+    columns = None if isinstance(distribution, FloatDistribution) else _columns(values)
+    if columns is None:
+        positions = [shorter(value) for value in values]
+        x = log_axis(values) if getattr(distribution, "log", False) else {"type": "linear"}
+    else:
+        places = [columns.index(value) for value in values]
+        positions = [round(place + _jitter(turn), 3) for turn, place in enumerate(places)]
+        labels = [html.escape(short(value), quote=False) for value in columns]
+        x = {
+            "type": "linear",
+            "tickvals": list(range(len(columns))),
+            "ticktext": labels,
+            "range": [-0.5, len(columns) - 0.5],
+            "ticklabeloverflow": "allow",
+            "tickangle": -30 if sum(map(len, labels)) > LONG_LABELS else 0,
+        }
+    for row, measure in ((1, "accuracy_top1"), (2, "peak_memory_mib")):
+        y = [shorter(getattr(result, measure)) for result in having]
+        for on_front, look in (
+            (False, {"color": MUTED, "size": 5, "opacity": 0.6}),
+            (True, {"color": BLUE, "size": 7}),
+        ):
+            chosen = [i for i, result in enumerate(having) if (result.trial in front) is on_front]
+            figure.add_scatter(
+                x=[positions[i] for i in chosen],
+                y=[y[i] for i in chosen],
+                customdata=[having[i].trial for i in chosen],
+                mode="markers",
+                marker=look,
+                row=row,
+                col=1,
+            )
+        if columns is not None:
+            _add_medians(figure, row, places, y)
+    style(figure, x, {}, height=300)
+    # Fixed margins: to find them out, plotly draws each of the many slices twice.
+    slanted = bool(x.get("tickangle"))
+    figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
+    figure.update_xaxes(automargin=False)
+    figure.update_yaxes(automargin=False, title_font={"size": 12})
+    figure.update_yaxes(title="accuracy", row=1, col=1)
+    figure.update_yaxes(**memory_axis([r.peak_memory_mib for r in having], "MiB"), row=2, col=1)
+    figure.update_xaxes(title="", showticklabels=False, row=1, col=1)
+    return figure
+
+
+def rung_figure(
+    records: Sequence[RungRecord], stopped: Sequence[str], span_mib: Sequence[float]
+) -> go.Figure:
+    """Returns accuracy against memory at one rung: who went on, and who was stopped there.
+
+    `span_mib`: all memories of the study, so that its rungs have one axis.
+    """
+    figure = go.Figure()
+    for gone, name, marker in (
+        (False, "goes on", {"color": BLUE, "size": 7}),
+        (True, "stopped", {"color": VERMILION, "size": 8, "symbol": "x-thin", "line": {"width": 2}}),
+    ):
+        chosen = [record for record in records if (record.trial in stopped) is gone]
+        if gone:
+            marker["line"] = {"width": 2, "color": VERMILION}
+        figure.add_scatter(
+            x=[shorter(r.peak_memory_mib) for r in chosen],
+            y=[shorter(r.accuracy_top1) for r in chosen],
+            customdata=[r.trial for r in chosen],
+            hovertext=[
+                f"<b>{html.escape(r.trial, quote=False)}</b><br>accuracy {r.accuracy_top1:.3f} "
+                f"after {_epochs(r.epoch)} · {r.peak_memory_mib:.1f} MiB<br>{name}"
+                for r in chosen
+            ],
+            mode="markers",
+            marker=marker,
+            name=name,
+        )
+    style(figure, memory_axis(span_mib, MEMORY), {"title": ACCURACY}, legend=True, **_SMALL)
+    return figure
+
+
+def curves_figure(
+    measure: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], named: Mapping[str, str]
+) -> go.Figure:
+    """Returns `accuracy` or `loss` by epoch of the front's trials: validation thick, training thin.
+
+    `rows`: the epochs of each trial; `named`: labels of those that can be told apart; others are grey.
+    """
+    keys = {"accuracy": ("accuracy_top1", "train_accuracy_top1"), "loss": ("val_loss", "loss")}[measure]
+    figure = go.Figure()
+    for trial, epochs in sorted(rows.items(), key=lambda item: item[0] in named):
+        look = line_style(list(named).index(trial)) if trial in named else None
+        color, dash = (MUTED, "solid") if look is None else (look.color, _dash(look.dashes))
+        shown = html.escape(trial, quote=False)
+        for key, width, opacity in zip(keys, (2.2, 1.0), (1.0, 0.55), strict=True):
+            if look is None and key != keys[0]:
+                continue
+            points = [(row["epoch"], row[key]) for row in epochs if _is_finite(row.get(key))]
+            which = "validation" if key == keys[0] else "training"
+            figure.add_scatter(
+                x=[epoch for epoch, _ in points],
+                y=[shorter(value) for _, value in points],
+                customdata=[trial] * len(points),
+                hovertext=[
+                    f"<b>{shown}</b><br>epoch {epoch}: {which} {measure} {value:.3f}"
+                    for epoch, value in points
+                ],
+                mode="lines+markers" if len(points) <= MOST_NAMED else "lines",
+                line={"color": color, "width": width if look else 1.0, "dash": dash},
+                marker={"size": 5 if width > 2 else 3},
+                opacity=opacity,
+                name=html.escape(named.get(trial, trial), quote=False),
+                legendgroup=trial,
+                showlegend=look is not None and key == keys[0],
+            )
+    title = ACCURACY if measure == "accuracy" else "loss (cross-entropy)"
+    last = max((row["epoch"] for epochs in rows.values() for row in epochs), default=1)
+    x = {"title": "epoch", "dtick": max(1, math.ceil(last / 10))}
+    style(
+        figure, x, {"title": "accuracy, top-1" if measure == "accuracy" else title}, legend=True, height=380
+    )
+    figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
+    return figure
+
+
+def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[str, float]) -> go.Figure:
+    """Returns measured against predicted memory of each trial, the diagonal, and the band of 10 %."""
+    trials = [trial for trial in measured if trial in predicted]
+    x, y = [predicted[trial] for trial in trials], [measured[trial] for trial in trials]
+    ends = [min([*x, *y]) * 0.8, max([*x, *y]) * 1.25]
+    figure = go.Figure()
+    for factor, fill in ((1 - BAND, None), (1 + BAND, "tonexty")):
+        figure.add_scatter(
+            x=ends,
+            y=[end * factor for end in ends],
+            mode="lines",
+            line={"width": 0},
+            fill=fill,
+            fillcolor="rgba(86,180,233,0.22)",
+            hoverinfo="skip",
+            name=f"within {BAND:.0%}",
+            showlegend=fill is not None,
+        )
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1}, hoverinfo="skip", showlegend=False
+    )
+    figure.add_scatter(
+        x=[shorter(value) for value in x],
+        y=[shorter(value) for value in y],
+        customdata=trials,
+        hovertext=[
+            f"<b>{html.escape(trial, quote=False)}</b><br>predicted {a:.1f} MiB, measured {b:.1f} MiB "
+            f"({b / a - 1:+.1%})"
+            for trial, a, b in zip(trials, x, y, strict=True)
+        ],
+        mode="markers",
+        marker={"color": BLUE, "size": 7, "opacity": 0.75},
+        name="trials",
+    )
+    axis = memory_axis(ends, "predicted, MiB")
+    style(figure, axis, axis | {"title": "measured, MiB"}, legend=True, height=360)
+    return figure
+
+
+def time_figure(results: Sequence[TrialResult]) -> go.Figure:
+    """Returns seconds of an epoch against memory, the front's trials in blue."""
+    y = memory_axis([result.epoch_time_s for result in results], "seconds of an epoch")
+    memories = [result.peak_memory_mib for result in results]
+    return _against_memory(results, "epoch_time_s", memory_axis(memories, MEMORY), y, 360)
+
+
+def end_figure(results: Sequence[TrialResult], span_mib: Sequence[float]) -> go.Figure:
+    """Returns accuracy against memory of those that trained to the end, beside the rungs."""
+    return _against_memory(results, "accuracy_top1", memory_axis(span_mib, MEMORY), {"title": ACCURACY}, 300)
+
+
+def _against_memory(
+    results: Sequence[TrialResult], measure: str, x: dict[str, Any], y: dict[str, Any], height: int
+) -> go.Figure:
+    front = {result.trial for result in pareto_front(results)}
+    figure = go.Figure()
+    for on_front, name, marker in (
+        (False, "trials", {"color": MUTED, "size": 7, "opacity": 0.7}),
+        (True, "Pareto front", {"color": BLUE, "size": 9}),
+    ):
+        chosen = [result for result in results if (result.trial in front) is on_front]
+        figure.add_scatter(
+            x=[shorter(result.peak_memory_mib) for result in chosen],
+            y=[shorter(getattr(result, measure)) for result in chosen],
+            customdata=[result.trial for result in chosen],
+            mode="markers",
+            marker=marker,
+            name=name,
+        )
+    style(figure, x, y, legend=True, height=height)
+    return figure
+
+
+def _columns(values: Sequence[Any]) -> list[Any] | None:
+    """Returns the different values in order where each has a column; None where they are a scale."""
+    different = list(dict.fromkeys(values))
+    numbers = [v for v in different if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    if len(numbers) == len(different) > MOST_CATEGORIES:
+        return None
+    others = [value for value in different if value not in numbers]
+    return [*sorted(numbers), *sorted(others, key=str)]
+
+
+def _jitter(turn: int) -> float:
+    """Returns a shift to the side, so that equal dots stand apart; the golden ratio spreads them evenly."""
+    return (turn * 0.618034 % 1 - 0.5) * 0.56
+
+
+def _add_medians(figure: go.Figure, row: int, places: Sequence[int], y: Sequence[float]) -> None:
+    at: dict[int, list[float]] = {}
+    for place, value in zip(places, y, strict=True):
+        at.setdefault(place, []).append(value)
+    x_ends: list[float | None] = []
+    y_ends: list[float | None] = []
+    for place, own in at.items():
+        middle = statistics.median(own)
+        x_ends += [place - 0.36, place + 0.36, None]
+        y_ends += [middle, middle, None]
+    figure.add_scatter(
+        x=x_ends,
+        y=y_ends,
+        mode="lines",
+        line={"color": VERMILION, "width": 2},
+        hoverinfo="skip",
+        row=row,
+        col=1,
+    )
+
+
+def _dash(lengths: tuple[float, ...]) -> str:
+    return ",".join(f"{2 * length:g}px" for length in lengths) if lengths in DASHES and lengths else "solid"
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

@@ -1,0 +1,217 @@
+"""Which figures a report holds, each with its heading, its words, and what it is to those who cannot see."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+from optuna.distributions import BaseDistribution
+
+from tinytl.plots.curves import MOST_NAMED
+from tuner.findings.findings import Findings
+from tuner.findings.importance import MIN_TRIALS, parameter_importance
+from tuner.findings.text import importance_line, short
+from tuner.pictures.interactive import front_figure
+from tuner.record.results import TrialResult, pareto_front, rung_records, stopped_at
+from tuner.report.figures import (
+    BAND,
+    curves_figure,
+    end_figure,
+    importance_figure,
+    predicted_measured_figure,
+    rung_figure,
+    slice_figure,
+    time_figure,
+)
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The epochs of each trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A figure and its words."""
+
+    id: str
+    title: str
+    note: str
+    alt: str
+    figure: str
+    """JSON, safe inside a script element."""
+    height: int | None
+    """In pixels; None: the page decides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Figures under one heading."""
+
+    id: str
+    title: str
+    note: str
+    panels: Sequence[Panel]
+    columns: int = 1
+    """At most so many beside each other."""
+
+
+def front_panel(results: Sequence[TrialResult], findings: Findings) -> Panel:
+    """Returns the front with the budget and the best."""
+    best, front = findings.best, findings.status.pareto
+    lowest, highest = front[0], front[-1]
+    alt = (
+        f"Accuracy against memory of {len(results)} trials. The front has {len(front)}, from accuracy "
+        f"{lowest.accuracy_top1:.3f} in {lowest.peak_memory_mib:.1f} MiB to {highest.accuracy_top1:.3f} in "
+        f"{highest.peak_memory_mib:.1f} MiB. The table of the front has the same figures."
+    )
+    figure = front_figure(results, "", findings.budget_mib, None if best is None else best.trial)
+    figure.update_layout(height=None)
+    return _panel("front", "The front", "", alt, figure)
+
+
+def sections(study: optuna.Study, results: Sequence[TrialResult], rows: Rows) -> list[Section]:
+    """Returns everything below the front for which there is data."""
+    shares = parameter_importance(study)
+    found = [
+        _importance(shares, len(results)),
+        _slices(study, shares, results),
+        _rungs(study, results),
+        _curves(results, rows),
+        _memory(results, rows),
+    ]
+    return [section for section in found if section is not None]
+
+
+def measured_mib(rows: Rows) -> dict[str, float]:
+    """Returns the largest measured memory of each trial that has one."""
+    found = {}
+    for trial, epochs in rows.items():
+        values = [row.get("measured_peak_mib") for row in epochs]
+        finite = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v > 0]
+        if finite:
+            found[trial] = max(finite)
+    return found
+
+
+def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int) -> Section:
+    title = "What decides"
+    if shares is None:
+        note = (
+            f"Told once {MIN_TRIALS} trials are complete; {complete} are. Of fewer, shares would be chance."
+        )
+        return Section(id="importance", title=title, note=note, panels=())
+    names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
+    alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."
+    parameters = _by_importance(shares, [name for own in shares.values() for name in own])
+    note = f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA)."
+    panels = [_panel("importance", "", "", alt, importance_figure(shares, parameters))] if parameters else []
+    return Section(id="importance", title=title, note=note, panels=panels)
+
+
+def _slices(
+    study: optuna.Study, shares: Mapping[str, Mapping[str, float]] | None, results: Sequence[TrialResult]
+) -> Section | None:
+    distributions: dict[str, BaseDistribution] = {}
+    for trial in study.get_trials(deepcopy=False):
+        distributions |= trial.distributions
+    values: dict[str, list[Any]] = {}
+    for result in results:
+        for name, value in result.params.items():
+            values.setdefault(name, []).append(value)
+    varying = [name for name, own in values.items() if len(set(map(repr, own))) > 1]
+    same = {name: own[0] for name, own in values.items() if name not in varying}
+    panels = []
+    for index, name in enumerate(_by_importance(shares or {}, varying)):
+        having = len(values[name])
+        some = "" if having == len(results) else f"{having} of {len(results)} trials have it."
+        alt = f"Accuracy and memory of {having} trials over {name}. {some}"
+        panels.append(
+            _panel(f"slice-{index}", name, some, alt, slice_figure(name, results, distributions[name]))
+        )
+    if not panels:
+        return None
+    note = "Accuracy above, memory below, of every complete trial; the front's in blue, strokes are medians."
+    if same:
+        note += " The same in all: " + ", ".join(f"{k} {short(v)}" for k, v in same.items()) + "."
+    return Section(id="slices", title="Parameter by parameter", note=note, panels=panels, columns=3)
+
+
+def _rungs(study: optuna.Study, results: Sequence[TrialResult]) -> Section | None:
+    trials = study.get_trials(deepcopy=False)
+    records, stopped = rung_records(trials), stopped_at(trials)
+    if not records:
+        return None
+    span_mib = [record.peak_memory_mib for record in records] + [r.peak_memory_mib for r in results]
+    panels = []
+    for epoch in sorted({record.epoch for record in records}):
+        here = [record for record in records if record.epoch == epoch]
+        gone = [record.trial for record in here if stopped.get(record.trial) == epoch]
+        text = f"{len(gone)} of {len(here)} stopped"
+        title = f"After {epoch} epoch{'' if epoch == 1 else 's'}"
+        figure = rung_figure(here, gone, span_mib)
+        panels.append(_panel(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
+    end = f"{len(pareto_front(results))} of {len(results)} on the front"
+    panels.append(_panel("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib)))
+    note = "Who was judged at each rung, by accuracy so far and memory, and who was stopped there."
+    return Section(id="rungs", title="Stopped early", note=note, panels=panels, columns=3)
+
+
+def _curves(results: Sequence[TrialResult], rows: Rows) -> Section | None:
+    front = [result for result in pareto_front(results) if rows.get(result.trial)]
+    if not front:
+        return None
+    best_first = sorted(front, key=lambda result: -result.accuracy_top1)
+    named = {r.trial: f"{r.trial} {r.params.get('method', '')}".strip() for r in best_first[:MOST_NAMED]}
+    of_front = {result.trial: rows[result.trial] for result in front}
+    note = "The trials of the front: validation thick, training thin."
+    if len(front) > MOST_NAMED:
+        note += (
+            f" The {MOST_NAMED} most accurate have a colour, the other {len(front) - MOST_NAMED} are grey."
+        )
+    panels = [
+        _panel(
+            f"curves-{measure}",
+            title,
+            "",
+            f"{title} of {len(front)} trials by epoch.",
+            curves_figure(measure, of_front, named),
+        )
+        for measure, title in (("accuracy", "Accuracy"), ("loss", "Loss"))
+    ]
+    return Section(id="curves", title="Epoch by epoch", note=note, panels=panels, columns=2)
+
+
+def _memory(results: Sequence[TrialResult], rows: Rows) -> Section:
+    panels = []
+    measured = measured_mib(rows)
+    predicted = {r.trial: r.peak_memory_mib for r in results}
+    off = {t: measured[t] / predicted[t] - 1 for t in measured if t in predicted}
+    if off:
+        inside = sum(abs(share) <= BAND for share in off.values())
+        worst = max(off, key=lambda trial: abs(off[trial]))
+        largest = "below 0.1%" if abs(off[worst]) < 0.0005 else f"{off[worst]:+.1%} ({worst})"
+        note = f"{inside} of {len(off)} within {BAND:.0%}; the largest difference: {largest}."
+        figure = predicted_measured_figure(predicted, measured)
+        title = "Predicted against measured"
+        panels.append(_panel("measured", title, note, f"{title} memory: {note}", figure))
+    title = "Memory against time"
+    note = "Seconds of an epoch, with as many trials beside each other as ran then."
+    alt = f"Seconds of an epoch against memory of {len(results)} trials; the table has the figures."
+    panels.append(_panel("time", title, note, alt, time_figure(results)))
+    words = "Predicted is what the search goes by; measured is the allocator's count in training."
+    return Section(id="memory", title="Memory", note=words if off else "", panels=panels, columns=2)
+
+
+def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequence[str]) -> list[str]:
+    def largest(name: str) -> float:
+        return max((own.get(name, 0.0) for own in shares.values()), default=0.0)
+
+    return sorted(dict.fromkeys(parameters), key=largest, reverse=True)
+
+
+def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
+    # In a script element nothing but its end is read: no text of a user may write one.
+    text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
+    return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)

@@ -1,0 +1,217 @@
+"""The next configuration to run: one that waits, or that the sampler proposes; it fits, and has not run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.space import SearchSpace
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.memory.predict import predict_memory, resolve_plan
+from tinytl.runs.directory import RunDirectory
+from tuner.record import results, schema
+from tuner.record.results import within
+from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
+from tuner.search.sampling import Proposals
+from tuner.stopping import Stopping
+from tuner.trial.worker_death import WorkerDeath
+from tuner.trial_config import trial_config
+
+INFEASIBLE_IN_A_ROW = 500
+"""The search ends where so many configurations in a row exceed the budget."""
+REPEATED_IN_A_ROW = 500
+"""The search ends where so many candidates in a row have run before: a finite space is used up."""
+
+
+@dataclass
+class LiveTrial:
+    """A trial that runs."""
+
+    name: str
+    record: int
+    """Number in the study's record."""
+    proposal: int
+    """Number among the proposals."""
+    peak_memory_mib: float
+    rungs: dict[int, float] = field(default_factory=dict)
+    pruned_at: int | None = None
+    death: WorkerDeath | None = None
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """A trial that is recorded with its name, and waits for a worker."""
+
+    live: LiveTrial
+    values: dict[str, Any]
+    planned: TrainConfig
+    folder: Path
+
+
+class Candidates:
+    """Finds what runs next and records it, waiting: who hands it to a worker starts it.
+
+    A configuration over the budget is recorded as infeasible (with its memory, and the constraint) and never
+    starts. Nothing runs twice: what ran or was refused before is passed over, an earlier call of the study
+    included. A trial that was cut off comes first, under its name.
+    """
+
+    def __init__(
+        self,
+        *,
+        records: StudyRecords,
+        proposals: Proposals,
+        space: SearchSpace,
+        base: TrainConfig,
+        study_folder: Path,
+        budget_mib: float | None,
+        stopping: Stopping,
+    ) -> None:
+        self.records = records
+        self.proposals = proposals
+        self.space = space
+        self.base = base
+        self.study_folder = study_folder
+        self.budget_mib = budget_mib
+        self.stopping = stopping
+        self.gave_up: str | None = None
+        """Why there is no further configuration."""
+        self.unwritten: str | None = None
+        """What the disk or the database said, where it would take no more."""
+        self._ran: set[TrainConfig | str] = set()
+        self._next_index = 0
+        self._remember()
+
+    def find(self) -> NextTrial | None:
+        """Looks for the next configuration to run; None, with `gave_up` set, where there is none.
+
+        None, too, once the study is to stop: where much does not fit, the search for what does takes long.
+        """
+        try:
+            waiting_trials = self.records.trials(TrialState.WAITING)
+            for waiting in sorted(waiting_trials, key=lambda trial: schema.AGAIN not in trial.user_attrs):
+                found = self._try_waiting(waiting)
+                if found is not None:
+                    return found
+            infeasible = repeated = 0
+            while infeasible < INFEASIBLE_IN_A_ROW and repeated < REPEATED_IN_A_ROW:
+                if self.stopping.reason:
+                    return None
+                proposal, values = self.proposals.propose()
+                config = self._config(values)
+                if config in self._ran:
+                    repeated += 1
+                    self.proposals.reject(proposal)
+                    continue
+                found = self._fitting(proposal, values, config)
+                if found is not None:
+                    return found
+                infeasible += 1
+                repeated = 0
+        except (UnwrittenError, ConfigError) as error:  # the record, or a trial's folder
+            self.unwritten = self.gave_up = str(error)
+            return None
+        self.gave_up = (
+            f"{INFEASIBLE_IN_A_ROW} configurations in a row exceeded the memory budget"
+            if repeated < REPEATED_IN_A_ROW
+            else f"the last {REPEATED_IN_A_ROW} configurations that the sampler proposed have run already"
+        )
+        return None
+
+    def _try_waiting(self, waiting: FrozenTrial) -> NextTrial | None:
+        values = self._values(waiting.params)
+        config = self._config(values)
+        again = _name_of(waiting)
+        if again is None and config in self._ran:
+            self.records.drop_waiting(waiting, "it has run already")
+            return None
+        proposal = self.proposals.adopt(waiting.params)
+        return self._fitting(proposal, values, config, waiting)
+
+    def _fitting(
+        self,
+        proposal: int,
+        values: dict[str, Any],
+        config: TrainConfig | str,
+        waiting: FrozenTrial | None = None,
+    ) -> NextTrial | None:
+        """Records a configuration as one to run, or, where it does not fit, as infeasible."""
+        self._ran.add(config)
+        params = self.proposals.params(proposal)
+        peak_mib: float | None = None
+        try:
+            if isinstance(config, str):
+                raise ConfigError(config)
+            planned = resolve_plan(config)
+            peak_mib = predict_memory(planned).peak_mib
+            if not within(peak_mib, self.budget_mib):
+                raise ConfigError(f"{peak_mib:.1f} MiB exceed the budget")
+        except ConfigError as error:
+            self.records.refuse(params, str(error), peak_mib, self.budget_mib)
+            if peak_mib is not None and self.budget_mib is not None:
+                self.proposals.infeasible(proposal, peak_mib, self.budget_mib)
+            else:
+                self.proposals.reject(proposal)
+            if waiting is not None:
+                self.records.drop_waiting(waiting, str(error), peak_mib)
+            return None
+        self.proposals.start(proposal)
+        again = None if waiting is None else _name_of(waiting)
+        name = again or f"{self.space.name}-{self._next_index:03d}"
+        self._next_index += again is None
+        directory = RunDirectory(self.study_folder / name)
+        if again is None:
+            directory.make()
+            directory.write_config(planned)
+        attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
+        if waiting is None:
+            record = self.records.enqueue(params, attributes)
+        else:
+            record = self.records.name_waiting(waiting, attributes)
+        passed = {} if waiting is None else waiting.user_attrs.get(schema.RUNGS, {})
+        rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
+        live = LiveTrial(name, record, proposal, peak_mib, rungs)
+        return NextTrial(live, values, planned, directory.path)
+
+    def _remember(self) -> None:
+        """Takes in what the study's record holds."""
+        names = set()
+        for trial in self.records.trials():
+            attributes = trial.user_attrs
+            names.add(attributes.get(schema.NAME))
+            if trial.state == TrialState.WAITING or schema.DROPPED in attributes:
+                continue
+            if fits_by_now(trial, self.budget_mib):
+                continue
+            self._ran.add(self._config(self._values(trial.params)))
+            state = results.state_of(trial)
+            peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
+            if peak_mib is None:
+                continue
+            if state == "complete":
+                self.proposals.remember(trial, trial.values[0], peak_mib)
+            elif state == "pruned":
+                accuracy = attributes[schema.RUNGS][str(attributes[schema.PRUNED_AT])]
+                self.proposals.remember(trial, accuracy, peak_mib)
+            elif state == "infeasible" and schema.NAME not in attributes:
+                self.proposals.remember(trial, None, peak_mib)
+        self._next_index = len(names - {None})
+
+    def _values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(self.space.fixed) | dict(params)
+
+    def _config(self, values: Mapping[str, Any]) -> TrainConfig | str:
+        """Returns the configuration of a sample, or the text of what makes it impossible."""
+        try:
+            return trial_config(self.base, values)
+        except ConfigError as error:
+            return str(error)
+
+
+def _name_of(waiting: FrozenTrial) -> str | None:
+    """Returns the name of a trial that was cut off, be it just before it was recorded as running."""
+    name = waiting.user_attrs.get(schema.AGAIN) or waiting.user_attrs.get(schema.NAME)
+    return None if name is None else str(name)

@@ -1,0 +1,128 @@
+"""Who is stopped early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from tuner.cluster.waiting import Waiting
+from tuner.record.results import RungRecord
+from tuner.search.searcher import MemoryAwareSearch
+from tuner.stopping import Stopping
+from tuner.trial.trainable import GAVE_UP
+from tuner.trial.worker_death import describe_death, last_error
+
+
+class Rungs:
+    """What trials reached at each rung, and the rule that says who goes on.
+
+    A trial is judged when it comes, against those that came before: nobody waits.
+
+    - `asha`: goes on if it is among the most accurate 1 / `reduction_factor`, rounded up.
+    - `pareto`: goes on if no other trial at the rung has at least its accuracy in at most its memory, one of
+      them better. Where memory is the same for all, that would be the best alone, and `asha`'s rule holds.
+
+    `records` are those of a study that goes on.
+
+    Source: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA).
+    """
+
+    def __init__(
+        self,
+        *,
+        rule: str,
+        epochs: Iterable[int],
+        reduction_factor: int,
+        records: Iterable[RungRecord] = (),
+    ) -> None:
+        self.rule = rule
+        self.reduction_factor = reduction_factor
+        self._rungs: dict[int, dict[str, tuple[float, float]]] = {epoch: {} for epoch in epochs}
+        for record in records:
+            if record.epoch in self._rungs:
+                self._rungs[record.epoch][record.trial] = (record.accuracy_top1, record.peak_memory_mib)
+
+    def __contains__(self, epoch: int) -> bool:
+        """Whether trials are judged after `epoch`."""
+        return epoch in self._rungs
+
+    def goes_on(self, name: str, epoch: int, accuracy: float, memory_mib: float) -> bool:
+        """Records what a trial reached at the rung `epoch`, and whether it is worth more epochs."""
+        rung = self._rungs[epoch]
+        rung[name] = (accuracy, memory_mib)
+        if self.rule == "pareto" and len({memory for _, memory in rung.values()}) > 1:
+            return not any(_beats(other, (accuracy, memory_mib)) for other in rung.values())
+        better = sum(other > accuracy for other, _ in rung.values())
+        return better < -(-len(rung) // self.reduction_factor)
+
+
+class StudyScheduler(FIFOScheduler):
+    """Stops trials at the rungs, and all of them once the study is to stop. Trials start in order."""
+
+    def __init__(
+        self, search: MemoryAwareSearch, rungs: Rungs | None, stopping: Stopping, waiting: Waiting
+    ) -> None:
+        super().__init__()
+        self.search = search
+        self.rungs = rungs
+        self.stopping = stopping
+        self.waiting = waiting
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray pickles what it runs beside its own state, which a study never goes back to."""
+        return {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Learns why a trial's process died; one that ran out of memory would do so again, and gives up."""
+        error = last_error(trial)
+        if error is None:
+            return
+        death = describe_death(error)
+        self.search.worker_died(trial.trial_id, death)
+        if death.out_of_memory:
+            gave_up = {
+                "out_of_memory": True,
+                "failure": death.reason,
+                "measured_need_mib": death.need_mib,
+            }
+            trial.set_config(trial.config | {GAVE_UP: gave_up})
+        elif death.node_died:
+            trial.run_metadata.num_failures -= 1  # nothing that the trial did
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
+        """Judges a trial whose epoch is a rung; a study that stops lets nobody go on."""
+        epoch = result["epoch"]
+        if self.rungs is not None and epoch in self.rungs:
+            accuracy, memory_mib = result["accuracy_top1"], result["peak_memory_mib"]
+            goes_on = self.rungs.goes_on(trial.config["name"], epoch, accuracy, memory_mib)
+            self.search.passed_rung(trial.trial_id, epoch, accuracy, goes_on)
+            if not goes_on:
+                return str(TrialScheduler.STOP)
+        return str(TrialScheduler.STOP if self.stopping.reason else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Lets trials start in order; a study that stops ends those that wait, which report nothing.
+
+        Ray asks ten times a second.
+        """
+        chosen = super().choose_trial_to_run(tune_controller)
+        if chosen is None:
+            self.waiting.look(None)
+            return None
+        controller = tune_controller._tune_controller  # behind what Ray wraps it in
+        if self.stopping.reason:
+            for trial in tune_controller.get_trials():
+                if trial.status in (Trial.PENDING, Trial.PAUSED):
+                    # Not `stop_trial`: it has Ray print that the trial is complete.
+                    tune_controller.search_alg.on_trial_complete(trial.trial_id)
+                    controller._schedule_trial_stop(trial)
+            return None
+        # A process that starts has what it needs, though its trial is pending until it stands.
+        all_wait = not controller._actor_manager.num_live_actors
+        self.waiting.look(chosen.placement_group_factory.required_resources if all_wait else None)
+        return chosen
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] <= other[1]

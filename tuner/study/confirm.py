@@ -1,0 +1,158 @@
+"""`--confirm K`: the front's trials trained again with other seeds, before one is named best.
+
+These runs are no trials: Optuna knows nothing of them. Each has a folder, STUDY/confirm/TRIAL-seedS, and what
+they gave is kept in STUDY/confirm.json. Imports torch and ray only to train.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.splits import DataSplits
+from tinytl.errors import NonFiniteLossError
+from tinytl.runs.directory import RunDirectory, read_config_file
+from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_results, read_outcomes, write_outcomes
+from tuner.record.results import TrialResult
+
+if TYPE_CHECKING:
+    from tinytl.networks.backbones.weights import Weights
+    from tuner.cluster.resources import TrialResources
+    from tuner.prepared import PreparedStudy
+
+FOLDER = "confirm"
+CLAIM_WAIT_S = 60.0
+"""How long a run waits for a process that outlived its driver and still writes in the run's folder."""
+_POLL_S = 0.5
+
+
+def trial_configs(folder: Path, front: Sequence[TrialResult]) -> dict[str, TrainConfig]:
+    """Returns what each trial of a study in `folder` was trained with, by its name.
+
+    Raises:
+        ConfigError: where a trial's `config.yaml` is gone or damaged.
+    """
+    return {r.trial: read_config_file(RunDirectory(folder / r.trial).config_file) for r in front}
+
+
+def confirm_front(
+    prepared: "PreparedStudy",
+    front: Sequence[TrialResult],
+    configs: Mapping[str, TrainConfig],
+    resources: "TrialResources",
+    on_done: Callable[[str, int, float], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, ConfirmedResult]:
+    """Trains the front's trials again with the `--confirm` seeds after their own, on the Ray that is running.
+
+    A run that is in `confirm.json` is not done again, one that was cut off goes on after its last epoch. A
+    run whose loss diverges is recorded as failed; one whose process dies is tried again by the next
+    `--resume`. Once `stopped()` is true the runs end at once, and what is done is returned.
+
+    Args:
+        prepared: the study.
+        front: the trials.
+        configs: what each was trained with (`trial_configs`).
+        resources: how many runs at a time, and what each is given.
+        on_done: called with trial, seed and accuracy as each run ends; NaN where it failed.
+        stopped: asked twice a second.
+
+    Raises:
+        ConfigError: for a `confirm.json` that is damaged or cannot be written.
+    """
+    outcomes = read_outcomes(prepared.folder)
+    waiting = [
+        (result.trial, seed)
+        for result in front
+        for seed in confirming_seeds(configs[result.trial], prepared.config.confirm)
+        if seed not in outcomes.get(result.trial, {})
+    ]
+    if waiting:
+        peaks_mib = {result.trial: result.peak_memory_mib for result in front}
+        _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
+    return confirmed_results(front, outcomes)
+
+
+def confirming_seeds(config: TrainConfig, count: int) -> range:
+    """Returns the `count` seeds after a trial's own."""
+    return range(config.seed + 1, config.seed + 1 + count)
+
+
+def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", folder: Path) -> dict[str, Any]:
+    """Trains `config` in `folder`, or goes on there, on one thread; returns accuracy or failure.
+
+    What a run that is done already gave is read from its folder.
+    """
+    import torch
+
+    from tinytl.runs.progress import PlainProgress
+    from tinytl.runs.run import train_loaded
+
+    torch.set_num_threads(1)
+    finished = RunDirectory(folder).result_file
+    if finished.exists():
+        result = json.loads(finished.read_text())
+    else:
+        silent = PlainProgress(lambda line: None)
+        try:
+            result = train_loaded(config, data, weights, folder, silent, resume=True, wait_s=CLAIM_WAIT_S)
+        except NonFiniteLossError as error:
+            return {"failure": str(error)}
+    return {"accuracy_top1": result["val_accuracy_top1"]}
+
+
+def _train_all(
+    prepared: "PreparedStudy",
+    waiting: list[tuple[str, int]],
+    configs: Mapping[str, TrainConfig],
+    peaks_mib: Mapping[str, float],
+    resources: "TrialResources",
+    outcomes: Outcomes,
+    on_done: Callable[[str, int, float], None],
+    stopped: Callable[[], bool],
+) -> None:
+    """Adds to `outcomes` what each of `waiting` gives, and keeps it in the file."""
+    import ray
+
+    kept: Outcomes = {trial: dict(seeds) for trial, seeds in outcomes.items()}
+    remote = ray.remote(
+        num_cpus=resources.cpus_per_trial,
+        max_retries=prepared.config.max_failures,
+    )(train_again)
+    # Test images stay behind, as in the search.
+    data = ray.put(dataclasses.replace(prepared.data, test=None))
+    weights = {name: ray.put(prepared.weights[name]) for name in {configs[t].backbone for t, _ in waiting}}
+    running: dict[Any, tuple[str, int]] = {}
+    try:
+        while (waiting or running) and not stopped():
+            while waiting and len(running) < resources.workers:
+                trial, seed = waiting.pop(0)
+                config = dataclasses.replace(configs[trial], seed=seed)
+                folder = prepared.folder / FOLDER / f"{trial}-seed{seed}"
+                gpus = resources.gpus_of(peaks_mib[trial])
+                task = remote.options(num_gpus=gpus)
+                running[task.remote(config, data, weights[config.backbone], folder)] = trial, seed
+            for done in ray.wait(list(running), timeout=_POLL_S)[0]:
+                trial, seed = running.pop(done)
+                try:
+                    outcome = ray.get(done)
+                    kept.setdefault(trial, {})[seed] = outcome
+                    write_outcomes(prepared.folder, kept)
+                except ray.exceptions.RayError as error:
+                    outcome = {"failure": _reason(error)}
+                outcomes.setdefault(trial, {})[seed] = outcome
+                on_done(trial, seed, outcome.get("accuracy_top1", math.nan))
+    finally:
+        for ref in running:
+            ray.cancel(ref, force=True)
+
+
+def _reason(error: Exception) -> str:
+    """Returns one line on why Ray has no result of a run."""
+    cause = getattr(error, "cause", None)
+    if not isinstance(cause, Exception):
+        return "its process died"
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"

@@ -1,0 +1,246 @@
+"""Everything that can be wrong with a study is found here, before Ray starts and before anything is written.
+
+Cheap checks come first: names, ranges and folders without torch, then images, then weights and memory.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.space import SearchSpace, SpaceError, load_space
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import check_data_dir, download_dataset, load_dataset
+from tinytl.errors import ConfigError
+from tinytl.runs.directory import with_whole_paths
+from tuner.config import StudyConfig, check_study_name
+from tuner.prepared import PreparedStudy, StartingPoint
+from tuner.record import results, storage
+from tuner.record.claim import check_free, is_empty
+from tuner.study.server_checks import check_servers
+from tuner.study.starting_points import front_of, points_of_file
+from tuner.trial_config import (
+    base_config,
+    check_space,
+    largest_resolution,
+    lite_geometries,
+    memory_varies,
+    parse_settings,
+    smallest_configs,
+)
+
+if TYPE_CHECKING:
+    from tinytl.networks.backbones.weights import Weights
+
+
+def prepare(
+    config: StudyConfig, now: datetime.datetime, on_sound: Callable[[], None] | None = None
+) -> PreparedStudy:
+    """Checks a study and loads its data.
+
+    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
+
+    Raises:
+        ConfigError: one line that says what is wrong and what to do.
+    """
+    space, base = read_space(config)
+    if not config.download:
+        check_data_dir(base)
+    name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
+    check_study_name(name)
+    check_servers(config)
+    _check_runs_dir(config)
+    _check_name(config, name)
+    given, notes = _starting_points(config, space, base)
+    if not any(parameter.varies for parameter in space.parameters):
+        raise ConfigError(f"space {space.name}: --set leaves nothing to search")
+    if config.download:
+        download_dataset(base)
+        check_data_dir(base)
+    if on_sound is not None:
+        on_sound()
+    data = load_dataset(base, largest_resolution(space, base), report=print)
+    base = dataclasses.replace(base, num_classes=len(data.classes))
+    _check_device(config, base)
+    _check_lite_residuals(space, base)
+    weights = _read_weights(space, base)
+    _check_budget(config, space, base)
+    base = with_whole_paths(base)  # a study is resumed from any folder
+    prepared = PreparedStudy(
+        config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
+    )
+    if config.resume:
+        _check_same_study(prepared)
+    return prepared
+
+
+def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
+    """Returns the space of a study and what its trials share; reads nothing but the space's file.
+
+    Raises:
+        ConfigError: for a space, a setting or a combination of them that cannot be.
+    """
+    try:
+        space = load_space(config.space).narrowed(parse_settings(config.settings))
+    except SpaceError as error:
+        raise ConfigError(str(error)) from None
+    base = base_config(config, space)
+    check_space(space, base)
+    return space, base
+
+
+def _check_runs_dir(config: StudyConfig) -> None:
+    folder = Path(config.runs_dir)
+    written = [config.journal, folder / config.name] if config.resume and config.name else []
+    for path in written:
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ConfigError(
+                f"--runs-dir {config.runs_dir}: {path} cannot be written: change its mode or owner"
+            )
+    nearest = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
+
+
+def _check_name(config: StudyConfig, name: str) -> None:
+    stored = storage.study_exists(config, name)
+    if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
+        raise ConfigError(
+            f"study {name} exists under {config.runs_dir}: add --resume to go on with it, or change --name"
+        )
+    if config.resume and not stored:
+        raise ConfigError(
+            f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
+        )
+
+
+def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
+    """Reads the weights of every backbone of the space, and sees that they fit it with every norm."""
+    from tinytl.build import check_weights
+    from tinytl.networks.backbones.weights import read_weights
+
+    every = smallest_configs(space, base)
+    smallest = [config for config in every if config.method != "Scratch"] or every  # Scratch has no weights
+    found = {c.backbone: read_weights(c) for c in {c.backbone: c for c in smallest}.values()}
+    checked = list({(c.backbone, c.norm): c for c in smallest}.values())
+    if base.lite_weights is not None:
+        checked += lite_geometries(space, base)
+    for config in checked:
+        check_weights(config, found[config.backbone])
+    return found
+
+
+def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
+    """Sees that the groups of every lite residual of the space divide its widths."""
+    import torch
+
+    from tinytl.networks.backbones import BACKBONES
+    from tinytl.networks.lite_residual import insert_lite_residual
+
+    decisive = {(c.backbone, c.n_groups, c.expand): c for c in lite_geometries(space, base)}
+    for config in decisive.values():
+        with torch.device("meta"):
+            net = BACKBONES[config.backbone].build(2)
+        try:
+            insert_lite_residual(net, expand=config.expand, n_groups=config.n_groups)
+        except ConfigError as error:
+            raise ConfigError(f"space {space.name}: {error} on {config.backbone}") from None
+
+
+def _check_same_study(prepared: PreparedStudy) -> None:
+    config = prepared.config
+    study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+    was = study.user_attrs
+    if "dataset" in was:
+        was = {"experiment": was["dataset"]} | was  # of a study that was begun before there was the flag
+    check_free(prepared.folder, was, prepared.name)
+    # As the storage gives it back: lists for tuples.
+    for key, value in json.loads(json.dumps(prepared.identity)).items():
+        if key not in was and not study.get_trials(deepcopy=False):
+            continue  # killed while it was being made
+        if key not in was:
+            raise ConfigError(
+                f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
+                "another study; --warm-start tries its front first"
+            )
+        change = _change(key, was[key], value)
+        if change:
+            raise ConfigError(
+                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
+                f"(--warm-start {prepared.name} tries its front first)"
+            )
+    ended = results.ended_trials(results.read_status(study))
+    if ended > config.trials:
+        raise ConfigError(f"--trials {config.trials}: study {prepared.name} has {ended} already")
+
+
+def _change(key: str, was: Any, now: Any) -> str | None:
+    """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
+    if was == now:
+        return None
+    if key == "settings":
+        was, now = dict(was), dict(now)
+        changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
+        return f"{changed} {was.get(changed)}, not {now.get(changed)}"
+    if not isinstance(was, dict):
+        return f"{key} {was}, not {now}"
+    names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
+    before, after = was.get(names[0]), now.get(names[0])
+    kind = "the parameter" if key == "parameters" else "the fixed"
+    if names[0] not in was:
+        return f"not {kind} {names[0]} ({after})"
+    return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"
+
+
+def _starting_points(
+    config: StudyConfig, space: SearchSpace, base: TrainConfig
+) -> tuple[list[StartingPoint], list[str]]:
+    given: list[StartingPoint] = []
+    notes: list[str] = []
+    if config.from_config is not None:
+        given += points_of_file(config.from_config, space, base)
+    if config.warm_start is not None:
+        points, left_out = front_of(config.warm_start, config.runs_dir, config.storage, space, config.seed)
+        given += points
+        notes.append(f"Warm start: {len(points)} configurations from the front of {config.warm_start}.")
+        notes += [f"  left out: {text}" for text in left_out]
+    return given, notes
+
+
+def _check_device(config: StudyConfig, base: TrainConfig) -> None:
+    """Sees that the device is here; a cluster's is the cluster's matter."""
+    from tinytl.device import resolve_device
+
+    if config.address is None:
+        resolve_device(base.device)
+
+
+def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> None:
+    flag, budget_mib = "--memory-budget-mib", config.memory_budget_mib
+    of_plan = space.fixed.get("budget_mib")
+    if budget_mib is None and isinstance(of_plan, (int, float)):
+        flag, budget_mib = "budget_mib", of_plan
+    if budget_mib is None:
+        return
+    from tinytl.config.plan import describe
+    from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
+
+    smallest = [
+        # Plan budget would complain of the first that does not fit.
+        dataclasses.replace(c, plan="smallest", budget_mib=None) if c.plan == "budget" else c
+        for c in smallest_configs(space, base)
+    ]
+    if predict_memory(smallest[0]).peak_mib <= budget_mib:
+        return
+    predictions = predict_memories(smallest)
+    c, least = min(zip(smallest, predictions, strict=True), key=lambda pair: pair[1].peak_mib)
+    if least.peak_mib <= budget_mib:
+        return
+    raise ConfigError(
+        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} takes: "
+        f"the least is {least.peak_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
+        f"batch {c.batch_size}, {describe(resolve_plan(c))}), {least.what_sets_it()}"
+    )

@@ -1,0 +1,344 @@
+"""Running a study: new, going on after whatever cut it off, or extended."""
+
+import dataclasses
+import json
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search_spaces.space import space_path
+from tinytl.config.weights_source import with_whole_path
+from tinytl.data.splits import DataSplits, ImageFiles
+from tinytl.errors import ConfigError
+from tinytl.runs.directory import write_whole
+from tuner.cluster.node_checks import check_folders
+from tuner.cluster.nodes import nodes_for_trials
+from tuner.cluster.resources import plan_resources
+from tuner.cluster.start import Cluster
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING
+from tuner.passwords import without_password, without_passwords
+from tuner.prepared import PreparedStudy
+from tuner.record import results, schema, storage
+from tuner.record.accuracy_on_test import read_test_accuracies
+from tuner.record.claim import folder_claimed, storage_claimed
+from tuner.record.sessions import begin_session, with_session
+from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
+from tuner.stopping import TIME_SPENT, Stopping
+from tuner.study.confirm import confirm_front, trial_configs
+from tuner.study.starting_points import baselines
+from tuner.tracking.client import answering, open_mlflow
+from tuner.tracking.lookup import experiment_name, refuse_taken_name
+from tuner.trial_config import trial_config
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+    from tuner.cluster.resources import TrialResources
+    from tuner.search.scheduler import Rungs
+    from tuner.search.searcher import MemoryAwareSearch, Observer
+    from tuner.terminal.lines import TrialLines
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+FIRST = 2
+"""Configurations whose memory is predicted while Ray and MLflow start."""
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """How a study ended."""
+
+    status: results.StudyStatus
+    complete: list[results.TrialResult]
+    interrupted: bool
+    note: str | None
+    """Why there are fewer trials than requested, where the search itself ended early."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether `--resume` has something to do."""
+        return self.interrupted or results.ended_trials(self.status) < self.status.requested
+
+    @property
+    def exit_code(self) -> int:
+        """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
+        if self.interrupted:
+            return 130
+        if self.status.trials["complete"] or self.status.trials["pruned"]:
+            return 0
+        gave_up = self.note is not None and self.note != TIME_SPENT
+        return 1 if self.status.trials["failed"] or gave_up else 0
+
+
+def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
+    """Runs the trials that a prepared study still lacks, records them, and reads the result.
+
+    Raises:
+        ConfigError: where another driver runs the study, or a cluster or MLflow does not answer, before
+            anything is written.
+    """
+    from tuner.cluster.waiting import Waiting
+    from tuner.search.scheduler import StudyScheduler
+    from tuner.study import ray_tune
+    from tuner.tracking.live import StudyTracking
+
+    config = prepared.config
+    stopping = Stopping(config.time_budget)
+    with ExitStack() as stack:
+        stack.enter_context(folder_claimed(prepared.folder, prepared.name))
+        cluster.begin()
+        stack.callback(cluster.end)
+        if config.address is not None:
+            cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
+        with ThreadPoolExecutor(1, "mlflow start") as starting:
+            client = starting.submit(_open_tracking, prepared)
+            _predict_first(prepared)
+            dashboard = cluster.dashboard_url()
+            client.result()
+        if config.dashboard:
+            text = f"Ray dashboard: {dashboard}  (asks for a token: `ray get-auth-token` prints it)"
+            console.print(text, highlight=False, soft_wrap=True)
+        resources = plan_resources(config, prepared.space, prepared.base)
+        if config.address is not None:
+            nodes = nodes_for_trials(resources.gpus_per_trial)
+            check_folders(nodes, prepared.folder, _streamed(prepared.data))
+        if prepared.base.device == "auto":
+            # What trials are given decides, not what this machine has: memory is predicted for that.
+            device = "cuda" if resources.gpus_per_trial else "cpu"
+            prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
+        study, records = stack.enter_context(_opened(prepared))
+        tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
+        records.end_cut_off()
+        ended = results.ended_trials(results.read_status(study))
+        lines = _lines(prepared, study, records, resources.workers, console)
+        observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
+        search = _search(prepared, records, config.trials - ended, stopping, observers)
+        with lines, stopping.on_signals(lines.stopping):
+            try:
+                if ended < config.trials:
+                    waiting = Waiting(lines.note)
+                    scheduler = StudyScheduler(search, _rungs(prepared, records), stopping, waiting)
+                    ray_tune.run_trials(prepared, search, scheduler, resources)
+                search.close()
+                if stopping.reason is None and search.unwritten is None:
+                    records.end_cut_off()
+                    front = records.reach(results.read_status, study).pareto
+                    _look_again(prepared, front, resources, stopping, lines)
+            except (KeyboardInterrupt, UnwrittenError):
+                pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
+            finally:
+                # Whatever broke, what is left must not look as if it ran.
+                with suppress(KeyboardInterrupt):
+                    lines.phase("recording the end")
+                    search.close()
+                    if search.unwritten is None:
+                        with suppress(UnwrittenError):
+                            records.end_cut_off()
+                    unfinished = True
+                    with suppress(UnwrittenError):
+                        status = records.reach(results.read_status, study)
+                        unfinished = results.ended_trials(status) < config.trials
+                    if tracking is not None:
+                        tracking.close(study, stopping.interrupted or unfinished)
+        unwritten = search.unwritten or records.unwritten
+        if unwritten is not None:
+            raise ConfigError(
+                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: make room, then "
+                f"go on with --name {prepared.name} --resume"
+            )
+        note = search.gave_up or (None if stopping.interrupted else stopping.reason)
+        status = results.read_status(study)
+    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
+
+
+def _streamed(data: DataSplits) -> list[Path]:
+    """Returns some of the files that trials read for themselves: the first of each split."""
+    return [split.path(0) for split in (data.train, data.val) if isinstance(split, ImageFiles)]
+
+
+def _lines(
+    prepared: PreparedStudy, study: optuna.Study, records: StudyRecords, workers: int, console: Console
+) -> "TrialLines":
+    """Returns a live view for a terminal, plain lines for all else."""
+    from tuner.terminal.lines import TrialLines
+
+    config, status = prepared.config, results.read_status(study)
+    if config.verbose or not (console.file.isatty() and console.is_interactive):
+        return TrialLines(console, results.ended_trials(status), config.trials)
+    from tuner.terminal.board import StudyBoard
+    from tuner.terminal.live_view import LiveView
+
+    board = StudyBoard(
+        requested=config.trials,
+        epochs=config.epochs,
+        workers=workers,
+        budget_mib=config.memory_budget_mib,
+        counts=status.trials,
+        results=results.complete_trials(study),
+    )
+    return LiveView(console, board, lambda: records.refused)
+
+
+def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
+    config = prepared.config
+    if not config.tracks:
+        return None
+    try:
+        client = open_mlflow(config.resolved_tracking_uri)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
+    if not config.resume:
+        with answering(config.resolved_tracking_uri):
+            refuse_taken_name(client, experiment_name(prepared.identity), prepared.name)
+    return client
+
+
+def _search(
+    prepared: PreparedStudy,
+    records: StudyRecords,
+    remaining: int,
+    stopping: Stopping,
+    observers: Sequence["Observer"],
+) -> "MemoryAwareSearch":
+    from tuner.search.candidates import Candidates
+    from tuner.search.sampling import Proposals
+    from tuner.search.searcher import MemoryAwareSearch
+
+    config = prepared.config
+    proposals = Proposals(
+        sampler=config.sampler,
+        # A study that goes on draws other numbers than it did at its start.
+        seed=config.seed + len(records.trials(*FINISHED)),
+        space=prepared.space,
+        searches_memory=prepared.searches_memory,
+    )
+    candidates = Candidates(
+        records=records,
+        proposals=proposals,
+        space=prepared.space,
+        base=prepared.base,
+        study_folder=prepared.folder,
+        budget_mib=config.memory_budget_mib,
+        stopping=stopping,
+    )
+    return MemoryAwareSearch(candidates=candidates, remaining=remaining, observers=observers)
+
+
+def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
+    from tuner.search.scheduler import Rungs
+
+    config = prepared.config
+    if config.scheduler == "none":
+        return None
+    return Rungs(
+        rule=config.scheduler,
+        epochs=config.rung_epochs,
+        reduction_factor=REDUCTION_FACTOR,
+        records=results.rung_records(records.trials()),
+    )
+
+
+def _look_again(
+    prepared: PreparedStudy,
+    front: Sequence[results.TrialResult],
+    resources: "TrialResources",
+    stopping: Stopping,
+    lines: "TrialLines",
+) -> None:
+    """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
+    try:
+        if prepared.config.confirm and front:
+            lines.phase("training the front again")
+            configs = trial_configs(prepared.folder, front)
+            confirm_front(
+                prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
+            )
+        if stopping.reason is None:
+            lines.phase("reading test images")
+            read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
+    except ConfigError as error:  # the study itself is whole
+        lines.note(str(error))
+
+
+def _predict_first(prepared: PreparedStudy) -> None:
+    """Predicts the memory of what is tried first, while others start; predictions are kept."""
+    from tinytl.memory.predict import predict_memory
+
+    for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
+        with suppress(ConfigError):
+            predict_memory(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
+
+
+@contextmanager
+def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
+    """Opens the study in its storage, new or as it stands, and keeps other drivers off."""
+    config = prepared.config
+    store = storage.open_storage(config.storage, config.runs_dir)
+    directions = [StudyDirection.MAXIMIZE]
+    if prepared.searches_memory:
+        directions.append(StudyDirection.MINIMIZE)
+    study = optuna.create_study(
+        study_name=prepared.name, storage=store, directions=directions, load_if_exists=True
+    )
+    records = StudyRecords(store, prepared.name)
+    with ExitStack() as stack:
+        if isinstance(store, RDBStorage):
+            stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
+        _write_study(prepared, records)
+        _write_study_file(prepared)
+        yield study, records
+
+
+def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
+    """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
+    records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
+    for key, value in prepared.identity.items():
+        records.set_study_attribute(key, value)
+    known = records.study_attributes()
+    if schema.SESSIONS not in known and schema.STUDY_ID not in known and not records.trials():
+        records.set_study_attribute(schema.STUDY_ID, uuid.uuid4().hex)
+    known_sessions = known.get(schema.SESSIONS, [])
+    records.set_study_attribute(schema.SESSIONS, with_session(known_sessions, begin_session(prepared)))
+    sources = {
+        trial.user_attrs.get(schema.SOURCE)
+        for trial in records.trials()
+        if not fits_by_now(trial, prepared.config.memory_budget_mib)
+    }
+    distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
+    for point in [*prepared.starting_points, *baselines(prepared.space)]:
+        if point.source not in sources:
+            params = (point.params, {name: distributions[name] for name in point.params})
+            records.enqueue(params, {"source": point.source})
+
+
+def _write_study_file(prepared: PreparedStudy) -> None:
+    """Writes what made the study: command, settings, and the space as it was."""
+    prepared.folder.mkdir(parents=True, exist_ok=True)
+    config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
+    content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
+    content["command"] = without_passwords(sys.argv)
+    for key in ("storage", "tracking_uri"):
+        if content[key] is not None:
+            content[key] = storage.with_whole_path(without_password(content[key]))
+    # Whole paths: a study may be resumed from another folder.
+    if config.data_dir is not None:
+        content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+    if config.from_config is not None:
+        content["from_config"] = str(Path(config.from_config).resolve())
+    content["weights"] = with_whole_path(config.weights)
+    if config.lite_weights is not None:
+        content["lite_weights"] = with_whole_path(config.lite_weights)
+    if not copy.exists():
+        shutil.copyfile(space_path(config.space), copy)
+    write_whole(prepared.folder / STUDY_FILE, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,139 @@
+"""What launch.py prints before and after a study."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from search_spaces.space import list_spaces, load_space
+from tuner.findings.findings import print_findings, read_findings
+from tuner.findings.text import short
+from tuner.next_commands import is_server, sync_command, ui_command
+from tuner.passwords import without_password
+from tuner.record.results import rung_records, stopped_at
+from tuner.record.storage import load_study
+from tuner.verbosity import apply_verbosity
+
+if TYPE_CHECKING:
+    from tuner.prepared import PreparedStudy
+    from tuner.study.run import StudyOutcome
+
+DRY_RUN_SAMPLES = 5
+LINES_BESIDE_FRONT = 18
+"""How many lines the summary has beside the rows of the front, at most, and the prompt after it."""
+
+
+def describe_spaces(console: Console) -> None:
+    """Prints each space's name, description and parameters."""
+    for name in list_spaces():
+        space = load_space(name)
+        console.print(f"[bold]{name}[/bold]: {space.description}", highlight=False)
+        for parameter in space.parameters:
+            console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+
+
+def print_start(console: Console, prepared: PreparedStudy) -> None:
+    """Prints what is searched, on what, and what its networks start from."""
+    from tinytl.networks.backbones.weights import input_normalization
+
+    data, config = prepared.data, prepared.config
+    budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
+    console.print(
+        f"Study {prepared.name}: {config.trials} trials of {prepared.base.epochs} epochs, "
+        f"{prepared.base.backbone} on {data.name} ({len(data.classes)} classes, {len(data.train)} training "
+        f"and {len(data.val)} validation images){budget}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for backbone, weights in prepared.weights.items():
+        normalization = input_normalization(dataclasses.replace(prepared.base, backbone=backbone), weights)
+        source = weights.backbone.source if weights.backbone is not None else "none"
+        lite = "" if weights.lite is None else f", lite residuals from {weights.lite.source}"
+        text = f"{backbone}: weights {source}{lite}; input {normalization}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for note in prepared.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    if not prepared.searches_memory:
+        console.print(
+            f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
+    """Prints the space, and its baselines and first samples with their predicted memory."""
+    from optuna import create_study, samplers
+
+    from tinytl.memory.predict import predict_memory
+    from tuner.trial_config import trial_config
+
+    for parameter in prepared.space.parameters:
+        console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+    apply_verbosity()
+    study = create_study(sampler=samplers.RandomSampler(seed=prepared.config.seed))
+    points = {name: dict(prepared.space.fixed) | dict(p) for name, p in prepared.space.baselines.items()}
+    for index in range(DRY_RUN_SAMPLES):
+        points[f"sample {index + 1}"] = prepared.space.sample_trial(study.ask())
+    table = Table(title="What would be tried", title_justify="left")
+    table.add_column("")
+    table.add_column("memory MiB", justify="right")
+    table.add_column("configuration")
+    for name, values in points.items():
+        peak_mib = predict_memory(trial_config(prepared.base, values)).peak_mib
+        searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
+        table.add_row(name, f"{peak_mib:.1f}", ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
+    console.print(table)
+
+
+def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutcome) -> None:
+    """Prints what the study found and how to look further; draws the front's picture."""
+    config = prepared.config
+    study = load_study(prepared.name, config.runs_dir, config.storage)
+
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
+    status_command = f"python -m tuner status {prepared.name}{where}"
+    console.print()
+    print_findings(
+        console,
+        study,
+        read_findings(study, config.runs_dir),
+        most_rows=max(3, console.height - LINES_BESIDE_FRONT) if console.is_terminal else None,
+        where_all=status_command,
+    )
+    if outcome.note:
+        line(f"The search ended: {outcome.note}.")
+    if outcome.complete:
+        from tuner.pictures.still import plot_front, plot_rungs
+
+        picture = prepared.folder / "front.png"
+        title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
+        plot_front(outcome.complete, title, config.memory_budget_mib, picture)
+        line(f"Picture: {picture}")
+        trials = study.get_trials(deepcopy=False)
+        passed = rung_records(trials)
+        if passed:
+            picture = prepared.folder / "rungs.png"
+            plot_rungs(passed, stopped_at(trials), outcome.complete, title, picture)
+            line(f"Rungs:   {picture}")
+    if outcome.unfinished:
+        cut_off = "Interrupted. " if outcome.interrupted else ""
+        line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
+    if not config.tracks:
+        further = f"{sync_command(prepared.name, where, 'URI')}    (brings it to MLflow)"
+    elif config.tracking_uri is not None and is_server(config.tracking_uri):
+        further = f"MLflow at {without_password(config.tracking_uri)}"
+    else:
+        further = f"{ui_command(config.tracking_uri, where)}    (MLflow at http://127.0.0.1:5000)"
+    line(
+        f"Look further:  {status_command} [--json]\n"
+        f"               python -m tuner report {prepared.name}{where} --open\n"
+        f"               {further}"
+    )

@@ -1,0 +1,224 @@
+"""The live view of a study on a terminal: who trains what, the front so far, and when it will be over."""
+
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.constrain import Constrain
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tuner.record.results import TrialResult
+from tuner.terminal.board import RunningTrial, StudyBoard
+from tuner.terminal.lines import TrialLines
+from tuner.terminal.text_plot import text_plot
+
+REFRESHES_PER_S = 2
+PLOT_WIDTH = 40
+LEAST_BAR = 8
+BAR = "cyan"
+LEAST_PLOT = 3
+"""Results that make a plot."""
+STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red", "infeasible": "dim"}
+"""In the order in which they are shown, with their colours."""
+
+
+class LiveView(TrialLines):
+    """Lines for trials that end, above a view that is drawn anew twice a second in a thread of its own.
+
+    Who follows a study only writes down what happened; drawing is never on Ray's way. It takes 2 % of a core
+    (eight workers, a front of twelve, 120 x 40; process time over 20 s).
+    """
+
+    def __init__(self, console: Console, board: StudyBoard, refused: Callable[[], int]) -> None:
+        """`refused`: how many configurations this driver has found to exceed the budget."""
+        super().__init__(console, board.ended, board.requested)
+        self.board = board
+        self.refused = refused
+        self._lock = threading.RLock()  # Ctrl-C is told in the middle of whatever runs
+        self._live = Live(
+            console=console,
+            get_renderable=self._draw,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+            vertical_overflow="crop",
+        )
+
+    def __enter__(self) -> "LiveView":
+        """Draws from now on; what is printed meanwhile stands above the view."""
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Takes the view away; the lines above it stay."""
+        self._live.stop()
+
+    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+        """Shows the trial as one that runs."""
+        with self._lock:
+            self.board.trial_started(name)
+
+    def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
+        """Shows how far it is."""
+        super().epoch_ended(name, row)
+        with self._lock:
+            self.board.epoch_ended(name, row)
+
+    def trial_ended(self, name: str, state: str, reason: str | None) -> None:
+        """Counts the trial, and prints its line."""
+        with self._lock:
+            self.board.trial_ended(name, state)
+        super().trial_ended(name, state, reason)
+
+    def phase(self, text: str) -> None:
+        """Shows what goes on beside the search."""
+        with self._lock:
+            self.board.phase = text
+
+    def stopping(self) -> None:
+        """Tells what the first Ctrl-C does."""
+        self.phase("stopping")
+        super().stopping()
+
+    def _draw(self) -> RenderableType:
+        with self._lock:
+            # One line stays free for the cursor.
+            return draw(self.board, self.refused(), self.console.options, self.console.height - 1)
+
+
+def draw(board: StudyBoard, refused: int, options: ConsoleOptions, height: int) -> Constrain:
+    """Returns the view in at most `height` lines of the console's width."""
+    # The last column stays free: some terminals wrap once it is written.
+    width = options.max_width - 1
+    parts: list[RenderableType] = [_bar(board, width), _counts(board, refused, width)]
+    front = board.front
+    room = height - len(parts) - 4  # two headings, two empty lines before them
+    if room >= 2:
+        for_front = min(len(front), room // 2)
+        running = list(board.running.values())
+        for_running = min(len(running), room - for_front)
+        for_front = min(len(front), room - for_running)
+        if running:
+            parts += ["", _running_table(board, running, for_running, width)]
+        if front:
+            parts += ["", _front(board, front, for_front, room - for_running, width, options.ascii_only)]
+    return Constrain(Group(*parts), width)
+
+
+def _bar(board: StudyBoard, width: int) -> RenderableType:
+    figures = f"{board.ended}/{board.requested} trials  {clock_text(board.elapsed_s)}"
+    left_s = board.left_s
+    if board.phase:
+        figures += f"  {board.phase}"
+    elif left_s is not None:
+        figures += f"  about {left_text(left_s)} left"
+    text = Text(figures, no_wrap=True, overflow="crop")
+    bar_width = min(40, width - len(figures) - 1)
+    if bar_width < LEAST_BAR:
+        return text
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(
+        ProgressBar(total=board.requested, completed=board.ended, width=bar_width, complete_style=BAR), text
+    )
+    return grid
+
+
+def _counts(board: StudyBoard, refused: int, width: int) -> Text:
+    counts = board.counts | {"running": len(board.running)}
+    counts["infeasible"] = counts.get("infeasible", 0) + refused
+    pieces = [(f"{counts[s]} {s}", style) for s, style in STATES.items() if counts.get(s)]
+    if board.epochs_per_s is not None:
+        pieces.append((_rate(board.epochs_per_s, "epoch"), ""))
+    if board.images_per_s is not None:
+        pieces.append((f"{board.images_per_s:.0f} images/s", ""))
+    line = Text(no_wrap=True, overflow="crop")
+    for index, (text, style) in enumerate(pieces):
+        text = (", " if index else "") + text
+        if len(line) + len(text) > width:
+            break
+        line.append(text, style)
+    return line if pieces else Text("starting", "dim")
+
+
+def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, width: int) -> Table:
+    wide = width >= 72
+    table = _plain_table("running", "epoch", *(["", "accuracy", "MiB"] if wide else ["accuracy"]), "time")
+    for trial in _cut(running, shown):
+        done = Text(f"{trial.epoch}/{board.epochs}", no_wrap=True)
+        accuracy = f"{trial.row['accuracy_top1']:.3f}" if trial.row else "-"
+        memory = f"{trial.row['peak_memory_mib']:.1f}" if trial.row else "-"
+        bar = ProgressBar(total=board.epochs, completed=trial.epoch, width=12, complete_style=BAR)
+        time_text = clock_text(board.clock() - trial.since_s)
+        table.add_row(trial.name, done, *([bar, accuracy, memory] if wide else [accuracy]), time_text)
+    _say_more(table, len(running), shown)
+    return table
+
+
+def _front(
+    board: StudyBoard, front: list[TrialResult], shown: int, room: int, width: int, ascii_only: bool
+) -> RenderableType:
+    table = _plain_table("front", "accuracy", "MiB", "")
+    under = "best" if board.budget_mib is None else f"best under {board.budget_mib:g} MiB"
+    best = board.best
+    rows = _cut(front[::-1], shown)  # the most accurate ones, where not all can be shown
+    if best is not None and best not in rows:
+        rows[-1:] = [best]
+    for result in reversed(rows):
+        is_best = best is not None and result.trial == best.trial
+        table.add_row(
+            result.trial,
+            f"{result.accuracy_top1:.3f}",
+            f"{result.peak_memory_mib:.1f}",
+            under if is_best else "",
+            style="bold" if is_best else None,
+        )
+    _say_more(table, len(front), shown)
+    names = max(len(result.trial) for result in front)
+    if width < names + 40 + PLOT_WIDTH or room < 4 or len(board.results) < LEAST_PLOT:
+        return table
+    beside = Table.grid(padding=(0, 3, 0, 0))
+    beside.add_row(table, text_plot(board.results, PLOT_WIDTH, min(room + 1, 8), ascii_only))
+    return beside
+
+
+def _plain_table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for index, title in enumerate(titles):
+        left = index == 0 or not title
+        table.add_column(title, justify="left" if left else "right", no_wrap=True, overflow="crop")
+    return table
+
+
+def _cut(rows: list[Any], shown: int) -> list[Any]:
+    """Returns the rows that are shown, with room for a line that tells of the others."""
+    return rows if len(rows) <= shown else rows[: shown - 1]
+
+
+def _say_more(table: Table, rows: int, shown: int) -> None:
+    if rows > shown:
+        table.add_row(f"and {rows - shown + 1} more", style="dim")
+
+
+def _rate(per_s: float, unit: str) -> str:
+    return f"{per_s:.1f} {unit}s/s" if per_s >= 1 else f"{per_s * 60:.1f} {unit}s/min"
+
+
+def clock_text(seconds: float) -> str:
+    """Returns a span as m:ss, or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def left_text(seconds: float) -> str:
+    """Returns a span as exactly as it can be known: two digits or so."""
+    if seconds < 90:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

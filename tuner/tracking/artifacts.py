@@ -1,0 +1,106 @@
+"""What a study's runs hold as files: the front's configurations and checkpoints, pictures, tables, commands.
+
+What is there with the same content is not written again: each run's tag `artifacts` keeps what its files were
+made from.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuner.findings.importance import parameter_importance
+from tuner.tracking.runs import StudyRuns
+from tuner.tracking.summary import StudySummary, table
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+OF_A_TRIAL = ("config.yaml", "last.pt")
+"""Smallest first. `python -m tinytl evaluate` and `predict` take the checkpoint."""
+TAG = "artifacts"
+TABLE = "trials.json"
+_FORM = 1
+"""Another number where files are made otherwise from the same results."""
+
+
+def sync_trial_artifacts(client: "MlflowClient", run: "Run", folder: Path) -> bool:
+    """Brings what a trial's folder holds to its run; returns whether anything was written."""
+    files = {name: folder / name for name in OF_A_TRIAL if (folder / name).is_file()}
+    wanted = {name: _digest(path.read_bytes()) for name, path in files.items()}
+    known = _known(client, run)
+    missing = [name for name in wanted if known.get(name) != wanted[name]]
+    for name in missing:
+        client.log_artifact(run.info.run_id, str(files[name]))
+        known[name] = wanted[name]
+        client.set_tag(run.info.run_id, TAG, json.dumps(known))
+    return bool(missing)
+
+
+def sync_study_artifacts(runs: StudyRuns, summary: StudySummary, folder: Path) -> bool:
+    """Brings pictures, tables, the space and the commands to the study's run; returns whether it did."""
+    run_id = runs.parent.info.run_id
+    spaces = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
+    sessions = [session.to_json() for session in runs.labels.sessions]
+    made_from = json.dumps([_FORM, summary.title, summary.rows, spaces, sessions], default=str)
+    digest = _digest(made_from.encode())
+    known = _known(runs.client, runs.parent)
+    if known and set(known.values()) == {digest}:
+        return False
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary)
+        _write_texts(made, summary, spaces)
+        if summary.complete:
+            _write_pictures(made, summary)
+        runs.client.log_artifacts(run_id, str(made))
+        names = sorted(path.name for path in made.iterdir())
+    table = json.dumps([{"path": TABLE, "type": "table"}])
+    tags = {TAG: json.dumps(dict.fromkeys(names, digest)), "mlflow.loggedArtifacts": table}
+    runs.log(run_id, tags=tags)
+    return True
+
+
+def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -> None:
+    names, cells = table(summary)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([names, *cells])
+    (made / "trials.csv").write_text(text.getvalue())
+    # As MLflow's log_table writes it: its pages show it as a table.
+    (made / TABLE).write_text(json.dumps({"columns": names, "data": cells}))
+    for name, content in spaces.items():
+        (made / name).write_text(content)
+    commands = [session.command for session in summary.labels.sessions] or [summary.labels.command]
+    (made / "commands.txt").write_text("\n".join(commands) + "\n")
+    importance = parameter_importance(summary.study)
+    if importance is not None:
+        (made / "importance.json").write_text(json.dumps(importance, indent=2) + "\n")
+
+
+def _write_pictures(made: Path, summary: StudySummary) -> None:
+    # Seconds to import, for a study that may be in line.
+    from tuner.pictures.interactive import front_figure
+    from tuner.pictures.still import plot_front
+
+    budget_mib = summary.findings.budget_mib
+    plot_front(summary.complete, summary.title, budget_mib, made / "front.png")
+    figure = front_figure(summary.complete, summary.title, budget_mib)
+    figure.write_html(made / "front.html", include_plotlyjs=True, div_id="front")
+
+
+def _known(client: "MlflowClient", run: "Run") -> dict[str, Any]:
+    """Returns what a run's tag says of the files that it really has."""
+    told = run.data.tags.get(TAG)
+    if told is None:
+        return {}
+    there = {file.path for file in client.list_artifacts(run.info.run_id)}
+    return {name: digest for name, digest in json.loads(told).items() if name in there}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()

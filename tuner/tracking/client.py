@@ -1,0 +1,199 @@
+"""Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
+
+import os
+import sqlite3
+import textwrap
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tinytl.errors import ConfigError
+from tuner.passwords import without_password
+from tuner.record.sqlite_file import SQLITE, sqlite_file
+from tuner.verbosity import apply_verbosity
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SETTINGS = {
+    # Waiting is the tracking thread's matter: MLflow itself would hold a call for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A server's client prints two lines for every run that ends.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+BUSY_S = 60.0
+"""How long another study may hold the database."""
+ARTIFACTS = "mlartifacts"
+"""Folder beside the database, where no server knows a better place."""
+REFUSALS = (
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "RESOURCE_LIMIT_EXCEEDED",
+)
+"""Codes of errors by which MLflow says that it will not: it is there."""
+LONGEST_REASON = 90
+"""Characters: MLflow's own may quote all that was sent."""
+
+
+def open_mlflow(uri: str) -> "MlflowClient":
+    """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
+
+    Raises:
+        ConfigError: where MLflow does not answer.
+    """
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    try:
+        from mlflow.tracking import MlflowClient
+
+        apply_verbosity()
+        file = sqlite_file(uri)
+        if file is not None:
+            _make_database(file.absolute())
+        elif not uri.startswith(("http://", "https://")):
+            _connect_once(uri)
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+    except Exception as error:  # each store raises its own kinds
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
+@contextmanager
+def answering(uri: str, own: Path | None = None) -> Iterator[None]:
+    """Raises ConfigError where a call of MLflow fails within, or a file in the study's `own` folder."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:  # of the second kind are those of files that it keeps
+        if own is not None and isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike):
+            if Path(error.filename).is_relative_to(own):
+                raise ConfigError(f"{error.filename} cannot be read ({error.strerror})") from None
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
+def refuses(error: BaseException) -> bool:
+    """Whether MLflow answered, and would not do what it was asked."""
+    from mlflow.exceptions import MlflowException
+
+    # A page that is quoted is some other server's.
+    quoted = "Response body" in str(error)
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS and not quoted
+
+
+def reason(error: BaseException) -> str:
+    """Returns why a call of MLflow failed, in one short line."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return f"{inner.filename}: {inner.strerror}" if inner.filename else inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    text = getattr(error, "message", None) or str(error)  # without the code before it
+    text = str(text).strip()
+    for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
+        if known in text:
+            return known
+    first = text.splitlines()[0] if text else type(error).__name__
+    return textwrap.shorten(first, LONGEST_REASON, placeholder=" ...")
+
+
+def _no_answer(uri: str, error: Exception) -> str:
+    shown = without_password(uri)
+    if "401" in str(error).partition("Response body")[0]:
+        return (
+            f"--tracking-uri {shown}: user or password is wrong: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    does = "refuses" if refuses(error) else "does not answer"
+    return f"--tracking-uri {shown}: MLflow {does} ({without_password(reason(error))})"
+
+
+def check_database(uri: str) -> None:
+    """Raises ConfigError where there is no database at `uri`, or it does not answer; makes none."""
+    file = sqlite_file(uri)
+    if file is not None:
+        if not file.is_file():
+            raise ConfigError(f"--tracking-uri {uri}: there is no file {file}")
+        return
+    try:
+        _connect_once(uri)
+    except Exception as error:  # each database driver raises its own kinds
+        raise ConfigError(_no_answer(uri, error)) from None
+
+
+def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
+    """Returns where the artifacts of a database lie: beside its file, else in `runs_dir`; None of a server.
+
+    MLflow itself would take the working directory.
+    """
+    if uri.startswith(("http://", "https://")):
+        return None
+    file = sqlite_file(uri)
+    folder = runs_dir.resolve() if file is None else file.absolute().parent
+    return (folder / ARTIFACTS).as_uri()
+
+
+def _make_database(path: Path) -> None:
+    """Makes a new database under another name and links it to its own once it is whole.
+
+    MLflow's first opening runs all its migrations, for seconds: what a kill leaves behind in their middle
+    may not open again. A file that is not there yet need not be safe on the disk at each step, either.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder")
+    if path.exists():
+        _check_can_write(path)
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import Engine, event
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.touch()  # tells at once what MLflow would try for minutes
+
+    def hurry(connection: Any, _: Any) -> None:
+        # Optuna may open its own database meanwhile.
+        if any(Path(row[2]) == beside for row in connection.execute("PRAGMA database_list")):
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA journal_mode=MEMORY")
+
+    event.listen(Engine, "connect", hurry)
+    try:
+        SqlAlchemyStore(f"{SQLITE}{beside}", (path.parent / ARTIFACTS).as_uri()).engine.dispose()
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        try:
+            os.link(beside, path)  # unlike a rename, never over one that another study made meanwhile
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            beside.replace(path)
+    finally:
+        event.remove(Engine, "connect", hurry)
+        beside.unlink(missing_ok=True)
+
+
+def _check_can_write(path: Path) -> None:
+    with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, timeout=BUSY_S)) as database:
+        database.execute("BEGIN IMMEDIATE")
+
+
+def _connect_once(uri: str) -> None:
+    """MLflow tries a database that is not there for an hour; this raises at once."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()

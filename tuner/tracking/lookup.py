@@ -1,0 +1,60 @@
+"""A study's runs in MLflow, found by the study's id: its name may have been another's. Only reads."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinytl.errors import ConfigError
+from tuner.record import schema
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+
+def experiment_name(identity: Mapping[str, Any]) -> str:
+    """Returns the experiment of the study with these user attributes."""
+    return str(identity.get("experiment") or identity["dataset"])
+
+
+def find_runs(
+    client: "MlflowClient", experiment_id: str, name: str, study_id: str | None, kind: str
+) -> "list[Run]":
+    """Returns a study's runs of a kind, oldest first; without an id, those of that name that have none."""
+    if study_id is not None:
+        return _search(
+            client, experiment_id, f"tags.{schema.STUDY_ID} = '{study_id}' and tags.kind = '{kind}'"
+        )
+    found = _search(client, experiment_id, f"tags.study = '{name}' and tags.kind = '{kind}'")
+    return [run for run in found if schema.STUDY_ID not in run.data.tags]
+
+
+def refuse_taken_name(client: "MlflowClient", experiment: str, name: str) -> None:
+    """Raises ConfigError where the experiment has a study of the name of one that is to begin."""
+    found = client.get_experiment_by_name(experiment)
+    if found is not None and is_taken(client, found.experiment_id, name):
+        raise ConfigError(
+            f"--name {name}: MLflow's experiment {experiment} has a study of that name: "
+            "change --name or --experiment"
+        )
+
+
+def is_taken(client: "MlflowClient", experiment_id: str, name: str) -> bool:
+    """Whether the experiment has any study of that name."""
+    return bool(_search(client, experiment_id, f"tags.study = '{name}' and tags.kind = 'study'"))
+
+
+def _search(client: "MlflowClient", experiment_id: str, where: str) -> "list[Run]":
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            where,
+            max_results=1000,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs

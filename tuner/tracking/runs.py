@@ -1,0 +1,285 @@
+"""A study's runs in MLflow: a parent, and a child a trial. Imports mlflow when used."""
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tinytl.errors import ConfigError
+from tuner.config import read_study_file
+from tuner.record import schema
+from tuner.record.sessions import Session, read_sessions
+from tuner.tracking.client import artifacts_beside
+from tuner.tracking.lookup import experiment_name, find_runs, is_taken
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.tracking import MlflowClient
+
+METRICS = (
+    "epoch",
+    "accuracy_top1",
+    "train_accuracy_top1",
+    "loss",
+    "val_loss",
+    "peak_memory_mib",
+    "measured_peak_mib",
+    "epoch_time_s",
+    "images_per_s",
+)
+"""What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` tells which are there."""
+IDENTITY = ("dataset", "space", "backbone", "weights", "epochs", "objectives")
+"""Parameters of the parent: what a study cannot change."""
+SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
+"""Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
+STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""MLflow's status of a trial that is in that state."""
+LATER_SHOWN = 3
+"""Commands that went on with a study."""
+ROWS_PER_CALL = 50
+"""MLflow takes 1000 values in a call."""
+SEARCHED = "searched/"
+"""Before the name of a searched number that is recorded as a metric, too: MLflow sorts parameters as text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyLabels:
+    """What names a study in MLflow, and describes its runs."""
+
+    name: str
+    identity: Mapping[str, Any]
+    """The study's user attributes: `experiment`, `space`, and what else the study cannot change."""
+    settings: Mapping[str, Any]
+    """What `study.json` holds."""
+    sessions: Sequence[Session]
+    artifacts: str | None
+    """Where a new experiment keeps its artifacts; None: a server knows."""
+
+    @property
+    def experiment(self) -> str:
+        """The name of the study's experiment."""
+        return experiment_name(self.identity)
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """Returns what tells this study's runs from those of all others."""
+        known = {} if self.study_id is None else {schema.STUDY_ID: self.study_id}
+        return {"study": self.name, "space": str(self.identity["space"])} | known
+
+    @property
+    def study_id(self) -> str | None:
+        """What no other study has; None of a study that an older version made."""
+        return self.identity.get(schema.STUDY_ID)
+
+    @property
+    def command(self) -> str:
+        """The command that began the study."""
+        if self.sessions:
+            return self.sessions[0].command
+        return shlex.join(["python", *self.settings.get("command", ["launch.py"])])
+
+    @property
+    def later_commands(self) -> list[str]:
+        """Returns those that went on with it, each once, the last ones."""
+        later = dict.fromkeys(session.command for session in self.sessions[1:])
+        return [command for command in later if command != self.command][-LATER_SHOWN:]
+
+    @property
+    def parent_tags(self) -> dict[str, str]:
+        """Returns all tags of the parent run."""
+        settings = {key: str(self.settings[key]) for key in SETTINGS if key in self.settings}
+        session = self.sessions[-1].tags if self.sessions else {}
+        own = self.own_tags | {"kind": "study"}
+        commands = {"command": self.command}
+        if self.later_commands:
+            commands["then"] = "\n".join(self.later_commands)
+        return own | commands | settings | session
+
+
+def study_labels(study: optuna.Study, runs_dir: str, tracking_uri: str) -> StudyLabels:
+    """Reads what names and describes a study from its storage and folder.
+
+    Raises:
+        ConfigError: for a study that another program made.
+    """
+    for key in ("dataset", "space"):
+        if key not in study.user_attrs:
+            raise ConfigError(f"study {study.study_name} names no {key}: launch.py did not make it")
+    return StudyLabels(
+        name=study.study_name,
+        identity=study.user_attrs,
+        settings=read_study_file(study.study_name, runs_dir),
+        sessions=read_sessions(study.user_attrs),
+        artifacts=artifacts_beside(tracking_uri, Path(runs_dir)),
+    )
+
+
+def metrics_of(row: Mapping[str, Any], time_ms: int) -> "list[Metric]":
+    """Returns a row of metrics.jsonl as MLflow's, at its own `timestamp_ms` or else `time_ms`."""
+    from mlflow.entities import Metric
+
+    time_ms, step = int(row.get("timestamp_ms") or time_ms), int(row["epoch"])
+    return [
+        Metric(key, float(value), time_ms, step)
+        for key, value in row.items()
+        if (key in METRICS or key.startswith("lr."))
+        and isinstance(value, (int, float))
+        and math.isfinite(value)
+    ]
+
+
+class StudyRuns:
+    """Finds the study's experiment and parent run, or makes them.
+
+    Raises:
+        ConfigError: where the experiment has another study of that name.
+    """
+
+    def __init__(self, client: "MlflowClient", labels: StudyLabels) -> None:
+        self.client = client
+        self.labels = labels
+        self.experiment_id = self._experiment()
+        found = self._find("study")
+        self.parent_is_new = not found
+        self.parent: Run = found[0] if found else self._new_parent()
+
+    def children(self) -> "dict[str, list[Run]]":
+        """Returns the trials' runs by the trials' names, of several the oldest first."""
+        children: dict[str, list[Run]] = {}
+        for run in self._find("trial"):
+            children.setdefault(run.data.tags["trial"], []).append(run)
+        return children
+
+    def new_child(
+        self, name: str, params: Mapping[str, Any], start_ms: int | None, session: Session | None
+    ) -> str:
+        """Makes a trial's run, without its parameters; returns its id."""
+        tags = self.labels.own_tags | {
+            "mlflow.parentRunId": self.parent.info.run_id,
+            "kind": "trial",
+            "trial": name,
+            "state": "running",
+            "on_front": "false",
+        }
+        if "method" in params:
+            tags["method"] = str(params["method"])
+        if session is not None:
+            tags |= session.tags
+        run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
+        self.add_images(run, session)
+        return str(run.info.run_id)
+
+    def add_images(self, run: "Run", session: Session | None) -> bool:
+        """Makes a session's data set an input of a run, if it is not; returns whether it was written."""
+        if session is None or session.images.digest is None:
+            return False
+        present = {taken.dataset.digest for taken in run.inputs.dataset_inputs} if run.inputs else set()
+        if session.images.digest in present:
+            return False
+        self.client.log_inputs(run.info.run_id, [_dataset_input(session)])
+        return True
+
+    def recorded_epochs(self, run_id: str) -> set[int]:
+        """Returns the epochs whose metrics a run has: an epoch's are written all or none."""
+        return {metric.step for metric in self.client.get_metric_history(run_id, "epoch")}
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, Any] | None = None,
+        rows: Sequence[tuple[Mapping[str, Any], int]] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes parameters, rows of metrics (each with its time in ms) and tags, in one call if it can."""
+        from mlflow.entities import Param, RunTag
+
+        texts = [Param(key, _text(value)) for key, value in (params or {}).items()]
+        labels = [RunTag(key, value) for key, value in (tags or {}).items()]
+        searched = self._searched_numbers(params or {})
+        for start in range(0, max(len(rows), 1), ROWS_PER_CALL):
+            metrics = [m for row, ms in rows[start : start + ROWS_PER_CALL] for m in metrics_of(row, ms)]
+            if metrics or texts or labels:
+                self.client.log_batch(run_id, metrics=searched + metrics, params=texts, tags=labels)
+            texts, labels, searched = [], [], []
+
+    def _searched_numbers(self, params: Mapping[str, Any]) -> "list[Metric]":
+        """Returns the searched parameters that are numbers as metrics, at the study's begin."""
+        from mlflow.entities import Metric
+
+        sessions, searched = self.labels.sessions, self.labels.identity.get("parameters", {})
+        began_ms = sessions[0].began_ms if sessions else 0
+        return [
+            Metric(SEARCHED + key, float(value), began_ms, 0)
+            for key, value in params.items()
+            if key in searched and isinstance(value, (int, float)) and not isinstance(value, bool)
+        ]
+
+    def log_values(self, run_id: str, values: Mapping[str, tuple[float, int]], time_ms: int | None) -> None:
+        """Writes metrics, each a value and its step, at `time_ms` or now."""
+        from mlflow.entities import Metric
+
+        time_ms = int(time.time() * 1000) if time_ms is None else time_ms
+        metrics = [Metric(key, value, time_ms, step) for key, (value, step) in values.items()]
+        self.client.log_batch(run_id, metrics=metrics)
+
+    def end(self, run_id: str, status: str, end_ms: int | None) -> None:
+        """Ends a run, at `end_ms` or now."""
+        self.client.set_terminated(run_id, status, end_ms)
+
+    def _find(self, kind: str) -> "list[Run]":
+        return find_runs(self.client, self.experiment_id, self.labels.name, self.labels.study_id, kind)
+
+    def _experiment(self) -> str:
+        name = self.labels.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return str(self.client.create_experiment(name, artifact_location=self.labels.artifacts))
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _new_parent(self) -> "Run":
+        labels = self.labels
+        if is_taken(self.client, self.experiment_id, labels.name):
+            raise ConfigError(
+                f"study {labels.name}: MLflow's experiment {labels.experiment} has another study of that "
+                "name: delete its runs there, or give another --tracking-uri"
+            )
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=labels.sessions[0].began_ms if labels.sessions else None,
+            run_name=labels.name,
+            tags=labels.parent_tags,
+        )
+        self.log(run.info.run_id, {key: labels.identity[key] for key in IDENTITY if key in labels.identity})
+        return run
+
+
+def _dataset_input(session: Session) -> "DatasetInput":
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    images = session.images
+    dataset = Dataset(
+        name=images.name,
+        digest=images.digest or "",
+        source_type="local",
+        source=json.dumps({"uri": images.source}),
+        profile=json.dumps({"classes": images.classes, **images.counts}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def changed(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Returns the tags that a run lacks or has otherwise."""
+    return {key: value for key, value in wanted.items() if present.get(key) != value}
+
+
+def _text(value: Any) -> str:
+    """Returns a parameter as text: tuples as the lists that they are in a file."""
+    return str(list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value)

@@ -1,0 +1,119 @@
+"""A study's views of MLflow's pages, each at an address: its trials by accuracy, and as charts.
+
+MLflow keeps views that users share as tags of the experiment; these are two. A version of MLflow that reads
+them otherwise shows its own table. Charts show the runs that MLflow loads first, which are 100: the front's
+come before all others.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tuner.tracking.runs import SEARCHED
+from tuner.tracking.summary import StudySummary
+
+TAG_PREFIX = "mlflow.sharedViewState."
+SECTION = "study"
+PARAMETERS_SHOWN = 6
+"""Axes of the parallel coordinates beside accuracy and memory."""
+ACCURACY, MEMORY = "accuracy_top1", "peak_memory_mib"
+FRONT = "tags.`on_front`"
+CHARTS = "/charts"
+"""Behind a study's name, which holds no such sign."""
+
+OURS = {"isReordered": False, "deleted": False, "isGenerated": False}
+
+
+def view_path(study: str, experiment_id: str) -> str:
+    """Returns the address, behind that of the server, of the trials by accuracy."""
+    return _path(study, experiment_id, "TABLE")
+
+
+def charts_path(study: str, experiment_id: str) -> str:
+    """Returns the address, behind that of the server, of the charts."""
+    return _path(study + CHARTS, experiment_id, "CHART")
+
+
+def _path(key: str, experiment_id: str, mode: str) -> str:
+    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={quote(key)}&compareRunsMode={mode}"
+
+
+def front_path(run_ids: Sequence[str], experiment_id: str) -> str:
+    """Returns the address, behind that of the server, of the page that compares these runs."""
+    runs, experiments = json.dumps(list(run_ids)), json.dumps([experiment_id])
+    return f"#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
+
+
+def shared_views(summary: StudySummary) -> dict[str, str]:
+    """Returns the experiment's tags that hold a study's views."""
+    name = TAG_PREFIX + summary.labels.name
+    return {name: _view(summary, f"metrics.`{ACCURACY}`"), name + CHARTS: _view(summary, FRONT)}
+
+
+def _view(summary: StudySummary, order_by: str) -> str:
+    """Returns a tag's value: the study's trials in falling order, with what was searched."""
+    varied = _varied(summary.rows)
+    numbers = [name for name, numeric in varied.items() if numeric]
+    judged = sorted(
+        {key for row in summary.rows for key in row if key.startswith(("test_", "confirmed_acc"))}
+    )
+    columns = [
+        *(f"metrics.`{key}`" for key in (ACCURACY, *judged, MEMORY)),
+        FRONT,
+        "tags.`state`",
+        *(f"params.`{name}`" for name, numeric in varied.items() if not numeric),
+        *(f"metrics.`{SEARCHED}{name}`" for name in numbers),
+    ]
+    view = {
+        "searchFilter": f'tags.study = "{summary.labels.name}" and tags.kind = "trial"',
+        "orderByKey": order_by,
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "compareRunCharts": _charts(list(varied)[:PARAMETERS_SHOWN]),
+        "compareRunSections": [
+            {"uuid": SECTION, "name": "Study", "display": True} | OURS,
+            {"uuid": "searched", "name": SEARCHED.rstrip("/"), "display": False} | OURS,
+        ],
+        "isAccordionReordered": True,  # else MLflow puts its own before them
+        "hideEmptyCharts": True,
+    }
+    return json.dumps(view, separators=(",", ":"))
+
+
+def _varied(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
+    """Returns the searched parameters that all trials have and that vary, and whether each is a number.
+
+    A chart leaves out a trial that lacks one.
+    """
+    own = [row["params"] for row in rows]
+    names = [name for name in (own[0] if own else {}) if all(params.get(name) is not None for params in own)]
+    found = {}
+    for name in names:
+        values = [params[name] for params in own]
+        if len(set(map(str, values))) > 1:
+            found[name] = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return found
+
+
+def _charts(parameters: Sequence[str]) -> list[dict[str, Any]]:
+    common = {"runsCountToCompare": 100, "metricSectionId": SECTION} | OURS
+    return [
+        common
+        | {"uuid": "scatter", "type": "SCATTER", "displayName": "Accuracy against memory"}
+        | {"xaxis": _axis(MEMORY), "yaxis": _axis(ACCURACY)},
+        common
+        | {"uuid": "parallel", "type": "PARALLEL", "displayName": "What was searched"}
+        | {"selectedParams": list(parameters), "selectedMetrics": [MEMORY, ACCURACY], "showAllRuns": True},
+        common
+        | {"uuid": "curves", "type": "LINE", "displayName": "Accuracy by epoch", "metricKey": ACCURACY}
+        | {"selectedMetricKeys": [ACCURACY], "xAxisKey": "step", "useGlobalXaxisKey": False},
+    ]
+
+
+def _axis(metric: str) -> dict[str, str]:
+    return {"key": metric, "type": "METRIC"}

@@ -1,0 +1,184 @@
+"""One trial as Ray sees it: a step is an epoch, an actor is reused for trial after trial."""
+
+import statistics
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import DataSplits
+from tinytl.device import device_name
+from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.memory.out_of_memory import forget_peaks, out_of_memory_need_mib
+from tinytl.networks.backbones.weights import Weights
+from tinytl.runs.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
+from tinytl.runs.directory import RunDirectory
+from tinytl.runs.run import checkpoint_state
+from tinytl.runs.trainer import Trainer
+from tuner.trial_config import trial_config
+
+GAVE_UP = "gave_up"
+"""In a trial's configuration: what to report in place of training it again."""
+PREDECESSOR_S = 60.0
+"""How long a trial waits for a process that still has its folder: one whose driver has just been killed."""
+
+
+class TinyTLTrainable(tune.Trainable):
+    """Trains the configuration that `MemoryAwareSearch` suggested.
+
+    Its folder is a run folder of `tinytl`. Each epoch is saved there before it is reported, so that a trial
+    goes on from its last epoch whoever was killed: process, node or driver. Results carry the epoch's metrics
+    (as `row`, too), the predicted `peak_memory_mib`, and `finished` once all epochs are done. What goes wrong
+    inside ends the trial with `failure`, the reason, in place of an exception: a retry would go wrong again,
+    and the process can go on with another trial. Only a process that dies is retried.
+    """
+
+    trainer: Trainer | None
+    """None where there is nothing to train: what went wrong is in `failure`."""
+    failure: dict[str, Any]
+    rows: list[dict[str, Any]]
+    """Metrics of the epochs so far."""
+    goes_on: bool
+    """Whether the last of them was trained before, and is to be reported."""
+    own: TrainConfig
+    directory: RunDirectory
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        data: DataSplits,
+        base: TrainConfig,
+        weights: Mapping[str, Weights],
+    ) -> None:
+        """Builds the trial; the rest comes from Ray's object store, where all workers of a node share it."""
+        # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
+        torch.set_num_threads(1)
+        self.data = data
+        self.base = base
+        self.weights = weights
+        self._claim = ExitStack()
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Starts another trial in the same process."""
+        self.trainer = None
+        forget_peaks()
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains one epoch and saves it.
+
+        The epoch from which a trial goes on is reported once more, first: nobody may have heard of it, and a
+        rung may stand there.
+        """
+        if self.trainer is not None:
+            try:
+                if self.goes_on:
+                    self.goes_on = False
+                else:
+                    metrics = self.trainer.train_epoch()
+                    row = metrics.flat() | {
+                        "peak_memory_mib": self.peak_memory_mib,
+                        "timestamp_ms": int(time.time() * 1000),
+                        "device_name": device_name(self.trainer.device),
+                    }
+                    self.rows.append(row)
+                    self.save_checkpoint(str(self.directory.path))
+                    self.directory.append_metrics(row)
+                return self._report()
+            except NonFiniteLossError as error:
+                self.failure = {"failure": str(error)}
+            except ConfigError as error:
+                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                self.failure = {"unsaved": str(error)}
+            except Exception as error:  # any reason is the trial's, and told
+                self.failure = self._explain(error)
+        self._claim.close()
+        return {"done": True, "epoch": len(self.rows), "peak_memory_mib": self.peak_memory_mib} | self.failure
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the trainer's state as `last.pt`; a file of that name is always whole."""
+        if self.trainer is not None:
+            path = Path(checkpoint_dir) / self.directory.last.name
+            save_checkpoint(checkpoint_state(self.trainer, self.own, self.rows), path)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Goes on where a `last.pt` was written.
+
+        Raises:
+            ConfigError: for one of another configuration or of other images.
+        """
+        path = Path(checkpoint_dir) / self.directory.last.name
+        if self.trainer is not None and path.is_file():
+            state = read_checkpoint(path, self.trainer.device)
+            # A trial never sees test images.
+            check_same_run(state, self.own, self.data, path)
+            self.trainer.load_state_dict(state)
+            self.rows = list(state["rows"])
+            self.goes_on = bool(self.rows)
+
+    def cleanup(self) -> None:
+        """Lets the folder go."""
+        self._claim.close()
+
+    def _start(self, config: dict[str, Any]) -> None:
+        self.peak_memory_mib = config["peak_memory_mib"]
+        self.failure = {}
+        self.rows = []
+        self.goes_on = False
+        self.trainer = None
+        self.directory = RunDirectory(Path(config["folder"]))
+        self._claim.close()
+        try:
+            if GAVE_UP in config:
+                self.failure = config[GAVE_UP]
+                return
+            self.own = trial_config(self.base, config["values"])
+            try:
+                self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
+            except ConfigError as error:
+                self.failure = {"unsaved": str(error)}
+                return
+            self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
+            self.load_checkpoint(config["folder"])
+            try:
+                self.directory.write_metrics(self.rows)
+            except ConfigError as error:
+                self.trainer, self.failure = None, {"unsaved": str(error)}
+        except Exception as error:  # told by the first step: Ray would retry the process
+            self.trainer = None
+            self.failure = self._explain(error)
+
+    def _report(self) -> dict[str, Any]:
+        row = self.rows[-1]
+        finished = row["epoch"] >= self.own.epochs
+        if finished:
+            self._claim.close()
+        return {
+            "epoch": row["epoch"],
+            "accuracy_top1": row["accuracy_top1"],
+            "peak_memory_mib": self.peak_memory_mib,
+            "measured_peak_mib": row["measured_peak_mib"],
+            "epoch_time_s": statistics.median(row["epoch_time_s"] for row in self.rows),
+            "row": row,
+            "finished": finished,
+            "done": finished,
+        }
+
+    def _explain(self, error: Exception) -> dict[str, Any]:
+        """Writes the traceback to the trial's folder; returns one line, and what was needed if memory was."""
+        with suppress(OSError):  # the disk may be what went wrong
+            Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
+        lines = str(error).strip().splitlines()
+        failure = {"failure": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
+        need_mib = out_of_memory_need_mib(error)
+        return (
+            failure if need_mib is None else failure | {"out_of_memory": True, "measured_need_mib": need_mib}
+        )
