@@ -199,5 +199,5 @@ def test_describe(checkpoint: str, words: str) -> None:
 
 
 def test_build_does_not_predict() -> None:
-    with pytest.raises(ConfigError, match=r"^plan=smallest is open: tinytl\.memory\.predict\.resolve_plan\(config\)"):
+    with pytest.raises(ConfigError, match=r"^plan=smallest is open: tinytl\.memory\."):
         build_model(dataclasses.replace(OPEN, plan="smallest"))
