@@ -7,8 +7,13 @@ blocks of 16 x 16 channels a group, so that depthwise 5x5 and 7x7 take 256 times
 has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel whose
 neighbours lie side by side in memory every depthwise kernel takes four times its weight. Batch norm's
 backward makes its result twice, unless its arguments differ in memory format.
+
+A CPU without instructions for bfloat16 or float16 (oneDNN asks for AVX-512) convolves them, and float64, by
+columns of the image, a group at a time: the groups' results and their concatenation are there together.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,10 +24,14 @@ CHANNEL_BLOCK = 16
 def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     """Returns the bytes that the CPU kernel of `func(*args)` takes beside its outputs; 0 where unknown."""
     if func is torch.ops.aten.convolution.default:
-        weight, groups = args[1], args[8]
+        image, weight, transposed, groups = args[0], args[1], args[6], args[8]
+        if not _has_own_kernels(weight.dtype):
+            return _column_bytes(image, weight, args[3], args[4], args[7] if transposed else None, groups)
         return _reordered_bytes(weight, groups)
     if func is torch.ops.aten.convolution_backward.default:
-        image, weight, stride, groups, wanted = args[1], args[2], args[4], args[9], args[10]
+        grad, image, weight, stride, groups, wanted = (*args[:3], args[4], args[9], args[10])
+        if not _has_own_kernels(weight.dtype):
+            return _column_bytes_of_backward(grad, image, weight, groups, wanted)
         if wanted[1]:
             return weight_gradient_bytes(weight, groups, image, stride[-1])
         return _reordered_bytes(weight, groups)
@@ -53,6 +62,65 @@ def weight_gradient_bytes(weight: torch.Tensor, groups: int, image: torch.Tensor
         groups * _round_up(out_per_group) * _round_up(in_per_group) * height * width * weight.element_size()
     )
     return blocked + plain
+
+
+@functools.cache
+def _has_own_kernels(dtype: torch.dtype) -> bool:
+    """Whether oneDNN convolves this type on this CPU."""
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
+def _column_bytes(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    stride: list[int],
+    padding: list[int],
+    added: list[int] | None,
+    groups: int,
+) -> int:
+    """Returns what a convolution by columns takes beside its result: columns, copies, groups' results.
+
+    `added`: the output padding of a transposed convolution, None for any other.
+    """
+    transposed = added is not None
+    sides = [
+        (size - 1) * step - 2 * pad + k + more if transposed else (size + 2 * pad - k) // step + 1
+        for size, step, pad, k, more in zip(
+            image.shape[2:], stride, padding, weight.shape[2:], added or [0, 0], strict=True
+        )
+    ]
+    out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
+    result = image.shape[0] * out_channels * sides[0] * sides[1] * weight.element_size()
+    columns = _columns_of_a_group(weight, image.shape[0], image.shape[2:] if transposed else sides)
+    own = _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
+    if groups == 1:
+        return own + columns
+    return own + max(result, image.nbytes // groups + columns)
+
+
+def _column_bytes_of_backward(
+    grad: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, groups: int, wanted: list[bool]
+) -> int:
+    own = _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
+    columns = _columns_of_a_group(weight, grad.shape[0], grad.shape[2:]) if wanted[1] else 0
+    if groups == 1:
+        return own + columns
+    pieces = (image.nbytes + grad.nbytes) // groups + columns if wanted[1] else 0
+    return own + max(image.nbytes if wanted[0] else 0, pieces)
+
+
+def _columns_of_a_group(weight: torch.Tensor, samples: int, sides: Sequence[int]) -> int:
+    """Returns the bytes of a group's columns: a value for each weight of a kernel and each place of the
+    smaller map; a kernel of 1 x 1 reads the image itself.
+    """
+    per_place = weight.shape[1] * weight.shape[2] * weight.shape[3]
+    if weight.shape[2:] == (1, 1):
+        return 0
+    return samples * per_place * sides[0] * sides[1] * weight.element_size()
 
 
 def _same_format(one: torch.Tensor, other: torch.Tensor) -> bool:

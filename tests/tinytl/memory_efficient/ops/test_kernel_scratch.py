@@ -24,11 +24,14 @@ KNOWN = {
 }
 
 
-def _call(case: str, mask: tuple[bool, bool, bool] | None) -> tuple[Any, tuple[Any, ...]]:
+def _call(
+    case: str, mask: tuple[bool, bool, bool] | None, dtype: torch.dtype = torch.float32
+) -> tuple[Any, tuple[Any, ...]]:
     """The operator and its arguments; `mask` says which gradients the backward one is asked for."""
     (n_in, n_out, kernel, stride, groups, size), _, _ = KNOWN[case]
-    image = torch.zeros(2, n_in, size, size).contiguous(memory_format=torch.channels_last)
-    weight = torch.zeros(n_out, n_in // groups, kernel, kernel).contiguous(memory_format=torch.channels_last)
+    image = torch.zeros(2, n_in, size, size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(n_out, n_in // groups, kernel, kernel, dtype=dtype)
+    weight = weight.contiguous(memory_format=torch.channels_last)
     rest = ([stride] * 2, [kernel // 2] * 2, [1, 1], False, [0, 0], groups)
     if mask is None:
         return CONVOLUTION, (image, weight, None, *rest)
@@ -64,6 +67,28 @@ def _measured(run: Callable[[], Any]) -> float:
 def test_formula_agrees_with_the_allocator(case: str, mask: tuple[bool, bool, bool] | None) -> None:
     func, args = _call(case, mask)
     assert _measured(lambda: func(*args)) == scratch_bytes(func, args)
+
+
+@pytest.mark.parametrize("mask", [None, (True, False, False), (False, True, False)])
+@pytest.mark.parametrize("case", KNOWN)
+def test_what_onednn_does_not_convolve_agrees_with_the_allocator(
+    case: str, mask: tuple[bool, bool, bool] | None
+) -> None:
+    """No CPU's oneDNN takes float64; most take no bfloat16 or float16, which then go the same way."""
+    func, args = _call(case, mask, torch.float64)
+    weight = args[1] if mask is None else args[2]
+    # The weight itself may be copied, or not: a thousandth of a step.
+    assert _measured(lambda: func(*args)) == pytest.approx(scratch_bytes(func, args), abs=weight.nbytes)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_transposed_convolution_by_columns_agrees_with_the_allocator(stride: int, groups: int) -> None:
+    image = torch.zeros(2, 8, 6, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    weight = torch.zeros(8, 8 // groups, 3, 3, dtype=torch.float64)
+    args = (image, weight, None, [stride] * 2, [1, 1], [1, 1], True, [stride - 1] * 2, groups)
+    found = scratch_bytes(CONVOLUTION, args)
+    assert _measured(lambda: CONVOLUTION(*args)) == pytest.approx(found, abs=weight.nbytes)
 
 
 def test_other_operators_take_nothing() -> None:
