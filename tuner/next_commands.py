@@ -13,11 +13,6 @@ def where_flags(runs_dir: str, storage: str | None) -> str:
     return without_password("".join(" " + shlex.quote(flag) for flag in flags))
 
 
-def is_server(uri: str) -> bool:
-    """Whether there are pages at `uri`: else it is a database."""
-    return uri.startswith(("http://", "https://"))
-
-
 def ui_command(uri: str | None, where: str) -> str:
     """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag."""
     flag = "" if uri is None else f" --tracking-uri {shlex.quote(without_password(uri))}"

@@ -8,6 +8,11 @@ import sys
 import time
 
 SERVER_START_S = 180
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Evaluation jobs of language models: seven processes that nobody here needs.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
 
 
 class Server:
@@ -20,7 +25,7 @@ class Server:
         self.uri = f"http://127.0.0.1:{self.port}"
         self.database = database
         self.flags = flags
-        self.env = os.environ | (env or {})
+        self.env = os.environ | SETTINGS | (env or {})
         self.start()
 
     def start(self):

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinytl.errors import ConfigError
+from tuner.addresses import is_server
 from tuner.config import STUDY_FILE, StudyConfig
-from tuner.next_commands import is_server, sync_command, where_flags
+from tuner.next_commands import sync_command, where_flags
 from tuner.passwords import without_password
 from tuner.ports import HOST, check_free, check_port
 from tuner.tracking.client import artifacts_beside, check_database

@@ -7,7 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
-from tuner.study.server_checks import HTTP_PORTS, check_answers, place_of
+from tuner.addresses import place_of
+from tuner.study.server_checks import HTTP_PORTS, check_answers
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient

@@ -1,6 +1,5 @@
 """A study sent to a Ray cluster as a job, with the code and the files that it is made of."""
 
-import re
 import shlex
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from search_spaces.space import list_spaces
 from tinytl.config.weights_source import with_whole_path
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import COMMIT, code_commit
+from tuner.addresses import is_sqlite, sqlite_file
 from tuner.cluster.joining import PACKAGES, ROOT
 from tuner.config import StudyConfig, read_study_file
 from tuner.jobs import client as job_client
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 GIVEN = "given"
 """Folder of a job's working tree: the files that flags name, each in a folder of its flag."""
-SQLITE = re.compile(r"sqlite(\+\w+)?:///")
 
 
 def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
@@ -101,7 +100,7 @@ def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
             )
     check_schemes(config)
     for flag, path in _paths(config).items():
-        if not Path(SQLITE.sub("", path)).is_absolute():
+        if not (sqlite_file(path) or Path(path)).is_absolute():
             raise ConfigError(
                 f"--submit: {flag} {path} is looked for on the cluster: give its whole path there, which all "
                 "nodes see"
@@ -121,7 +120,7 @@ def _paths(config: StudyConfig) -> dict[str, str]:
         if weights is not None and with_whole_path(weights) != weights:
             paths[flag] = weights
     for flag, address in (("--storage", config.storage), ("--tracking-uri", config.tracking_uri)):
-        if address is not None and SQLITE.match(address):
+        if address is not None and is_sqlite(address):
             paths[flag] = address
     return paths
 

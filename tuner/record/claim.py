@@ -13,7 +13,7 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tinytl.errors import ConfigError
 from tuner.record import schema
@@ -85,18 +85,20 @@ def storage_claimed(
     def say_so() -> None:
         said = mine
         while not ended.wait(SIGN_OF_LIFE_S):
-            with suppress(Exception):  # a database that is away for a while: the next sign may arrive
+            try:
                 sign = json.dumps(_me())
                 if claim.replace(said, sign):
                     said = sign
                     continue
                 now = claim.read() or "{}"
-                if _is_mine(json.loads(now)):  # it arrived, though its answer did not
-                    said = now
-                else:
-                    on_lost(str(_taken(name, json.loads(now))))
-                    return
-        with suppress(Exception):
+            except SQLAlchemyError:  # a database that is away for a while: the next sign may arrive
+                continue
+            if _is_mine(json.loads(now)):  # it arrived, though its answer did not
+                said = now
+            else:
+                on_lost(str(_taken(name, json.loads(now))))
+                return
+        with suppress(SQLAlchemyError):
             claim.replace(said, "{}")
 
     thread = threading.Thread(target=say_so, name="sign of life", daemon=True)

@@ -12,9 +12,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
 
 from tinytl.errors import ConfigError
+from tuner.addresses import is_sqlite, sqlite_file
 from tuner.config import StudyConfig, read_study_file
 from tuner.passwords import without_password
-from tuner.record.sqlite_file import SQLITE, sqlite_file
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -114,19 +114,12 @@ def study_exists(config: StudyConfig, name: str) -> bool:
 def _may_exist(url: str) -> bool:
     """Whether a database may be there: SQLite would make the file that it looks for."""
     file = sqlite_file(url)
-    return file is None or file.exists()
+    return not is_sqlite(url) or (file is not None and file.exists())
 
 
 def study_names(storage: BaseStorage) -> list[str]:
     """Returns the names of all studies in a storage."""
     return [study.study_name for study in storage.get_all_studies()]
-
-
-def with_whole_path(url: str) -> str:
-    """Returns a database's address so that it means the same in any folder."""
-    if not url.startswith(SQLITE):
-        return url
-    return SQLITE + str(Path(url.removeprefix(SQLITE)).resolve())
 
 
 def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from tuner.record import results, schema
 
@@ -26,6 +28,10 @@ def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
     )
     peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
     return refused and peak_mib is not None and results.within(peak_mib, budget_mib)
+
+
+STORAGE_ERRORS = (OSError, SQLAlchemyError, StorageInternalError)
+"""What Optuna's storages raise if a disk or a database fails."""
 
 
 class UnwrittenError(RuntimeError):
@@ -166,13 +172,14 @@ class StudyRecords:
         """Returns what a call returns that reads or writes the record.
 
         Raises:
-            UnwrittenError: where the storage fails, and at every call after that.
+            UnwrittenError: if the disk or the database fails, and at every call after that. Any other error
+                is a bug, and stays what it is.
         """
         if self.unwritten is not None:
             raise UnwrittenError(self.unwritten)
         try:
             return call(*args, **named)
-        except Exception as error:  # each storage raises its own kinds
+        except STORAGE_ERRORS as error:
             lines = str(error).strip().splitlines()
             self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
             raise UnwrittenError(self.unwritten) from error

@@ -9,9 +9,10 @@ from typing import Any
 
 import optuna
 
+from tuner.addresses import is_server
 from tuner.config import NO_TRACKING
 from tuner.findings.text import short
-from tuner.next_commands import is_server, sync_command, ui_command, where_flags
+from tuner.next_commands import sync_command, ui_command, where_flags
 from tuner.passwords import without_password
 from tuner.record import results, schema
 from tuner.record.sessions import read_sessions

@@ -23,6 +23,7 @@ from tinytl.config.weights_source import with_whole_path
 from tinytl.data.splits import DataSplits, ImageFiles
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import write_whole
+from tuner import addresses
 from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import plan_resources
@@ -330,7 +331,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     content["command"] = without_passwords(sys.argv)
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
-            content[key] = storage.with_whole_path(without_password(content[key]))
+            content[key] = addresses.with_whole_path(without_password(content[key]))
     # Whole paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())

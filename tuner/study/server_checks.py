@@ -1,13 +1,12 @@
 """Servers that a study names: do they answer?"""
 
 import socket
-import urllib.parse
 
 from tinytl.errors import ConfigError
+from tuner.addresses import dialect_of, is_server, is_sqlite, place_of, sqlite_file
 from tuner.config import WITHOUT_TRACKING, StudyConfig
 from tuner.passwords import without_password
 from tuner.ports import check_free
-from tuner.record.sqlite_file import sqlite_file
 
 SERVER_TIMEOUT_S = 5.0
 HTTP_PORTS = {"http": 80, "https": 443}
@@ -29,11 +28,11 @@ def check_servers(config: StudyConfig) -> None:
         check_free(config.dashboard_port, "--dashboard-port")
     if config.storage is not None:
         check_file_database("--storage", config.storage)
-        scheme, host, port = place_of("--storage", config.storage)
-        port = port or DATABASE_PORTS.get(scheme.partition("+")[0], 0)
+        _, host, port = place_of("--storage", config.storage)
+        port = port or DATABASE_PORTS.get(dialect_of(config.storage), 0)
         if host and port:
             check_answers(f"--storage: no database at {host}:{port}", host, port)
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         scheme, host, port = place_of("--tracking-uri", uri)
         what = f"--tracking-uri {without_password(uri)}: no MLflow server"
         check_answers(what, host, port or HTTP_PORTS[scheme], f": {WITHOUT_TRACKING}")
@@ -45,7 +44,7 @@ def check_servers(config: StudyConfig) -> None:
 
 
 def check_file_database(flag: str, address: str) -> None:
-    """Raises ConfigError where a SQLite database's folder is missing; other databases have none."""
+    """Raises ConfigError if a SQLite database's folder is missing; other databases have none."""
     file = sqlite_file(address)
     if file is not None and not file.absolute().parent.is_dir():
         raise ConfigError(f"{flag} {address}: no folder {file.absolute().parent}")
@@ -58,32 +57,22 @@ def check_schemes(config: StudyConfig) -> None:
         ConfigError: naming the flag.
     """
     uri = config.tracking_uri if config.tracking_uri and config.tracks else ""
-    if uri and uri.partition("://")[0].partition("+")[0] not in TRACKING_SCHEMES:
+    if uri and dialect_of(uri) not in TRACKING_SCHEMES:
         raise ConfigError(
             f"--tracking-uri {without_password(uri)}: write an address that begins with one of "
             f"{', '.join(TRACKING_SCHEMES)}, such as http://127.0.0.1:5000; {WITHOUT_TRACKING}"
         )
+    for flag, address in (("--tracking-uri", uri), ("--storage", config.storage or "")):
+        if is_sqlite(address) and sqlite_file(address) is None:
+            raise ConfigError(
+                f"{flag} {address}: a database in memory ends with its process: name a file, such as "
+                "sqlite:////FOLDER/study.db"
+            )
     if config.storage is not None and "://" not in config.storage:
         raise ConfigError(
             f"--storage {config.storage}: write a database's URL, such as sqlite:////FOLDER/study.db or "
             "postgresql+psycopg://USER@HOST/DATABASE"
         )
-
-
-def place_of(flag: str, address: str) -> tuple[str, str, int | None]:
-    """Returns scheme, host and port of an address; "" and None for what it does not name.
-
-    Raises:
-        ConfigError: naming the flag, for an address that cannot be read.
-    """
-    try:
-        parts = urllib.parse.urlsplit(address)
-        return parts.scheme, parts.hostname or "", parts.port
-    except ValueError:
-        raise ConfigError(
-            f"{flag} {without_password(address)}: write SCHEME://HOST:PORT, a port from 0 to 65535 (in a "
-            "password, / is %2F and @ is %40)"
-        ) from None
 
 
 def check_answers(what: str, host: str, port: int, then: str = "") -> None:

@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from search_spaces.space import list_spaces, load_space
+from tuner.addresses import is_server
 from tuner.findings.findings import print_findings, read_findings
 from tuner.findings.text import short
-from tuner.next_commands import is_server, sync_command, ui_command
+from tuner.next_commands import sync_command, ui_command
 from tuner.passwords import without_password
 from tuner.record.results import rung_records, stopped_at
 from tuner.record.storage import load_study

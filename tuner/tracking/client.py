@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tinytl.errors import ConfigError
+from tuner.addresses import is_server, sqlite_file
 from tuner.passwords import without_password
-from tuner.record.sqlite_file import SQLITE, sqlite_file
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
         file = sqlite_file(uri)
         if file is not None:
             _make_database(file.absolute())
-        elif not uri.startswith(("http://", "https://")):
+        elif not is_server(uri):
             _connect_once(uri)
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -136,7 +136,7 @@ def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
 
     MLflow itself would take the working directory.
     """
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return None
     file = sqlite_file(uri)
     folder = runs_dir.resolve() if file is None else file.absolute().parent
@@ -169,7 +169,7 @@ def _make_database(path: Path) -> None:
 
     event.listen(Engine, "connect", hurry)
     try:
-        SqlAlchemyStore(f"{SQLITE}{beside}", (path.parent / ARTIFACTS).as_uri()).engine.dispose()
+        SqlAlchemyStore(f"sqlite:///{beside}", (path.parent / ARTIFACTS).as_uri()).engine.dispose()
         with beside.open("rb") as written:
             os.fsync(written.fileno())
         try:

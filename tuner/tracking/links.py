@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinytl.errors import ConfigError
-from tuner.next_commands import is_server
+from tuner.addresses import is_server
 from tuner.record import schema
 from tuner.tracking.client import answering, open_mlflow
 from tuner.tracking.lookup import experiment_name, find_runs

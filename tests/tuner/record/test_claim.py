@@ -4,6 +4,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import optuna
@@ -63,6 +64,21 @@ def test_a_driver_that_lost_the_study_is_told(study, monkeypatch):
             pass
         assert "study s is being run by process 1 on elsewhere" in lost.get(timeout=30)
     assert study.user_attrs[schema.DRIVER] == other
+
+
+def test_a_bug_in_what_takes_the_loss_in_shows_as_one(study, monkeypatch):
+    monkeypatch.setattr("tuner.record.claim.SIGN_OF_LIFE_S", 0.01)
+    raised: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda info: raised.put(info.exc_value))
+
+    def broken(sentence):
+        raise TypeError("a bug")
+
+    with claim(study, broken):
+        row = _Claim(study._storage._backend, study._study_id)
+        while not row.replace(row.read(), json.dumps({"host": "elsewhere", "pid": 1, "seen_s": time.time()})):
+            pass
+        assert str(raised.get(timeout=30)) == "a bug"
 
 
 @pytest.mark.parametrize("what", [[], ["driver.lock"], [".seen-by-1"], ["driver.lock", ".seen-by-1"]])

@@ -5,7 +5,7 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tuner.config import STUDY_FILE, StudyConfig
-from tuner.record.storage import load_study, open_storage, study_exists, with_whole_path
+from tuner.record.storage import load_study, open_storage, study_exists
 
 
 def test_looking_for_a_study_makes_no_file(tmp_path):
@@ -57,9 +57,3 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
     with pytest.raises(ConfigError, match=r"--storage .*gone.db: no such file"):
         load_study("mine", str(tmp_path), url)
     assert not (tmp_path / "gone.db").exists()
-
-
-def test_a_database_means_the_same_in_any_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert with_whole_path("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
-    assert with_whole_path("postgresql://me@db/x") == "postgresql://me@db/x"

@@ -303,6 +303,13 @@ def test_a_record_that_cannot_be_read_stops_the_study_as_one_that_cannot_be_writ
     assert search.gave_up == "its record cannot be written (the server has gone away)"
 
 
+def test_a_bug_in_the_record_is_not_called_a_full_disk(tmp_path, monkeypatch):
+    records = make_search(tmp_path).records
+    with pytest.raises(TypeError):
+        records.reach(lambda number: number, "one", "too many")
+    assert records.unwritten is None, "the storage works: what else there is to write is written"
+
+
 def test_a_trials_folder_that_cannot_be_made_stops_the_search(tmp_path):
     (tmp_path / "joint-000").write_text("in the way")
     search = make_search(tmp_path)
