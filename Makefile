@@ -10,7 +10,7 @@ TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
 .PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster clean
 
-help: ## this list
+help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # The lock's content decides, not its date: a fresh checkout or a branch switch costs nothing.
@@ -31,7 +31,7 @@ test: setup ## the tests, real servers and a real kill included (a few minutes)
 test-all: setup ## every test, the slow ones too
 	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
-bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a quiet machine)
+bench-memory: setup ## measure every figure of docs/memory.md again (most of an hour on a quiet machine)
 	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
 	  $(PY) -m benchmarks.memory.engine --backbone $$backbone --rounds 5 \
 	    --json $(RESULTS)/memory_engine_$${backbone}_$(STAMP).json || exit 1; \
@@ -43,7 +43,7 @@ bench-memory: setup ## every figure of docs/memory.md anew (most of an hour on a
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory.docs --stamp $(STAMP)
 
-bench: setup ## the search against its peers: every figure of docs/search.md but the table (half an hour)
+bench: setup ## compare the search with its peers: every figure of docs/search.md but the table (half an hour)
 	@for question in throughput overhead launch kills; do \
 	  $(PY) -m benchmarks.search.$$question --json $(RESULTS)/search_$${question}_$(STAMP).json || exit 1; \
 	done
@@ -52,7 +52,7 @@ bench: setup ## the search against its peers: every figure of docs/search.md but
 bench-table: setup ## train every configuration that `make bench` looks up (80 minutes of one core)
 	@$(PY) -m benchmarks.search.table --json $(RESULTS)/search_table_$(STAMP).json
 
-figures: setup ## the diagrams under docs/ anew
+figures: setup ## draw the diagrams under docs/ again
 	@$(PY) -m tinytl plot --diagram block --backbone mobilenet_v2 --resolution 224 --out docs
 	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
 	  $(PY) -m tinytl plot --diagram backbone --backbone $$backbone --resolution 224 --format png --out docs || exit 1; \
@@ -62,20 +62,20 @@ lint: setup ## ruff, mypy, import-linter, hadolint, shellcheck
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
 	@.venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
 
-format: setup ## rewrite the code in the house's format
+format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
 
-lock: setup ## compute requirements.lock anew from pyproject.toml
+lock: setup ## compute requirements.lock from pyproject.toml
 	@.venv/bin/uv pip compile --quiet --universal --no-emit-index-url --no-header --python-version 3.11 \
 	  --group dev pyproject.toml --output-file requirements.lock
 
-ui: setup ## the MLflow UI on the studies under runs/, at http://127.0.0.1:5000
+ui: setup ## serve the MLflow UI of the studies under runs/ at http://127.0.0.1:5000
 	@$(PY) -m tuner ui
 
-secrets: ## passwords and tokens of the service under docker/secrets/; what is there stays
+secrets: ## write the service's passwords and tokens to docker/secrets/; existing files stay
 	@docker/make-secrets.sh
 
-cluster: ## PostgreSQL, MLflow, a Ray head and workers in Docker: make cluster [WORKERS=4] [DEVICE=cuda]
+cluster: ## start PostgreSQL, MLflow, a Ray head and workers in Docker: make cluster [WORKERS=4] [DEVICE=cuda]
 	@docker/up.sh
 
 clean: ## remove .venv and caches; runs/ stays

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Exit code 0 if each address given answers with success within 5 seconds, for health checks and for those who wait.
+# Exits with 0 if each given address answers with success within 5 seconds: for health checks, and to wait for a start.
 set -eu
 exec python3 - "$@" <<'EOF'
 import sys, urllib.request

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the databases and their users, or gives users that are there the passwords of the secrets: runs at each start.
+# Makes the databases and their users, or gives existing users the passwords of the secrets. It runs at each start.
 #
 #   PGHOST, PGPORT  the PostgreSQL server (127.0.0.1, 5432)
 #   PGUSER          a superuser (postgres)
@@ -14,11 +14,11 @@ read_secret mlflow_password >/dev/null
 export PGPASSWORD SECRETS_DIR
 export PGHOST="${PGHOST:-127.0.0.1}" PGPORT="${PGPORT:-5432}" PGUSER="${PGUSER:-postgres}"
 
-# psql reads the passwords itself: an argument would be seen in the list of processes.
+# psql reads the passwords itself, because the list of processes would show an argument.
 psql --no-psqlrc --quiet --tuples-only --set ON_ERROR_STOP=1 --dbname postgres <<'EOF' ||
 \set optuna_password `cat "$SECRETS_DIR/optuna_password"`
 \set mlflow_password `cat "$SECRETS_DIR/mlflow_password"`
--- A statement that fails is not copied into the server's log: it holds a password.
+-- A statement that fails is not copied into the server's log, because it holds a password.
 SET log_min_error_statement = panic;
 SET log_statement = none;
 SELECT format('CREATE ROLE %I LOGIN', role) FROM unnest(ARRAY['optuna', 'mlflow']) AS role
@@ -28,7 +28,7 @@ ALTER ROLE mlflow PASSWORD :'mlflow_password';
 SELECT format('CREATE DATABASE %I OWNER %I', wanted.database, wanted.owner)
   FROM (VALUES ('optuna', 'optuna'), ('mlflow', 'mlflow'), ('mlflow_auth', 'mlflow')) AS wanted (database, owner)
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = wanted.database) \gexec
--- Each user into its own databases only.
+-- Each user may connect to its own databases only.
 REVOKE CONNECT ON DATABASE optuna, mlflow, mlflow_auth FROM PUBLIC;
 EOF
   fail "the databases could not be made on $PGHOST:$PGPORT as $PGUSER (psql's reason stands above)"

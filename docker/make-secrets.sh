@@ -1,10 +1,10 @@
 #!/bin/sh
-# Writes each secret that is not there yet: 256 random bits as hexadecimal digits, which need no quotes in a URL.
-# A secret that is there stays: servers know it.
+# Writes each secret that is missing: 256 random bits as hexadecimal digits, which need no quotes in a URL.
+# An existing secret stays, because servers use it.
 set -eu
 . "$(dirname -- "$0")/require.sh"
 
-# Compose shows a container the file as it is: the user inside must be the one who may read it.
+# Compose gives a container the file as it is, so the file must belong to the user inside.
 OWNER=${OWNER:-1000}
 
 umask 077

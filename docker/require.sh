@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Read by the other scripts: what they need is there, or one line says what is missing (exit code 2).
+# The other scripts source this file. If something that they need is missing, one line names it (exit code 2).
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 SECRETS_DIR=${SECRETS_DIR:-$here/secrets}
 if [ -d "$here/../.venv/bin" ]; then
@@ -16,14 +16,14 @@ need_command() {
   command -v "$1" >/dev/null 2>&1 || fail "no program $1: $2"
 }
 
-# read_secret NAME: prints what the file holds
+# read_secret NAME: prints the file's content
 read_secret() {
   [ -s "$SECRETS_DIR/$1" ] || fail "no secret $SECRETS_DIR/$1: run 'make secrets', or set SECRETS_DIR"
   [ -r "$SECRETS_DIR/$1" ] || fail "$SECRETS_DIR/$1 cannot be read by user $(id -u), who runs this"
   cat "$SECRETS_DIR/$1"
 }
 
-# export_secrets: Ray's token for whoever calls Ray; where there are any, the passwords of a study's database and MLflow
+# export_secrets: exports Ray's token and, if they exist, the passwords of the studies' database and of MLflow
 export_secrets() {
   read_secret ray_token >/dev/null
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SECRETS_DIR/ray_token"
@@ -51,7 +51,7 @@ with socket.socket() as probe:
 EOF
 }
 
-# need_answer HOST:PORT VARIABLE: waits up to half a minute for somebody to listen there
+# need_answer HOST:PORT VARIABLE: waits up to half a minute until a server listens there
 need_answer() {
   python3 - "$1" <<'EOF' || fail "nobody listens at $1: start it, or set another $2"
 import socket, sys, time

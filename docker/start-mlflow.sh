@@ -1,12 +1,12 @@
 #!/bin/sh
-# The MLflow server: a password, runs in PostgreSQL, artifacts through the server. Flags go on to `mlflow server`.
+# The MLflow server: it asks for a password, stores runs in PostgreSQL and serves artifacts. Flags go to `mlflow server`.
 #
-#   PGHOST, PGPORT                PostgreSQL, made ready by init-databases.sh (127.0.0.1, 5432)
+#   PGHOST, PGPORT                PostgreSQL, prepared by init-databases.sh (127.0.0.1, 5432)
 #   MLFLOW_HOST, MLFLOW_PORT      where the server listens (127.0.0.1, 5000)
-#   MLFLOW_ARTIFACTS_DESTINATION  folder or bucket of the artifacts; needed
-#   MLFLOW_SERVER_ALLOWED_HOSTS   names under which it may be called (this machine's loopback)
+#   MLFLOW_ARTIFACTS_DESTINATION  folder or bucket of the artifacts; required
+#   MLFLOW_SERVER_ALLOWED_HOSTS   host names that it answers to (this machine's loopback)
 #   MLFLOW_WORKERS                processes (2)
-#   MLFLOW_UPGRADE                1: brings the database to this version of MLflow first. Back it up before
+#   MLFLOW_UPGRADE                1: first upgrades the database to this version of MLflow. Back it up before
 #   SECRETS_DIR                   mlflow_password, mlflow_admin_password, mlflow_secret_key
 set -eu
 . "$(dirname -- "$0")/require.sh"
@@ -20,10 +20,10 @@ export PGPASSWORD MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY
 export PGHOST="${PGHOST:-127.0.0.1}" PGPORT="${PGPORT:-5432}" PGUSER=mlflow
 export MLFLOW_AUTH_CONFIG_PATH="$here/mlflow-auth.ini"
 export MLFLOW_SERVER_ALLOWED_HOSTS="${MLFLOW_SERVER_ALLOWED_HOSTS:-localhost,localhost:*,127.0.0.1,127.0.0.1:*}"
-# Neither host nor password in the address: the list of processes would show it.
+# The address has neither host nor password, because the list of processes would show them.
 export MLFLOW_BACKEND_STORE_URI=postgresql+psycopg:///mlflow
 export MLFLOW_ARTIFACTS_DESTINATION
-# Jobs are for evaluating language models: eight processes and 700 MiB for nothing.
+# Jobs are for evaluating language models. They would cost eight processes and 700 MiB for nothing.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 MLFLOW_HOST=${MLFLOW_HOST:-127.0.0.1}
 MLFLOW_PORT=${MLFLOW_PORT:-5000}

@@ -1,10 +1,10 @@
 #!/bin/sh
-# A node of a Ray cluster: trials run here. Flags go on to `ray start`, such as --num-gpus 1.
+# A node of a Ray cluster: trials run here. Flags go to `ray start`, such as --num-gpus 1.
 #
 #   RAY_HEAD      address and port of the head (127.0.0.1:6379)
 #   RAY_NODE_IP   this machine's address for the other nodes (Ray's guess)
 #   RAY_NUM_CPUS  CPUs for trials (all)
-#   SECRETS_DIR   ray_token, the head's
+#   SECRETS_DIR   ray_token, the same as the head's
 set -eu
 . "$(dirname -- "$0")/require.sh"
 
@@ -18,7 +18,7 @@ if [ -n "${RAY_NUM_CPUS:-}" ]; then
   set -- --num-cpus "$RAY_NUM_CPUS" "$@"
 fi
 RAY_HEAD=${RAY_HEAD:-127.0.0.1:6379}
-# Ray itself would wait for minutes and end in a traceback.
+# Ray itself would wait for minutes and end with a traceback.
 need_answer "$RAY_HEAD" RAY_HEAD
 
 exec ray start --address "$RAY_HEAD" --block --disable-usage-stats "$@"

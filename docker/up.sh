@@ -1,6 +1,6 @@
 #!/bin/sh
-# Brings the service up on this machine, or up to date: secrets, images, and everything healthy. WORKERS=4: so many Ray
-# workers; DEVICE=cuda: one worker with the GPUs. Other variables stand in .env.example; they may stand in .env.
+# Starts or updates the service on this machine: secrets, images, and everything healthy. WORKERS=4 starts four Ray
+# workers; DEVICE=cuda starts one worker with the GPUs. .env.example lists the other variables; set them in .env.
 set -eu
 . "$(dirname -- "$0")/require.sh"
 
@@ -8,7 +8,7 @@ docker compose version >/dev/null 2>&1 ||
   fail "'docker compose' is missing: install Docker with its Compose plugin, or start docker/start-*.sh without it"
 docker info >/dev/null 2>&1 || fail "Docker's engine does not answer: 'docker info' tells why"
 
-# What is exported wins over .env, as with Compose.
+# An exported variable overrides .env, as with Compose.
 setting() {
   eval "given=\${$1:-}"
   if [ -z "$given" ] && [ -f "$here/.env" ]; then
@@ -16,7 +16,7 @@ setting() {
   fi
   echo "${given:-$2}"
 }
-# Each would take all GPUs for its own, and Ray count them once a worker.
+# Each worker would claim all GPUs, and Ray would count them once per worker.
 if [ "$(setting DEVICE cpu)" = cuda ] && [ "$(setting WORKERS 1)" != 1 ]; then
   fail "DEVICE=cuda takes one worker, with all GPUs: leave out WORKERS=$(setting WORKERS 1)"
 fi
@@ -36,7 +36,7 @@ set -- -f "$here/compose.yaml"
 if [ "$(setting DEVICE cpu)" = cuda ]; then
   set -- "$@" -f "$here/compose.cuda.yaml"
 fi
-# What runs already holds its ports rightly.
+# If the service already runs, it holds these ports itself.
 if [ -z "$(docker compose "$@" ps --quiet)" ]; then
   need_free_port "$bind" "$mlflow_port" MLFLOW_PORT
   need_free_port "$bind" "$dashboard_port" DASHBOARD_PORT

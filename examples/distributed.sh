@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Several processes on one machine share every batch: the step is that of one process with the whole batch.
-#   PROCESSES=4 examples/distributed.sh DATA_DIR [FLAG ...]      one process a GPU; without GPUs, CPUs by Gloo
+#   PROCESSES=4 examples/distributed.sh DATA_DIR [FLAG ...]      one process per GPU; without GPUs, Gloo on CPUs
 set -euo pipefail
 data_dir=${1:?usage: PROCESSES=4 $0 DATA_DIR [FLAG ...]}
 shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From scratch against fine-tuning, as the report has it: SGD with a cosine, AdamW with exponential decay.
-#   examples/from_scratch.sh DATA_DIR [FLAG ...]      flags at the end win
+# From scratch against fine-tuning, with the report's settings: SGD with a cosine, AdamW with exponential decay.
+#   examples/from_scratch.sh DATA_DIR [FLAG ...]      flags at the end override these
 set -euo pipefail
 data_dir=${1:?usage: $0 DATA_DIR [FLAG ...]}
 shift

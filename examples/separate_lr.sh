@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The report on separate learning rates: MobileNetV2 on CIFAR-10, rates 1 / 0.6 / 0.4, against one rate for all
 # and against the last three blocks.
-#   examples/separate_lr.sh DATA_DIR [FLAG ...]      flags at the end win
+#   examples/separate_lr.sh DATA_DIR [FLAG ...]      flags at the end override these
 set -euo pipefail
 data_dir=${1:?usage: $0 DATA_DIR [FLAG ...]}
 shift

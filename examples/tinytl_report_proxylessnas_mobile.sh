@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The TinyTL report on ProxylessNAS-Mobile: the same settings, with the authors' weights and lite residuals.
 #   examples/tinytl_report_proxylessnas_mobile.sh DATA_DIR CHECKPOINT [FLAG ...]
-# CHECKPOINT: a file or URL in the authors' layout that holds lite residuals, too; flags at the end win.
+# CHECKPOINT: a file or URL in the authors' layout that holds lite residuals, too; flags at the end override these.
 set -euo pipefail
 data_dir=${1:?usage: $0 DATA_DIR CHECKPOINT [FLAG ...]}
 checkpoint=${2:?usage: $0 DATA_DIR CHECKPOINT [FLAG ...]}
 shift 2
 for method in FT-Last TinyTL-B TinyTL-L TinyTL-L+B FT-Norm+Last FT-Full; do
   out=runs/tinytl_report/proxylessnas_mobile/$method
-  [ -e "$out/result.json" ] && continue # ended before: call again to go on with the others
+  [ -e "$out/result.json" ] && continue # already ended: a second call runs only the others
   lite=()
   case $method in TinyTL-L*) lite=(--lite-weights "$checkpoint" --kernel-clipping reference) ;; esac
   python -m tinytl train --dataset cifar10 --data-dir "$data_dir" --download --resolution 224 \
