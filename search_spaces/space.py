@@ -1,15 +1,25 @@
-"""A search space: parsed from YAML, checked, narrowed, sampled. User files work as those beside this do."""
+"""A search space: parsed from YAML, checked, narrowed, sampled. User files work as those beside this do.
+
+Imports optuna only to sample: a mistake, and a list of the spaces, need not wait for it.
+"""
+
+from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import optuna
 import yaml
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.distributions import BaseDistribution
 
 FOLDER = Path(__file__).parent
 _SPACE_KEYS = ("description", "fixed", "parameters", "baselines")
@@ -23,12 +33,80 @@ class SpaceError(ValueError):
 
 
 @dataclass(frozen=True)
+class Choices:
+    """Plain values, one of which is taken."""
+
+    choices: tuple[Scalar, ...]
+
+    def contains(self, value: Any) -> bool:
+        """Whether `value` is one of them; 1 is not true, and not 1.0."""
+        return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+    def describe(self) -> str:
+        """Returns the choices as a reader would write them."""
+        return ", ".join("none" if choice is None else str(choice) for choice in self.choices)
+
+    def distribution(self) -> BaseDistribution:
+        """Returns what Optuna samples from."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether equal ratios, not equal differences, are equally likely."""
+    step: float | None = None
+    """Distance of neighbouring values. None: any value."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether its values are integers."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def contains(self, value: Any) -> bool:
+        """Whether `value` is a number of the range that the step reaches."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return self.low <= value <= self.high and abs(steps - round(steps)) < STEP_TOLERANCE
+
+    def describe(self) -> str:
+        """Returns the range as a reader would write it."""
+        step = f", step {self.step:g}" if self.step not in (None, 1) else ""
+        return f"{self.low:g} to {self.high:g}{step}{', log scale' if self.log else ''}"
+
+    def distribution(self) -> BaseDistribution:
+        """Returns what Optuna samples from."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+
+Values: TypeAlias = Choices | Range
+STEP_TOLERANCE = 1e-8
+"""Part of a step by which a value may miss it: what rounding leaves."""
+
+
+@dataclass(frozen=True)
 class Parameter:
-    """One searched parameter: its distribution, and the values of others under which it exists."""
+    """One searched parameter: its values, and the values of others under which it exists."""
 
     name: str
-    distribution: optuna.distributions.BaseDistribution
+    values: Values
     when: Mapping[str, tuple[Scalar, ...]]
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """What Optuna samples from."""
+        return self.values.distribution()
 
     def active(self, values: Mapping[str, Any]) -> bool:
         """Whether the parameter exists beside `values` of the parameters before it."""
@@ -40,36 +118,21 @@ class Parameter:
     @property
     def varies(self) -> bool:
         """Whether there is more than one value to choose from."""
-        return len(getattr(self.distribution, "choices", (None, None))) > 1
+        return isinstance(self.values, Range) or len(self.values.choices) > 1
 
     def contains(self, value: Any) -> bool:
         """Whether `value` can be sampled."""
-        if isinstance(self.distribution, optuna.distributions.CategoricalDistribution):
-            return any(
-                value == choice and type(value) is type(choice) for choice in self.distribution.choices
-            )
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return False
-        return self.distribution._contains(self.distribution.to_internal_repr(value))
+        return self.values.contains(value)
 
     def spelled(self, value: Any) -> Any:
         """Returns a value as the choices spell it: `TinyTL-B` for `tinytl-b`."""
-        choices = getattr(self.distribution, "choices", ())
+        choices = self.values.choices if isinstance(self.values, Choices) else ()
         return next((choice for choice in choices if _same(value, choice)), value)
 
     def describe(self) -> str:
         """Returns the range or the choices as a reader would write them."""
-        d = self.distribution
-        if isinstance(d, optuna.distributions.CategoricalDistribution):
-            text = ", ".join("none" if choice is None else str(choice) for choice in d.choices)
-        else:
-            assert isinstance(
-                d, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution)
-            )
-            step = f", step {d.step:g}" if d.step not in (None, 1) else ""
-            text = f"{d.low:g} to {d.high:g}{step}{', log scale' if d.log else ''}"
         conditions = " and ".join(f"{key} is {' or '.join(map(str, v))}" for key, v in self.when.items())
-        return f"{text} (where {conditions})" if conditions else text
+        return f"{self.values.describe()} (where {conditions})" if conditions else self.values.describe()
 
 
 @dataclass(frozen=True)
@@ -90,7 +153,7 @@ class SearchSpace:
                 values[parameter.name] = suggest(parameter)
         return values
 
-    def sample_trial(self, trial: optuna.Trial) -> dict[str, Any]:
+    def sample_trial(self, trial: Trial) -> dict[str, Any]:
         """Samples through an optuna trial; the sampler learns of each parameter."""
         return self.sample(lambda parameter: _suggest(trial, parameter))
 
@@ -108,7 +171,7 @@ class SearchSpace:
 
         return extend(dict(self.fixed), self.parameters)
 
-    def narrowed(self, settings: Mapping[str, Scalar | list[Scalar]]) -> "SearchSpace":
+    def narrowed(self, settings: Mapping[str, Scalar | list[Scalar]]) -> SearchSpace:
         """Returns the space with names fixed to a value, or, for a list, with these choices only.
 
         A baseline takes the fixed values, and of given choices the nearest; one that no longer lies in the
@@ -128,8 +191,7 @@ class SearchSpace:
                     raise SpaceError(
                         f"--set {name}={given}: {self.name} does not search {name}; give one value"
                     )
-                choices = optuna.distributions.CategoricalDistribution(value)
-                searched[name] = dataclasses.replace(searched[name], distribution=choices)
+                searched[name] = dataclasses.replace(searched[name], values=Choices(tuple(value)))
             else:
                 searched.pop(name, None)
                 fixed[name] = value
@@ -182,6 +244,8 @@ def load_space(name_or_file: str) -> SearchSpace:
     path = space_path(name_or_file)
     try:
         content = yaml.load(path.read_text(), _Loader)
+    except OSError as error:
+        raise SpaceError(f"--space {name_or_file}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpaceError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     return parse_space(content, path.stem, str(path))
@@ -191,7 +255,7 @@ def space_path(name_or_file: str) -> Path:
     """Returns the file of a space given by name or by path.
 
     Raises:
-        SpaceError: where there is none, with the nearest name.
+        SpaceError: where there is none, with the nearest name; for a file of another kind.
     """
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml"):
@@ -199,6 +263,11 @@ def space_path(name_or_file: str) -> Path:
             raise SpaceError(f"--space {name_or_file}: no such file")
         return path
     if name_or_file not in list_spaces():
+        if path.is_file():
+            raise SpaceError(
+                f"--space {name_or_file}: not a YAML file of a space (its name would end in .yaml); "
+                f"known spaces: {', '.join(list_spaces())}"
+            )
         raise SpaceError(
             f"unknown space {name_or_file!r}:{_near(name_or_file, list_spaces())} known: "
             f"{', '.join(list_spaces())}, or a file ending in .yaml"
@@ -252,48 +321,58 @@ def _parameter(
         for wanted in when[key]:
             if key in before and not before[key].contains(wanted):
                 raise SpaceError(f"{place}: when {key}: {wanted} is outside {before[key].describe()}")
-    return Parameter(name, _distribution(raw, place), when)
+    return Parameter(name, _values(raw, place), when)
 
 
-def _distribution(raw: Mapping[str, Any], place: str) -> optuna.distributions.BaseDistribution:
+def _values(raw: Mapping[str, Any], place: str) -> Values:
     if "choices" in raw:
         choices = raw["choices"]
         if not isinstance(choices, list) or not choices:
             raise SpaceError(f"{place}: choices must be a list with one value or more")
         if any(isinstance(choice, (list, dict)) for choice in choices):
             raise SpaceError(f"{place}: choices must be plain values")
-        return optuna.distributions.CategoricalDistribution(choices)
+        return Choices(tuple(choices))
     for key in ("low", "high"):
         if key not in raw:
             raise SpaceError(f"{place}: {key} is missing; give low and high, or choices")
-        if isinstance(raw[key], bool) or not isinstance(raw[key], (int, float)):
-            raise SpaceError(f"{place}: {key}: {raw[key]!r} is not a number")
+        _check_number(raw[key], f"{place}: {key}")
     low, high, log, step = raw["low"], raw["high"], raw.get("log", False), raw.get("step")
     if low >= high:
         raise SpaceError(f"{place}: low {low} is not below high {high}; exchange them, or fix the value")
     if not isinstance(log, bool):
         raise SpaceError(f"{place}: log: {log!r} is neither true nor false")
-    try:
-        if isinstance(low, int) and isinstance(high, int):
-            step = 1 if step is None else step
-            if (high - low) % step:
-                raise SpaceError(f"{place}: high {high} is not low {low} plus a multiple of step {step}")
-            return optuna.distributions.IntDistribution(low, high, log=log, step=step)
-        return optuna.distributions.FloatDistribution(low, high, log=log, step=step)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        if isinstance(error, SpaceError):
-            raise
-        raise SpaceError(f"{place}: {error}") from None
+    if log and low <= 0:
+        raise SpaceError(f"{place}: low {low} with log: true; a logarithm needs a low above 0")
+    if step is not None:
+        _check_number(step, f"{place}: step")
+        if step <= 0:
+            raise SpaceError(f"{place}: step {step} is not above 0")
+    whole = isinstance(low, int) and isinstance(high, int)
+    if whole:
+        step = 1 if step is None else step
+        if not isinstance(step, int) or (high - low) % step:
+            raise SpaceError(f"{place}: high {high} is not low {low} plus a multiple of step {step}")
+    if log and step is not None and not (whole and step == 1):
+        raise SpaceError(f"{place}: step {step} with log: true; leave out one of them")
+    if not whole and step is not None:
+        exact = [Decimal(str(number)) for number in (low, high, step)]
+        high = float(exact[0] + (exact[1] - exact[0]) // exact[2] * exact[2])  # the last that a step reaches
+    return Range(low=low, high=high, log=log, step=step)
 
 
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> Any:
-    name, d = parameter.name, parameter.distribution
-    if isinstance(d, optuna.distributions.CategoricalDistribution):
-        return trial.suggest_categorical(name, d.choices)
-    if isinstance(d, optuna.distributions.IntDistribution):
-        return trial.suggest_int(name, d.low, d.high, step=d.step, log=d.log)
-    assert isinstance(d, optuna.distributions.FloatDistribution)
-    return trial.suggest_float(name, d.low, d.high, step=d.step, log=d.log)
+def _check_number(value: Any, place: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise SpaceError(f"{place}: {value!r} is not a number")
+
+
+def _suggest(trial: Trial, parameter: Parameter) -> Any:
+    name, values = parameter.name, parameter.values
+    if isinstance(values, Choices):
+        return trial.suggest_categorical(name, values.choices)
+    if values.whole:
+        low, high, step = int(values.low), int(values.high), int(values.step or 1)
+        return trial.suggest_int(name, low, high, step=step, log=values.log)
+    return trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
 
 
 def _nearest(value: Any, choices: Any) -> Any:

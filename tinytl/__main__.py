@@ -6,7 +6,7 @@ import sys
 
 from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
 from tinytl.commands.pipe import run_for_reader
-from tinytl.config.flags import OneLineParser
+from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, NonFiniteLossError
 
 COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)

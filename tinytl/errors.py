@@ -12,17 +12,25 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite: the learning rate was too high for this configuration."""
 
 
-def choose(kind: str, value: str, known: Iterable[str]) -> str:
+def choose(kind: str, value: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns the name among `known` that `value` means, without regard to case.
+
+    `cutoff`: how alike a name must be to be suggested, 0 to 1.
 
     Raises:
         ConfigError: naming `kind`, the value, the nearest known name and all known ones.
     """
     names = list(known)
-    by_lower = {name.lower(): name for name in names}
-    found = by_lower.get(str(value).lower())
+    found = {name.lower(): name for name in names}.get(str(value).lower())
     if found is not None:
         return found
-    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
-    hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    near = nearest(str(value), names, cutoff)
+    hint = f"did you mean {near!r}? " if near else ""
     raise ConfigError(f"unknown {kind} {value!r}: {hint}known: {', '.join(names)}")
+
+
+def nearest(value: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Returns the known name that looks most like `value`, without regard to case, or None if none does."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[near[0]] if near else None

@@ -5,7 +5,7 @@ import json
 import sys
 
 from tinytl.commands.pipe import run_for_reader
-from tinytl.config.flags import OneLineParser
+from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError
 from tuner.stopping import sigterm_as_ctrl_c
 from tuner.terminal.console import terminal

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinytl.config.flags import OneLineParser, field_docs
+from tinytl.config.flags import field_docs
+from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, choose
 from tuner.ports import check_port
 

@@ -4,19 +4,16 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optuna
-
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.space import Choices, Parameter, SearchSpace
 from tinytl.config.flags import parse_field, split_assignments
 from tinytl.config.flat import FIELD_ALIASES, config_from_flat, field_names
-from tinytl.config.method_aliases import METHOD_ALIASES, own_name
+from tinytl.config.method_aliases import choose_method, own_name
 from tinytl.config.train_config import (
     BACKBONES,
     CHECKPOINTS,
     ENGINES,
     FIELDS_WITHOUT_MEMORY,
     LITE_METHODS,
-    METHODS,
     NORMS,
     OPTIMIZERS,
     PLANS,
@@ -31,7 +28,6 @@ OF_THE_STUDY = (
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
     "backbone": BACKBONES,
-    "method": (*METHODS, *METHOD_ALIASES),
     "norm": NORMS,
     "engine": ENGINES,
     "optimizer": OPTIMIZERS,
@@ -100,6 +96,8 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         for name, known in _NAMED.items()
         if space.fixed.get(name) is not None
     }
+    if space.fixed.get("method") is not None:
+        choose_method(str(space.fixed["method"]))
     for parameter in space.parameters:
         if parameter.name in OF_THE_STUDY:
             raise ConfigError(f"space {space.name}: {parameter.name} is the same for a whole study; fix it")
@@ -210,21 +208,17 @@ def largest_resolution(space: SearchSpace, base: TrainConfig) -> int:
 
 
 def _ends(parameter: Parameter) -> list[Any]:
-    d = parameter.distribution
-    if isinstance(d, optuna.distributions.CategoricalDistribution):
-        return list(d.choices)
-    assert isinstance(d, (optuna.distributions.FloatDistribution, optuna.distributions.IntDistribution))
-    return [d.low, d.high]
+    values = parameter.values
+    return list(values.choices) if isinstance(values, Choices) else [values.low, values.high]
 
 
 def _random_value(parameter: Parameter, rng: random.Random) -> Any:
-    d = parameter.distribution
-    if isinstance(d, optuna.distributions.CategoricalDistribution):
-        return rng.choice(d.choices)
-    if isinstance(d, optuna.distributions.IntDistribution):
-        return rng.randrange(d.low, d.high + 1, d.step)
-    assert isinstance(d, optuna.distributions.FloatDistribution)
-    return rng.uniform(d.low, d.high)
+    values = parameter.values
+    if isinstance(values, Choices):
+        return rng.choice(values.choices)
+    if values.whole:
+        return rng.randrange(int(values.low), int(values.high) + 1, int(values.step or 1))
+    return rng.uniform(values.low, values.high)
 
 
 def _try(place: str, base: TrainConfig, values: Mapping[str, Any]) -> None:

@@ -93,7 +93,11 @@ MISTAKES = [
     ),
     ("parameters:\n  base_lr: {low: 1e-4}\n", "base_lr: high is missing"),
     ("parameters:\n  base_lr: {low: small, high: 1}\n", "low: 'small' is not a number"),
-    ("parameters:\n  base_lr: {low: 0.0, high: 1.0, log: true}\n", "base_lr: "),
+    ("parameters:\n  base_lr: {low: 0.0, high: 1.0, log: true}\n", "base_lr: low 0.0 with log: true"),
+    ("parameters:\n  base_lr: {low: 0.1, high: 1.0, log: true, step: 0.1}\n", "base_lr: step 0.1 with log"),
+    ("parameters:\n  base_lr: {low: 0.1, high: .inf}\n", "base_lr: high: inf is not a number"),
+    ("parameters:\n  base_lr: {low: 0.1, high: 1.0, step: 0}\n", "base_lr: step 0 is not above 0"),
+    ("parameters:\n  base_lr: {low: 0.1, high: 1.0, step: big}\n", "base_lr: step: 'big' is not a number"),
     ("parameters:\n  n_groups: {choices: []}\n", "n_groups: choices must be a list"),
     ("parameters:\n  n_groups: {choices: 2}\n", "n_groups: choices must be a list"),
     ("parameters:\n  resolution: {low: 32, high: 96, step: 48.5}\n", "resolution: "),
@@ -151,6 +155,51 @@ def test_a_baseline_cannot_set_what_does_not_exist_beside_its_other_values():
 def test_an_unknown_space_is_told_with_the_nearest(name, near):
     with pytest.raises(SpaceError, match=f"unknown space '{name}': did you mean '{near}'"):
         load_space(name)
+
+
+def test_a_file_that_is_no_space_is_called_so(tmp_path):
+    (tmp_path / "README.md").write_text("# Words")
+    with pytest.raises(SpaceError, match=r"README\.md: not a YAML file of a space"):
+        load_space(str(tmp_path / "README.md"))
+
+
+RANGES = [
+    {"low": 1, "high": 9, "step": 2},
+    {"low": 1, "high": 64, "log": True},
+    {"low": 0.1, "high": 1.0, "step": 0.3},
+    {"low": 0.0, "high": 0.5},
+    {"low": 1e-4, "high": 1e-2, "log": True},
+    {"low": 1, "high": 2.5, "step": 0.5},
+    {"low": 0.0, "high": 1.1, "step": 0.25},
+]
+
+
+@pytest.mark.parametrize("raw", RANGES, ids=str)
+def test_a_range_holds_what_optuna_samples_and_nothing_else(raw):
+    (parameter,) = parse_space({"parameters": {"seed": raw}}, "mine", "mine.yaml").parameters
+    distribution = parameter.distribution
+    assert parameter.values.high == distribution.high
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    sampled = [study.ask({"seed": distribution}).params["seed"] for _ in range(40)]
+    for value in [
+        *sampled,
+        raw["low"],
+        raw["high"],
+        raw["low"] - 1,
+        raw["high"] + 1,
+        1.37,
+        3,
+        4,
+        0.4,
+        True,
+        "a",
+    ]:
+        try:
+            optuna.create_trial(value=0, params={"seed": value}, distributions={"seed": distribution})
+            inside = not isinstance(value, bool)
+        except ValueError:
+            inside = False
+        assert parameter.contains(value) == inside, value
 
 
 def test_a_missing_file_is_told():

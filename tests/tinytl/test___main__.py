@@ -12,9 +12,19 @@ from tinytl.__main__ import main
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train"], "tinytl train: the following arguments are required: --out"),
-        (["tran"], "tinytl: argument COMMAND: invalid choice: 'tran'"),
-        (["memory", "--weights", "none"], "tinytl: unrecognized arguments: --weights none"),
+        (["train"], "tinytl train: --out is missing"),
+        (["tran"], "tinytl: unknown command 'tran': did you mean 'train'? known: train, evaluate"),
+        (["memory", "--weights", "none"], "tinytl memory: unknown flag --weights"),
+        (
+            ["train", "--out", "x", "--bath-size", "3"],
+            "tinytl train: unknown flag --bath-size: did you mean --batch-size?",
+        ),
+        (
+            ["evaluate", "run", "--split", "tset"],
+            "tinytl evaluate: unknown --split 'tset': did you mean 'test'?",
+        ),
+        (["predict", "run", "a.png", "--top", "x"], "tinytl predict: --top x: a whole number is needed"),
+        (["train", "--out"], "tinytl train: --out has no value: give DIR"),
     ],
 )
 def test_unknown_flags_exit_with_2(

@@ -1,6 +1,6 @@
 import pytest
 
-from tinytl.errors import ConfigError, NonFiniteLossError, choose
+from tinytl.errors import ConfigError, NonFiniteLossError, choose, nearest
 
 
 def test_choose_ignores_case() -> None:
@@ -23,3 +23,9 @@ def test_choose_without_a_near_match_gives_no_hint() -> None:
 def test_a_user_mistake_is_a_value_error_and_divergence_is_not() -> None:
     assert issubclass(ConfigError, ValueError)
     assert not issubclass(NonFiniteLossError, ValueError)
+
+
+def test_the_nearest_name_is_none_if_nothing_is_alike() -> None:
+    assert nearest("TINYTL-LB", ["FT-Last", "TinyTL-L+B"]) == "TinyTL-L+B"
+    assert nearest("xyz", ["FT-Last"]) is None
+    assert nearest("lora", ["low"]) == "low" and nearest("lora", ["low"], cutoff=0.8) is None

@@ -3,32 +3,18 @@
 import argparse
 import ast
 import inspect
-import sys
 import textwrap
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from tinytl.config.flat import FIELD_ALIASES, field_names
+from tinytl.config.one_line_parser import OneLineParser
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError, choose
 
 _NONE = ("none", "null", "")
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, and whose help keeps line breaks."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        kwargs.setdefault("allow_abbrev", False)
-        super().__init__(*args, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        """Prints one line and exits with 2."""
-        print(f"{self.prog}: {message} (--help lists the flags)", file=sys.stderr)
-        sys.exit(2)
 
 
 SECTIONS = {

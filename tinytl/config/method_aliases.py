@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinytl.config.train_config import METHODS
-from tinytl.errors import choose
+from tinytl.errors import choose, nearest
 
 METHOD_ALIASES: Mapping[str, Mapping[str, Any]] = {
     "feature-extractor": {"method": "FT-Last"},
@@ -15,15 +15,18 @@ METHOD_ALIASES: Mapping[str, Mapping[str, Any]] = {
     "deep": {"method": "FT-Full", "lr_ratio.late": 0.6, "lr_ratio.early": 0.4},
 }
 """Each alias, with the fields that it stands for; fields that are given beside it stay as given."""
+AS_GOOD_AS_SPELLED = 0.8
+"""How alike a word must be to an alias, 0 to 1, to have the aliases suggested: `lora` is not `low`."""
 
 
 def choose_method(value: str) -> str:
     """Returns the method or the alias that `value` means, without regard to case.
 
     Raises:
-        ConfigError: naming all methods and aliases.
+        ConfigError: naming all methods by their own names; an alias only if it is as good as spelled.
     """
-    return choose("method", value, (*METHODS, *METHOD_ALIASES))
+    alias = nearest(value, METHOD_ALIASES, cutoff=AS_GOOD_AS_SPELLED)
+    return choose("method", value, METHODS if alias is None else (*METHODS, *METHOD_ALIASES))
 
 
 def own_name(value: str) -> str:

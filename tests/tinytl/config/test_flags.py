@@ -6,7 +6,6 @@ import pytest
 
 from tinytl.config.flags import (
     SECTIONS,
-    OneLineParser,
     add_config_flags,
     add_lr_ratio_flag,
     field_docs,
@@ -15,6 +14,7 @@ from tinytl.config.flags import (
     split_assignments,
 )
 from tinytl.config.flat import field_names
+from tinytl.config.one_line_parser import OneLineParser
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 
@@ -105,23 +105,6 @@ def test_help_gives_description_and_default() -> None:
     text = " ".join(_parser().format_help().split())
     assert "--batch-size SIZE Samples behind one gradient step. (default: 8)" in text
     assert "(default: 0.0003)" in text
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--bath-size", "3"], "prog: unrecognized arguments: --bath-size 3 (--help lists the flags)\n"),
-        (["--batch-size"], "prog: argument --batch-size: expected one argument (--help lists the flags)\n"),
-        (["--batch", "3"], "prog: unrecognized arguments: --batch 3 (--help lists the flags)\n"),
-    ],
-)
-def test_the_parser_complains_in_one_line(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        _parser().parse_args(words)
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == message
 
 
 def test_split_assignments() -> None:

@@ -51,12 +51,20 @@ def test_without_a_method_nothing_is_expanded() -> None:
     assert expand_method({"seed": 3}) == {"seed": 3}
 
 
-def test_an_unknown_method_is_told_with_methods_and_aliases() -> None:
+@pytest.mark.parametrize(
+    ("given", "hint", "known"),
+    [
+        ("finetun", "did you mean 'finetune'? ", (*METHODS, *METHOD_ALIASES)),
+        ("lora", "", METHODS),
+        ("TinyLT-B", "did you mean 'TinyTL-B'? ", METHODS),
+    ],
+)
+def test_an_unknown_method_is_told_with_the_methods_own_names(
+    given: str, hint: str, known: tuple[str, ...]
+) -> None:
     with pytest.raises(ConfigError) as caught:
-        config_from_flat({"method": "finetun"})
-    assert str(caught.value) == (
-        f"unknown method 'finetun': did you mean 'finetune'? known: {', '.join((*METHODS, *METHOD_ALIASES))}"
-    )
+        config_from_flat({"method": given})
+    assert str(caught.value) == f"unknown method {given!r}: {hint}known: {', '.join(known)}"
 
 
 def test_an_alias_of_a_method_alone_is_its_own_name() -> None:

@@ -1,0 +1,102 @@
+"""A command-line parser whose complaints are one line: words about the flag, and the nearest known name."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from tinytl.errors import nearest
+
+NEEDED = {
+    "MIB": "a number of MiB is needed, such as 60",
+    "SECONDS": "a number of seconds is needed, such as 3600",
+    "SHARE": "a share of a GPU is needed, such as 0.25",
+    "PORT": "a port is needed, a number from 1 to 65535",
+}
+"""What a flag needs, by its metavar."""
+_REQUIRED = "the following arguments are required: "
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that prints one line for a mistake, exits with 2, and keeps line breaks of its help."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        kwargs.setdefault("exit_on_error", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints one line and exits with 2."""
+        missing = message.removeprefix(_REQUIRED)
+        if missing != message:
+            message = f"{missing} {'are' if ', ' in missing else 'is'} missing"
+        print(f"{self.prog}: {message} (--help lists the flags)", file=sys.stderr)
+        sys.exit(2)
+
+    def parse_known_args(  # type: ignore[override] # typeshed has three overloads of one function
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parses; a word that is not known is a mistake here, where the flags of the command are known."""
+        try:
+            found, rest = super().parse_known_args(args, namespace)
+        except argparse.ArgumentError as error:
+            self.error(self._in_own_words(error))
+        if rest:
+            self.error(self._unknown(rest))
+        return found, rest
+
+    def _unknown(self, rest: Sequence[str]) -> str:
+        flag = next((word.partition("=")[0] for word in rest if word.startswith("-")), None)
+        if flag is None:
+            return f"{rest[0]!r} is one word too many"
+        near = nearest(flag, [name for action in self._actions for name in action.option_strings])
+        return f"unknown flag {flag}" + (f": did you mean {near}?" if near else "")
+
+    def _in_own_words(self, error: argparse.ArgumentError) -> str:
+        """Returns what is wrong with a flag: argparse's own words name Python's types."""
+        name, message = error.argument_name, error.message
+        action = self._named(name)
+        if name is None or action is None:
+            return message
+        flag = max(action.option_strings, key=len, default=name)
+        if message.startswith("expected "):
+            return f"{flag} has no value: {_needed(action)}"
+        if message.startswith("ignored explicit argument "):
+            given = message.removeprefix("ignored explicit argument ")
+            return f"{flag} is given the value {given}: it is a switch, leave the value out"
+        if message.startswith("not allowed with argument "):
+            other = message.removeprefix("not allowed with argument ")
+            return f"{flag} and {other} exclude each other: give one"
+        return message
+
+    def _named(self, name: str | None) -> argparse.Action | None:
+        for action in self._actions:
+            if name in ("/".join(action.option_strings), action.metavar, action.dest):
+                return action
+        return None
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            flag = max(action.option_strings, key=len, default=action.metavar)
+            raise argparse.ArgumentError(None, f"{flag} {arg_string}: {_needed(action)}") from None
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices: Iterable[Any] | None = action.choices
+        if choices is None or value in choices:
+            return
+        known = [str(choice) for choice in choices]
+        kind = max(action.option_strings, key=len, default="command")
+        near = nearest(str(value), known)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise argparse.ArgumentError(None, f"unknown {kind} {value!r}: {hint}known: {', '.join(known)}")
+
+
+def _needed(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return f"one of {', '.join(map(str, action.choices))} is needed"
+    metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    plain = {int: "a whole number is needed", float: "a number is needed"}.get(action.type)  # type: ignore[call-overload]
+    return NEEDED.get(metavar) or plain or f"give {metavar}"
