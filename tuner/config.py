@@ -23,6 +23,8 @@ RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
 NO_TRACKING = "none"
 """As `--tracking-uri`: nothing goes to MLflow."""
 WITHOUT_TRACKING = f"start it, or go without MLflow by --tracking-uri {NO_TRACKING}"
+PROGRAM = "launch.py"
+"""What starts a study, in its help and its complaints."""
 STUDY_FILE = "study.json"
 """In the study's folder: the settings that made it, so that it can be resumed, and its storage found."""
 
@@ -247,10 +249,10 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is damaged: bring it back from a copy, or take it away") from None
 
 
-def build_parser() -> OneLineParser:
+def build_parser(program: str = PROGRAM) -> OneLineParser:
     """Returns the parser of `launch.py`: a flag for each field of StudyConfig, and --list-spaces."""
     parser = OneLineParser(
-        prog="launch.py",
+        prog=program,
         description="Search how to fine-tune a mobile network: accuracy against the memory of training.",
     )
     docs = field_docs(StudyConfig)
@@ -278,7 +280,7 @@ def build_parser() -> OneLineParser:
     return parser
 
 
-def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
+def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[StudyConfig, bool]:
     """Returns the study of a command line, and whether only the spaces are to be listed.
 
     With `--resume`, flags that are not given are those of the study's own command line.
@@ -287,7 +289,7 @@ def parse_study(argv: Sequence[str] | None) -> tuple[StudyConfig, bool]:
         ConfigError: for a value outside its range.
         SystemExit: for a command line that does not parse (2), or --help (0).
     """
-    parser = build_parser()
+    parser = build_parser(program)
     values = vars(parser.parse_args(argv))
     if values["resume"] and values["name"]:
         # A study goes on as it was begun; flags given now come on top.

@@ -1,25 +1,77 @@
-"""The commands that a study prints for what comes next, as they are typed. Imports nothing heavy."""
+"""The commands that are printed for what comes next, as they are typed where the user is.
+
+Every command that is printed is made here: folders are quoted, passwords left out. Imports nothing heavy.
+"""
 
 import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from tuner.config import StudyConfig
-from tuner.passwords import without_password
+from tuner.passwords import without_password, without_passwords
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Where the packages lie: a checkout has `launch.py` there, an installed package has not."""
+SCRIPT = "launch.py"
 
 
-def where_flags(runs_dir: str, storage: str | None) -> str:
+def where_flags(runs_dir: str, storage: str | None = None) -> str:
     """Returns the flags that a command about the study needs beside its name."""
     flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
     flags += [] if storage is None else ["--storage", storage]
-    return without_password("".join(" " + shlex.quote(flag) for flag in flags))
+    return _flags(*flags)
+
+
+def tuner_command(command: str, *words: str, where: str = "", then: Sequence[str] = ()) -> str:
+    """Returns a command of `python -m tuner`, which runs wherever the packages can be imported.
+
+    `where`: flags as `where_flags` returns them. `then`: words behind those.
+    """
+    return f"python -m tuner {command}{_flags(*words)}{where}{_flags(*then)}"
+
+
+def launch_command(*words: str, where: str = "") -> str:
+    """Returns a command that starts a study: `python launch.py` in a checkout, else `python -m tuner launch`.
+
+    A `launch.py` that runs this process is named as it was typed.
+    """
+    if Path(sys.argv[0]).name == SCRIPT:
+        program = f"python {shlex.quote(sys.argv[0])}"
+    elif (ROOT / SCRIPT).is_file() and Path.cwd() == ROOT:
+        program = f"python {SCRIPT}"
+    else:
+        program = "python -m tuner launch"
+    return f"{program}{_flags(*words)}{where}"
+
+
+def resume_command(study: str, runs_dir: str, submit: str | None = None) -> str:
+    """Returns the command that goes on with a study, here or as a job of the cluster at `submit`."""
+    words = ["--name", study, "--resume"] + ([] if submit is None else ["--submit", submit])
+    return launch_command(*words, where=where_flags(runs_dir))
 
 
 def ui_command(uri: str | None, where: str) -> str:
     """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag."""
-    flag = "" if uri is None else f" --tracking-uri {shlex.quote(without_password(uri))}"
-    return f"python -m tuner ui{where}{flag}"
+    return tuner_command("ui", where=where, then=_tracking(uri))
 
 
 def sync_command(study: str, where: str, uri: str | None = None) -> str:
     """Returns the command that brings a study to `uri`, or to where it was tracked."""
-    flag = "" if uri is None else f" --tracking-uri {shlex.quote(without_password(uri))}"
-    return f"python -m tuner sync {study}{where}{flag}"
+    return tuner_command("sync", study, where=where, then=_tracking(uri))
+
+
+def as_typed(argv: Sequence[str]) -> list[str]:
+    """Returns the words that start this program again, `python` first, less the passwords in `sys.argv`."""
+    path, words = Path(argv[0]), without_passwords(argv[1:])
+    if path.suffix == ".py" and path.name != "__main__.py":
+        return ["python", argv[0], *words]
+    return ["python", "-m", path.parent.name if path.suffix else path.name, *words]
+
+
+def _tracking(uri: str | None) -> list[str]:
+    return [] if uri is None else ["--tracking-uri", uri]
+
+
+def _flags(*words: str) -> str:
+    return "".join(" " + shlex.quote(without_password(word)) for word in words)

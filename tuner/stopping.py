@@ -24,12 +24,19 @@ class Stopping:
     def __init__(self, time_budget_s: float | None = None) -> None:
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
         self._interrupted = False
+        self._because: str | None = None
+
+    def because(self, reason: str) -> None:
+        """Has the study stop for `reason`; the first one stays."""
+        self._because = self._because or reason
 
     @property
     def reason(self) -> str | None:
         """Why the study is to stop, or None."""
         if self._interrupted:
             return INTERRUPTED
+        if self._because is not None:
+            return self._because
         spent = self._deadline is not None and time.monotonic() >= self._deadline
         return TIME_SPENT if spent else None
 

@@ -56,6 +56,9 @@ def load_dataset(
             f"num_classes={config.num_classes}, but {splits.name} has {len(splits.classes)} classes: "
             "leave num_classes unset"
         )
+    files = [part for part in (splits.train, splits.val, splits.test) if isinstance(part, ImageFiles)]
+    if files:
+        report(f"reading {sum(map(len, files)):,} images")
     return dataclasses.replace(in_memory_or_streamed(splits, config), digest=content_digest(splits))
 
 

@@ -1,5 +1,6 @@
 """`python -m tuner ui`: the MLflow UI on the studies here, in the foreground, until Ctrl-C."""
 
+import argparse
 import os
 import re
 import signal
@@ -14,11 +15,11 @@ from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tuner.addresses import is_server
+from tuner.commands.study_flags import Commands, add_runs_dir_flag
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.next_commands import sync_command, where_flags
 from tuner.passwords import without_password
 from tuner.ports import HOST, check_free, check_port
-from tuner.tracking.client import artifacts_beside, check_database
 
 END_S = 5.0
 """How long the server has to end by itself."""
@@ -28,6 +29,25 @@ SETTINGS = {
     # Evaluation jobs of language models: processes that nobody here needs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tuner`."""
+    ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
+    add_runs_dir_flag(ui)
+    ui.add_argument(
+        "--tracking-uri", metavar="URI", help="SQLite or PostgreSQL database (default: RUNS_DIR/mlflow.db)"
+    )
+    ui.add_argument(
+        "--port", type=int, default=5000, metavar="PORT", help="port on 127.0.0.1 (default: 5000)"
+    )
+    ui.add_argument("-v", "--verbose", action="store_true", help="show what the server logs")
+    ui.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until Ctrl-C."""
+    return serve_ui(args.runs_dir, args.tracking_uri, args.port, args.verbose)
 
 
 def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
@@ -40,6 +60,8 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
         ConfigError: where there is no such database, or the port is taken.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the server has ended.
     """
+    from tuner.tracking.client import artifacts_beside
+
     check_port(port, "--port")
     database = _database(runs_dir, tracking_uri)
     check_free(port, "--port")
@@ -83,13 +105,15 @@ def _database(runs_dir: str, tracking_uri: str | None) -> str:
             return StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
         if not (folder / "optuna.journal").exists() and not any(folder.glob(f"*/{STUDY_FILE}")):
             raise ConfigError(f"no studies under {runs_dir}: run a study, or give --runs-dir")
-        bring = sync_command("NAME", where_flags(runs_dir, None), f"sqlite:///{folder}/mlflow.db")
+        bring = sync_command("NAME", where_flags(runs_dir), f"sqlite:///{folder}/mlflow.db")
         raise ConfigError(
             f"no MLflow database under {runs_dir}: `{bring}` brings a study there, or give --tracking-uri"
         )
     if is_server(tracking_uri):
         page = without_password(tracking_uri)
         raise ConfigError(f"--tracking-uri {page}: it is a server already: open {page} in a browser")
+    from tuner.tracking.client import check_database
+
     check_database(tracking_uri)
     return tracking_uri
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tinytl.errors import ConfigError
 from tuner.jobs import client as job_client
+from tuner.next_commands import launch_command
 from tuner.record.results import ended_trials, read_status
 from tuner.record.storage import load_study
 
@@ -23,7 +24,9 @@ def print_jobs(console: Console, address: str) -> None:
     """Prints a table of the studies that were sent to a cluster, the newest first."""
     jobs = job_client.jobs_of_studies(job_client.connect("--address", address))
     if not jobs:
-        console.print(f"No study was sent to {address} yet (python launch.py --submit {address} ...)")
+        console.print(
+            f"No study was sent to {address} yet ({launch_command('--submit', address)} ...)", soft_wrap=True
+        )
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("study", "state", "since", "trials"):

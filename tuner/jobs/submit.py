@@ -18,6 +18,7 @@ from tuner.addresses import is_sqlite, sqlite_file
 from tuner.cluster.joining import PACKAGES, ROOT
 from tuner.config import StudyConfig, read_study_file
 from tuner.jobs import client as job_client
+from tuner.next_commands import SCRIPT, tuner_command
 from tuner.passwords import without_password
 from tuner.study.prepare import read_space
 from tuner.study.server_checks import check_schemes
@@ -53,7 +54,7 @@ def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
         commit = {COMMIT: code_commit() or ""}  # what is sent has no history
         try:
             client.submit_job(
-                entrypoint=f"exec python launch.py {shlex.join(flags)}",
+                entrypoint=f"exec python {SCRIPT} {shlex.join(flags)}",
                 submission_id=job_id,
                 runtime_env={"working_dir": folder, "env_vars": commit},
                 metadata={job_client.STUDY: name, job_client.RUNS_DIR: config.runs_dir},
@@ -75,8 +76,8 @@ def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, c
     def tell(what: str) -> None:
         console.print(
             f"\n{what}\n"
-            f"Watch:  python -m tuner jobs --follow {name} --address {address}\n"
-            f"Stop:   python -m tuner stop {name} --address {address}",
+            f"Watch:  {tuner_command('jobs', '--follow', name, '--address', address)}\n"
+            f"Stop:   {tuner_command('stop', name, '--address', address)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -129,7 +130,8 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
     """Copies what the job needs into `folder`; returns the job's flags, which name the copies."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "launch.py", folder / "launch.py")
+    # Not the checkout's own file: what is installed has none.
+    shutil.copyfile(ROOT / "tuner" / "commands" / "launch.py", folder / SCRIPT)
     flags = _without(argv, "--submit", "--name")
     files = {"--from-config": config.from_config}
     if config.space not in list_spaces():

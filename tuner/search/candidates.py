@@ -46,7 +46,6 @@ class NextTrial:
     """A trial that is recorded with its name, and waits for a worker."""
 
     live: LiveTrial
-    values: dict[str, Any]
     planned: TrainConfig
     folder: Path
 
@@ -106,7 +105,7 @@ class Candidates:
                     repeated += 1
                     self.proposals.reject(proposal)
                     continue
-                found = self._fitting(proposal, values, config)
+                found = self._fitting(proposal, config)
                 if found is not None:
                     return found
                 infeasible += 1
@@ -122,19 +121,17 @@ class Candidates:
         return None
 
     def _try_waiting(self, waiting: FrozenTrial) -> NextTrial | None:
-        values = self._values(waiting.params)
-        config = self._config(values)
+        config = self._config(self._values(waiting.params))
         again = _name_of(waiting)
         if again is None and config in self._ran:
             self.records.drop_waiting(waiting, "it has run already")
             return None
         proposal = self.proposals.adopt(waiting.params)
-        return self._fitting(proposal, values, config, waiting)
+        return self._fitting(proposal, config, waiting)
 
     def _fitting(
         self,
         proposal: int,
-        values: dict[str, Any],
         config: TrainConfig | str,
         waiting: FrozenTrial | None = None,
     ) -> NextTrial | None:
@@ -174,7 +171,7 @@ class Candidates:
         passed = {} if waiting is None else waiting.user_attrs.get(schema.RUNGS, {})
         rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
         live = LiveTrial(name, record, proposal, peak_mib, rungs)
-        return NextTrial(live, values, planned, directory.path)
+        return NextTrial(live, planned, directory.path)
 
     def _remember(self) -> None:
         """Takes in what the study's record holds."""

@@ -4,7 +4,6 @@ All that waits for a sampler, a prediction or a disk runs in one thread of its o
 came, so that the same seed with one worker gives the same study.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,15 +12,12 @@ from typing import Any, Protocol
 from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
-from tinytl.config.plan import PLANNED_FIELDS
 from tuner.record.writer import UnwrittenError
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
 """The search ends where so many trials in a row ran out of memory."""
-
-logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -40,9 +36,10 @@ class Observer(Protocol):
 class MemoryAwareSearch(Searcher):
     """Suggests what `candidates` finds, and records what became of it.
 
-    Each suggestion is `{"name", "values", "peak_memory_mib", "folder"}`; a trial that was cut off keeps its
-    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once the study is
-    to stop.
+    Each suggestion is `{"name", "config", "peak_memory_mib", "folder"}`, the config a whole TrainConfig with
+    what its plan chose, so that no worker builds or predicts it again. A trial that was cut off keeps its
+    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once the study is to
+    stop.
     """
 
     def __init__(
@@ -63,6 +60,8 @@ class MemoryAwareSearch(Searcher):
         """Why the search ended before its number of trials, if it did."""
         self.unwritten: str | None = None
         """What the disk or the database said, where it would take no more."""
+        self.bug: Exception | None = None
+        """What a trial's end raised that nothing here expects; the study has to stop for it."""
         self._out_of_memory_in_a_row = 0
         self._live: dict[str, LiveTrial] = {}
         self._thread = ThreadPoolExecutor(1, "optuna")
@@ -98,8 +97,7 @@ class MemoryAwareSearch(Searcher):
             observer.trial_started(live.name, flat_from_config(found.planned))
         return {
             "name": live.name,
-            # With what the plan chose: workers need not predict again.
-            "values": found.values | {name: getattr(found.planned, name) for name in PLANNED_FIELDS},
+            "config": found.planned,
             "peak_memory_mib": live.peak_memory_mib,
             "folder": str(found.folder),
         }
@@ -168,9 +166,9 @@ class MemoryAwareSearch(Searcher):
             except UnwrittenError as error:
                 # The record is the truth: a study that cannot write it must not go on as if it had.
                 self.unwritten = self.gave_up = str(error)
-            except Exception as error:
-                logger.exception("a trial's end cannot be taken in")
-                self.unwritten = self.gave_up = f"{type(error).__name__}: {error}"
+            except Exception as error:  # a bug: raised again in the main thread, once all else is recorded
+                self.bug = self.bug or error
+                self.stopping.because("of a bug")
 
         self._thread.submit(guarded)
 

@@ -22,6 +22,7 @@ from tuner.record import results, storage
 from tuner.record.claim import check_free, is_empty
 from tuner.study.server_checks import check_servers
 from tuner.study.starting_points import front_of, points_of_file
+from tuner.terminal.notice import Notice, no_notice
 from tuner.trial_config import (
     base_config,
     check_space,
@@ -37,11 +38,15 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    config: StudyConfig, now: datetime.datetime, on_sound: Callable[[], None] | None = None
+    config: StudyConfig,
+    now: datetime.datetime,
+    on_sound: Callable[[], None] | None = None,
+    notice: Notice = no_notice,
 ) -> PreparedStudy:
     """Checks a study and loads its data.
 
     `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
+    `notice` is given what takes long, as it begins.
 
     Raises:
         ConfigError: one line that says what is wrong and what to do.
@@ -58,15 +63,18 @@ def prepare(
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
     if config.download:
-        download_dataset(base)
+        download_dataset(base, notice)
         check_data_dir(base)
     if on_sound is not None:
         on_sound()
-    data = load_dataset(base, largest_resolution(space, base), report=print)
+    data = load_dataset(base, largest_resolution(space, base), report=notice)
     base = dataclasses.replace(base, num_classes=len(data.classes))
+    notice("reading weights")
     _check_device(config, base)
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
+    if config.memory_budget_mib is not None:
+        notice("predicting memory")
     _check_budget(config, space, base)
     base = with_whole_paths(base)  # a study is resumed from any folder
     prepared = PreparedStudy(

@@ -34,7 +34,7 @@ def run_trials(
     """
     # Test images stay behind: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
-    with_data = tune.with_parameters(trainable, data=data, base=prepared.base, weights=prepared.weights)
+    with_data = tune.with_parameters(trainable, data=data, weights=prepared.weights)
     folder = prepared.folder / RAY_FOLDER
     try:
         tuner = tune.Tuner(

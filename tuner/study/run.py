@@ -28,17 +28,19 @@ from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import plan_resources
 from tuner.cluster.start import Cluster
-from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING
-from tuner.passwords import without_password, without_passwords
+from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyConfig
+from tuner.next_commands import as_typed, resume_command
+from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy
 from tuner.record import results, schema, storage
 from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed, storage_claimed
 from tuner.record.sessions import begin_session, with_session
 from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
-from tuner.stopping import TIME_SPENT, Stopping
+from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.starting_points import baselines
+from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.client import answering, open_mlflow
 from tuner.tracking.lookup import experiment_name, refuse_taken_name
 from tuner.trial_config import trial_config
@@ -64,7 +66,9 @@ class StudyOutcome:
     complete: list[results.TrialResult]
     interrupted: bool
     note: str | None
-    """Why there are fewer trials than requested, where the search itself ended early."""
+    """Why there are fewer trials than requested, if the search itself ended early."""
+    gave_up: bool
+    """Whether it ended because it found nothing more to train, or could not train it."""
 
     @property
     def unfinished(self) -> bool:
@@ -78,12 +82,15 @@ class StudyOutcome:
             return 130
         if self.status.trials["complete"] or self.status.trials["pruned"]:
             return 0
-        gave_up = self.note is not None and self.note != TIME_SPENT
-        return 1 if self.status.trials["failed"] or gave_up else 0
+        return 1 if self.status.trials["failed"] or self.gave_up else 0
 
 
-def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
+def run_study(
+    prepared: PreparedStudy, console: Console, cluster: Cluster, notice: Notice = no_notice
+) -> StudyOutcome:
     """Runs the trials that a prepared study still lacks, records them, and reads the result.
+
+    `notice` is given what goes on before the first trial starts.
 
     Raises:
         ConfigError: where another driver runs the study, or a cluster or MLflow does not answer, before
@@ -98,6 +105,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
     stopping = Stopping(config.time_budget)
     with ExitStack() as stack:
         stack.enter_context(folder_claimed(prepared.folder, prepared.name))
+        notice(_what_starts(config))
         cluster.begin()
         stack.callback(cluster.end)
         if config.address is not None:
@@ -107,6 +115,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
             _predict_first(prepared)
             dashboard = cluster.dashboard_url()
             client.result()
+        notice(None)
         if config.dashboard:
             text = f"Ray dashboard: {dashboard}  (asks for a token: `ray get-auth-token` prints it)"
             console.print(text, highlight=False, soft_wrap=True)
@@ -152,15 +161,25 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                         unfinished = results.ended_trials(status) < config.trials
                     if tracking is not None:
                         tracking.close(study, stopping.interrupted or unfinished)
+        if search.bug is not None:
+            go_on = resume_command(prepared.name, config.runs_dir)
+            search.bug.add_note(f"This is a bug. What was trained is kept; go on with `{go_on}`")
+            raise search.bug
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
             raise ConfigError(
                 f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: make room, then "
-                f"go on with --name {prepared.name} --resume"
+                f"go on with `{resume_command(prepared.name, config.runs_dir)}`"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         status = results.read_status(study)
-    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
+    gave_up = search.gave_up is not None
+    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note, gave_up)
+
+
+def _what_starts(config: StudyConfig) -> str:
+    begun = "starting Ray" if config.address is None else f"joining the Ray cluster at {config.address}"
+    return f"{begun}, opening MLflow" if config.tracks else begun
 
 
 def _streamed(data: DataSplits) -> list[Path]:
@@ -328,7 +347,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
-    content["command"] = without_passwords(sys.argv)
+    content["command"] = as_typed(sys.argv)[1:]  # behind `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = addresses.with_whole_path(without_password(content[key]))

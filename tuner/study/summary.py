@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from search_spaces.space import list_spaces, load_space
 from tuner.addresses import is_server
 from tuner.findings.findings import print_findings, read_findings
 from tuner.findings.text import short
-from tuner.next_commands import sync_command, ui_command
+from tuner.next_commands import (
+    resume_command,
+    sync_command,
+    tuner_command,
+    ui_command,
+    where_flags,
+)
 from tuner.passwords import without_password
 from tuner.record.results import rung_records, stopped_at
 from tuner.record.storage import load_study
+from tuner.terminal.notice import Notice, no_notice
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -25,15 +31,6 @@ if TYPE_CHECKING:
 DRY_RUN_SAMPLES = 5
 LINES_BESIDE_FRONT = 18
 """How many lines the summary has beside the rows of the front, at most, and the prompt after it."""
-
-
-def describe_spaces(console: Console) -> None:
-    """Prints each space's name, description and parameters."""
-    for name in list_spaces():
-        space = load_space(name)
-        console.print(f"[bold]{name}[/bold]: {space.description}", highlight=False)
-        for parameter in space.parameters:
-            console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
 
 
 def print_start(console: Console, prepared: PreparedStudy) -> None:
@@ -66,7 +63,7 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         )
 
 
-def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
+def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no_notice) -> None:
     """Prints the space, and its baselines and first samples with their predicted memory."""
     from optuna import create_study, samplers
 
@@ -75,6 +72,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
 
     for parameter in prepared.space.parameters:
         console.print(f"  {parameter.name}: {parameter.describe()}", highlight=False, markup=False)
+    notice("predicting memory")
     apply_verbosity()
     study = create_study(sampler=samplers.RandomSampler(seed=prepared.config.seed))
     points = {name: dict(prepared.space.fixed) | dict(p) for name, p in prepared.space.baselines.items()}
@@ -88,6 +86,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy) -> None:
         peak_mib = predict_memory(trial_config(prepared.base, values)).peak_mib
         searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
         table.add_row(name, f"{peak_mib:.1f}", ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
+    notice(None)
     console.print(table)
 
 
@@ -99,8 +98,8 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    where = "" if config.runs_dir == "runs" else f" --runs-dir {config.runs_dir}"
-    status_command = f"python -m tuner status {prepared.name}{where}"
+    where = where_flags(config.runs_dir)
+    status_command = tuner_command("status", prepared.name, where=where)
     console.print()
     print_findings(
         console,
@@ -126,7 +125,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
             line(f"Rungs:   {picture}")
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
-        line(f"{cut_off}Go on:  python launch.py --name {prepared.name} --resume{where}")
+        line(f"{cut_off}Go on:  {resume_command(prepared.name, config.runs_dir)}")
     if not config.tracks:
         further = f"{sync_command(prepared.name, where, 'URI')}    (brings it to MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):
@@ -135,6 +134,6 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         further = f"{ui_command(config.tracking_uri, where)}    (MLflow at http://127.0.0.1:5000)"
     line(
         f"Look further:  {status_command} [--json]\n"
-        f"               python -m tuner report {prepared.name}{where} --open\n"
+        f"               {tuner_command('report', prepared.name, where=where, then=['--open'])}\n"
         f"               {further}"
     )

@@ -21,7 +21,6 @@ from tinytl.runs.checkpoint_file import check_same_run, read_checkpoint, save_ch
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
-from tuner.trial_config import trial_config
 
 GAVE_UP = "gave_up"
 """In a trial's configuration: what to report in place of training it again."""
@@ -53,14 +52,12 @@ class TinyTLTrainable(tune.Trainable):
         self,
         config: dict[str, Any],
         data: DataSplits,
-        base: TrainConfig,
         weights: Mapping[str, Weights],
     ) -> None:
         """Builds the trial; the rest comes from Ray's object store, where all workers of a node share it."""
         # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
         self.data = data
-        self.base = base
         self.weights = weights
         self._claim = ExitStack()
         self._start(config)
@@ -140,7 +137,7 @@ class TinyTLTrainable(tune.Trainable):
             if GAVE_UP in config:
                 self.failure = config[GAVE_UP]
                 return
-            self.own = trial_config(self.base, config["values"])
+            self.own = config["config"]
             try:
                 self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
             except ConfigError as error:

@@ -1,11 +1,10 @@
-import json
-
 import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search.searcher import Searcher
 
 from search_spaces.space import load_space
+from tinytl.config.flat import flat_from_config
 from tinytl.config.plan import PLANNED_FIELDS, is_planned
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory, resolve_plan
@@ -82,10 +81,9 @@ def test_a_suggestion_has_a_name_of_the_study_its_memory_and_its_folder(tmp_path
     assert [first["name"], second["name"]] == ["joint-000", "joint-001"]
     assert first["peak_memory_mib"] > 0
     assert first["folder"] == str(tmp_path / "joint-000")
-    assert first["values"]["resolution"] == 32
-    config = read_config_file(tmp_path / "joint-000" / "config.yaml")
-    assert config == trial_config(BASE, first["values"])
-    assert search.observers[0].started["joint-000"]["base_lr"] == first["values"]["base_lr"]
+    assert first["config"].resolution == 32
+    assert read_config_file(tmp_path / "joint-000" / "config.yaml") == first["config"]
+    assert search.observers[0].started["joint-000"] == flat_from_config(first["config"])
     search.close()
 
 
@@ -95,13 +93,12 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
     if plan == "budget":
         open_config = trial_config(BASE, SETTINGS | settings | {"plan": "smallest"})
         settings["budget_mib"] = predict_memory(open_config).peak_mib
-    values = ask(make_search(tmp_path, **settings), "a")["values"]
-    planned = {name: values[name] for name in PLANNED_FIELDS}
+    config = ask(make_search(tmp_path, **settings), "a")["config"]
+    planned = {name: getattr(config, name) for name in PLANNED_FIELDS}
     if plan == "fast":
         assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}
     else:
         assert planned == {"micro_batch_size": 8, "checkpoint": "all", "stock_below_kib": 0.0}
-    config = trial_config(BASE, values)
     assert config.plan == plan and is_planned(config) and resolve_plan(config) == config
 
 
@@ -140,7 +137,7 @@ def test_no_configuration_runs_twice_and_a_space_that_is_used_up_ends_the_search
     search = make_search(tmp_path, sampler=sampler, **settings)
     seen = []
     while (found := ask(search, str(len(seen)))) != Searcher.FINISHED:
-        seen.append(str(found["values"]))
+        seen.append(str(found["config"]))
         search.on_trial_complete(str(len(seen) - 1), finished(found, 0.5))
     search.close()
     assert len(seen) == len(set(seen)) == 4
@@ -244,8 +241,8 @@ def test_configurations_that_were_given_come_before_those_of_the_sampler(tmp_pat
     search.remaining = 2
     first, second = ask(search, "a"), ask(search, "b")
     search.close()
-    assert first["values"].items() >= POINT.items()
-    assert second["values"] != first["values"], "the same configuration, given twice, runs once"
+    assert flat_from_config(first["config"]).items() >= POINT.items()
+    assert second["config"] != first["config"], "the same configuration, given twice, runs once"
     assert [t.user_attrs.get("source") for t in search.study.trials] == ["file a", "file b", None]
     assert read_status(search.study).trials["running"] == 2
 
@@ -257,7 +254,7 @@ def test_every_sampler_suggests_and_learns_and_a_seed_repeats_it(sampler, tmp_pa
         found = []
         for index in range(14):
             suggestion = ask(search, str(index))
-            found.append(json.dumps(suggestion["values"]))
+            found.append(str(suggestion["config"]))
             search.on_trial_complete(str(index), finished(suggestion, accuracy=(index * 7 % 10) / 10))
         search.close()
         return found

@@ -46,7 +46,7 @@ def summary_of(prepared, complete, interrupted=False, note=None, console=None) -
         )
         study.add_trial(trial)
     console = console or Console(width=120)
-    outcome = StudyOutcome(read_status(study), complete_trials(study), interrupted, note)
+    outcome = StudyOutcome(read_status(study), complete_trials(study), interrupted, note, note is not None)
     with console.capture() as captured:
         print_summary(console, prepared, outcome)
     return captured.get()

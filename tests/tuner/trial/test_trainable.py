@@ -31,9 +31,10 @@ def start(data, tmp_path, monkeypatch):
     def begin(**more):
         folder = tmp_path / "t-000"
         folder.mkdir(exist_ok=True)
-        config = {"name": "t-000", "values": {"base_lr": 1e-3}, "peak_memory_mib": 5.0, "folder": str(folder)}
+        own = replace(base, base_lr=1e-3)
+        config = {"name": "t-000", "config": own, "peak_memory_mib": 5.0, "folder": str(folder)}
         trial = TinyTLTrainable.__new__(TinyTLTrainable)
-        trial.setup(config | more, data=data, base=base, weights={BASE.backbone: RANDOM_WEIGHTS})
+        trial.setup(config | more, data=data, weights={BASE.backbone: RANDOM_WEIGHTS})
         return trial, folder
 
     return begin
@@ -135,6 +136,7 @@ def test_the_next_trial_of_a_process_knows_nothing_of_the_last(start, tmp_path):
     trial.step()
     other = tmp_path / "t-001"
     other.mkdir()
-    config = {"name": "t-001", "values": {"base_lr": 2e-3}, "peak_memory_mib": 6.0, "folder": str(other)}
+    own = replace(trial.own, base_lr=2e-3)
+    config = {"name": "t-001", "config": own, "peak_memory_mib": 6.0, "folder": str(other)}
     assert trial.reset_config(config)
     assert trial.step()["epoch"] == 1 and trial.step()["peak_memory_mib"] == 6.0

@@ -1,0 +1,36 @@
+"""`python -m tuner delete`: a study's record, folder and MLflow runs removed."""
+
+import argparse
+import sys
+
+from tinytl.errors import ConfigError
+from tuner.commands.study_flags import Commands, add_study_flags
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tuner`."""
+    delete = commands.add_parser("delete", help="remove a study: its record, its folder and its MLflow runs")
+    add_study_flags(delete)
+    delete.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or database of its runs, none to leave them (default: the study's own)",
+    )
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Asks, removes, and prints a line for each thing that was removed."""
+    from tuner.study.delete import delete_study, find_study
+
+    found = find_study(args.name, args.runs_dir, args.storage, args.tracking_uri)
+    if not args.yes:
+        if not sys.stdin.isatty():
+            raise ConfigError(f"{args.name} is not deleted: nobody can be asked here, so add --yes")
+        print(f"To be removed of study {args.name}:", *found.lines(), sep="\n  ", flush=True)
+        if input("Remove all this? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("Nothing was removed.")
+            return 0
+    delete_study(found, lambda line: print(line, flush=True))
+    return 0

@@ -1,0 +1,76 @@
+"""`python -m tuner launch`, and `python launch.py` in a checkout: a study from its flags to its summary."""
+
+import sys
+from collections.abc import Sequence
+
+from tinytl.errors import ConfigError
+from tuner.commands.study_flags import Commands
+from tuner.config import PROGRAM, StudyConfig, parse_study
+from tuner.stopping import sigterm_as_ctrl_c
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command's name to `python -m tuner`; its flags are those of StudyConfig, parsed here."""
+    commands.add_parser("launch", help="search: start a study, or go on with one (launch --help)")
+
+
+def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
+    """Runs a study; returns 0, 1 (every trial failed), 2 (a user's mistake) or 130 (interrupted)."""
+    try:
+        with sigterm_as_ctrl_c():
+            config, list_only = parse_study(argv, program)
+            if list_only:
+                return _list_spaces()
+            return _run(config, sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _list_spaces() -> int:
+    from tuner.study.spaces import describe_spaces
+    from tuner.terminal.console import terminal
+
+    describe_spaces(terminal())
+    return 0
+
+
+def _run(config: StudyConfig, argv: Sequence[str]) -> int:
+    import datetime
+
+    from tuner.terminal.console import terminal
+    from tuner.verbosity import set_verbose
+
+    set_verbose(config.verbose)
+    console = terminal()
+    if config.submit is not None:
+        from tuner.jobs.submit import submit
+
+        return submit(config, argv, console)
+    from tuner.terminal.notice import notices
+
+    with notices(console) as notice:
+        notice("checking the study")
+        from tuner.cluster.start import Cluster
+        from tuner.study.prepare import prepare
+        from tuner.study.summary import print_dry_run, print_start, print_summary
+
+        cluster = Cluster(config)
+        prepared = prepare(config, datetime.datetime.now(), cluster.begin, notice)
+        notice(None)
+        print_start(console, prepared)
+        if config.dry_run:
+            print_dry_run(console, prepared, notice)
+            return 0
+        from tuner.study.run import run_study
+
+        outcome = run_study(prepared, console, cluster, notice)
+    print_summary(console, prepared, outcome)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

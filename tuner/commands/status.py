@@ -1,0 +1,29 @@
+"""`python -m tuner status`: trials by state, and the front."""
+
+import argparse
+import json
+
+from tuner.commands.study_flags import Commands, add_study_flags
+
+
+def add_parser(commands: Commands) -> None:
+    """Adds the command to `python -m tuner`."""
+    status = commands.add_parser("status", help="trials by state, and the front")
+    add_study_flags(status)
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what the study has found."""
+    from tuner.findings.findings import print_findings, read_findings
+    from tuner.record.storage import load_study
+    from tuner.terminal.console import terminal
+
+    study = load_study(args.name, args.runs_dir, args.storage)
+    findings = read_findings(study, args.runs_dir)
+    if args.json:
+        print(json.dumps(findings.to_json(), indent=2))
+    else:
+        print_findings(terminal(), study, findings)
+    return 0

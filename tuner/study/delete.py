@@ -1,0 +1,174 @@
+"""A study removed. Imports neither torch nor ray.
+
+MLflow's runs go first, then the record, the folder last: what is needed to find the rest goes after it, so
+that the next call finishes one that was cut off.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tinytl.errors import ConfigError
+from tuner.addresses import sqlite_file
+from tuner.config import NO_TRACKING, STUDY_FILE, StudyConfig, check_study_name, read_study_file
+from tuner.passwords import without_password
+from tuner.record import schema
+from tuner.record.claim import LOCK_FILE, check_free, folder_claimed
+from tuner.record.storage import load_study, open_storage, study_exists
+from tuner.tracking.client import answering, open_mlflow
+from tuner.tracking.lookup import experiment_name, find_runs
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+    from optuna.storages import BaseStorage
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundStudy:
+    """What there is of a study."""
+
+    name: str
+    folder: Path
+    study: optuna.Study | None
+    """None: only a folder is left, of a call that was cut off."""
+    store: BaseStorage | None
+    """Of its record."""
+    storage: str
+    """Where that is, for people."""
+    mlflow: MlflowClient | None
+    """None: there is nothing of it in MLflow."""
+    tracking_uri: str
+    run_ids: tuple[str, ...]
+    """In MLflow."""
+
+    def lines(self) -> list[str]:
+        """Returns a line for each thing that is there."""
+        found = []
+        if self.run_ids:
+            plural = "s" if len(self.run_ids) > 1 else ""
+            found.append(
+                f"{len(self.run_ids)} run{plural} in MLflow at {without_password(self.tracking_uri)}"
+            )
+        if self.study is not None:
+            found.append(f"the record of {len(_names(self.study))} trials in {self.storage}")
+        if self.folder.is_dir():
+            found.append(f"the folder {self.folder} ({_size_mb(self.folder):.1f} MB)")
+        return found
+
+
+def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str | None) -> FoundStudy:
+    """Finds all that there is of a study, and sees that MLflow answers.
+
+    Raises:
+        ConfigError: where there is no such study, a driver runs it, or its storage or MLflow does not answer.
+    """
+    check_study_name(name, "NAME")
+    folder = Path(runs_dir) / name
+    settings = read_study_file(name, runs_dir)
+    url = storage or settings.get("storage")
+    store: BaseStorage | None = None
+    study: optuna.Study | None = None
+    if study_exists(StudyConfig(runs_dir=runs_dir, storage=url), name):
+        store = open_storage(url, runs_dir)
+        study = optuna.load_study(study_name=name, storage=store)
+    elif not settings:
+        study = load_study(name, runs_dir, storage)  # names those that there are
+    attributes: Mapping[str, Any] = {} if study is None else study.user_attrs
+    check_free(folder, attributes, name)
+    uri = StudyConfig(
+        runs_dir=runs_dir, tracking_uri=tracking_uri or settings.get("tracking_uri")
+    ).resolved_tracking_uri
+    client: MlflowClient | None = None
+    run_ids: tuple[str, ...] = ()
+    if _may_have_runs(uri, attributes):
+        try:
+            client = open_mlflow(uri)
+        except ConfigError as error:
+            raise ConfigError(f"{error}; --tracking-uri {NO_TRACKING} leaves its runs there") from None
+        with answering(uri):
+            run_ids = _run_ids(client, name, attributes)
+    return FoundStudy(
+        name=name,
+        folder=folder,
+        study=study,
+        store=store,
+        storage=str(Path(runs_dir) / "optuna.journal") if url is None else without_password(url),
+        mlflow=client,
+        tracking_uri=uri,
+        run_ids=run_ids,
+    )
+
+
+def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
+    """Removes what was found; `tell` is given a line for each thing that is gone.
+
+    Raises:
+        ConfigError: where a driver has begun to run the study, MLflow does not answer any more, or a file
+            cannot be removed: the same call goes on from there.
+    """
+    lines = iter(found.lines())
+    with ExitStack() as stack:
+        if found.folder.is_dir():
+            stack.enter_context(folder_claimed(found.folder, found.name))
+        if found.mlflow is not None and found.run_ids:
+            with answering(found.tracking_uri):
+                for run_id in found.run_ids:
+                    found.mlflow.delete_run(run_id)
+            tell(f"removed: {next(lines)}")
+        if found.store is not None:
+            optuna.delete_study(study_name=found.name, storage=found.store)
+            tell(f"removed: {next(lines)}")
+        if found.folder.is_dir():
+            try:
+                _remove(found.folder)
+            except OSError as error:
+                raise ConfigError(f"{error.filename} cannot be removed ({error.strerror})") from None
+            tell(f"removed: {next(lines)}")
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder; what says that it is a study's goes last."""
+    last = (STUDY_FILE, LOCK_FILE)
+    for entry in sorted(folder.iterdir(), key=lambda path: path.name in last):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    folder.rmdir()
+
+
+def _may_have_runs(uri: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether MLflow may know the study: a database that is not there would be made to look."""
+    if uri == NO_TRACKING or "dataset" not in attributes:
+        return False
+    file = sqlite_file(uri)
+    return file is None or file.exists()
+
+
+def _run_ids(client: MlflowClient, name: str, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the study's runs, its own last: it is what a call that was cut off finds again."""
+    experiment = client.get_experiment_by_name(experiment_name(attributes))
+    if experiment is None:
+        return ()
+    study_id = attributes.get(schema.STUDY_ID)
+    return tuple(
+        run.info.run_id
+        for kind in ("trial", "study")
+        for run in find_runs(client, experiment.experiment_id, name, study_id, kind)
+    )
+
+
+def _names(study: optuna.Study) -> set[str]:
+    trials = study.get_trials(deepcopy=False)
+    return {trial.user_attrs[schema.NAME] for trial in trials if schema.NAME in trial.user_attrs}
+
+
+def _size_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
