@@ -28,10 +28,10 @@ def start(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = replace(BASE, num_classes=len(data.classes))
 
-    def begin(**more):
+    def begin(base_lr=1e-3, **more):
         folder = tmp_path / "t-000"
         folder.mkdir(exist_ok=True)
-        own = replace(base, base_lr=1e-3)
+        own = replace(base, base_lr=base_lr)
         config = {"name": "t-000", "config": own, "peak_memory_mib": 5.0, "folder": str(folder)}
         trial = TinyTLTrainable.__new__(TinyTLTrainable)
         trial.setup(config | more, data=data, weights={BASE.backbone: RANDOM_WEIGHTS})
@@ -84,7 +84,7 @@ def test_a_folder_of_another_configuration_is_told(start):
     trial, _ = start()
     trial.step()
     trial.cleanup()
-    other, _ = start(values={"base_lr": 2e-3})
+    other, _ = start(base_lr=2e-3)
     result = other.step()
     assert result["done"] and "is of another configuration: base_lr is 0.001" in result["failure"]
 

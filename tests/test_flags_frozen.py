@@ -1,0 +1,81 @@
+"""Every flag of launch.py, tuner and tinytl. A flag is a promise: a new or a missing one is decided here."""
+
+import argparse
+
+import pytest
+
+from tinytl.__main__ import build_parser as tinytl_parser
+from tuner.__main__ import build_parser as tuner_parser
+from tuner.config import build_parser as launch_parser
+
+FLAGS: dict[str, str] = {
+    "launch.py": (
+        "--address --backbone --confirm --dashboard --dashboard-port --data-dir --dataset --download "
+        "--dry-run --epochs --experiment --from-config --gpus-per-trial --input-mean --input-std "
+        "--list-spaces --lite-weights --max-failures --memory-budget-mib --name --pack --resume --rungs "
+        "--runs-dir --sampler --scheduler --seed --set --space --storage --submit --time-budget "
+        "--tracking-uri --trials --verbose --warm-start --weights --workers -v"
+    ),
+    "tuner list": "--json --runs-dir --storage",
+    "tuner status": "--json --runs-dir --storage NAME",
+    "tuner report": "--open --out --runs-dir --storage NAME",
+    "tuner best": "--json --runs-dir --storage --under-mib NAME",
+    "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
+    "tuner sync": "--runs-dir --storage --tracking-uri NAME",
+    "tuner ui": "--port --runs-dir --tracking-uri --verbose -v",
+    "tuner jobs": "--address --follow",
+    "tuner stop": "--address --runs-dir --wait NAME",
+    "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
+    "tinytl train": (
+        "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
+        "--data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
+        "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
+        "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
+        "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
+        "--out --plan --precision --resolution --resume --seed --stock-below-kib --tensorboard "
+        "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
+    ),
+    "tinytl evaluate": (
+        "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
+        "--loading --split RUN"
+    ),
+    "tinytl predict": "--device --epoch --json --top FILE RUN",
+    "tinytl export": "--epoch --json --out RUN",
+    "tinytl memory": (
+        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --device --downsample-ratio "
+        "--dropout --engine --expand --figure --gn-channel-per-group --json --kernel-clipping "
+        "--lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups --norm "
+        "--num-classes --optimizer --plan --precision --resolution --stock-below-kib --upsample-type "
+        "--weight-standardization"
+    ),
+    "tinytl plot": (
+        "--act-func --backbone --batch-size --block --checkpoint --diagram --downsample-ratio --dropout "
+        "--engine --expand --format --gn-channel-per-group --kernel-clipping --lite-kernel-size --method "
+        "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
+        "--stock-below-kib --upsample-type --weight-standardization RUN"
+    ),
+    "tinytl list": "--json",
+}
+"""By program and command, positional words in capitals first."""
+
+
+def flags_of(parser: argparse.ArgumentParser) -> dict[str, list[str]]:
+    """Returns the flags of a parser and of its commands, `--help` left out."""
+    found: dict[str, list[str]] = {parser.prog: []}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                found |= flags_of(command)
+        elif not isinstance(action, argparse._HelpAction):
+            found[parser.prog] += action.option_strings or [str(action.metavar)]
+    return {program: sorted(flags) for program, flags in found.items() if flags}
+
+
+@pytest.mark.parametrize(
+    "build", [launch_parser, tuner_parser, tinytl_parser], ids=["launch", "tuner", "tinytl"]
+)
+def test_a_flag_is_neither_new_nor_gone(build) -> None:
+    found = flags_of(build())
+    program = build().prog
+    frozen = {name: flags.split() for name, flags in FLAGS.items() if name.split()[0] == program}
+    assert found == frozen
