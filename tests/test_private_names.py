@@ -42,6 +42,8 @@ KNOWN = frozenset(
         ("tinytl/memory_efficient/block/structure.py", "_modules"),
         ("tinytl/memory_efficient/lean_modules.py", "_conv_forward"),
         ("tinytl/memory_efficient/ops/depthwise.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/memory_efficient/ops/kernel_scratch.py", "_is_mkldnn_bf16_supported"),
+        ("tinytl/memory_efficient/ops/kernel_scratch.py", "_is_mkldnn_fp16_supported"),
         ("tinytl/memory_efficient/ops/pointwise.py", "_C"),
         ("tinytl/memory_efficient/ops/pointwise.py", "_get_mkldnn_enabled"),
         ("tinytl/memory_efficient/ops/pointwise.py", "_linear_pointwise"),
