@@ -58,6 +58,8 @@ def one_line_of(capsys, argv, runs_dir) -> str:
 BAD_FLAGS = [
     (["--space", "jont"], "unknown space 'jont': did you mean 'joint'?"),
     (["--backbone", "mobilenet"], "unknown backbone 'mobilenet': did you mean 'mobilenet_v2'?"),
+    (["--space", "README.md"], "--space README.md: not a YAML file of a space"),
+    (["--set", "method=lora"], "unknown method 'lora': known: FT-Last, FT-Norm+Last"),
     (["--set", "method=TinyLT-B"], "unknown method 'TinyLT-B': did you mean 'TinyTL-B'?"),
     (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'?"),
     (["--sampler", "tpee"], "unknown sampler 'tpee': did you mean 'tpe'?"),

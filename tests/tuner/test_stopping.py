@@ -25,6 +25,13 @@ def test_time_that_is_spent_is_a_reason_but_no_interrupt():
     assert Stopping(time_budget_s=1000.0).reason is None
 
 
+def test_the_first_reason_stays_and_is_no_interrupt():
+    stopping = Stopping()
+    stopping.because("of a bug")
+    stopping.because("of another")
+    assert stopping.reason == "of a bug" and not stopping.interrupted
+
+
 def test_sigterm_is_ctrl_c_for_as_long_as_that_is_wanted():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():

@@ -37,7 +37,9 @@ def join(address: str) -> str:
             log_to_driver=is_verbose(),
             **sent,
         )
-    except Exception as error:  # of many kinds
+    # ConnectionError, TimeoutError, RuntimeError of other versions, ValueError of an address, RayError, and a
+    # bare Exception if no node of the cluster runs here: all from one call of Ray's, none from our code.
+    except Exception as error:
         text = str(error).strip()
         reason = " ".join(text.split()) if "Version mismatch" in text else text.splitlines()[0]
         raise ConfigError(f"--address {address}: no Ray cluster can be joined there ({reason})") from None

@@ -99,7 +99,7 @@ def _start(config: StudyConfig) -> str:
                 log_to_driver=config.verbose,
             )
             break
-        except Exception as error:  # Ray's timeout is a bare Exception
+        except Exception as error:  # Ray's timeout is a bare Exception; what is neither known text is raised
             reason = str(error)
             if not left and DASHBOARD_PORT_TAKEN in reason:
                 told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"

@@ -47,7 +47,8 @@ def connect(flag: str, address: str) -> "JobSubmissionClient":
             f"{flag} {address}: the cluster wants its token: set RAY_AUTH_TOKEN, or copy ~/.ray/auth_token "
             "from its head"
         ) from None
-    except Exception as error:  # what answers need not be Ray
+    # OSError and RuntimeError of Ray's own; ValueError, KeyError and more of a page that is not Ray's.
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{flag} {address}: no Ray dashboard answers there ({reason})") from None
 

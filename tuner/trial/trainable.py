@@ -95,7 +95,7 @@ class TinyTLTrainable(tune.Trainable):
             except ConfigError as error:
                 # The disk took no more. Nothing that the trial did: it goes on once there is room.
                 self.failure = {"unsaved": str(error)}
-            except Exception as error:  # any reason is the trial's, and told
+            except Exception as error:  # whatever a trial raises: its traceback goes to error.txt
                 self.failure = self._explain(error)
         self._claim.close()
         return {"done": True, "epoch": len(self.rows), "peak_memory_mib": self.peak_memory_mib} | self.failure
@@ -149,7 +149,7 @@ class TinyTLTrainable(tune.Trainable):
                 self.directory.write_metrics(self.rows)
             except ConfigError as error:
                 self.trainer, self.failure = None, {"unsaved": str(error)}
-        except Exception as error:  # told by the first step: Ray would retry the process
+        except Exception as error:  # reported by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
 

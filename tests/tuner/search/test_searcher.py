@@ -307,6 +307,27 @@ def test_a_bug_in_the_record_is_not_called_a_full_disk(tmp_path, monkeypatch):
     assert records.unwritten is None, "the storage works: what else there is to write is written"
 
 
+def test_a_bug_at_a_trials_end_stops_the_study_and_stays_a_bug(tmp_path, monkeypatch):
+    search = make_search(tmp_path)
+    suggestion, other = ask(search, "a"), ask(search, "b")
+    search._next.result()
+
+    def bug(*args):
+        raise ZeroDivisionError("in the sampler")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(search.proposals, "complete", bug)
+        search.on_trial_complete("a", finished(suggestion, 0.5))
+        search.close()
+    assert isinstance(search.bug, ZeroDivisionError) and search.bug.__traceback__ is not None
+    assert search.unwritten is None and search.records.unwritten is None, "the storage works"
+    assert search.stopping.reason == "of a bug", "trials that run end their epoch"
+    assert search.suggest("c") == Searcher.FINISHED
+    assert search.records.end_cut_off() == 1
+    states = {trial.user_attrs.get("name"): state_of(trial) for trial in search.study.trials[:2]}
+    assert states == {suggestion["name"]: "complete", other["name"]: "interrupted"}
+
+
 def test_a_trials_folder_that_cannot_be_made_stops_the_search(tmp_path):
     (tmp_path / "joint-000").write_text("in the way")
     search = make_search(tmp_path)
