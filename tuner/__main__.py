@@ -117,24 +117,22 @@ def _add_budget_flag(parser: "argparse._ActionsContainer") -> None:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from tuner.findings.findings import print_findings, read_findings
-    from tuner.record.storage import load_study
+    from tuner.findings.findings import print_findings
+    from tuner.record.reading import open_study
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    findings = read_findings(study, args.runs_dir)
+    study = open_study(args.name, args.runs_dir, args.storage)
     if args.json:
-        print(json.dumps(findings.to_json(), indent=2))
+        print(json.dumps(study.to_json(), indent=2))
     else:
-        print_findings(terminal(), study, findings)
+        print_findings(terminal(), study)
     return 0
 
 
 def _best(args: argparse.Namespace) -> int:
     from tuner.findings.best import choose_best, print_best
-    from tuner.record.storage import load_study
+    from tuner.record.reading import open_study
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    best = choose_best(study, args.runs_dir, args.under_mib)
+    best = choose_best(open_study(args.name, args.runs_dir, args.storage), args.under_mib)
     if args.json:
         print(json.dumps(best.to_json(), indent=2))
     else:
@@ -144,10 +142,10 @@ def _best(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from tuner.findings.export import export_trial
-    from tuner.record.storage import load_study
+    from tuner.record.reading import open_study
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    print(export_trial(study, args.runs_dir, args.trial, args.under_mib, args.out, as_json=args.json))
+    study = open_study(args.name, args.runs_dir, args.storage)
+    print(export_trial(study, args.trial, args.under_mib, args.out, as_json=args.json))
     return 0
 
 

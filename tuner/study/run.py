@@ -31,10 +31,13 @@ from tuner.cluster.start import Cluster
 from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING
 from tuner.passwords import without_password, without_passwords
 from tuner.prepared import PreparedStudy
-from tuner.record import results, schema, storage
+from tuner.record import schema, storage
 from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed, storage_claimed
+from tuner.record.identity import identity_of
+from tuner.record.reading import StudyReading, read_study
 from tuner.record.sessions import begin_session, with_session
+from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
 from tuner.stopping import TIME_SPENT, Stopping
 from tuner.study.confirm import confirm_front, trial_configs
@@ -60,8 +63,7 @@ FIRST = 2
 class StudyOutcome:
     """How a study ended."""
 
-    status: results.StudyStatus
-    complete: list[results.TrialResult]
+    study: StudyReading
     interrupted: bool
     note: str | None
     """Why there are fewer trials than requested, where the search itself ended early."""
@@ -69,17 +71,17 @@ class StudyOutcome:
     @property
     def unfinished(self) -> bool:
         """Whether `--resume` has something to do."""
-        return self.interrupted or results.ended_trials(self.status) < self.status.requested
+        return self.interrupted or self.study.ended < self.study.requested
 
     @property
     def exit_code(self) -> int:
         """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
         if self.interrupted:
             return 130
-        if self.status.trials["complete"] or self.status.trials["pruned"]:
+        if self.study.counts["complete"] or self.study.counts["pruned"]:
             return 0
         gave_up = self.note is not None and self.note != TIME_SPENT
-        return 1 if self.status.trials["failed"] or gave_up else 0
+        return 1 if self.study.counts["failed"] or gave_up else 0
 
 
 def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> StudyOutcome:
@@ -121,7 +123,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
         study, records = stack.enter_context(_opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
-        ended = results.ended_trials(results.read_status(study))
+        ended = read_study(study).ended
         lines = _lines(prepared, study, records, resources.workers, console)
         observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
         search = _search(prepared, records, config.trials - ended, stopping, observers)
@@ -134,7 +136,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                 search.close()
                 if stopping.reason is None and search.unwritten is None:
                     records.end_cut_off()
-                    front = records.reach(results.read_status, study).pareto
+                    front = records.reach(read_study, study).front
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
                 pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
@@ -148,8 +150,7 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                             records.end_cut_off()
                     unfinished = True
                     with suppress(UnwrittenError):
-                        status = records.reach(results.read_status, study)
-                        unfinished = results.ended_trials(status) < config.trials
+                        unfinished = records.reach(read_study, study).ended < config.trials
                     if tracking is not None:
                         tracking.close(study, stopping.interrupted or unfinished)
         unwritten = search.unwritten or records.unwritten
@@ -159,8 +160,8 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                 f"go on with --name {prepared.name} --resume"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
-        status = results.read_status(study)
-    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note)
+        found = read_study(study, config.runs_dir)
+    return StudyOutcome(found, stopping.interrupted, note)
 
 
 def _streamed(data: DataSplits) -> list[Path]:
@@ -174,9 +175,9 @@ def _lines(
     """Returns a live view for a terminal, plain lines for all else."""
     from tuner.terminal.lines import TrialLines
 
-    config, status = prepared.config, results.read_status(study)
+    config, past = prepared.config, read_study(study)
     if config.verbose or not (console.file.isatty() and console.is_interactive):
-        return TrialLines(console, results.ended_trials(status), config.trials)
+        return TrialLines(console, past.ended, config.trials)
     from tuner.terminal.board import StudyBoard
     from tuner.terminal.live_view import LiveView
 
@@ -185,8 +186,8 @@ def _lines(
         epochs=config.epochs,
         workers=workers,
         budget_mib=config.memory_budget_mib,
-        counts=status.trials,
-        results=results.complete_trials(study),
+        counts=past.counts,
+        results=past.complete,
     )
     return LiveView(console, board, lambda: records.refused)
 
@@ -201,7 +202,7 @@ def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
         raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
     if not config.resume:
         with answering(config.resolved_tracking_uri):
-            refuse_taken_name(client, experiment_name(prepared.identity), prepared.name)
+            refuse_taken_name(client, experiment_name(identity_of(prepared)), prepared.name)
     return client
 
 
@@ -246,13 +247,13 @@ def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
         rule=config.scheduler,
         epochs=config.rung_epochs,
         reduction_factor=REDUCTION_FACTOR,
-        records=results.rung_records(records.trials()),
+        past=merged_trials(records.trials()),
     )
 
 
 def _look_again(
     prepared: PreparedStudy,
-    front: Sequence[results.TrialResult],
+    front: Sequence[Trial],
     resources: "TrialResources",
     stopping: Stopping,
     lines: "TrialLines",
@@ -304,7 +305,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
 def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
     records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
-    for key, value in prepared.identity.items():
+    for key, value in identity_of(prepared).items():
         records.set_study_attribute(key, value)
     known = records.study_attributes()
     if schema.SESSIONS not in known and schema.STUDY_ID not in known and not records.trials():
@@ -320,7 +321,7 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     for point in [*prepared.starting_points, *baselines(prepared.space)]:
         if point.source not in sources:
             params = (point.params, {name: distributions[name] for name in point.params})
-            records.enqueue(params, {"source": point.source})
+            records.enqueue(params, {schema.SOURCE: point.source})
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:

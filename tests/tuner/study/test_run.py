@@ -9,7 +9,7 @@ from tests.support import mlflow_studies as made
 from tinytl.networks.backbones import BACKBONES
 from tuner.config import StudyConfig
 from tuner.record import schema
-from tuner.record.results import StudyStatus
+from tuner.record.reading import StudyReading
 from tuner.record.writer import StudyRecords
 from tuner.stopping import TIME_SPENT
 from tuner.study.prepare import prepare
@@ -29,16 +29,16 @@ from tuner.study.run import StudyOutcome, _write_study, _write_study_file
     ],
 )
 def test_exit_codes(trials, interrupted, exit_code):
-    status = StudyStatus("s", 4, dict.fromkeys(schema.STATES, 0) | trials, [])
-    assert StudyOutcome(status, [], interrupted, None).exit_code == exit_code
+    study = StudyReading(name="s", requested=4, states=trials)
+    assert StudyOutcome(study, interrupted, None).exit_code == exit_code
 
 
 @pytest.mark.parametrize(
     ("note", "exit_code"), [(None, 0), (TIME_SPENT, 0), ("10 trials in a row ran out of memory", 1)]
 )
 def test_a_search_that_could_train_nothing_is_no_success(note, exit_code):
-    status = StudyStatus("s", 4, dict.fromkeys(schema.STATES, 0) | {"infeasible": 10}, [])
-    assert StudyOutcome(status, [], False, note).exit_code == exit_code
+    study = StudyReading(name="s", requested=4, states={"infeasible": 10})
+    assert StudyOutcome(study, False, note).exit_code == exit_code
 
 
 def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path, monkeypatch):
