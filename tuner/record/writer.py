@@ -4,6 +4,7 @@ Whatever is killed between two writes, the next driver can tell what was meant: 
 state that makes them valid last.
 """
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -36,8 +37,31 @@ STORAGE_ERRORS = (OSError, SQLAlchemyError, StorageInternalError)
 """What Optuna's storages raise if a disk or a database fails."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left on device", "database or disk is full")
+"""How PostgreSQL and SQLite say it."""
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class UnwrittenError(RuntimeError):
     """The disk or the database took no more: what it said."""
+
+
+def remedy_for(error: BaseException) -> str:
+    """Returns what to do once a disk or a database has failed with `error`."""
+    numbers, texts, inner = set(), "", error
+    while True:
+        numbers.add(getattr(inner, "errno", None))
+        texts += str(inner)
+        cause = inner.__cause__ or inner.__context__
+        if cause is None:
+            break
+        inner = cause
+    if numbers & set(_FULL) or any(text in texts for text in _FULL_TEXTS):
+        return "make room"
+    if numbers & set(_FORBIDDEN):
+        return "allow writing there again"
+    return "bring the disk or the database back"
 
 
 class StudyRecords:
@@ -52,6 +76,8 @@ class StudyRecords:
         self.study_id = storage.get_study_id_from_name(study_name)
         self.unwritten: str | None = None
         """What the disk or the database said, once it took no more."""
+        self.remedy: str | None = None
+        """What to do about that, if it is known."""
         self.refused = 0
         """Configurations that this driver did not start."""
 
@@ -182,6 +208,7 @@ class StudyRecords:
         try:
             return call(*args, **named)
         except STORAGE_ERRORS as error:
+            self.remedy = remedy_for(error)
             lines = str(error).strip().splitlines()
             self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
             raise UnwrittenError(self.unwritten) from error

@@ -155,8 +155,9 @@ def run_study(prepared: PreparedStudy, console: Console, cluster: Cluster) -> St
                         tracking.close(study, stopping.interrupted or unfinished)
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
+            remedy = "" if records.remedy is None else f"{records.remedy}, then "
             raise ConfigError(
-                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: make room, then "
+                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: {remedy}"
                 f"go on with --name {prepared.name} --resume"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
