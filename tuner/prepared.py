@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.space import SearchSpace
-from tinytl.config.flat import flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tuner.config import StudyConfig
@@ -41,26 +40,6 @@ class PreparedStudy:
     """Configurations that were given, to be tried first."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts."""
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What stays the same when a study is resumed, or its trials could not be compared."""
-        from tinytl.runs.checkpoint_file import MAY_DIFFER
-
-        return {
-            "space": self.space.name,
-            "parameters": {p.name: p.describe() for p in self.space.parameters},
-            "fixed": dict(self.space.fixed),
-            "dataset": self.data.name,
-            "experiment": self.config.experiment or self.data.name,
-            "classes": len(self.data.classes),
-            "images": len(self.data.train),
-            "backbone": self.base.backbone,
-            "weights": self.base.weights,
-            "epochs": self.base.epochs,
-            "objectives": "accuracy and memory" if self.searches_memory else "accuracy",
-            "settings": {k: v for k, v in flat_from_config(self.base).items() if k not in MAY_DIFFER},
-        }
 
     @property
     def folder(self) -> Path:

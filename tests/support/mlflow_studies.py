@@ -17,6 +17,7 @@ from tinytl.runs.directory import RunDirectory
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.prepared import PreparedStudy
 from tuner.record import schema
+from tuner.record.identity import identity_of
 from tuner.record.sessions import begin_session, with_session
 from tuner.record.storage import open_storage
 
@@ -41,7 +42,7 @@ def new_study(prepared: PreparedStudy) -> optuna.Study:
     store = open_storage(None, config.runs_dir)
     study = optuna.create_study(study_name=NAME, storage=store, directions=["maximize", "minimize"])
     study.set_user_attr("requested_trials", config.trials)
-    for key, value in prepared.identity.items():
+    for key, value in identity_of(prepared).items():
         study.set_user_attr(key, value)
     study.set_user_attr(schema.STUDY_ID, uuid.uuid4().hex)
     begin(prepared, study, BEGAN_MS)

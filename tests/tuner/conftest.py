@@ -16,7 +16,7 @@ from tinytl.data.load import DataSplits
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.run import train_loaded
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 
 
 @pytest.fixture(scope="session")
@@ -35,18 +35,18 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def make_trial(colors: DataSplits, tmp_path: Path, one_thread: None) -> Callable[..., TrialResult]:
+def make_trial(colors: DataSplits, tmp_path: Path, one_thread: None) -> Callable[..., Trial]:
     """Trains a trial of a study in `tmp_path`, in its own folder."""
 
-    def make(name: str, **changes: object) -> TrialResult:
+    def make(name: str, **changes: object) -> Trial:
         config = trial_config(**changes)
         silent = PlainProgress(lambda line: None)
         data = DataSplits(
             colors.name, colors.classes, colors.train, colors.val, None, colors.crop_scale_min, colors.flip
         )
         found = train_loaded(config, data, None, tmp_path / name, silent)
-        return TrialResult(
-            trial=name,
+        return Trial(
+            name=name,
             accuracy_top1=found["val_accuracy_top1"],
             peak_memory_mib=found["predicted_peak_mib"],
             epoch_time_s=1.0,

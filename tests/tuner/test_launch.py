@@ -344,7 +344,7 @@ def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_p
 
 
 def test_a_study_cannot_shrink(capsys, begun, monkeypatch):
-    monkeypatch.setattr("tuner.record.results.ended_trials", lambda status: 3)
+    monkeypatch.setattr("tuner.record.reading.StudyReading.ended", 3)
     argv = ["--name", "mine", "--resume", "--runs-dir", str(begun), "--trials", "2"]
     assert launch.main(argv) == 2
     assert "--trials 2: study mine has 3 already" in capsys.readouterr().err

@@ -18,11 +18,10 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the best trial within the budget."""
     from tuner.findings.best import choose_best, print_best
-    from tuner.record.storage import load_study
+    from tuner.record.reading import open_study
     from tuner.terminal.console import terminal
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    best = choose_best(study, args.runs_dir, args.under_mib)
+    best = choose_best(open_study(args.name, args.runs_dir, args.storage), args.under_mib)
     if args.json:
         print(json.dumps(best.to_json(), indent=2))
     else:

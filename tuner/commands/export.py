@@ -20,8 +20,8 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the trial's folder, and prints what is in it."""
     from tuner.findings.export import export_trial
-    from tuner.record.storage import load_study
+    from tuner.record.reading import open_study
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    print(export_trial(study, args.runs_dir, args.trial, args.under_mib, args.out, as_json=args.json))
+    study = open_study(args.name, args.runs_dir, args.storage)
+    print(export_trial(study, args.trial, args.under_mib, args.out, as_json=args.json))
     return 0

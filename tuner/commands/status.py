@@ -16,14 +16,13 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what the study has found."""
-    from tuner.findings.findings import print_findings, read_findings
-    from tuner.record.storage import load_study
+    from tuner.findings.findings import print_findings
+    from tuner.record.reading import open_study
     from tuner.terminal.console import terminal
 
-    study = load_study(args.name, args.runs_dir, args.storage)
-    findings = read_findings(study, args.runs_dir)
+    study = open_study(args.name, args.runs_dir, args.storage)
     if args.json:
-        print(json.dumps(findings.to_json(), indent=2))
+        print(json.dumps(study.to_json(), indent=2))
     else:
-        print_findings(terminal(), study, findings)
+        print_findings(terminal(), study)
     return 0

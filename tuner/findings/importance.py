@@ -7,10 +7,10 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial
 
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY
-from tuner.record.results import state_of
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial
 
 MIN_TRIALS = 16
 """Complete trials below which shares are chance: parameters without effect then get a quarter or more."""
@@ -18,7 +18,7 @@ ABSENT = "absent"
 """Stands for a parameter that a trial does not have, because of its method or norm."""
 
 
-def parameter_importance(study: optuna.Study) -> dict[str, dict[str, float]] | None:
+def parameter_importance(study: StudyReading) -> dict[str, dict[str, float]] | None:
     """Returns each parameter's share of the variance over the complete trials, largest first, by objective.
 
     Objectives are `accuracy_top1` and, where memory is one, `peak_memory_mib`, whose logarithm is taken. Of
@@ -29,13 +29,13 @@ def parameter_importance(study: optuna.Study) -> dict[str, dict[str, float]] | N
     such parameters out. PED-ANOVA, which keeps them, gave half of the memory of 32 trials to parameters
     that have no effect on it; this gave them a twelfth.
     """
-    complete = [t for t in study.get_trials(deepcopy=False) if state_of(t) == "complete"]
+    complete = study.complete
     if len(complete) < MIN_TRIALS:
         return None
-    shares = {"accuracy_top1": _shares(complete, lambda trial: trial.values[0], lambda name: True)}
-    if len(study.directions) > 1:
+    shares = {"accuracy_top1": _shares(complete, lambda trial: trial.accuracy_top1, lambda name: True)}
+    if study.searches_memory:
         shares["peak_memory_mib"] = _shares(
-            complete, lambda trial: math.log(trial.values[1]), _changes_memory
+            complete, lambda trial: math.log(trial.peak_memory_mib), _changes_memory
         )
     return shares
 
@@ -45,7 +45,7 @@ def _changes_memory(name: str) -> bool:
 
 
 def _shares(
-    trials: Sequence[FrozenTrial], target: Callable[[FrozenTrial], float], judged: Callable[[str], bool]
+    trials: Sequence[Trial], target: Callable[[Trial], float], judged: Callable[[str], bool]
 ) -> dict[str, float]:
     # Brings scikit-learn's forests with it: seconds, for a status that may not need them.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -71,7 +71,7 @@ def _shares(
     return {name: float(share) for name, share in shares.items()}
 
 
-def _column(name: str, trials: Sequence[FrozenTrial]) -> tuple[list[Any], BaseDistribution] | None:
+def _column(name: str, trials: Sequence[Trial]) -> tuple[list[Any], BaseDistribution] | None:
     """Returns a parameter's value in every trial and their distribution; None where it is always the same."""
     known = [trial.params[name] for trial in trials if name in trial.params]
     if len(set(known)) == 1:

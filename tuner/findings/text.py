@@ -8,40 +8,38 @@ from rich.table import Table
 from rich.text import Text
 
 from tuner.record.confirmed import ConfirmedResult
-from tuner.record.results import StudyStatus, TrialResult
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial, known
 
 SHARES_SHOWN = 4
 LEAST_SHARE = 0.02
 """A parameter below decides nothing worth a word."""
 
 
-def front_table(
-    front: Sequence[TrialResult],
-    confirmed: Mapping[str, ConfirmedResult] | None = None,
-    test_accuracy: Mapping[str, float] | None = None,
-) -> Table:
+def front_table(front: Sequence[Trial]) -> Table:
     """Returns the front as a table: accuracy, memory in MiB, seconds of an epoch, and what differs.
 
     A line a trial, cut off where the terminal ends: names first, then numbers. What all have in common stands
     below. Where the front was trained again, accuracy is that over seeds; accuracy on the test images has a
     column where there is any.
     """
+    has_tests = any(known(trial.test_accuracy_top1) is not None for trial in front)
     shared = shared_params(front)
     caption = f"All have {describe(shared)}." if shared else None
     titles = [
         "trial",
         "accuracy",
-        *(["test"] if test_accuracy else []),
+        *(["test"] if has_tests else []),
         "peak MiB",
         "epoch s",
         "configuration",
     ]
     rows = []
     for result in front:
-        again = (confirmed or {}).get(result.trial)
-        row = [result.trial, f"{result.accuracy_top1:.3f}" if again is None else over_seeds(again)]
-        if test_accuracy:
-            row.append(f"{test_accuracy[result.trial]:.3f}" if result.trial in test_accuracy else "-")
+        row = [result.name, accuracy_text(result)]
+        if has_tests:
+            test = known(result.test_accuracy_top1)
+            row.append("-" if test is None else f"{test:.3f}")
         own = {key: value for key, value in result.params.items() if key not in shared}
         names = [value for value in own.values() if isinstance(value, str)]
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
@@ -58,7 +56,7 @@ def front_table(
     return table
 
 
-def shared_params(front: Sequence[TrialResult]) -> dict[str, Any]:
+def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
     """Returns the parameters that every row has with the same value; none of a single row."""
     if len(front) < 2:
         return {}
@@ -78,25 +76,30 @@ def over_seeds(confirmed: ConfirmedResult) -> str:
     return f"{confirmed.mean:.3f}{spread} ({confirmed.seeds} seed{plural}{failed})"
 
 
-def counts_line(status: StudyStatus) -> str:
+def accuracy_text(trial: Trial) -> str:
+    """Returns a trial's accuracy, over seeds if it was trained again."""
+    return f"{trial.accuracy_top1:.3f}" if trial.confirmed is None else over_seeds(trial.confirmed)
+
+
+def counts_line(study: StudyReading) -> str:
     """Returns the numbers of trials by state that are not zero, of those requested."""
-    counts = ", ".join(f"{count} {state}" for state, count in status.trials.items() if count)
-    return f"{status.study}: {counts or 'no trials'} (of {status.requested} requested)"
+    counts = ", ".join(f"{count} {state}" for state, count in study.counts.items() if count)
+    return f"{study.name}: {counts or 'no trials'} (of {study.requested} requested)"
 
 
-def hypervolume_line(status: StudyStatus, budget_mib: float | None) -> str | None:
+def hypervolume_line(study: StudyReading) -> str | None:
     """Returns the front's hypervolume and what it is measured from."""
-    volume = status.hypervolume
+    volume = study.hypervolume
     if volume is None:
         return None
-    source = "the largest seen" if budget_mib is None else "the budget"
+    source = "the largest seen" if study.budget_mib is None else "the budget"
     return (
         f"Hypervolume {volume.fraction:.3f} of 1 "
         f"(reference: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
     )
 
 
-def spread(front: Sequence[TrialResult], count: int) -> list[TrialResult]:
+def spread(front: Sequence[Trial], count: int) -> list[Trial]:
     """Returns at most `count` (2 or more) of a front, from its one end to the other."""
     if len(front) <= count:
         return list(front)

@@ -10,8 +10,7 @@ from rich.table import Table
 from tinytl.errors import ConfigError
 from tuner.jobs import client as job_client
 from tuner.next_commands import launch_command
-from tuner.record.results import ended_trials, read_status
-from tuner.record.storage import load_study
+from tuner.record.reading import open_study
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -54,6 +53,6 @@ def _trials(job: "JobDetails") -> str:
     assert job.metadata is not None
     name, runs_dir = job.metadata[job_client.STUDY], job.metadata[job_client.RUNS_DIR]
     with suppress(ConfigError, OSError):
-        status = read_status(load_study(name, runs_dir))
-        return f"{ended_trials(status)}/{status.requested}"
+        study = open_study(name, runs_dir)
+        return f"{study.ended}/{study.requested}"
     return ""

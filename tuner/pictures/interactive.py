@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from tinytl.plots.style import BLUE, LOG_FROM_RATIO, VERMILION
 from tuner.findings.text import describe
-from tuner.record.results import TrialResult, pareto_front
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 
 INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
 """Text, what stands behind, and lines of the grid. The report's page has other ones for a dark screen."""
@@ -22,15 +23,15 @@ _FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
 
 
 def front_figure(
-    results: Sequence[TrialResult], title: str, budget_mib: float | None, best: str | None = None
+    results: Sequence[Trial], title: str, budget_mib: float | None, best: str | None = None
 ) -> go.Figure:
     """Returns every complete trial as a dot, the front as a stepped line, and the budget as a dashed one.
 
     `best`: the name of the trial that has a ring around it.
     """
     front = pareto_front(results)
-    of_front = {result.trial for result in front}
-    others = [result for result in results if result.trial not in of_front]
+    of_front = {result.name for result in front}
+    others = [result for result in results if result.name not in of_front]
     figure = go.Figure()
     add_trials(figure, others, hover=True, name="trials")
     labels = [str(r.params.get("method", "")) for r in front] if len(front) <= MOST_LABELS else None
@@ -48,7 +49,7 @@ def front_figure(
         line={"color": BLUE, "shape": "hv", "width": 2},
         marker={"color": BLUE, "size": 10},
     )
-    ring = [result for result in results if result.trial == best]
+    ring = [result for result in results if result.name == best]
     if ring:
         add_trials(
             figure,
@@ -67,7 +68,7 @@ def front_figure(
     return figure
 
 
-def add_trials(figure: go.Figure, results: Sequence[TrialResult], hover: bool = False, **look: Any) -> None:
+def add_trials(figure: go.Figure, results: Sequence[Trial], hover: bool = False, **look: Any) -> None:
     """Adds trials as dots at their memory and accuracy, each with its name as `customdata`.
 
     `hover`: put its `hover_text` into the figure; the report's page knows it by the name.
@@ -75,20 +76,20 @@ def add_trials(figure: go.Figure, results: Sequence[TrialResult], hover: bool = 
     figure.add_scatter(
         x=[shorter(r.peak_memory_mib) for r in results],
         y=[shorter(r.accuracy_top1) for r in results],
-        customdata=[r.trial for r in results],
+        customdata=[r.name for r in results],
         **({"hovertext": [hover_text(r) for r in results]} if hover else {}),
         **({"mode": "markers", "marker": {"color": MUTED, "size": 7, "opacity": 0.7}} | look),
     )
 
 
-def hover_text(result: TrialResult) -> str:
+def hover_text(result: Trial) -> str:
     """Returns what is shown over a trial's dot: its name, its figures, and what was chosen."""
     figures = (
         f"accuracy {result.accuracy_top1:.3f} · {result.peak_memory_mib:.1f} MiB · "
         f"epoch {result.epoch_time_s:.1f} s"
     )
     lines = [figures, *(describe({k: v}) for k, v in result.params.items())]
-    name = html.escape(result.trial, quote=False)
+    name = html.escape(result.name, quote=False)
     return "<br>".join([f"<b>{name}</b>", *(html.escape(line, quote=False) for line in lines)])
 
 

@@ -1,15 +1,16 @@
 """The front, and who was stopped at which rung, as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
-from tuner.record.results import RungRecord, TrialResult, pareto_front
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 
 
-def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | None, path: Path) -> None:
+def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
     """Writes a PNG: every complete trial a dot, the front a stepped line with methods, and the budget."""
     front = pareto_front(results)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -25,7 +26,7 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
     axes.step(x, y, where="post", color="#0b5394", linewidth=1.5)
     axes.scatter(x, y, color="#0b5394", s=38, zorder=3, label="Pareto front")
     for result in front:
-        method = result.params.get("method", result.trial)
+        method = result.params.get("method", result.name)
         axes.annotate(
             str(method),
             (result.peak_memory_mib, result.accuracy_top1),
@@ -48,36 +49,29 @@ def plot_front(results: Sequence[TrialResult], title: str, budget_mib: float | N
     save_figure(figure, path)
 
 
-def plot_rungs(
-    records: Sequence[RungRecord],
-    stopped_at: Mapping[str, int],
-    complete: Sequence[TrialResult],
-    title: str,
-    path: Path,
-) -> None:
-    """Writes a PNG: a panel for each rung with who went on and who was stopped there, and one for the end.
-
-    `stopped_at`: the rung, in epochs, of each trial that was stopped, by its name.
-    """
-    epochs = sorted({record.epoch for record in records})
+def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
+    """Writes a PNG: a panel for each rung with who went on and who was stopped there, and one for the end."""
+    judged = [trial for trial in trials if trial.rungs]
+    complete = [trial for trial in trials if trial.state == "complete"]
+    epochs = sorted({epoch for trial in judged for epoch in trial.rungs})
     figure = Figure(figsize=(3.4 * (len(epochs) + 1), 3.8), layout="constrained")
     panels = figure.subplots(1, len(epochs) + 1, sharex=True, sharey=True, squeeze=False)[0]
     for axes, epoch in zip(panels, epochs, strict=False):
-        here = [record for record in records if record.epoch == epoch]
+        here = [trial for trial in judged if epoch in trial.rungs]
         for gone, color, marker, label in (
             (False, BLUE, "o", "goes on"),
             (True, VERMILION, "x", "stopped"),
         ):
-            chosen = [r for r in here if (stopped_at.get(r.trial) == epoch) is gone]
+            chosen = [trial for trial in here if (trial.stopped_at == epoch) is gone]
             axes.scatter(
-                [r.peak_memory_mib for r in chosen],
-                [r.accuracy_top1 for r in chosen],
+                [trial.peak_memory_mib for trial in chosen],
+                [trial.rungs[epoch] for trial in chosen],
                 color=color,
                 marker=marker,
                 s=30,
                 label=label,
             )
-        gone_here = sum(stopped_at.get(r.trial) == epoch for r in here)
+        gone_here = sum(trial.stopped_at == epoch for trial in here)
         noun = "epoch" if epoch == 1 else "epochs"
         axes.set_title(f"after {epoch} {noun}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9)
     front = pareto_front(complete)
@@ -91,7 +85,7 @@ def plot_rungs(
     last.set_title(f"at the end: {len(front)} of {len(complete)} on the front", loc="left", fontsize=9)
     for axes in panels:
         axes.grid(alpha=GRID_ALPHA)
-    shown = [r.peak_memory_mib for r in records] + [r.peak_memory_mib for r in complete]
+    shown = [trial.peak_memory_mib for trial in judged + complete]
     for axes in panels:
         set_memory_axis(axes, shown, "peak memory of a step")
     panels[0].set_ylabel("validation accuracy, top-1")

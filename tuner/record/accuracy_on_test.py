@@ -7,7 +7,7 @@ from pathlib import Path
 from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import write_whole
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 
 FILE = "test_accuracy.json"
 """In the study's folder: top-1 accuracy on the test images by trial."""
@@ -31,7 +31,7 @@ def known_test_accuracies(folder: Path) -> dict[str, float]:
 
 def read_test_accuracies(
     folder: Path,
-    front: Sequence[TrialResult],
+    front: Sequence[Trial],
     data: DataSplits,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float] | None:
@@ -52,15 +52,15 @@ def read_test_accuracies(
         return None
     known = known_test_accuracies(folder)
     for result in front:
-        if result.trial in known:
+        if result.name in known:
             continue
         try:
-            known[result.trial] = _judge(folder / result.trial, data.classes, data.test)
+            known[result.name] = _judge(folder / result.name, data.classes, data.test)
         except ConfigError as error:
-            report(f"no test accuracy of {result.trial}: {error}")
+            report(f"no test accuracy of {result.name}: {error}")
             continue
         write_whole(folder / FILE, json.dumps(known, indent=2) + "\n")
-    return {result.trial: known[result.trial] for result in front if result.trial in known}
+    return {result.name: known[result.name] for result in front if result.name in known}
 
 
 def _judge(run: Path, classes: Sequence[str], images: Split) -> float:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import write_whole
-from tuner.record.results import TrialResult, within
 
 FILE = "confirm.json"
 """In the study's folder: by trial and seed, `accuracy_top1` or the `failure` of each run."""
@@ -20,44 +19,15 @@ Outcomes = dict[str, dict[int, dict[str, Any]]]
 """By trial and seed: `accuracy_top1` on the validation images, or `failure`."""
 
 
-def read_confirmed(folder: Path, front: Sequence[TrialResult]) -> dict[str, ConfirmedResult]:
-    """Returns what a study's `confirm.json` says of the trials of its front: of none, where there is no file.
-
-    Raises:
-        ConfigError: for a file that is damaged.
-    """
-    return confirmed_results(front, read_outcomes(folder))
-
-
-def confirmed_results(front: Sequence[TrialResult], outcomes: Outcomes) -> dict[str, ConfirmedResult]:
-    """Returns the trials of the front that were trained again, by name."""
-    found = {}
-    for result in front:
-        runs = sorted(outcomes.get(result.trial, {}).items())
-        if runs:
-            found[result.trial] = ConfirmedResult(
-                trial=result.trial,
-                own=result.accuracy_top1,
-                again={seed: run["accuracy_top1"] for seed, run in runs if "accuracy_top1" in run},
-                failures={seed: run["failure"] for seed, run in runs if "failure" in run},
-            )
-    return found
-
-
-def best_confirmed(
-    front: Sequence[TrialResult], confirmed: Mapping[str, ConfirmedResult], budget_mib: float | None
-) -> TrialResult | None:
-    """Returns the trial of the front with the best mean accuracy within the budget (None: any).
-
-    Only trials that were trained again can be it, and one that failed with some seed only where all did.
-    """
-    fitting = [
-        (confirmed[r.trial], r)
-        for r in front
-        if r.trial in confirmed and within(r.peak_memory_mib, budget_mib)
-    ]
-    best = max(fitting, key=lambda p: (not p[0].failures, p[0].mean, -p[1].peak_memory_mib), default=None)
-    return best and best[1]
+def confirmed_result(own: float, runs: Mapping[int, Mapping[str, Any]]) -> ConfirmedResult | None:
+    """Returns a trial's accuracy in the study beside those of `runs`, by seed; None if there are no runs."""
+    if not runs:
+        return None
+    return ConfirmedResult(
+        own=own,
+        again={seed: run["accuracy_top1"] for seed, run in sorted(runs.items()) if "accuracy_top1" in run},
+        failures={seed: run["failure"] for seed, run in sorted(runs.items()) if "failure" in run},
+    )
 
 
 def read_outcomes(folder: Path) -> Outcomes:
@@ -92,7 +62,6 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> None:
 class ConfirmedResult:
     """A trial's validation accuracy in the study, and when it was trained again."""
 
-    trial: str
     own: float
     """The accuracy that brought the trial on the front."""
     again: Mapping[int, float]

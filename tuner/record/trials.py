@@ -1,80 +1,132 @@
 """A study's trials one by one, as its storage and their folders have them. Imports neither torch nor ray."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import optuna
 import yaml
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from tuner.record import results, schema
+from tuner.record import schema
+from tuner.record.confirmed import ConfirmedResult
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """What the storage says of a trial; its attempts are one."""
+class Trial:
+    """A trial of a study; its attempts are one, and the last decides. A figure that it lacks is NaN."""
 
     name: str
-    state: str
-    on_front: bool
+    state: str = "complete"
+    """One of `schema.STATES`, or `interrupted`: cut off, and not yet resumed."""
     params: Mapping[str, Any]
-    """The sampled ones."""
-    accuracy_top1: float | None
-    """After the last epoch, of a complete trial; after the last rung, of one that was stopped."""
-    peak_memory_mib: float | None
-    """Predicted."""
-    epoch_time_s: float | None
-    failure: str | None
-    """Why a trial failed, or ran out of memory."""
-    stopped_at: int | None
-    """The rung, in epochs, where it was stopped."""
-    start: datetime | None
-    last_start: datetime | None
+    """The searched values."""
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict, repr=False)
+    """What each searched value was drawn from."""
+    accuracy_top1: float = math.nan
+    """On the validation images, 0 to 1: after the last epoch, or after the rung at which it was stopped."""
+    peak_memory_mib: float = math.nan
+    """Predicted peak memory of a training step, in MiB."""
+    measured_peak_mib: float = math.nan
+    """The same as the allocator counted it, in MiB."""
+    epoch_time_s: float = math.nan
+    """Seconds per epoch."""
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    """Accuracy at each rung that it passed, by epochs."""
+    stopped_at: int | None = None
+    """The rung, in epochs, at which it was stopped."""
+    failure: str | None = None
+    """Why it failed, or ran out of memory."""
+    start: datetime | None = None
+    last_start: datetime | None = None
     """Of the last attempt."""
-    end: datetime | None
+    end: datetime | None = None
+    on_front: bool = False
+    """Whether no complete trial beats it in accuracy and memory."""
+    test_accuracy_top1: float = math.nan
+    """On the test images, which are read once, for the final front."""
+    confirmed: ConfirmedResult | None = None
+    """What training it again with other seeds gave (`--confirm`)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the trial as `python -m tuner status --json` has those of the front."""
+        return {
+            "trial": self.name,
+            "accuracy_top1": self.accuracy_top1,
+            "peak_memory_mib": self.peak_memory_mib,
+            "epoch_time_s": self.epoch_time_s,
+            "params": dict(self.params),
+        }
 
 
-def trial_records(study: optuna.Study, *, driver_is_gone: bool) -> list[TrialRecord]:
-    """Returns the named trials in order; of one that went on, its last attempt decides.
+def merged_trials(attempts: Sequence[FrozenTrial], *, driver_is_gone: bool = False) -> list[Trial]:
+    """Returns the named trials among a storage's, in order; what only waits is none yet.
 
     `driver_is_gone`: trials that are RUNNING in the storage were cut off.
     """
-    attempts: dict[str, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if schema.NAME in trial.user_attrs and trial.state != TrialState.WAITING:
-            attempts.setdefault(trial.user_attrs[schema.NAME], []).append(trial)
-    front = {result.trial for result in results.pareto_front(results.complete_trials(study))}
-    return [_record(name, own, name in front, driver_is_gone) for name, own in attempts.items()]
+    by_name: dict[str, list[FrozenTrial]] = {}
+    for attempt in attempts:
+        if schema.NAME in attempt.user_attrs and attempt.state != TrialState.WAITING:
+            by_name.setdefault(str(attempt.user_attrs[schema.NAME]), []).append(attempt)
+    return [_merged(name, own, driver_is_gone) for name, own in by_name.items()]
 
 
-def _record(name: str, attempts: Sequence[FrozenTrial], on_front: bool, driver_is_gone: bool) -> TrialRecord:
+def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) -> Trial:
     first, last = attempts[0], attempts[-1]
-    attributes, state = last.user_attrs, results.state_of(last)
+    attributes, state = last.user_attrs, state_of(last)
     if state == "running" and driver_is_gone:
         state = schema.INTERRUPTED
-    reason = {"failed": "failure", "infeasible": "infeasible"}.get(state)
+    reason = {"failed": schema.FAILURE, "infeasible": schema.INFEASIBLE}.get(state)
+    rungs = {int(k): v for attempt in attempts for k, v in attempt.user_attrs.get(schema.RUNGS, {}).items()}
     stopped_at = attributes.get(schema.PRUNED_AT) if state == "pruned" else None
     accuracy = last.values[0] if state == "complete" else None
     if stopped_at is not None:
-        accuracy = attributes.get(schema.RUNGS, {}).get(str(stopped_at))
-    return TrialRecord(
+        accuracy = rungs.get(stopped_at)
+    return Trial(
         name=name,
         state=state,
-        on_front=on_front,
-        params=last.params,
-        accuracy_top1=accuracy,
-        peak_memory_mib=attributes.get(schema.PEAK_MEMORY_MIB),
-        epoch_time_s=attributes.get(schema.EPOCH_TIME_S),
-        failure=None if reason is None else str(attributes.get(reason, "")),
+        params=dict(last.params),
+        distributions=last.distributions,
+        accuracy_top1=_figure(accuracy),
+        peak_memory_mib=_figure(attributes.get(schema.PEAK_MEMORY_MIB)),
+        measured_peak_mib=_figure(attributes.get(schema.MEASURED_PEAK_MIB)),
+        epoch_time_s=_figure(attributes.get(schema.EPOCH_TIME_S)),
+        rungs=rungs,
         stopped_at=stopped_at,
+        failure=None if reason is None else str(attributes.get(reason, "")),
         start=first.datetime_start,
         last_start=last.datetime_start,
         end=last.datetime_complete,
     )
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """Returns one of `schema.STATES`, or `waiting` or `interrupted`, which count as no trial."""
+    if schema.INTERRUPTED in trial.user_attrs:
+        return schema.INTERRUPTED
+    if schema.INFEASIBLE in trial.user_attrs:
+        return "infeasible"
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return names[trial.state]
+
+
+def known(figure: float) -> float | None:
+    """Returns a figure of a trial, None if the trial lacks it."""
+    return None if math.isnan(figure) else figure
+
+
+def _figure(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def read_params(folder: Path) -> dict[str, Any]:

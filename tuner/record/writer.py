@@ -4,6 +4,7 @@ Whatever is killed between two writes, the next driver can tell what was meant: 
 state that makes them valid last.
 """
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from tuner.record import results, schema
+from tuner.record import schema
+from tuner.record.results import within
+from tuner.record.trials import state_of
 
 Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
 """Searched values, and the distribution of each."""
@@ -24,18 +27,41 @@ def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
     """Whether a configuration never started for a budget that has been raised since."""
     attributes = trial.user_attrs
     refused = schema.DROPPED in attributes or (
-        results.state_of(trial) == "infeasible" and schema.NAME not in attributes
+        state_of(trial) == "infeasible" and schema.NAME not in attributes
     )
     peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
-    return refused and peak_mib is not None and results.within(peak_mib, budget_mib)
+    return refused and peak_mib is not None and within(peak_mib, budget_mib)
 
 
 STORAGE_ERRORS = (OSError, SQLAlchemyError, StorageInternalError)
 """What Optuna's storages raise if a disk or a database fails."""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left on device", "database or disk is full")
+"""How PostgreSQL and SQLite say it."""
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 class UnwrittenError(RuntimeError):
     """The disk or the database took no more: what it said."""
+
+
+def remedy_for(error: BaseException) -> str:
+    """Returns what to do once a disk or a database has failed with `error`."""
+    numbers, texts, inner = set(), "", error
+    while True:
+        numbers.add(getattr(inner, "errno", None))
+        texts += str(inner)
+        cause = inner.__cause__ or inner.__context__
+        if cause is None:
+            break
+        inner = cause
+    if numbers & set(_FULL) or any(text in texts for text in _FULL_TEXTS):
+        return "make room"
+    if numbers & set(_FORBIDDEN):
+        return "allow writing there again"
+    return "bring the disk or the database back"
 
 
 class StudyRecords:
@@ -50,6 +76,8 @@ class StudyRecords:
         self.study_id = storage.get_study_id_from_name(study_name)
         self.unwritten: str | None = None
         """What the disk or the database said, once it took no more."""
+        self.remedy: str | None = None
+        """What to do about that, if it is known."""
         self.refused = 0
         """Configurations that this driver did not start."""
 
@@ -73,7 +101,7 @@ class StudyRecords:
 
     def drop_waiting(self, trial: FrozenTrial, reason: str, peak_memory_mib: float | None = None) -> None:
         """Takes an enqueued trial out that never ran; it counts as no trial."""
-        dropped = {schema.INTERRUPTED: True, schema.DROPPED: reason, "peak_memory_mib": peak_memory_mib}
+        dropped = {schema.INTERRUPTED: True, schema.DROPPED: reason, schema.PEAK_MEMORY_MIB: peak_memory_mib}
         self._set(trial._trial_id, dropped)
         self._end(trial._trial_id, TrialState.FAIL)
 
@@ -81,7 +109,7 @@ class StudyRecords:
         self, params: Params, reason: str, peak_memory_mib: float | None, budget_mib: float | None
     ) -> None:
         """Writes a configuration that never starts: infeasible, with its memory where that is known."""
-        attributes: dict[str, Any] = {"infeasible": reason}
+        attributes: dict[str, Any] = {schema.INFEASIBLE: reason}
         constraints = None
         if peak_memory_mib is not None:
             attributes[schema.PEAK_MEMORY_MIB] = peak_memory_mib
@@ -106,12 +134,12 @@ class StudyRecords:
 
     def out_of_memory(self, number: int, reason: str, need_mib: float | None) -> None:
         """Ends a trial that ran out of memory: infeasible, with what it needed."""
-        self._set(number, {"infeasible": reason, "measured_need_mib": need_mib})
+        self._set(number, {schema.INFEASIBLE: reason, schema.MEASURED_NEED_MIB: need_mib})
         self._end(number, TrialState.PRUNED)
 
     def failed(self, number: int, reason: str) -> None:
         """Ends a trial that gave no result."""
-        self._set(number, {"failure": reason})
+        self._set(number, {schema.FAILURE: reason})
         self._end(number, TrialState.FAIL)
 
     def end_cut_off(self) -> int:
@@ -125,7 +153,7 @@ class StudyRecords:
             name = trial.user_attrs[schema.NAME]
             # Enqueued first: killed here, the next driver finds the trial still RUNNING and the copy made.
             if name not in enqueued:
-                kept = {k: v for k, v in trial.user_attrs.items() if k in ("source", schema.RUNGS)}
+                kept = {k: v for k, v in trial.user_attrs.items() if k in (schema.SOURCE, schema.RUNGS)}
                 self.enqueue((trial.params, trial.distributions), kept | {schema.AGAIN: name})
             self._set(trial._trial_id, {schema.INTERRUPTED: True})
             self._end(trial._trial_id, TrialState.FAIL)
@@ -180,6 +208,7 @@ class StudyRecords:
         try:
             return call(*args, **named)
         except STORAGE_ERRORS as error:
+            self.remedy = remedy_for(error)
             lines = str(error).strip().splitlines()
             self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
             raise UnwrittenError(self.unwritten) from error

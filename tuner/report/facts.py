@@ -2,72 +2,68 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import optuna
 
 from tuner.addresses import is_server
 from tuner.config import NO_TRACKING
 from tuner.findings.text import short
 from tuner.next_commands import sync_command, ui_command, where_flags
 from tuner.passwords import without_password
-from tuner.record import results, schema
-from tuner.record.sessions import read_sessions
-from tuner.record.trials import TrialRecord
+from tuner.record import schema
+from tuner.record.reading import StudyReading
 
 Facts = dict[str, str]
 """A label, and what stands beside it."""
 _MOST_REASONS = 5
 
 
-def data_facts(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Facts]:
-    """Returns what was trained, and on what; `identity`: the study's attributes."""
-    data: Facts = {"Data set": str(identity.get("dataset", "unknown"))}
+def data_facts(study: StudyReading) -> dict[str, Facts]:
+    """Returns what was trained, and on what."""
+    identity, settings = study.attributes, study.settings
+    data: Facts = {"Data set": str(identity.get(schema.DATASET, "unknown"))}
     if settings.get("data_dir"):
         data["Folder"] = str(settings["data_dir"])
-    for key, label in (("classes", "Classes"), ("images", "Training images")):
+    for key, label in ((schema.CLASSES, "Classes"), (schema.IMAGES, "Training images")):
         if key in identity:
             data[label] = f"{identity[key]:,}"
     network: Facts = {
-        "Backbone": str(identity.get("backbone", "unknown")),
-        "Weights": str(identity.get("weights", "unknown")),
+        "Backbone": str(identity.get(schema.BACKBONE, "unknown")),
+        "Weights": str(identity.get(schema.WEIGHTS, "unknown")),
     }
     if settings.get("lite_weights"):
         network["Lite residuals"] = str(settings["lite_weights"])
-    if "epochs" in identity:
-        network["Epochs of a trial"] = str(identity["epochs"])
+    if schema.EPOCHS in identity:
+        network["Epochs of a trial"] = str(identity[schema.EPOCHS])
     return {"Data": data, "Network": network}
 
 
-def search_facts(identity: Mapping[str, Any], settings: Mapping[str, Any]) -> Facts:
+def search_facts(study: StudyReading) -> Facts:
     """Returns how it was searched."""
-    facts: Facts = {"Space": str(identity.get("space", "unknown"))}
-    facts["Objectives"] = str(identity.get("objectives", "accuracy and memory"))
-    budget_mib = settings.get("memory_budget_mib")
-    facts["Memory budget"] = "none" if budget_mib is None else f"{budget_mib:g} MiB"
+    identity, settings = study.attributes, study.settings
+    facts: Facts = {"Space": str(identity.get(schema.SPACE, "unknown"))}
+    facts["Objectives"] = str(identity.get(schema.OBJECTIVES, "accuracy and memory"))
+    facts["Memory budget"] = "none" if study.budget_mib is None else f"{study.budget_mib:g} MiB"
     for key, label in (("sampler", "Sampler"), ("scheduler", "Scheduler"), ("seed", "Seed")):
         if key in settings:
             facts[label] = str(settings[key])
     if settings.get("settings"):
         facts["Set by hand"] = ", ".join(settings["settings"])
-    if identity.get("fixed"):
-        facts["Fixed by the space"] = ", ".join(f"{k} {short(v)}" for k, v in identity["fixed"].items())
+    if identity.get(schema.FIXED):
+        facts["Fixed by the space"] = ", ".join(f"{k} {short(v)}" for k, v in identity[schema.FIXED].items())
     return facts
 
 
-def date_facts(records: Sequence[TrialRecord]) -> Facts:
+def date_facts(study: StudyReading) -> Facts:
     """Returns when the first trial began and the last one ended, in the local time of who searched."""
-    starts = [record.start for record in records if record.start]
-    ends = [record.end for record in records if record.end]
+    starts = [trial.start for trial in study.trials if trial.start]
     if not starts:
         return {}
     facts = {"First trial began": moment(min(starts))}
-    if ends:
-        facts["Last trial ended"] = moment(max(ends))
-        facts["Between them"] = duration(max(ends) - min(starts))
+    if study.last_end is not None:
+        facts["Last trial ended"] = moment(study.last_end)
+        facts["Between them"] = duration(study.last_end - min(starts))
     return facts
 
 
@@ -85,38 +81,33 @@ def duration(span: timedelta) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
 
 
-def problems(study: optuna.Study, records: Sequence[TrialRecord]) -> list[str]:
+def problems(study: StudyReading) -> list[str]:
     """Returns why configurations gave no accuracy, most frequent reasons first, a line each."""
     lines = []
-    reasons = Counter(r.failure or "no reason recorded" for r in records if r.state == "failed")
+    reasons = Counter(r.failure or "no reason recorded" for r in study.trials if r.state == "failed")
     for reason, count in reasons.most_common(_MOST_REASONS):
         lines.append(f"{count} failed: {reason}")
     if len(reasons) > _MOST_REASONS:
         lines.append(
             f"{reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))} failed otherwise"
         )
-    out = sum(record.state == "infeasible" for record in records)
+    out = sum(trial.state == "infeasible" for trial in study.trials)
     if out:
         lines.append(f"{out} ran out of memory: others took their place")
-    refused = [
-        trial.user_attrs
-        for trial in study.get_trials(deepcopy=False)
-        if results.state_of(trial) == "infeasible" and schema.NAME not in trial.user_attrs
-    ]
-    peaks = [attrs["peak_memory_mib"] for attrs in refused if attrs.get("peak_memory_mib") is not None]
+    peaks = [refusal.peak_memory_mib for refusal in study.refused if refusal.peak_memory_mib is not None]
     if peaks:
         lines.append(
             f"{len(peaks)} never started, over the memory budget: "
             f"{min(peaks):.1f} to {max(peaks):.1f} MiB were predicted"
         )
-    others = Counter(str(a["infeasible"]) for a in refused if a.get("peak_memory_mib") is None)
+    others = Counter(refusal.reason for refusal in study.refused if refusal.peak_memory_mib is None)
     lines += [f"{count} never started: {reason}" for reason, count in others.most_common(_MOST_REASONS)]
     return lines
 
 
-def made_with(attributes: Mapping[str, Any]) -> Facts:
+def made_with(study: StudyReading) -> Facts:
     """Returns the commit, versions and device of the study's last driver, where they were recorded."""
-    sessions = read_sessions(attributes)
+    sessions = study.sessions
     if not sessions:
         return {}
     last = sessions[-1]

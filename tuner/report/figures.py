@@ -14,7 +14,8 @@ from tinytl.plots.curves import MOST_NAMED
 from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
 from tuner.findings.text import short
 from tuner.pictures.interactive import ACCURACY, MEMORY, MUTED, log_axis, memory_axis, shorter, style
-from tuner.record.results import RungRecord, TrialResult, pareto_front
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 
 MOST_CATEGORIES = 8
 """Different numbers of a parameter up to which each has a column of its own."""
@@ -49,12 +50,12 @@ def importance_figure(shares: Mapping[str, Mapping[str, float]], parameters: Seq
     return figure
 
 
-def slice_figure(parameter: str, results: Sequence[TrialResult], distribution: BaseDistribution) -> go.Figure:
+def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDistribution) -> go.Figure:
     """Returns accuracy above memory over a parameter's values, of the complete trials that have it.
 
     Few values have a column each, with a stroke at the median.
     """
-    front = {result.trial for result in pareto_front(results)}
+    front = {result.name for result in pareto_front(results)}
     having = [result for result in results if parameter in result.params]
     values = [result.params[parameter] for result in having]
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.05)
@@ -80,11 +81,11 @@ def slice_figure(parameter: str, results: Sequence[TrialResult], distribution: B
             (False, {"color": MUTED, "size": 5, "opacity": 0.6}),
             (True, {"color": BLUE, "size": 7}),
         ):
-            chosen = [i for i, result in enumerate(having) if (result.trial in front) is on_front]
+            chosen = [i for i, result in enumerate(having) if (result.name in front) is on_front]
             figure.add_scatter(
                 x=[positions[i] for i in chosen],
                 y=[y[i] for i in chosen],
-                customdata=[having[i].trial for i in chosen],
+                customdata=[having[i].name for i in chosen],
                 mode="markers",
                 marker=look,
                 row=row,
@@ -104,10 +105,8 @@ def slice_figure(parameter: str, results: Sequence[TrialResult], distribution: B
     return figure
 
 
-def rung_figure(
-    records: Sequence[RungRecord], stopped: Sequence[str], span_mib: Sequence[float]
-) -> go.Figure:
-    """Returns accuracy against memory at one rung: who went on, and who was stopped there.
+def rung_figure(trials: Sequence[Trial], epoch: int, span_mib: Sequence[float]) -> go.Figure:
+    """Returns accuracy against memory at the rung `epoch`: which trials went on, and which were stopped.
 
     `span_mib`: all memories of the study, so that its rungs have one axis.
     """
@@ -116,17 +115,17 @@ def rung_figure(
         (False, "goes on", {"color": BLUE, "size": 7}),
         (True, "stopped", {"color": VERMILION, "size": 8, "symbol": "x-thin", "line": {"width": 2}}),
     ):
-        chosen = [record for record in records if (record.trial in stopped) is gone]
+        chosen = [trial for trial in trials if (trial.stopped_at == epoch) is gone]
         if gone:
             marker["line"] = {"width": 2, "color": VERMILION}
         figure.add_scatter(
-            x=[shorter(r.peak_memory_mib) for r in chosen],
-            y=[shorter(r.accuracy_top1) for r in chosen],
-            customdata=[r.trial for r in chosen],
+            x=[shorter(trial.peak_memory_mib) for trial in chosen],
+            y=[shorter(trial.rungs[epoch]) for trial in chosen],
+            customdata=[trial.name for trial in chosen],
             hovertext=[
-                f"<b>{html.escape(r.trial, quote=False)}</b><br>accuracy {r.accuracy_top1:.3f} "
-                f"after {_epochs(r.epoch)} · {r.peak_memory_mib:.1f} MiB<br>{name}"
-                for r in chosen
+                f"<b>{html.escape(trial.name, quote=False)}</b><br>accuracy {trial.rungs[epoch]:.3f} "
+                f"after {_epochs(epoch)} · {trial.peak_memory_mib:.1f} MiB<br>{name}"
+                for trial in chosen
             ],
             mode="markers",
             marker=marker,
@@ -219,32 +218,32 @@ def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[
     return figure
 
 
-def time_figure(results: Sequence[TrialResult]) -> go.Figure:
+def time_figure(results: Sequence[Trial]) -> go.Figure:
     """Returns seconds of an epoch against memory, the front's trials in blue."""
     y = memory_axis([result.epoch_time_s for result in results], "seconds of an epoch")
     memories = [result.peak_memory_mib for result in results]
     return _against_memory(results, "epoch_time_s", memory_axis(memories, MEMORY), y, 360)
 
 
-def end_figure(results: Sequence[TrialResult], span_mib: Sequence[float]) -> go.Figure:
+def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
     """Returns accuracy against memory of those that trained to the end, beside the rungs."""
     return _against_memory(results, "accuracy_top1", memory_axis(span_mib, MEMORY), {"title": ACCURACY}, 300)
 
 
 def _against_memory(
-    results: Sequence[TrialResult], measure: str, x: dict[str, Any], y: dict[str, Any], height: int
+    results: Sequence[Trial], measure: str, x: dict[str, Any], y: dict[str, Any], height: int
 ) -> go.Figure:
-    front = {result.trial for result in pareto_front(results)}
+    front = {result.name for result in pareto_front(results)}
     figure = go.Figure()
     for on_front, name, marker in (
         (False, "trials", {"color": MUTED, "size": 7, "opacity": 0.7}),
         (True, "Pareto front", {"color": BLUE, "size": 9}),
     ):
-        chosen = [result for result in results if (result.trial in front) is on_front]
+        chosen = [result for result in results if (result.name in front) is on_front]
         figure.add_scatter(
             x=[shorter(result.peak_memory_mib) for result in chosen],
             y=[shorter(getattr(result, measure)) for result in chosen],
-            customdata=[result.trial for result in chosen],
+            customdata=[result.name for result in chosen],
             mode="markers",
             marker=marker,
             name=name,

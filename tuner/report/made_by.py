@@ -11,7 +11,7 @@ from typing import Any
 
 from tuner.config import OF_ONE_CALL, StudyConfig, build_parser
 from tuner.passwords import without_password
-from tuner.record.sessions import read_sessions
+from tuner.record.reading import StudyReading
 
 _SAYS_NOTHING = OF_ONE_CALL - {"warm_start", "from_config"}
 """Flags of a later command that change nothing of the study."""
@@ -33,16 +33,11 @@ _LAST_ONE_COUNTS = {
 """Flags that decide how much of the same search is done, and where, but not what is searched."""
 
 
-def commands(attributes: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the commands that made a study, under what they did; several stand on a line each.
-
-    Args:
-        attributes: the study's user attributes.
-        settings: its study.json, which knows one command where an older version made the study.
-    """
-    lines = [session.command for session in read_sessions(attributes)]
-    if not lines and settings.get("command"):
-        lines = [shlex.join(["python", *settings["command"]])]
+def commands(study: StudyReading) -> dict[str, str]:
+    """Returns the commands that made a study, under what they did; several stand on a line each."""
+    lines = [session.command for session in study.sessions]
+    if not lines and study.settings.get("command"):  # an older version made the study
+        lines = [shlex.join(["python", *study.settings["command"]])]
     # A command that was given again, on other code or another device, is shown once.
     lines = [line for line, _ in groupby(map(without_password, lines))]
     first = [line for line in lines[:1] if "--resume" not in shlex.split(line)]

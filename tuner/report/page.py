@@ -9,20 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import optuna
 
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import write_whole
-from tuner.config import STUDY_FILE, StudyConfig, read_study_file
-from tuner.findings.findings import Findings, read_findings
-from tuner.findings.text import counts_line, describe, hypervolume_line, over_seeds, short
+from tuner.config import STUDY_FILE, StudyConfig
+from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, over_seeds, short
 from tuner.next_commands import where_flags
 from tuner.passwords import without_password
 from tuner.record import schema
-from tuner.record.claim import holder_of
-from tuner.record.results import complete_trials, ended_trials, state_of
-from tuner.record.storage import load_study
-from tuner.record.trials import TrialRecord, read_rows, trial_records
+from tuner.record.reading import StudyReading, open_study
+from tuner.record.trials import Trial, known, read_rows
 from tuner.report import facts
 from tuner.report.made_by import commands
 from tuner.report.panels import Rows, front_panel, measured_mib, sections
@@ -41,14 +37,14 @@ def write_report(name: str, runs_dir: str, storage: str | None = None, out: str 
         ConfigError: where there is no such study, none of its trials is complete, a file of its folder is
             damaged, or the report cannot be written.
     """
-    study = load_study(name, runs_dir, storage)
+    study = open_study(name, runs_dir, storage)
     path = Path(runs_dir) / name / FILE if out is None else Path(out)
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder: name a file, such as {path / FILE}")
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent} for the report: give --out FILE")
     _check_has_results(study)
-    write_whole(path, render(read_report(study, runs_dir, storage)))
+    write_whole(path, render(read_report(study, storage)))
     return path
 
 
@@ -71,50 +67,46 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(content | own, plotly=get_plotlyjs())
 
 
-def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict[str, Any]:
-    """Returns all that the page of a study with a complete trial shows."""
-    name, folder = study.study_name, Path(runs_dir) / study.study_name
-    settings, identity = read_study_file(name, runs_dir), study.user_attrs
-    findings, complete = read_findings(study, runs_dir), complete_trials(study)
-    driver = holder_of(folder, identity)
-    records = trial_records(study, driver_is_gone=driver is None)
-    rows, notes = _read_folders(folder, records, int(identity.get("epochs", 0)))
+def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
+    """Returns all that the page of a study with a complete trial shows; `storage`: as it was named."""
+    name, runs_dir, folder, settings = study.name, study.runs_dir, study.folder, study.settings
+    rows, notes = _read_folders(study)
     tracking_uri = settings.get("tracking_uri") or StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
-    links, no_links = links_or_reason(tracking_uri, name, identity)
+    links, no_links = links_or_reason(tracking_uri, name, study.attributes)
     if not (folder / STUDY_FILE).is_file():
         notes.append(f"There is no {folder / STUDY_FILE}: budget and settings are not known.")
     if no_links is not None:
         notes.append(f"No links to MLflow: {without_password(no_links)}")
     measured = measured_mib(rows)
-    parameters = list(dict.fromkeys(key for record in records for key in record.params))
+    parameters = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     where = where_flags(runs_dir, storage)
-    panels = {"front": front_panel(complete, findings), "sections": sections(study, complete, rows)}
+    panels = {"front": front_panel(study), "sections": sections(study, rows)}
     return panels | {
         "name": name,
         "made": facts.moment(datetime.now()),
-        "subtitle": _subtitle(identity, settings),
-        "state": _state(findings, driver is not None, f"--name {name} --resume{where}"),
+        "subtitle": _subtitle(study),
+        "state": _state(study, f"--name {name} --resume{where}"),
         "notes": notes,
-        "counts": counts_line(findings.status).partition(": ")[2],
-        "hypervolume": hypervolume_line(findings.status, findings.budget_mib),
-        "budget": findings.budget_mib,
-        "best": _best(findings),
-        "front_rows": _front_rows(findings, folder),
-        "has_tests": bool(findings.test_accuracy),
+        "counts": counts_line(study).partition(": ")[2],
+        "hypervolume": hypervolume_line(study),
+        "budget": study.budget_mib,
+        "best": _best(study),
+        "front_rows": _front_rows(study),
+        "has_tests": any(known(trial.test_accuracy_top1) is not None for trial in study.front),
         "parameters": parameters,
-        "trials": [_row(record, parameters, measured, len(rows.get(record.name, ()))) for record in records],
+        "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
         "links": links,
-        "problems": facts.problems(study, records),
-        "facts": facts.data_facts(identity, settings)
+        "problems": facts.problems(study),
+        "facts": facts.data_facts(study)
         | {
-            "Search": facts.search_facts(identity, settings),
-            "Dates": facts.date_facts(records),
+            "Search": facts.search_facts(study),
+            "Dates": facts.date_facts(study),
         },
-        "space": dict(identity.get("parameters", {})),
-        "commands": commands(identity, settings),
-        "versions": facts.made_with(identity),
+        "space": dict(study.attributes.get(schema.PARAMETERS, {})),
+        "commands": commands(study),
+        "versions": facts.made_with(study),
         "folder": facts.shown_folder(runs_dir, name),
-        "space_file": f"{identity.get('space', 'space')}.yaml",
+        "space_file": f"{study.attributes.get(schema.SPACE, 'space')}.yaml",
         "where": where,
         "mlflow": facts.in_mlflow(
             name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
@@ -122,36 +114,34 @@ def read_report(study: optuna.Study, runs_dir: str, storage: str | None) -> dict
     }
 
 
-def _check_has_results(study: optuna.Study) -> None:
-    trials = study.get_trials(deepcopy=False)
-    states = [state_of(trial) for trial in trials]
-    if "complete" in states:
+def _check_has_results(study: StudyReading) -> None:
+    if study.complete:
         return
-    counts = (
-        ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states) if s != "waiting") or "none began"
-    )
-    failures = [str(t.user_attrs[schema.FAILURE]) for t in trials if schema.FAILURE in t.user_attrs]
+    states = {state: count for state, count in study.states.items() if state != "waiting"}
+    counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none began"
+    failures = [trial.failure for trial in study.trials if trial.state == "failed"]
     why = f"; the last failure: {failures[-1].splitlines()[0]}" if failures and failures[-1] else ""
     raise ConfigError(
-        f"study {study.study_name} has no complete trial to report on ({counts}{why}): "
-        f"let it go on with `python launch.py --name {study.study_name} --resume`"
+        f"study {study.name} has no complete trial to report on ({counts}{why}): "
+        f"let it go on with `python launch.py --name {study.name} --resume`"
     )
 
 
-def _read_folders(folder: Path, records: Sequence[TrialRecord], epochs: int) -> tuple[Rows, list[str]]:
+def _read_folders(study: StudyReading) -> tuple[Rows, list[str]]:
     """Returns each trial's epochs, and what is missing of those that are complete."""
+    epochs = int(study.attributes.get(schema.EPOCHS, 0))
     rows: dict[str, list[dict[str, Any]]] = {}
     missing, short_of = [], []
-    for record in records:
+    for trial in study.trials:
         try:
-            found = [row | {"epoch": int(row["epoch"])} for row, _ in read_rows(folder / record.name)]
+            found = [row | {"epoch": int(row["epoch"])} for row, _ in read_rows(study.folder / trial.name)]
         except OSError:
             found = []
-        rows[record.name] = found
-        if record.state == "complete" and not found:
-            missing.append(record.name)
-        elif record.state == "complete" and len(found) < epochs:
-            short_of.append(record.name)
+        rows[trial.name] = found
+        if trial.state == "complete" and not found:
+            missing.append(trial.name)
+        elif trial.state == "complete" and len(found) < epochs:
+            short_of.append(trial.name)
     notes = []
     if missing:
         notes.append(
@@ -167,38 +157,41 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def _subtitle(identity: dict[str, Any], settings: dict[str, Any]) -> str:
-    parts = [f"{identity.get('backbone', 'unknown network')} on {identity.get('dataset', 'unknown data')}"]
-    if "space" in identity:
-        parts.append(f"space {identity['space']}")
-    if "epochs" in identity:
-        parts.append(f"{identity['epochs']} epochs a trial")
-    if "memory_budget_mib" in settings and settings["memory_budget_mib"] is not None:
-        parts.append(f"budget {settings['memory_budget_mib']:g} MiB")
+def _subtitle(study: StudyReading) -> str:
+    identity = study.attributes
+    network, data = (
+        identity.get(schema.BACKBONE, "unknown network"),
+        identity.get(schema.DATASET, "unknown data"),
+    )
+    parts = [f"{network} on {data}"]
+    if schema.SPACE in identity:
+        parts.append(f"space {identity[schema.SPACE]}")
+    if schema.EPOCHS in identity:
+        parts.append(f"{identity[schema.EPOCHS]} epochs a trial")
+    if study.budget_mib is not None:
+        parts.append(f"budget {study.budget_mib:g} MiB")
     return " · ".join(parts)
 
 
-def _state(findings: Findings, runs: bool, go_on: str) -> dict[str, str]:
-    status = findings.status
-    ended = f"{ended_trials(status)} of {status.requested} trials ended"
-    if runs:
+def _state(study: StudyReading, go_on: str) -> dict[str, str]:
+    ended = f"{study.ended} of {study.requested} trials ended"
+    if study.holder is not None:
         return {
             "kind": "running",
             "text": f"Still running: {ended}. This is how it stood when the report was made.",
         }
-    if ended_trials(status) < status.requested:
+    if study.ended < study.requested:
         return {"kind": "unfinished", "text": f"Unfinished: {ended}. Go on with: python launch.py {go_on}"}
     return {"kind": "finished", "text": ""}
 
 
-def _best(findings: Findings) -> dict[str, Any] | None:
-    best = findings.best
+def _best(study: StudyReading) -> dict[str, Any] | None:
+    best = study.best
     if best is None:
         return None
-    confirmed = findings.confirmed.get(best.trial)
-    test = findings.test_accuracy.get(best.trial)
+    confirmed, test = best.confirmed, known(best.test_accuracy_top1)
     return {
-        "trial": best.trial,
+        "trial": best.name,
         "accuracy": f"{best.accuracy_top1 if confirmed is None else confirmed.mean:.3f}",
         "seeds": None if confirmed is None else over_seeds(confirmed),
         "test": None if test is None else f"{test:.3f}",
@@ -208,22 +201,21 @@ def _best(findings: Findings) -> dict[str, Any] | None:
     }
 
 
-def _front_rows(findings: Findings, folder: Path) -> list[dict[str, Any]]:
+def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
     found = []
-    for result in findings.status.pareto:
-        confirmed, test = findings.confirmed.get(result.trial), findings.test_accuracy.get(result.trial)
-        config = folder / result.trial / "config.yaml"
+    for trial in study.front:
+        test, config = known(trial.test_accuracy_top1), study.folder / trial.name / "config.yaml"
         text = None
         with suppress(OSError):
             text = config.read_text(errors="replace") if config.is_file() else None
         found.append(
             {
-                "trial": result.trial,
-                "accuracy": f"{result.accuracy_top1:.3f}" if confirmed is None else over_seeds(confirmed),
+                "trial": trial.name,
+                "accuracy": accuracy_text(trial),
                 "test": "-" if test is None else f"{test:.3f}",
-                "memory": f"{result.peak_memory_mib:.1f}",
-                "epoch": f"{result.epoch_time_s:.1f}",
-                "params": describe(result.params),
+                "memory": f"{trial.peak_memory_mib:.1f}",
+                "epoch": f"{trial.epoch_time_s:.1f}",
+                "params": describe(trial.params),
                 "config": text,
                 "command": f"python -m tinytl train --config {shlex.quote(str(config))} --out my_run",
             }
@@ -231,22 +223,20 @@ def _front_rows(findings: Findings, folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _row(
-    record: TrialRecord, parameters: Sequence[str], measured: dict[str, float], epochs: int
-) -> dict[str, Any]:
+def _row(trial: Trial, parameters: Sequence[str], measured: dict[str, float], epochs: int) -> dict[str, Any]:
     """Returns a line of the table of all trials, as text."""
-    reason = record.failure or (f"stopped at epoch {record.stopped_at}" if record.stopped_at else "")
+    reason = trial.failure or (f"stopped at epoch {trial.stopped_at}" if trial.stopped_at else "")
     figures = (
-        (record.accuracy_top1, ".4f"),
-        (record.peak_memory_mib, ".1f"),
-        (measured.get(record.name), ".1f"),
-        (record.epoch_time_s, ".1f"),
+        (known(trial.accuracy_top1), ".4f"),
+        (known(trial.peak_memory_mib), ".1f"),
+        (measured.get(trial.name), ".1f"),
+        (known(trial.epoch_time_s), ".1f"),
     )
     return {
-        "trial": record.name,
-        "on_front": record.on_front,
-        "state": record.state,
+        "trial": trial.name,
+        "on_front": trial.on_front,
+        "state": trial.state,
         "figures": ["" if value is None else format(value, spec) for value, spec in figures] + [str(epochs)],
-        "params": [short(record.params[key]) if key in record.params else "" for key in parameters],
+        "params": [short(trial.params[key]) if key in trial.params else "" for key in parameters],
         "reason": reason,
     }

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
 from tinytl.plots.curves import MOST_NAMED
-from tuner.findings.findings import Findings
 from tuner.findings.importance import MIN_TRIALS, parameter_importance
 from tuner.findings.text import importance_line, short
 from tuner.pictures.interactive import front_figure
-from tuner.record.results import TrialResult, pareto_front, rung_records, stopped_at
+from tuner.record.reading import StudyReading
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 from tuner.report.figures import (
     BAND,
     curves_figure,
@@ -57,27 +57,27 @@ class Section:
     """At most so many beside each other."""
 
 
-def front_panel(results: Sequence[TrialResult], findings: Findings) -> Panel:
+def front_panel(study: StudyReading) -> Panel:
     """Returns the front with the budget and the best."""
-    best, front = findings.best, findings.status.pareto
+    best, front, results = study.best, study.front, study.complete
     lowest, highest = front[0], front[-1]
     alt = (
         f"Accuracy against memory of {len(results)} trials. The front has {len(front)}, from accuracy "
         f"{lowest.accuracy_top1:.3f} in {lowest.peak_memory_mib:.1f} MiB to {highest.accuracy_top1:.3f} in "
         f"{highest.peak_memory_mib:.1f} MiB. The table of the front has the same figures."
     )
-    figure = front_figure(results, "", findings.budget_mib, None if best is None else best.trial)
+    figure = front_figure(results, "", study.budget_mib, None if best is None else best.name)
     figure.update_layout(height=None)
     return _panel("front", "The front", "", alt, figure)
 
 
-def sections(study: optuna.Study, results: Sequence[TrialResult], rows: Rows) -> list[Section]:
+def sections(study: StudyReading, rows: Rows) -> list[Section]:
     """Returns everything below the front for which there is data."""
-    shares = parameter_importance(study)
+    shares, results = parameter_importance(study), study.complete
     found = [
         _importance(shares, len(results)),
-        _slices(study, shares, results),
-        _rungs(study, results),
+        _slices(study, shares),
+        _rungs(study),
         _curves(results, rows),
         _memory(results, rows),
     ]
@@ -110,11 +110,10 @@ def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int)
     return Section(id="importance", title=title, note=note, panels=panels)
 
 
-def _slices(
-    study: optuna.Study, shares: Mapping[str, Mapping[str, float]] | None, results: Sequence[TrialResult]
-) -> Section | None:
+def _slices(study: StudyReading, shares: Mapping[str, Mapping[str, float]] | None) -> Section | None:
+    results = study.complete
     distributions: dict[str, BaseDistribution] = {}
-    for trial in study.get_trials(deepcopy=False):
+    for trial in study.trials:
         distributions |= trial.distributions
     values: dict[str, list[Any]] = {}
     for result in results:
@@ -138,19 +137,17 @@ def _slices(
     return Section(id="slices", title="Parameter by parameter", note=note, panels=panels, columns=3)
 
 
-def _rungs(study: optuna.Study, results: Sequence[TrialResult]) -> Section | None:
-    trials = study.get_trials(deepcopy=False)
-    records, stopped = rung_records(trials), stopped_at(trials)
-    if not records:
+def _rungs(study: StudyReading) -> Section | None:
+    results, judged = study.complete, [trial for trial in study.trials if trial.rungs]
+    if not judged:
         return None
-    span_mib = [record.peak_memory_mib for record in records] + [r.peak_memory_mib for r in results]
+    span_mib = [trial.peak_memory_mib for trial in judged] + [r.peak_memory_mib for r in results]
     panels = []
-    for epoch in sorted({record.epoch for record in records}):
-        here = [record for record in records if record.epoch == epoch]
-        gone = [record.trial for record in here if stopped.get(record.trial) == epoch]
-        text = f"{len(gone)} of {len(here)} stopped"
+    for epoch in sorted({epoch for trial in judged for epoch in trial.rungs}):
+        here = [trial for trial in judged if epoch in trial.rungs]
+        text = f"{sum(trial.stopped_at == epoch for trial in here)} of {len(here)} stopped"
         title = f"After {epoch} epoch{'' if epoch == 1 else 's'}"
-        figure = rung_figure(here, gone, span_mib)
+        figure = rung_figure(here, epoch, span_mib)
         panels.append(_panel(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
     end = f"{len(pareto_front(results))} of {len(results)} on the front"
     panels.append(_panel("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib)))
@@ -158,13 +155,13 @@ def _rungs(study: optuna.Study, results: Sequence[TrialResult]) -> Section | Non
     return Section(id="rungs", title="Stopped early", note=note, panels=panels, columns=3)
 
 
-def _curves(results: Sequence[TrialResult], rows: Rows) -> Section | None:
-    front = [result for result in pareto_front(results) if rows.get(result.trial)]
+def _curves(results: Sequence[Trial], rows: Rows) -> Section | None:
+    front = [result for result in pareto_front(results) if rows.get(result.name)]
     if not front:
         return None
     best_first = sorted(front, key=lambda result: -result.accuracy_top1)
-    named = {r.trial: f"{r.trial} {r.params.get('method', '')}".strip() for r in best_first[:MOST_NAMED]}
-    of_front = {result.trial: rows[result.trial] for result in front}
+    named = {r.name: f"{r.name} {r.params.get('method', '')}".strip() for r in best_first[:MOST_NAMED]}
+    of_front = {result.name: rows[result.name] for result in front}
     note = "The trials of the front: validation thick, training thin."
     if len(front) > MOST_NAMED:
         note += (
@@ -183,10 +180,10 @@ def _curves(results: Sequence[TrialResult], rows: Rows) -> Section | None:
     return Section(id="curves", title="Epoch by epoch", note=note, panels=panels, columns=2)
 
 
-def _memory(results: Sequence[TrialResult], rows: Rows) -> Section:
+def _memory(results: Sequence[Trial], rows: Rows) -> Section:
     panels = []
     measured = measured_mib(rows)
-    predicted = {r.trial: r.peak_memory_mib for r in results}
+    predicted = {r.name: r.peak_memory_mib for r in results}
     off = {t: measured[t] / predicted[t] - 1 for t in measured if t in predicted}
     if off:
         inside = sum(abs(share) <= BAND for share in off.values())

@@ -12,8 +12,9 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.directory import RunDirectory
-from tuner.record import results, schema
+from tuner.record import schema
 from tuner.record.results import within
+from tuner.record.trials import state_of
 from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
 from tuner.search.sampling import Proposals
 from tuner.stopping import Stopping
@@ -163,7 +164,10 @@ class Candidates:
         if again is None:
             directory.make()
             directory.write_config(planned)
-        attributes = {"peak_memory_mib": peak_mib, "name": name}  # who has a name has its memory, too
+        attributes = {
+            schema.PEAK_MEMORY_MIB: peak_mib,
+            schema.NAME: name,
+        }  # who has a name has its memory, too
         if waiting is None:
             record = self.records.enqueue(params, attributes)
         else:
@@ -184,7 +188,7 @@ class Candidates:
             if fits_by_now(trial, self.budget_mib):
                 continue
             self._ran.add(self._config(self._values(trial.params)))
-            state = results.state_of(trial)
+            state = state_of(trial)
             peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
             if peak_mib is None:
                 continue

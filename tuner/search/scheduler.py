@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuner.cluster.waiting import Waiting
-from tuner.record.results import RungRecord
+from tuner.record import trials
 from tuner.search.searcher import MemoryAwareSearch
 from tuner.stopping import Stopping
 from tuner.trial.trainable import GAVE_UP
@@ -23,7 +23,7 @@ class Rungs:
     - `pareto`: goes on if no other trial at the rung has at least its accuracy in at most its memory, one of
       them better. Where memory is the same for all, that would be the best alone, and `asha`'s rule holds.
 
-    `records` are those of a study that goes on.
+    `past`: the trials of a study that is resumed.
 
     Source: Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning (ASHA).
     """
@@ -34,14 +34,14 @@ class Rungs:
         rule: str,
         epochs: Iterable[int],
         reduction_factor: int,
-        records: Iterable[RungRecord] = (),
+        past: Iterable[trials.Trial] = (),
     ) -> None:
         self.rule = rule
         self.reduction_factor = reduction_factor
         self._rungs: dict[int, dict[str, tuple[float, float]]] = {epoch: {} for epoch in epochs}
-        for record in records:
-            if record.epoch in self._rungs:
-                self._rungs[record.epoch][record.trial] = (record.accuracy_top1, record.peak_memory_mib)
+        for judged in past:
+            for epoch in judged.rungs.keys() & self._rungs.keys():
+                self._rungs[epoch][judged.name] = (judged.rungs[epoch], judged.peak_memory_mib)
 
     def __contains__(self, epoch: int) -> bool:
         """Whether trials are judged after `epoch`."""

@@ -15,8 +15,8 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.errors import NonFiniteLossError
 from tinytl.runs.directory import RunDirectory, read_config_file
-from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_results, read_outcomes, write_outcomes
-from tuner.record.results import TrialResult
+from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_result, read_outcomes, write_outcomes
+from tuner.record.trials import Trial
 
 if TYPE_CHECKING:
     from tinytl.networks.backbones.weights import Weights
@@ -29,18 +29,18 @@ CLAIM_WAIT_S = 60.0
 _POLL_S = 0.5
 
 
-def trial_configs(folder: Path, front: Sequence[TrialResult]) -> dict[str, TrainConfig]:
+def trial_configs(folder: Path, front: Sequence[Trial]) -> dict[str, TrainConfig]:
     """Returns what each trial of a study in `folder` was trained with, by its name.
 
     Raises:
         ConfigError: where a trial's `config.yaml` is gone or damaged.
     """
-    return {r.trial: read_config_file(RunDirectory(folder / r.trial).config_file) for r in front}
+    return {r.name: read_config_file(RunDirectory(folder / r.name).config_file) for r in front}
 
 
 def confirm_front(
     prepared: "PreparedStudy",
-    front: Sequence[TrialResult],
+    front: Sequence[Trial],
     configs: Mapping[str, TrainConfig],
     resources: "TrialResources",
     on_done: Callable[[str, int, float], None],
@@ -65,15 +65,18 @@ def confirm_front(
     """
     outcomes = read_outcomes(prepared.folder)
     waiting = [
-        (result.trial, seed)
+        (result.name, seed)
         for result in front
-        for seed in confirming_seeds(configs[result.trial], prepared.config.confirm)
-        if seed not in outcomes.get(result.trial, {})
+        for seed in confirming_seeds(configs[result.name], prepared.config.confirm)
+        if seed not in outcomes.get(result.name, {})
     ]
     if waiting:
-        peaks_mib = {result.trial: result.peak_memory_mib for result in front}
+        peaks_mib = {result.name: result.peak_memory_mib for result in front}
         _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
-    return confirmed_results(front, outcomes)
+    found = {
+        trial.name: confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {})) for trial in front
+    }
+    return {name: result for name, result in found.items() if result is not None}
 
 
 def confirming_seeds(config: TrainConfig, count: int) -> range:

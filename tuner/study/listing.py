@@ -15,9 +15,9 @@ from tuner.config import STUDY_FILE, read_study_file
 from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.claim import holder_of
-from tuner.record.results import state_of
 from tuner.record.sessions import read_sessions
 from tuner.record.storage import open_storage, study_names
+from tuner.record.trials import state_of
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage

@@ -18,8 +18,10 @@ from tinytl.errors import ConfigError
 from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
 from tuner.prepared import PreparedStudy, StartingPoint
-from tuner.record import results, storage
+from tuner.record import schema, storage
 from tuner.record.claim import check_free, is_empty
+from tuner.record.identity import identity_of
+from tuner.record.reading import read_study
 from tuner.study.server_checks import check_servers
 from tuner.study.starting_points import front_of, points_of_file
 from tuner.terminal.notice import Notice, no_notice
@@ -162,11 +164,13 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     config = prepared.config
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
-    if "dataset" in was:
-        was = {"experiment": was["dataset"]} | was  # of a study that was begun before there was the flag
+    if schema.DATASET in was:
+        was = {
+            schema.EXPERIMENT: was[schema.DATASET]
+        } | was  # of a study that was begun before there was the flag
     check_free(prepared.folder, was, prepared.name)
     # As the storage gives it back: lists for tuples.
-    for key, value in json.loads(json.dumps(prepared.identity)).items():
+    for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):
             continue  # killed while it was being made
         if key not in was:
@@ -180,7 +184,7 @@ def _check_same_study(prepared: PreparedStudy) -> None:
                 f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
                 f"(--warm-start {prepared.name} tries its front first)"
             )
-    ended = results.ended_trials(results.read_status(study))
+    ended = read_study(study).ended
     if ended > config.trials:
         raise ConfigError(f"--trials {config.trials}: study {prepared.name} has {ended} already")
 
@@ -189,7 +193,7 @@ def _change(key: str, was: Any, now: Any) -> str | None:
     """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
     if was == now:
         return None
-    if key == "settings":
+    if key == schema.SETTINGS:
         was, now = dict(was), dict(now)
         changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
         return f"{changed} {was.get(changed)}, not {now.get(changed)}"
@@ -197,7 +201,7 @@ def _change(key: str, was: Any, now: Any) -> str | None:
         return f"{key} {was}, not {now}"
     names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
     before, after = was.get(names[0]), now.get(names[0])
-    kind = "the parameter" if key == "parameters" else "the fixed"
+    kind = "the parameter" if key == schema.PARAMETERS else "the fixed"
     if names[0] not in was:
         return f"not {kind} {names[0]} ({after})"
     return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"

@@ -32,10 +32,13 @@ from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyCo
 from tuner.next_commands import as_typed, resume_command
 from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy
-from tuner.record import results, schema, storage
+from tuner.record import schema, storage
 from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed, storage_claimed
+from tuner.record.identity import identity_of
+from tuner.record.reading import StudyReading, read_study
 from tuner.record.sessions import begin_session, with_session
+from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
 from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
@@ -62,8 +65,7 @@ FIRST = 2
 class StudyOutcome:
     """How a study ended."""
 
-    status: results.StudyStatus
-    complete: list[results.TrialResult]
+    study: StudyReading
     interrupted: bool
     note: str | None
     """Why there are fewer trials than requested, if the search itself ended early."""
@@ -73,16 +75,16 @@ class StudyOutcome:
     @property
     def unfinished(self) -> bool:
         """Whether `--resume` has something to do."""
-        return self.interrupted or results.ended_trials(self.status) < self.status.requested
+        return self.interrupted or self.study.ended < self.study.requested
 
     @property
     def exit_code(self) -> int:
         """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
         if self.interrupted:
             return 130
-        if self.status.trials["complete"] or self.status.trials["pruned"]:
+        if self.study.counts["complete"] or self.study.counts["pruned"]:
             return 0
-        return 1 if self.status.trials["failed"] or self.gave_up else 0
+        return 1 if self.study.counts["failed"] or self.gave_up else 0
 
 
 def run_study(
@@ -130,7 +132,7 @@ def run_study(
         study, records = stack.enter_context(_opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
-        ended = results.ended_trials(results.read_status(study))
+        ended = read_study(study).ended
         lines = _lines(prepared, study, records, resources.workers, console)
         observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
         search = _search(prepared, records, config.trials - ended, stopping, observers)
@@ -143,7 +145,7 @@ def run_study(
                 search.close()
                 if stopping.reason is None and search.unwritten is None:
                     records.end_cut_off()
-                    front = records.reach(results.read_status, study).pareto
+                    front = records.reach(read_study, study).front
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
                 pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
@@ -157,8 +159,7 @@ def run_study(
                             records.end_cut_off()
                     unfinished = True
                     with suppress(UnwrittenError):
-                        status = records.reach(results.read_status, study)
-                        unfinished = results.ended_trials(status) < config.trials
+                        unfinished = records.reach(read_study, study).ended < config.trials
                     if tracking is not None:
                         tracking.close(study, stopping.interrupted or unfinished)
         if search.bug is not None:
@@ -167,14 +168,14 @@ def run_study(
             raise search.bug
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
+            remedy = "" if records.remedy is None else f"{records.remedy}, then "
             raise ConfigError(
-                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: make room, then "
+                f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: {remedy}"
                 f"go on with `{resume_command(prepared.name, config.runs_dir)}`"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
-        status = results.read_status(study)
-    gave_up = search.gave_up is not None
-    return StudyOutcome(status, results.complete_trials(study), stopping.interrupted, note, gave_up)
+        found = read_study(study, config.runs_dir)
+    return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None)
 
 
 def _what_starts(config: StudyConfig) -> str:
@@ -193,9 +194,9 @@ def _lines(
     """Returns a live view for a terminal, plain lines for all else."""
     from tuner.terminal.lines import TrialLines
 
-    config, status = prepared.config, results.read_status(study)
+    config, past = prepared.config, read_study(study)
     if config.verbose or not (console.file.isatty() and console.is_interactive):
-        return TrialLines(console, results.ended_trials(status), config.trials)
+        return TrialLines(console, past.ended, config.trials)
     from tuner.terminal.board import StudyBoard
     from tuner.terminal.live_view import LiveView
 
@@ -204,8 +205,8 @@ def _lines(
         epochs=config.epochs,
         workers=workers,
         budget_mib=config.memory_budget_mib,
-        counts=status.trials,
-        results=results.complete_trials(study),
+        counts=past.counts,
+        results=past.complete,
     )
     return LiveView(console, board, lambda: records.refused)
 
@@ -220,7 +221,7 @@ def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
         raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
     if not config.resume:
         with answering(config.resolved_tracking_uri):
-            refuse_taken_name(client, experiment_name(prepared.identity), prepared.name)
+            refuse_taken_name(client, experiment_name(identity_of(prepared)), prepared.name)
     return client
 
 
@@ -265,13 +266,13 @@ def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
         rule=config.scheduler,
         epochs=config.rung_epochs,
         reduction_factor=REDUCTION_FACTOR,
-        records=results.rung_records(records.trials()),
+        past=merged_trials(records.trials()),
     )
 
 
 def _look_again(
     prepared: PreparedStudy,
-    front: Sequence[results.TrialResult],
+    front: Sequence[Trial],
     resources: "TrialResources",
     stopping: Stopping,
     lines: "TrialLines",
@@ -323,7 +324,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
 def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
     records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
-    for key, value in prepared.identity.items():
+    for key, value in identity_of(prepared).items():
         records.set_study_attribute(key, value)
     known = records.study_attributes()
     if schema.SESSIONS not in known and schema.STUDY_ID not in known and not records.trials():
@@ -339,7 +340,7 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
     for point in [*prepared.starting_points, *baselines(prepared.space)]:
         if point.source not in sources:
             params = (point.params, {name: distributions[name] for name in point.params})
-            records.enqueue(params, {"source": point.source})
+            records.enqueue(params, {schema.SOURCE: point.source})
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:

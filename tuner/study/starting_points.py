@@ -16,8 +16,7 @@ from tinytl.config.plan import PLANNED_FIELDS
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, choose
 from tuner.prepared import StartingPoint
-from tuner.record import results
-from tuner.record.storage import load_study
+from tuner.record.reading import open_study
 from tuner.trial_config import OF_THE_STUDY
 
 
@@ -64,7 +63,7 @@ def front_of(
     Raises:
         ConfigError: where there is no such study, or it has no complete trial.
     """
-    front = results.read_status(load_study(name, runs_dir, storage)).pareto
+    front = open_study(name, runs_dir, storage).front
     if not front:
         raise ConfigError(f"--warm-start {name}: that study has no complete trial yet")
     points, left_out = [], []
@@ -74,9 +73,9 @@ def front_of(
         kept = {}
         for key, value in result.params.items():
             if key not in known:
-                left_out.append(f"{result.trial}: {key} is not searched here")
+                left_out.append(f"{result.name}: {key} is not searched here")
             elif not known[key].contains(value):
-                left_out.append(f"{result.trial}: {key} {value} is outside {known[key].describe()}")
+                left_out.append(f"{result.name}: {key} {value} is outside {known[key].describe()}")
             else:
                 kept[key] = value
         if not kept:
@@ -84,7 +83,7 @@ def front_of(
         drawn.enqueue_trial(kept)
         trial = drawn.ask()
         space.sample_trial(trial)
-        points.append(StartingPoint(trial.params, f"{result.trial} of study {name}"))
+        points.append(StartingPoint(trial.params, f"{result.name} of study {name}"))
     return points, left_out
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tuner.addresses import is_server
-from tuner.findings.findings import print_findings, read_findings
+from tuner.findings.findings import print_findings
 from tuner.findings.text import short
 from tuner.next_commands import (
     resume_command,
@@ -19,8 +19,6 @@ from tuner.next_commands import (
     where_flags,
 )
 from tuner.passwords import without_password
-from tuner.record.results import rung_records, stopped_at
-from tuner.record.storage import load_study
 from tuner.terminal.notice import Notice, no_notice
 from tuner.verbosity import apply_verbosity
 
@@ -93,7 +91,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
 def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutcome) -> None:
     """Prints what the study found and how to look further; draws the front's picture."""
     config = prepared.config
-    study = load_study(prepared.name, config.runs_dir, config.storage)
+    study = outcome.study
 
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -104,24 +102,21 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     print_findings(
         console,
         study,
-        read_findings(study, config.runs_dir),
         most_rows=max(3, console.height - LINES_BESIDE_FRONT) if console.is_terminal else None,
         where_all=status_command,
     )
     if outcome.note:
         line(f"The search ended: {outcome.note}.")
-    if outcome.complete:
+    if study.complete:
         from tuner.pictures.still import plot_front, plot_rungs
 
         picture = prepared.folder / "front.png"
         title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
-        plot_front(outcome.complete, title, config.memory_budget_mib, picture)
+        plot_front(study.complete, title, config.memory_budget_mib, picture)
         line(f"Picture: {picture}")
-        trials = study.get_trials(deepcopy=False)
-        passed = rung_records(trials)
-        if passed:
+        if any(trial.rungs for trial in study.trials):
             picture = prepared.folder / "rungs.png"
-            plot_rungs(passed, stopped_at(trials), outcome.complete, title, picture)
+            plot_rungs(study.trials, title, picture)
             line(f"Rungs:   {picture}")
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.record.results import TrialResult, best_under, pareto_front
+from tuner.record.results import best_under, pareto_front
+from tuner.record.trials import Trial
 
 ENDED = ("complete", "pruned", "failed")
 """States of trials that `--trials` counts."""
@@ -50,7 +51,7 @@ class StudyBoard:
         workers: int,
         budget_mib: float | None = None,
         counts: Mapping[str, int] | None = None,
-        results: Sequence[TrialResult] = (),
+        results: Sequence[Trial] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.requested = requested
@@ -101,8 +102,8 @@ class StudyBoard:
             self._lengths.append(trial.epoch)
         if state == "complete":
             self.results.append(
-                TrialResult(
-                    trial=name,
+                Trial(
+                    name=name,
                     accuracy_top1=trial.row["accuracy_top1"],
                     peak_memory_mib=trial.row["peak_memory_mib"],
                     epoch_time_s=trial.row["epoch_time_s"],
@@ -116,12 +117,12 @@ class StudyBoard:
         return sum(self.counts.get(state, 0) for state in ENDED)
 
     @property
-    def front(self) -> list[TrialResult]:
+    def front(self) -> list[Trial]:
         """The front so far, by rising memory."""
         return pareto_front(self.results)
 
     @property
-    def best(self) -> TrialResult | None:
+    def best(self) -> Trial | None:
         """The most accurate trial within the budget."""
         return best_under(self.results, self.budget_mib)
 

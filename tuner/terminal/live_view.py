@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 from tuner.terminal.board import RunningTrial, StudyBoard
 from tuner.terminal.lines import TrialLines
 from tuner.terminal.text_plot import text_plot
@@ -161,7 +161,7 @@ def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, w
 
 
 def _front(
-    board: StudyBoard, front: list[TrialResult], shown: int, room: int, width: int, ascii_only: bool
+    board: StudyBoard, front: list[Trial], shown: int, room: int, width: int, ascii_only: bool
 ) -> RenderableType:
     table = _plain_table("front", "accuracy", "MiB", "")
     under = "best" if board.budget_mib is None else f"best under {board.budget_mib:g} MiB"
@@ -170,16 +170,16 @@ def _front(
     if best is not None and best not in rows:
         rows[-1:] = [best]
     for result in reversed(rows):
-        is_best = best is not None and result.trial == best.trial
+        is_best = best is not None and result.name == best.name
         table.add_row(
-            result.trial,
+            result.name,
             f"{result.accuracy_top1:.3f}",
             f"{result.peak_memory_mib:.1f}",
             under if is_best else "",
             style="bold" if is_best else None,
         )
     _say_more(table, len(front), shown)
-    names = max(len(result.trial) for result in front)
+    names = max(len(result.name) for result in front)
     if width < names + 40 + PLOT_WIDTH or room < 4 or len(board.results) < LEAST_PLOT:
         return table
     beside = Table.grid(padding=(0, 3, 0, 0))

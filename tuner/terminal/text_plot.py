@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from tuner.record.results import TrialResult, pareto_front
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 
 MARKS = {True: ("o", "."), False: ("●", "·")}
 """By whether only ASCII can be printed: of the front, and of what it beats."""
 
 
-def text_plot(results: Sequence[TrialResult], width: int, height: int, ascii_only: bool) -> Text:
+def text_plot(results: Sequence[Trial], width: int, height: int, ascii_only: bool) -> Text:
     """Returns `height` lines of at most `width` characters; the upper left corner is the best place.
 
     The last line has the least and the largest memory; accuracies stand on the left.
@@ -20,11 +21,11 @@ def text_plot(results: Sequence[TrialResult], width: int, height: int, ascii_onl
     memories = [r.peak_memory_mib for r in results]
     columns, rows = width - 6, height - 1
     cells: dict[tuple[int, int], str] = {}
-    front = {r.trial for r in pareto_front(results)}
-    for result in sorted(results, key=lambda r: r.trial in front):  # the front on top
+    front = {r.name for r in pareto_front(results)}
+    for result in sorted(results, key=lambda r: r.name in front):  # the front on top
         column = _place(result.peak_memory_mib, memories, columns)
         row = rows - 1 - _place(result.accuracy_top1, accuracies, rows)
-        cells[row, column] = front_mark if result.trial in front else mark
+        cells[row, column] = front_mark if result.name in front else mark
     plot = Text(no_wrap=True, overflow="crop")
     for row in range(rows):
         label = {0: f"{max(accuracies):.3f}", rows - 1: f"{min(accuracies):.3f}"}.get(row, "")

@@ -55,7 +55,7 @@ def sync_study_artifacts(runs: StudyRuns, summary: StudySummary, folder: Path) -
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
         _write_texts(made, summary, spaces)
-        if summary.complete:
+        if summary.study.complete:
             _write_pictures(made, summary)
         runs.client.log_artifacts(run_id, str(made))
         names = sorted(path.name for path in made.iterdir())
@@ -87,9 +87,9 @@ def _write_pictures(made: Path, summary: StudySummary) -> None:
     from tuner.pictures.interactive import front_figure
     from tuner.pictures.still import plot_front
 
-    budget_mib = summary.findings.budget_mib
-    plot_front(summary.complete, summary.title, budget_mib, made / "front.png")
-    figure = front_figure(summary.complete, summary.title, budget_mib)
+    complete, budget_mib = summary.study.complete, summary.study.budget_mib
+    plot_front(complete, summary.title, budget_mib, made / "front.png")
+    figure = front_figure(complete, summary.title, budget_mib)
     figure.write_html(made / "front.html", include_plotlyjs=True, div_id="front")
 
 

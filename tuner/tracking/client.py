@@ -64,7 +64,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         return client
-    except Exception as error:  # each store raises its own kinds
+    except mlflow_errors(ImportError) as error:  # of the last kind is a database driver that is missing
         raise ConfigError(_no_answer(uri, error)) from None
 
 
@@ -80,6 +80,20 @@ def answering(uri: str, own: Path | None = None) -> Iterator[None]:
             if Path(error.filename).is_relative_to(own):
                 raise ConfigError(f"{error.filename} cannot be read ({error.strerror})") from None
         raise ConfigError(_no_answer(uri, error)) from None
+
+
+def mlflow_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Returns what MLflow and the databases, servers and files behind it raise: anything else is a bug.
+
+    `more`: what is expected beside it.
+    """
+    from alembic.util import CommandError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+    from urllib3.exceptions import HTTPError
+
+    # The errors of `requests`, of sockets and of files are all OSErrors.
+    return MlflowException, SQLAlchemyError, HTTPError, CommandError, sqlite3.Error, OSError, *more
 
 
 def refuses(error: BaseException) -> bool:
@@ -127,7 +141,7 @@ def check_database(uri: str) -> None:
         return
     try:
         _connect_once(uri)
-    except Exception as error:  # each database driver raises its own kinds
+    except mlflow_errors(ImportError) as error:
         raise ConfigError(_no_answer(uri, error)) from None
 
 

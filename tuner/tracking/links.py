@@ -18,7 +18,7 @@ def run_links(uri: str, study: str, identity: Mapping[str, Any]) -> dict[str, st
     Raises:
         ConfigError: where the server does not answer.
     """
-    if not is_server(uri) or "dataset" not in identity:
+    if not is_server(uri) or schema.DATASET not in identity:
         return {}
     client = open_mlflow(uri)
     scheme, _, place = uri.rstrip("/").partition("://")

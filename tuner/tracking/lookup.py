@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def experiment_name(identity: Mapping[str, Any]) -> str:
     """Returns the experiment of the study with these user attributes."""
-    return str(identity.get("experiment") or identity["dataset"])
+    return str(identity.get(schema.EXPERIMENT) or identity[schema.DATASET])
 
 
 def find_runs(

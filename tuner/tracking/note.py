@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from tuner.findings.text import describe, over_seeds, shared_params
+from tuner.findings.text import accuracy_text, describe, shared_params
+from tuner.record import schema
+from tuner.record.trials import known
 from tuner.tracking.summary import StudySummary
 from tuner.tracking.view import charts_path, front_path, view_path
 
@@ -22,16 +24,16 @@ def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) 
 
 
 def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int) -> str:
-    findings, labels = summary.findings, summary.labels
-    front = findings.status.pareto[-rows:]
-    searched = f"{findings.status.requested} trials of space `{labels.identity['space']}`"
+    study, labels = summary.study, summary.labels
+    front = study.front[-rows:]
+    searched = f"{study.requested} trials of space `{labels.identity[schema.SPACE]}`"
     lines = [f"**{summary.title}**: {searched}."]
     if front:
         lines += ["", *_front_lines(summary, run_ids, experiment_id, rows)]
-    if findings.best is not None:
-        under = "" if findings.budget_mib is None else f" under {findings.budget_mib:g} MiB"
-        lines += ["", f"**Best{under}: {findings.best.trial}**, {describe(findings.best.params)}."]
-    ids = [run_ids[result.trial] for result in front if result.trial in run_ids]
+    if study.best is not None:
+        under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
+        lines += ["", f"**Best{under}: {study.best.name}**, {describe(study.best.params)}."]
+    ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
     links = [("trials by accuracy", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]
     links += [("the front compared", front_path(ids, experiment_id))] if len(ids) > 1 else []
@@ -47,22 +49,20 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
 def _front_lines(
     summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int
 ) -> list[str]:
-    findings = summary.findings
-    front = findings.status.pareto
+    front = summary.study.front
     shared = shared_params(front)
-    has_test = bool(findings.test_accuracy)
+    has_test = any(known(trial.test_accuracy_top1) is not None for trial in front)
     titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "configuration"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for result in front[-rows:]:
-        again = findings.confirmed.get(result.trial)
-        cells = [result.trial, f"{result.accuracy_top1:.3f}" if again is None else over_seeds(again)]
-        if result.trial in run_ids:
-            cells[0] = f"[{result.trial}](#/experiments/{experiment_id}/runs/{run_ids[result.trial]})"
+    for trial in front[-rows:]:
+        cells = [trial.name, accuracy_text(trial)]
+        if trial.name in run_ids:
+            cells[0] = f"[{trial.name}](#/experiments/{experiment_id}/runs/{run_ids[trial.name]})"
         if has_test:
-            value = findings.test_accuracy.get(result.trial)
+            value = known(trial.test_accuracy_top1)
             cells.append("" if value is None else f"{value:.3f}")
-        own = {key: value for key, value in result.params.items() if key not in shared}
-        cells += [f"{result.peak_memory_mib:.1f}", describe(own)]
+        own = {key: value for key, value in trial.params.items() if key not in shared}
+        cells += [f"{trial.peak_memory_mib:.1f}", describe(own)]
         lines.append("| " + " | ".join(cells) + " |")
     if shared:
         lines += ["", f"All have {describe(shared)}."]

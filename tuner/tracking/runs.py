@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import optuna
-
 from tinytl.errors import ConfigError
-from tuner.config import read_study_file
 from tuner.record import schema
-from tuner.record.sessions import Session, read_sessions
+from tuner.record.reading import StudyReading
+from tuner.record.sessions import Session
 from tuner.tracking.client import artifacts_beside
 from tuner.tracking.lookup import experiment_name, find_runs, is_taken
 
@@ -34,12 +32,17 @@ METRICS = (
     "images_per_s",
 )
 """What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` tells which are there."""
-IDENTITY = ("dataset", "space", "backbone", "weights", "epochs", "objectives")
+IDENTITY = (
+    schema.DATASET,
+    schema.SPACE,
+    schema.BACKBONE,
+    schema.WEIGHTS,
+    schema.EPOCHS,
+    schema.OBJECTIVES,
+)
 """Parameters of the parent: what a study cannot change."""
 SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
 """Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
-STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-"""MLflow's status of a trial that is in that state."""
 LATER_SHOWN = 3
 """Commands that went on with a study."""
 ROWS_PER_CALL = 50
@@ -70,7 +73,7 @@ class StudyLabels:
     def own_tags(self) -> dict[str, str]:
         """Returns what tells this study's runs from those of all others."""
         known = {} if self.study_id is None else {schema.STUDY_ID: self.study_id}
-        return {"study": self.name, "space": str(self.identity["space"])} | known
+        return {"study": self.name, "space": str(self.identity[schema.SPACE])} | known
 
     @property
     def study_id(self) -> str | None:
@@ -102,21 +105,21 @@ class StudyLabels:
         return own | commands | settings | session
 
 
-def study_labels(study: optuna.Study, runs_dir: str, tracking_uri: str) -> StudyLabels:
-    """Reads what names and describes a study from its storage and folder.
+def study_labels(study: StudyReading, tracking_uri: str) -> StudyLabels:
+    """Returns what names and describes a study.
 
     Raises:
         ConfigError: for a study that another program made.
     """
-    for key in ("dataset", "space"):
-        if key not in study.user_attrs:
-            raise ConfigError(f"study {study.study_name} names no {key}: launch.py did not make it")
+    for key in (schema.DATASET, schema.SPACE):
+        if key not in study.attributes:
+            raise ConfigError(f"study {study.name} names no {key}: launch.py did not make it")
     return StudyLabels(
-        name=study.study_name,
-        identity=study.user_attrs,
-        settings=read_study_file(study.study_name, runs_dir),
-        sessions=read_sessions(study.user_attrs),
-        artifacts=artifacts_beside(tracking_uri, Path(runs_dir)),
+        name=study.name,
+        identity=study.attributes,
+        settings=study.settings,
+        sessions=study.sessions,
+        artifacts=artifacts_beside(tracking_uri, Path(study.runs_dir)),
     )
 
 
@@ -158,8 +161,8 @@ class StudyRuns:
 
     def new_child(
         self, name: str, params: Mapping[str, Any], start_ms: int | None, session: Session | None
-    ) -> str:
-        """Makes a trial's run, without its parameters; returns its id."""
+    ) -> "Run":
+        """Makes a trial's run, without its parameters."""
         tags = self.labels.own_tags | {
             "mlflow.parentRunId": self.parent.info.run_id,
             "kind": "trial",
@@ -171,18 +174,14 @@ class StudyRuns:
             tags["method"] = str(params["method"])
         if session is not None:
             tags |= session.tags
-        run = self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
-        self.add_images(run, session)
-        return str(run.info.run_id)
+        return self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
 
-    def add_images(self, run: "Run", session: Session | None) -> bool:
-        """Makes a session's data set an input of a run, if it is not; returns whether it was written."""
-        if session is None or session.images.digest is None:
+    def add_images(self, run_id: str, present: set[str], session: Session | None) -> bool:
+        """Makes a session's data set an input of a run, unless its digest is `present`; whether it did."""
+        if session is None or session.images.digest is None or session.images.digest in present:
             return False
-        present = {taken.dataset.digest for taken in run.inputs.dataset_inputs} if run.inputs else set()
-        if session.images.digest in present:
-            return False
-        self.client.log_inputs(run.info.run_id, [_dataset_input(session)])
+        self.client.log_inputs(run_id, [_dataset_input(session)])
+        present.add(session.images.digest)
         return True
 
     def recorded_epochs(self, run_id: str) -> set[int]:
@@ -212,7 +211,7 @@ class StudyRuns:
         """Returns the searched parameters that are numbers as metrics, at the study's begin."""
         from mlflow.entities import Metric
 
-        sessions, searched = self.labels.sessions, self.labels.identity.get("parameters", {})
+        sessions, searched = self.labels.sessions, self.labels.identity.get(schema.PARAMETERS, {})
         began_ms = sessions[0].began_ms if sessions else 0
         return [
             Metric(SEARCHED + key, float(value), began_ms, 0)
@@ -273,6 +272,11 @@ def _dataset_input(session: Session) -> "DatasetInput":
         profile=json.dumps({"classes": images.classes, **images.counts}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def digests_of(run: "Run") -> set[str]:
+    """Returns the digests of the data sets that are a run's inputs."""
+    return {taken.dataset.digest for taken in run.inputs.dataset_inputs} if run.inputs else set()
 
 
 def changed(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

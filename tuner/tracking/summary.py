@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import optuna
-
-from tuner.findings.findings import Findings
-from tuner.record.results import TrialResult, complete_trials
+from tuner.record import schema
+from tuner.record.reading import StudyReading
+from tuner.record.trials import known
 from tuner.tracking.runs import StudyLabels
-from tuner.tracking.trials import StoredTrial
+from tuner.tracking.trials import judged
 
 FIRST_COLUMNS = ("trial", "state", "on_front")
 FIGURES = ("accuracy_top1", "peak_memory_mib", "epoch_time_s")
@@ -20,50 +20,44 @@ FIGURES = ("accuracy_top1", "peak_memory_mib", "epoch_time_s")
 class StudySummary:
     """A study as it stands, for its run in MLflow."""
 
-    study: optuna.Study
+    study: StudyReading
     labels: StudyLabels
-    findings: Findings
-    complete: Sequence[TrialResult]
-    rows: Sequence[Mapping[str, Any]]
-    """The trials that ran, in order: what names each, its figures, and under `params` what was searched."""
 
     @property
     def title(self) -> str:
         """Returns network, data set and length, as above the pictures."""
-        known = self.labels.identity
-        epochs = "" if "epochs" not in known else f", {known['epochs']} epochs"
-        return f"{known.get('backbone', 'network')} on {known['dataset']}{epochs}"
+        identity = self.labels.identity
+        epochs = "" if schema.EPOCHS not in identity else f", {identity[schema.EPOCHS]} epochs"
+        return f"{identity.get(schema.BACKBONE, 'network')} on {identity[schema.DATASET]}{epochs}"
 
     @property
     def metrics(self) -> dict[str, float]:
         """Returns what compares studies."""
         found: dict[str, float] = {}
-        if self.findings.status.hypervolume is not None:
-            found["hypervolume"] = self.findings.status.hypervolume.fraction
-        if self.findings.best is not None:
-            found["best_accuracy_top1"] = self.findings.best.accuracy_top1
-            found["best_peak_memory_mib"] = self.findings.best.peak_memory_mib
+        if self.study.hypervolume is not None:
+            found["hypervolume"] = self.study.hypervolume.fraction
+        if self.study.best is not None:
+            found["best_accuracy_top1"] = self.study.best.accuracy_top1
+            found["best_peak_memory_mib"] = self.study.best.peak_memory_mib
         return {key: value for key, value in found.items() if math.isfinite(value)}
 
-
-def read_summary(
-    study: optuna.Study, trials: Sequence[StoredTrial], findings: Findings, labels: StudyLabels
-) -> StudySummary:
-    """Reads what a study's own run says of it."""
-    complete = complete_trials(study)
-    figures = {result.trial: result for result in complete}
-    rows = []
-    for trial in trials:
-        if trial.state in ("running", "infeasible"):
-            continue
-        result = figures.get(trial.name)
-        own = {"trial": trial.name, "state": trial.state, "on_front": trial.on_front}
-        own |= {"accuracy_top1": None, "peak_memory_mib": trial.peak_memory_mib, "epoch_time_s": None}
-        if result is not None:
-            own |= {"accuracy_top1": result.accuracy_top1, "epoch_time_s": result.epoch_time_s}
-        own |= {key: value for key, (value, _) in trial.judged.items()}
-        rows.append(own | {"params": dict(trial.params)})
-    return StudySummary(study=study, labels=labels, findings=findings, complete=complete, rows=rows)
+    @cached_property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The trials that ran, in order: what names each, its figures, and what was searched (`params`)."""
+        rows = []
+        for trial in self.study.trials:
+            if trial.state in ("running", "infeasible"):
+                continue
+            complete = trial.state == "complete"
+            own = {"trial": trial.name, "state": trial.state, "on_front": trial.on_front}
+            own |= {
+                "accuracy_top1": trial.accuracy_top1 if complete else None,
+                "peak_memory_mib": known(trial.peak_memory_mib),
+                "epoch_time_s": known(trial.epoch_time_s) if complete else None,
+            }
+            own |= {key: value for key, (value, _) in judged(trial).items()}
+            rows.append(own | {"params": dict(trial.params)})
+        return rows
 
 
 def table(summary: StudySummary) -> tuple[list[str], list[list[Any]]]:

@@ -2,29 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import optuna
 
 from tinytl.errors import ConfigError
-from tuner.config import NO_TRACKING, StudyConfig, read_study_file
-from tuner.findings.findings import read_findings
-from tuner.record import results
-from tuner.record.claim import holder_of
+from tuner.config import NO_TRACKING, StudyConfig
+from tuner.record.reading import StudyReading, read_study
 from tuner.record.sessions import session_at
 from tuner.record.storage import load_study
 from tuner.record.trials import read_params, read_rows
 from tuner.tracking.artifacts import sync_study_artifacts, sync_trial_artifacts
+from tuner.tracking.children import TrialRuns
 from tuner.tracking.client import answering, open_mlflow
 from tuner.tracking.note import note
-from tuner.tracking.runs import STATUS, StudyRuns, changed, study_labels
-from tuner.tracking.summary import StudySummary, read_summary
-from tuner.tracking.trials import StoredTrial, as_ms, stored_trials
+from tuner.tracking.runs import StudyRuns, changed, digests_of, study_labels
+from tuner.tracking.summary import StudySummary
+from tuner.tracking.trials import as_ms
 from tuner.tracking.view import shared_views
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -57,138 +49,75 @@ def sync(
     Raises:
         ConfigError: where there is no such study, or MLflow does not answer.
     """
-    study = load_study(name, runs_dir, storage)
-    if driver_is_gone is None:
-        driver_is_gone = holder_of(Path(runs_dir) / name, study.user_attrs) is None
-    config = StudyConfig(
-        runs_dir=runs_dir, tracking_uri=tracking_uri or read_study_file(name, runs_dir).get("tracking_uri")
-    )
+    study = read_study(load_study(name, runs_dir, storage), runs_dir, driver_is_gone=driver_is_gone)
+    config = StudyConfig(runs_dir=runs_dir, tracking_uri=tracking_uri or study.settings.get("tracking_uri"))
     if config.tracking_uri == NO_TRACKING:
         raise ConfigError(
             f"study {name} was begun without MLflow: say where to bring it, "
             "such as --tracking-uri http://127.0.0.1:5000"
         )
     uri = config.resolved_tracking_uri
-    labels = study_labels(study, runs_dir, uri)
+    labels = study_labels(study, uri)
     client = open_mlflow(uri)
-    with answering(uri, Path(runs_dir) / name):
-        return sync_runs(StudyRuns(client, labels), study, runs_dir, driver_is_gone=driver_is_gone)
+    with answering(uri, study.folder):
+        return sync_runs(StudyRuns(client, labels), study)
 
 
-def sync_runs(
-    runs: StudyRuns,
-    study: optuna.Study,
-    runs_dir: str,
-    *,
-    driver_is_gone: bool,
-    interrupted: bool | None = None,
-) -> SyncCounts:
+def sync_runs(runs: StudyRuns, study: StudyReading, interrupted: bool | None = None) -> SyncCounts:
     """Brings all runs of a study in line, artifacts last; `interrupted`: how its driver ended, if known."""
-    folder = Path(runs_dir) / runs.labels.name
-    trials = stored_trials(study, folder, driver_is_gone)
-    children, written, in_line = sync_children(runs, trials, folder)
-    summary = read_summary(study, trials, read_findings(study, runs_dir), runs.labels)
-    run_ids = {name: run.info.run_id for name, run in children.items()}
-    if _sync_parent(runs, study, summary, driver_is_gone, interrupted) | _show(runs, summary, run_ids):
+    trial_runs = TrialRuns(runs)
+    written, in_line = sync_trials(trial_runs, study)
+    summary = StudySummary(study=study, labels=runs.labels)
+    children = {name: found[0] for name, found in trial_runs.by_trial.items() if found}
+    run_ids = {name: child.run_id for name, child in children.items()}
+    if _sync_parent(runs, summary, interrupted) | _show(runs, summary, run_ids):
         written.add("")
     else:
         in_line.add("")
     # What is small first: where a server takes no files, it knows all else.
-    for trial in trials:
-        if trial.on_front and sync_trial_artifacts(runs.client, children[trial.name], folder / trial.name):
+    for trial in study.front:
+        if sync_trial_artifacts(runs.client, children[trial.name].run, study.folder / trial.name):
             written.add(trial.name)
-    if sync_study_artifacts(runs, summary, folder):
+    if sync_study_artifacts(runs, summary, study.folder):
         written.add("")
     return SyncCounts(len(written), len(in_line - written))
 
 
-def sync_children(
-    runs: StudyRuns, trials: list[StoredTrial], folder: Path
-) -> "tuple[dict[str, Run], set[str], set[str]]":
-    """Brings every trial's run in line; `folder` holds the trials' folders.
+def sync_trials(runs: TrialRuns, study: StudyReading) -> tuple[set[str], set[str]]:
+    """Brings the run of every trial in line that has ended.
 
     Returns:
-        The runs of those that have one, by name; the names of those that were written, and of those that
-        agreed.
+        The names of the trials whose run was written, and of those whose run agreed.
     """
-    present = runs.children()
-    kept: dict[str, Run] = {}
     written, in_line = set(), set()
-    for trial in trials:
-        first, *doubles = present.get(trial.name) or [None]
-        if trial.state == "running":
-            if first is not None:
+    for trial in study.trials:
+        folder, params = study.folder / trial.name, trial.params
+        if trial.state == "running":  # its driver writes it
+            if runs.by_trial.get(trial.name):
                 in_line.add(trial.name)
             continue
-        wanted = trial.state != "infeasible"
-        unwanted = doubles if wanted or first is None else [first, *doubles]
-        for run in unwanted:
-            runs.client.delete_run(run.info.run_id)
-        wrote = False
-        if wanted:
-            kept[trial.name], wrote = _sync_child(runs, first, trial, folder / trial.name)
-        if wrote or unwanted:
+        rows = [] if trial.state == "infeasible" else read_rows(folder)
+        if runs.bring_in_line(trial, rows, lambda f=folder, p=params: read_params(f) or p):  # type: ignore[misc]
             written.add(trial.name)
-        elif wanted:
+        elif trial.state != "infeasible":
             in_line.add(trial.name)
-    return kept, written, in_line
+    return written, in_line
 
 
-def _sync_child(runs: StudyRuns, run: "Run | None", trial: StoredTrial, folder: Path) -> "tuple[Run, bool]":
-    """Brings one trial's run in line; returns it as it was found or made, and whether it was written."""
-    session = session_at(runs.labels.sessions, as_ms(trial.last_start))
-    params: Mapping[str, Any] | None = None
-    if run is None or not run.data.params:  # they are written in one call
-        params = read_params(folder) or trial.params
-    made = run is None
-    if run is None:
-        run_id = runs.new_child(trial.name, params or {}, as_ms(trial.start), session)
-        run = runs.client.get_run(run_id)
-    rows = read_rows(folder)
-    names = [str(row["device_name"]) for row, _ in rows if "device_name" in row]
-    device = {"device.name": names[-1]} if names else {}
-    if not made and rows:
-        recorded = runs.recorded_epochs(run.info.run_id)
-        rows = [row for row in rows if row[0]["epoch"] not in recorded]
-    wanted = trial.tags | device | ({} if session is None else session.tags)
-    tags = changed(wanted, run.data.tags)
-    if params or rows or tags:
-        runs.log(run.info.run_id, params, rows, tags)
-    added = _add_judged(runs, run, trial) | runs.add_images(run, session)
-    ended = not made and run.info.status == STATUS[trial.state]
-    if not ended:
-        runs.end(run.info.run_id, STATUS[trial.state], as_ms(trial.end))
-    return run, bool(params or rows or tags) or added or not ended
-
-
-def _add_judged(runs: StudyRuns, run: "Run", trial: StoredTrial) -> bool:
-    """Writes accuracies from after the search that a run lacks or has otherwise."""
-    values = {key: value for key, value in trial.judged.items() if run.data.metrics.get(key) != value[0]}
-    if values:
-        again = run.data.metrics.keys() & values.keys()
-        runs.log_values(run.info.run_id, values, None if again else as_ms(trial.end))
-    return bool(values)
-
-
-def _sync_parent(
-    runs: StudyRuns,
-    study: optuna.Study,
-    summary: StudySummary,
-    driver_is_gone: bool,
-    interrupted: bool | None,
-) -> bool:
+def _sync_parent(runs: StudyRuns, summary: StudySummary, interrupted: bool | None) -> bool:
     """Brings the study's own run in line and ends it; returns whether anything was written."""
-    parent, status = runs.parent, summary.findings.status
-    ended = results.ended_trials(status)
-    wrote = runs.parent_is_new | runs.add_images(parent, session_at(runs.labels.sessions, None))
+    parent, study = runs.parent, summary.study
+    images = runs.add_images(parent.info.run_id, digests_of(parent), session_at(runs.labels.sessions, None))
+    wrote = runs.parent_is_new | images
     tags = changed(runs.labels.parent_tags, parent.data.tags)
     if tags:
         runs.log(parent.info.run_id, tags=tags)
         wrote = True
-    ends = [t.datetime_complete for t in study.get_trials(deepcopy=False) if t.datetime_complete]
-    end_ms = as_ms(max(ends, default=None))
+    end_ms = as_ms(study.last_end)
     values = {
-        key: (value, ended) for key, value in summary.metrics.items() if parent.data.metrics.get(key) != value
+        key: (value, study.ended)
+        for key, value in summary.metrics.items()
+        if parent.data.metrics.get(key) != value
     }
     if values:
         runs.log_values(parent.info.run_id, values, end_ms)
@@ -197,10 +126,11 @@ def _sync_parent(
         wanted = "KILLED" if interrupted else "FINISHED"
     elif parent.info.status != "RUNNING":
         wanted = parent.info.status  # as its driver ended it
-    elif ended >= status.requested:
+    elif study.ended >= study.requested:
         wanted = "FINISHED"
     else:
-        wanted = "KILLED" if driver_is_gone or not status.trials["running"] else "RUNNING"
+        running = any(trial.state == "running" for trial in study.trials)
+        wanted = "RUNNING" if running else "KILLED"
     if wanted != parent.info.status:
         runs.end(parent.info.run_id, wanted, end_ms)
         wrote = True

@@ -26,7 +26,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def runs(tmp_path, make_trial):
-    """Study s: two complete trials on its front, then one pruned, one failed, one infeasible, one running."""
+    """Study s: two complete trials on its front, then one pruned, one failed, one infeasible, one cut off."""
     storage = open_storage(None, str(tmp_path))
     study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
     study.set_user_attr(schema.REQUESTED, 5)
@@ -94,7 +94,7 @@ def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
         (["--trial", "s-002"], "trial s-002 is pruned, but its checkpoint "),
         (["--trial", "s-003"], "trial s-003 has no checkpoint: it is failed (loss is not finite at step 3);"),
         (["--trial", "s-004"], "trial s-004 has no checkpoint: it is infeasible (out of memory);"),
-        (["--trial", "s-005"], "trial s-005 has no checkpoint yet: it is running;"),
+        (["--trial", "s-005"], "trial s-005 has no checkpoint yet: it is interrupted;"),
         (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
     ],
 )

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from tinytl.errors import ConfigError
 from tuner import __main__ as command
-from tuner.findings.findings import print_findings, read_findings
+from tuner.findings.findings import print_findings
 from tuner.findings.importance import MIN_TRIALS
 from tuner.record import schema
+from tuner.record.reading import read_study
 from tuner.record.storage import open_storage
 
 SPACE = {
@@ -57,7 +58,7 @@ def make_study(tmp_path):
 def lines_of(study, tmp_path) -> list[str]:
     console = Console(width=120)
     with console.capture() as captured:
-        print_findings(console, study, read_findings(study, str(tmp_path)))
+        print_findings(console, read_study(study, str(tmp_path)))
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -91,7 +92,7 @@ def test_the_best_is_by_the_mean_over_seeds(make_study, folder, tmp_path):
     lines = lines_of(study, tmp_path)
     assert "Best under 40 MiB: s-001, accuracy 0.555 ± 0.064 (2 seeds) in 12.0 MiB" in lines[-1]
     assert any("0.555 ± 0.064 (2 seeds)   0.400" in line for line in lines)
-    found = read_findings(study, str(tmp_path)).to_json()
+    found = read_study(study, str(tmp_path)).to_json()
     assert found["best"] == "s-001"
     assert found["confirmed"]["s-001"] == {
         "mean": pytest.approx(0.555),
@@ -105,7 +106,7 @@ def test_the_best_is_by_the_mean_over_seeds(make_study, folder, tmp_path):
 def test_a_study_without_folder_or_trials(make_study, tmp_path):
     study = make_study(0)
     assert lines_of(study, tmp_path) == ["s: 1 pruned (of 1 requested)"]
-    found = read_findings(study, str(tmp_path)).to_json()
+    found = read_study(study, str(tmp_path)).to_json()
     assert (found["best"], found["hypervolume"], found["memory_budget_mib"]) == (None, None, None)
 
 
@@ -128,7 +129,7 @@ def test_a_damaged_file_is_one_line(make_study, folder, tmp_path, capsys):
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "confirm.json is damaged" in err
     with pytest.raises(ConfigError):
-        read_findings(
+        read_study(
             optuna.load_study(study_name="s", storage=open_storage(None, str(tmp_path))), str(tmp_path)
         )
 

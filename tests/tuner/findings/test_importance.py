@@ -7,6 +7,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from tuner.findings.importance import MIN_TRIALS, parameter_importance
+from tuner.record import schema
+from tuner.record.reading import read_study
 
 SPACE = {
     "method": CategoricalDistribution(["FT-Last", "FT-Full", "TinyTL-L"]),
@@ -18,10 +20,10 @@ SPACE = {
 
 
 def make_study(count, accuracy, memory, directions=("maximize", "minimize")):
-    """Random trials, where `n_groups` exists for TinyTL-L alone."""
+    """Random trials and one that was stopped, where `n_groups` exists for TinyTL-L alone."""
     study = optuna.create_study(directions=directions)
     rng = random.Random(0)
-    for _ in range(count):
+    for number in range(count):
         params = {
             "method": rng.choice(SPACE["method"].choices),
             "resolution": rng.choice([32, 64, 96]),
@@ -32,8 +34,14 @@ def make_study(count, accuracy, memory, directions=("maximize", "minimize")):
             params["n_groups"] = rng.choice([1, 8])
         values = [accuracy(params), memory(params)][: len(directions)]
         distributions = {name: SPACE[name] for name in params}
-        study.add_trial(optuna.create_trial(values=values, params=params, distributions=distributions))
-    return study
+        name = {schema.NAME: f"s-{number:03d}", schema.PEAK_MEMORY_MIB: memory(params)}
+        study.add_trial(
+            optuna.create_trial(values=values, params=params, distributions=distributions, user_attrs=name)
+        )
+    study.add_trial(
+        optuna.create_trial(state=TrialState.PRUNED, user_attrs={schema.NAME: "s-900", schema.PRUNED_AT: 1})
+    )
+    return read_study(study)
 
 
 def of_lr(params):
@@ -60,9 +68,6 @@ def test_each_objective_has_the_shares_of_what_decides_it():
 
 def test_too_few_complete_trials_have_none():
     assert parameter_importance(make_study(MIN_TRIALS - 1, of_lr, of_method)) is None
-    study = make_study(MIN_TRIALS - 1, of_lr, of_method)
-    study.add_trial(optuna.create_trial(state=TrialState.PRUNED, user_attrs={"pruned_at": 1}))
-    assert parameter_importance(study) is None
     assert parameter_importance(make_study(MIN_TRIALS, of_lr, of_method)) is not None
 
 

@@ -3,17 +3,16 @@ from rich.console import Console
 
 from tuner.findings.text import counts_line, front_table, hypervolume_line, importance_line, over_seeds, short
 from tuner.record.confirmed import ConfirmedResult
-from tuner.record.results import Hypervolume, StudyStatus, TrialResult
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial
 
 
-def result(trial: str, **params) -> TrialResult:
-    return TrialResult(
-        trial=trial, accuracy_top1=0.91234, peak_memory_mib=45.67, epoch_time_s=3.21, params=params
-    )
+def result(trial: str, **params) -> Trial:
+    return Trial(name=trial, accuracy_top1=0.91234, peak_memory_mib=45.67, epoch_time_s=3.21, params=params)
 
 
 def confirmed(**changes) -> ConfirmedResult:
-    fields = {"trial": "joint-003", "own": 0.91, "again": {1: 0.90, 2: 0.92}}
+    fields = {"own": 0.91, "again": {1: 0.90, 2: 0.92}}
     return ConfirmedResult(**fields | changes)
 
 
@@ -32,10 +31,10 @@ def row_of(table, width=80) -> list[str]:
 def test_counts_leave_out_what_is_zero():
     trials = {"complete": 3, "pruned": 0, "failed": 1, "infeasible": 2, "running": 0}
     assert (
-        counts_line(StudyStatus("s", 4, trials, []))
+        counts_line(StudyReading(name="s", requested=4, states=trials))
         == "s: 3 complete, 1 failed, 2 infeasible (of 4 requested)"
     )
-    assert counts_line(StudyStatus("s", 4, {}, [])) == "s: no trials (of 4 requested)"
+    assert counts_line(StudyReading(name="s", requested=4)) == "s: no trials (of 4 requested)"
 
 
 def test_the_front_shows_accuracy_memory_and_time_then_names_and_numbers():
@@ -64,12 +63,12 @@ def test_what_the_front_has_in_common_stands_below():
 
 
 def test_accuracy_over_seeds_and_on_test_images_where_there_is_any():
-    front = [result("joint-003"), result("joint-004")]
-    lines = lines_of(front_table(front, {"joint-003": confirmed()}, {"joint-004": 0.9}))
+    front = [result("joint-003", confirmed=confirmed()), result("joint-004", test=0.9)]
+    lines = lines_of(front_table(front))
     assert "accuracy    test   peak MiB" in lines[2]
     assert "0.910 ± 0.010 (3 seeds)       -" in lines[4]
     assert "0.912   0.900" in lines[5]
-    assert "test" not in lines_of(front_table(front, {}, {}))[2]
+    assert "test" not in lines_of(front_table([result("joint-003"), result("joint-004")]))[2]
 
 
 @pytest.mark.parametrize(
@@ -85,14 +84,16 @@ def test_accuracy_over_seeds(changes, text):
 
 
 def test_the_hypervolume_names_its_reference_point():
-    volume = Hypervolume(accuracy_mib=40.0, reference_mib=60.0, fraction=2 / 3)
-    status = StudyStatus("s", 4, {}, [], volume)
-    assert (
-        hypervolume_line(status, 60)
-        == "Hypervolume 0.667 of 1 (reference: accuracy 0 in 60.0 MiB, the budget)"
-    )
-    assert "60.0 MiB, the largest seen)" in hypervolume_line(status, None)
-    assert hypervolume_line(StudyStatus("s", 4, {}, []), None) is None
+    trials = [
+        Trial(name="a", params={}, accuracy_top1=0.75, peak_memory_mib=20.0),
+        Trial(name="b", params={}, accuracy_top1=0.5, peak_memory_mib=60.0),
+    ]
+    line = hypervolume_line(StudyReading(name="s", trials=trials, budget_mib=80.0))
+    assert line == "Hypervolume 0.562 of 1 (reference: accuracy 0 in 80.0 MiB, the budget)"
+    without = hypervolume_line(StudyReading(name="s", trials=trials))
+    assert without == "Hypervolume 0.500 of 1 (reference: accuracy 0 in 60.0 MiB, the largest seen)"
+    assert hypervolume_line(StudyReading(name="s", trials=trials, searches_memory=False)) is None
+    assert hypervolume_line(StudyReading(name="s")) is None
 
 
 def test_the_most_important_parameters():

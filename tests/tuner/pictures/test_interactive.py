@@ -3,13 +3,11 @@ import math
 import pytest
 
 from tuner.pictures.interactive import front_figure, memory_axis
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 
 
 def result(name, accuracy, mib):
-    return TrialResult(
-        trial=name, accuracy_top1=accuracy, peak_memory_mib=mib, epoch_time_s=1.0, params={"lr": 0.1}
-    )
+    return Trial(name=name, accuracy_top1=accuracy, peak_memory_mib=mib, epoch_time_s=1.0, params={"lr": 0.1})
 
 
 @pytest.fixture
@@ -38,8 +36,8 @@ def test_the_best_has_a_ring_and_text_of_users_is_no_markup(results):
     figure = front_figure([*results, result("a-003", 0.6, 30.0)], "<b>colors", None, best="a-002")
     assert list(figure.data[2].x) == [40.0]
     assert figure.layout.title.text == "&lt;b&gt;colors"
-    odd = TrialResult(
-        trial="a-000", accuracy_top1=0.5, peak_memory_mib=1.0, epoch_time_s=1.0, params={"method": "<i>"}
+    odd = Trial(
+        name="a-000", accuracy_top1=0.5, peak_memory_mib=1.0, epoch_time_s=1.0, params={"method": "<i>"}
     )
     drawn = front_figure([odd], "", None).data[1]
     assert drawn.text[0] == "&lt;i&gt;" and "method &lt;i&gt;" in drawn.hovertext[0]

@@ -1,13 +1,13 @@
 from PIL import Image
 
 from tuner.pictures.still import plot_front, plot_rungs
-from tuner.record.results import RungRecord, TrialResult
+from tuner.record.trials import Trial
 
 
 def test_the_front_is_drawn_to_a_png(tmp_path):
     results = [
-        TrialResult(
-            trial=f"joint-{i:03d}",
+        Trial(
+            name=f"joint-{i:03d}",
             accuracy_top1=0.5 + i / 10,
             peak_memory_mib=10.0 * 2**i,
             epoch_time_s=1.0,
@@ -25,16 +25,19 @@ def test_the_front_is_drawn_to_a_png(tmp_path):
 
 
 def test_the_rungs_have_a_panel_each_and_one_for_the_end(tmp_path):
-    records = [
-        RungRecord(trial=name, epoch=epoch, accuracy_top1=0.1 * epoch + i / 10, peak_memory_mib=10.0 + i)
-        for epoch, names in ((1, "abcd"), (3, "ab"))
-        for i, name in enumerate(names)
+    trials = [
+        Trial(
+            name=name,
+            params={},
+            state="complete" if name in "ab" else "pruned",
+            accuracy_top1=0.7 + i / 10 if name in "ab" else 0.1 + i / 10,
+            rungs={1: 0.1 + i / 10} | ({3: 0.3 + i / 10} if name in "ab" else {}),
+            stopped_at=None if name in "ab" else 1,
+            peak_memory_mib=10.0 + i,
+        )
+        for i, name in enumerate("abcd")
     ]
-    complete = [
-        TrialResult(trial="a", accuracy_top1=0.7, peak_memory_mib=10.0, epoch_time_s=1.0, params={}),
-        TrialResult(trial="b", accuracy_top1=0.8, peak_memory_mib=11.0, epoch_time_s=1.0, params={}),
-    ]
-    plot_rungs(records, {"c": 1, "d": 1}, complete, "a title", tmp_path / "rungs.png")
+    plot_rungs(trials, "a title", tmp_path / "rungs.png")
     with Image.open(tmp_path / "rungs.png") as picture:
         assert picture.size == (1530, 570)
         drawn = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=2**16)}

@@ -8,12 +8,12 @@ import pytest
 from tinytl.errors import ConfigError
 from tuner.record import accuracy_on_test as accuracy_on_test
 from tuner.record.accuracy_on_test import known_test_accuracies, read_test_accuracies
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 
 
-def unread(trial: str) -> TrialResult:
+def unread(trial: str) -> Trial:
     """A trial without a folder: it would be told, were it judged."""
-    return TrialResult(trial=trial, accuracy_top1=0.5, peak_memory_mib=1.0, epoch_time_s=1.0, params={})
+    return Trial(name=trial, accuracy_top1=0.5, peak_memory_mib=1.0, epoch_time_s=1.0, params={})
 
 
 def test_the_front_is_judged_by_its_last_checkpoints(tmp_path, colors, make_trial):
@@ -25,7 +25,7 @@ def test_the_front_is_judged_by_its_last_checkpoints(tmp_path, colors, make_tria
     # On the validation images it is the accuracy that the trial had.
     as_test = dataclasses.replace(colors, test=colors.val)
     (tmp_path / "test_accuracy.json").unlink()
-    assert read_test_accuracies(tmp_path, front, as_test) == {r.trial: r.accuracy_top1 for r in front}
+    assert read_test_accuracies(tmp_path, front, as_test) == {r.name: r.accuracy_top1 for r in front}
 
 
 def test_figures_that_stand_are_not_read_again(tmp_path, colors, make_trial):

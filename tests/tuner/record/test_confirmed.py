@@ -5,12 +5,12 @@ import pytest
 from tinytl.errors import ConfigError
 from tuner.record.confirmed import (
     ConfirmedResult,
-    best_confirmed,
-    read_confirmed,
+    confirmed_result,
     read_outcomes,
     write_outcomes,
 )
-from tuner.record.results import TrialResult
+from tuner.record.results import best_confirmed
+from tuner.record.trials import Trial
 
 OUTCOMES = {
     "a": {1: {"accuracy_top1": 0.5}, 2: {"accuracy_top1": 0.7}},
@@ -18,15 +18,12 @@ OUTCOMES = {
 }
 
 
-def result(trial: str, accuracy: float, memory: float) -> TrialResult:
-    return TrialResult(
-        trial=trial, accuracy_top1=accuracy, peak_memory_mib=memory, epoch_time_s=1.0, params={}
-    )
+def result(name: str, accuracy: float, memory: float, confirmed: ConfirmedResult | None = None) -> Trial:
+    return Trial(name=name, params={}, accuracy_top1=accuracy, peak_memory_mib=memory, confirmed=confirmed)
 
 
-def confirmed(trial: str, own: float, *again: float, failures: int = 0) -> ConfirmedResult:
+def confirmed(own: float, *again: float, failures: int = 0) -> ConfirmedResult:
     return ConfirmedResult(
-        trial=trial,
         own=own,
         again=dict(enumerate(again, start=1)),
         failures={seed: "loss" for seed in range(90, 90 + failures)},
@@ -42,34 +39,30 @@ def test_what_is_written_is_read_again(tmp_path):
 
 def test_results_join_the_study_and_the_seeds(tmp_path):
     write_outcomes(tmp_path, OUTCOMES)
-    front = [result("a", 0.9, 10), result("b", 0.8, 20), result("c", 0.7, 30)]
-    found = read_confirmed(tmp_path, front)
-    assert list(found) == ["a", "b"]
-    a, b = found.values()
+    outcomes = read_outcomes(tmp_path)
+    assert confirmed_result(0.7, outcomes.get("c", {})) is None
+    a, b = confirmed_result(0.9, outcomes["a"]), confirmed_result(0.8, outcomes["b"])
     assert (a.own, a.again, a.failures, a.seeds) == (0.9, {1: 0.5, 2: 0.7}, {}, 3)
     assert a.mean == pytest.approx(0.7) and a.deviation == pytest.approx(0.2)
     assert (b.mean, b.seeds, list(b.failures)) == (0.8, 1, [1])
 
 
 def test_the_best_is_so_by_its_mean_within_the_budget():
-    front = [result("a", 0.7, 10), result("b", 0.8, 20), result("c", 0.9, 30)]
-    found = {
-        "a": confirmed("a", 0.7, 0.7),
-        "b": confirmed("b", 0.8, 0.5),
-        "c": confirmed("c", 0.9, 0.9, failures=1),
-    }
-    assert best_confirmed(front, found, 20).trial == "a"
-    assert best_confirmed(front, found, None).trial == "a", "c failed with a seed"
-    assert best_confirmed(front, {"b": found["b"], "c": found["c"]}, None).trial == "b"
-    assert best_confirmed(front, {"c": found["c"]}, None).trial == "c"
-    assert best_confirmed(front, found, 5) is None
-    assert best_confirmed(front, {}, None) is None
+    a = result("a", 0.7, 10, confirmed(0.7, 0.7))
+    b = result("b", 0.8, 20, confirmed(0.8, 0.5))
+    c = result("c", 0.9, 30, confirmed(0.9, 0.9, failures=1))
+    again = [result(trial.name, trial.accuracy_top1, trial.peak_memory_mib) for trial in (a, b, c)]
+    assert best_confirmed([a, b, c], 20).name == "a"
+    assert best_confirmed([a, b, c], None).name == "a", "c failed with a seed"
+    assert best_confirmed([again[0], b, c], None).name == "b"
+    assert best_confirmed([*again[:2], c], None).name == "c"
+    assert best_confirmed([a, b, c], 5) is None
+    assert best_confirmed(again, None) is None
 
 
 def test_of_equal_means_the_one_with_less_memory():
-    front = [result("a", 0.7, 10), result("b", 0.8, 20)]
-    found = {"a": confirmed("a", 0.7, 0.7), "b": confirmed("b", 0.8, 0.6)}
-    assert best_confirmed(front, found, None).trial == "a"
+    front = [result("a", 0.7, 10, confirmed(0.7, 0.7)), result("b", 0.8, 20, confirmed(0.8, 0.6))]
+    assert best_confirmed(front, None).name == "a"
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', '{"a": {"x": {}}}', '{"a": {"1": 3}}'])

@@ -1,12 +1,15 @@
+import math
+
+import pytest
+
 from tests.support import mlflow_studies as made
-from tuner.record.trials import read_params, read_rows, trial_records
+from tuner.record.trials import known, merged_trials, read_params, read_rows
 
 
-def test_a_record_is_a_trial_s_last_attempt(tmp_path):
+def test_a_trial_is_its_last_attempt(tmp_path):
     study = made.every_kind(made.prepared_study(tmp_path))
-    records = {record.name: record for record in trial_records(study, driver_is_gone=True)}
-    states = [records[made.trial_name(index)].state for index in range(8)]
-    assert states == [
+    trials = {trial.name: trial for trial in merged_trials(study.trials, driver_is_gone=True)}
+    assert [trials[made.trial_name(index)].state for index in range(8)] == [
         "complete",
         "pruned",
         "failed",
@@ -16,12 +19,18 @@ def test_a_record_is_a_trial_s_last_attempt(tmp_path):
         "interrupted",
         "complete",
     ]
-    assert [name[-3:] for name, record in records.items() if record.on_front] == ["000", "004"]
-    assert records[made.trial_name(1)].stopped_at == 1
-    assert records[made.trial_name(2)].failure == "the loss is nan at step 7"
-    assert records[made.trial_name(3)].failure == "out of memory"
-    last = trial_records(study, driver_is_gone=False)[6]
-    assert (last.state, last.accuracy_top1, last.end) == ("running", None, None)
+    resumed = trials[made.trial_name(4)]
+    assert resumed.start < resumed.last_start < resumed.end
+    assert trials[made.trial_name(1)].stopped_at == 1
+    assert trials[made.trial_name(2)].failure == "the loss is nan at step 7"
+    assert trials[made.trial_name(3)].failure == "out of memory"
+    last = merged_trials(study.trials)[6]
+    assert (last.state, known(last.accuracy_top1), last.end) == ("running", None, None)
+
+
+@pytest.mark.parametrize(("figure", "expected"), [(0.5, 0.5), (0.0, 0.0), (math.nan, None)])
+def test_a_figure_that_a_trial_lacks_is_none(figure, expected):
+    assert known(figure) == expected
 
 
 def test_lines_that_are_none_are_left_out(tmp_path):

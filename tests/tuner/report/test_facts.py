@@ -2,13 +2,13 @@ from datetime import timedelta
 
 from tests.support import mlflow_studies as made
 from tuner.next_commands import where_flags
-from tuner.record.trials import trial_records
+from tuner.record.reading import StudyReading, read_study
 from tuner.report.facts import duration, in_mlflow, made_with, problems
 
 
 def test_what_went_wrong_is_counted(tmp_path):
     study = made.every_kind(made.prepared_study(tmp_path))
-    assert problems(study, trial_records(study, driver_is_gone=True)) == [
+    assert problems(read_study(study, str(tmp_path))) == [
         "1 failed: the loss is nan at step 7",
         "1 ran out of memory: others took their place",
         "1 never started: 80.0 MiB exceed the budget",
@@ -25,8 +25,8 @@ def test_words():
 
 
 def test_who_made_it_is_the_last_driver(tmp_path):
-    assert made_with({}) == {}
-    facts = made_with(made.every_kind(made.prepared_study(tmp_path)).user_attrs)
+    assert made_with(StudyReading(name="s")) == {}
+    facts = made_with(read_study(made.every_kind(made.prepared_study(tmp_path))))
     assert facts["Device"] and "torch 2." in facts["Versions"]
 
 

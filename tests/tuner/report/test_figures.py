@@ -1,7 +1,7 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from tuner.record.results import RungRecord, TrialResult
+from tuner.record.trials import Trial
 from tuner.report.figures import (
     curves_figure,
     importance_figure,
@@ -15,8 +15,8 @@ from tuner.report.figures import (
 @pytest.fixture
 def results():
     return [
-        TrialResult(
-            trial=f"a-{i}",
+        Trial(
+            name=f"a-{i}",
             accuracy_top1=accuracy,
             peak_memory_mib=mib,
             epoch_time_s=2.0 + i,
@@ -44,11 +44,11 @@ def test_a_slice_has_the_scale_of_the_space_and_only_trials_that_have_it(results
 
 
 def test_a_rung_tells_who_was_stopped():
-    records = [
-        RungRecord(trial=t, epoch=1, accuracy_top1=0.5, peak_memory_mib=m)
-        for t, m in (("a", 10.0), ("b", 20.0))
+    trials = [
+        Trial(name=name, params={}, state=state, rungs={1: 0.5}, peak_memory_mib=mib, stopped_at=stopped_at)
+        for name, mib, state, stopped_at in (("a", 10.0, "complete", None), ("b", 20.0, "pruned", 1))
     ]
-    on, gone = rung_figure(records, ["b"], [10.0, 20.0]).data
+    on, gone = rung_figure(trials, 1, [10.0, 20.0]).data
     assert (list(on.customdata), list(gone.customdata)) == (["a"], ["b"])
     assert "after 1 epoch ·" in on.hovertext[0] and gone.hovertext[0].endswith("stopped")
 

@@ -3,6 +3,7 @@ import pytest
 from tests.support import mlflow_studies as made
 from tuner.config import parse_study
 from tuner.record import schema
+from tuner.record.reading import StudyReading
 from tuner.report.made_by import at_once, commands
 
 FIRST = "python launch.py --trials 8 --name s --memory-budget-mib 30 --max-failures 0"
@@ -15,7 +16,8 @@ def said(tmp_path):
     session = made.new_study(made.prepared_study(tmp_path)).user_attrs[schema.SESSIONS][0]
 
     def say(*lines):
-        return commands({schema.SESSIONS: [session | {"command": line} for line in lines]}, {})
+        sessions = [session | {"command": line} for line in lines]
+        return commands(StudyReading(name="s", attributes={schema.SESSIONS: sessions}))
 
     return say
 
@@ -28,10 +30,13 @@ def test_each_driver_has_its_command(said):
 
 
 def test_a_study_of_an_older_version_has_its_last_command():
-    found = commands({}, {"command": ["launch.py", "--storage", "postgresql://a:secret@db/x"]})
+    def older(*command):
+        return commands(StudyReading(name="s", settings={"command": command}))
+
+    found = older("launch.py", "--storage", "postgresql://a:secret@db/x")
     assert found == {"The command": "python launch.py --storage postgresql://a@db/x"}
-    assert commands({}, {"command": AGAIN.split()[1:]}) == {"Gone on with": AGAIN}
-    assert commands({}, {}) == {}
+    assert older(*AGAIN.split()[1:]) == {"Gone on with": AGAIN}
+    assert commands(StudyReading(name="s")) == {}
 
 
 def test_at_once_has_what_holds_for_one_call_only(said):

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from tuner.record.results import RungRecord
+from tuner.record import trials
 from tuner.search.scheduler import Rungs, StudyScheduler
 from tuner.stopping import Stopping
 from tuner.trial.trainable import GAVE_UP
 
 
-def judged(rule, reached, records=()):
+def judged(rule, reached, past=()):
     """Whether each of (accuracy, memory) goes on at rung 1, in the order of arrival."""
-    rungs = Rungs(rule=rule, epochs=(1, 3), reduction_factor=3, records=records)
+    rungs = Rungs(rule=rule, epochs=(1, 3), reduction_factor=3, past=past)
     return [rungs.goes_on(f"t{i}", 1, accuracy, memory) for i, (accuracy, memory) in enumerate(reached)]
 
 
@@ -46,16 +46,12 @@ def test_rungs_are_apart_and_only_their_epochs_count():
 
 
 def test_records_of_an_earlier_call_are_judged_against():
-    records = [
-        RungRecord(trial=name, epoch=epoch, accuracy_top1=accuracy, peak_memory_mib=memory_mib)
-        for name, epoch, accuracy, memory_mib in [
-            ("early", 1, 0.9, 10.0),
-            ("early", 2, 0.95, 10.0),
-            ("other", 3, 0.99, 1.0),
-        ]
+    past = [
+        trials.Trial(name="early", params={}, rungs={1: 0.9, 2: 0.95}, peak_memory_mib=10.0),
+        trials.Trial(name="other", params={}, rungs={3: 0.99}, peak_memory_mib=1.0),
     ]
-    assert judged("pareto", [(0.8, 20)], records) == [False]
-    assert judged("pareto", [(0.8, 5)], records) == [True]
+    assert judged("pareto", [(0.8, 20)], past) == [False]
+    assert judged("pareto", [(0.8, 5)], past) == [True]
 
 
 def test_a_trial_that_is_judged_again_does_not_beat_itself():

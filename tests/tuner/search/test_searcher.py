@@ -10,8 +10,9 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.directory import read_config_file
 from tuner.config import SAMPLERS
-from tuner.record import results, schema
-from tuner.record.results import read_status, state_of
+from tuner.record import schema
+from tuner.record.reading import read_study
+from tuner.record.trials import merged_trials, state_of
 from tuner.record.writer import StudyRecords, UnwrittenError
 from tuner.search import candidates as candidates_module
 from tuner.search import searcher as search_module
@@ -117,7 +118,7 @@ def test_what_exceeds_the_budget_never_starts_and_is_recorded_infeasible(tmp_pat
         assert trial.state == TrialState.PRUNED and "name" not in trial.user_attrs
         assert trial.user_attrs["peak_memory_mib"] > budget
         assert trial.constraints[schema.CONSTRAINT] == trial.user_attrs["peak_memory_mib"] - budget > 0
-    assert read_status(search.study).trials["infeasible"] == len(refused)
+    assert read_study(search.study).counts["infeasible"] == len(refused)
 
 
 def test_the_search_gives_up_after_many_infeasible_in_a_row(tmp_path, monkeypatch):
@@ -125,7 +126,7 @@ def test_the_search_gives_up_after_many_infeasible_in_a_row(tmp_path, monkeypatc
     search = make_search(tmp_path, budget=0.001)
     assert ask(search, "a") == Searcher.FINISHED
     assert search.gave_up == "5 configurations in a row exceeded the memory budget"
-    assert read_status(search.study).trials["infeasible"] == 5
+    assert read_study(search.study).counts["infeasible"] == 5
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -177,12 +178,9 @@ def test_how_a_trial_ended_is_recorded_and_told(tmp_path):
     assert trials[4].values is None
     assert trials[4].user_attrs[schema.RUNGS] == {"1": 0.25, "2": 0.375}
     assert [state for _, state, _ in search.observers[0].ended] == ["complete", "failed", "failed", "pruned"]
-    passed = results.rung_records(trials)
-    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
-        ("joint-004", 1, 0.25),
-        ("joint-004", 2, 0.375),
-    ]
-    assert results.stopped_at(trials) == {"joint-004": 2}
+    stopped = merged_trials(trials)[4]
+    assert (stopped.name, stopped.rungs, stopped.stopped_at) == ("joint-004", {1: 0.25, 2: 0.375}, 2)
+    assert stopped.accuracy_top1 == 0.375
 
 
 def test_a_trial_that_ran_out_of_memory_is_infeasible_and_leaves_room_for_another(tmp_path, monkeypatch):
@@ -198,8 +196,8 @@ def test_a_trial_that_ran_out_of_memory_is_infeasible_and_leaves_room_for_anothe
     assert search.gave_up == "2 trials in a row ran out of memory"
     first = search.study.trials[0]
     assert state_of(first) == "infeasible" and first.user_attrs["measured_need_mib"] == 2100.0
-    counts = read_status(search.study).trials
-    assert counts["infeasible"] == 2 and results.ended_trials(read_status(search.study)) == 0
+    counts = read_study(search.study).counts
+    assert counts["infeasible"] == 2 and read_study(search.study).ended == 0
 
 
 def test_a_trial_that_was_cut_off_comes_first_under_its_name_and_is_never_lost(tmp_path):
@@ -223,11 +221,9 @@ def test_a_trial_that_was_cut_off_comes_first_under_its_name_and_is_never_lost(t
     assert suggestion == first
     again.passed_rung("x", 3, 0.5, goes_on=True)
     again.close()
-    passed = results.rung_records(again.study.trials)
-    assert [(r.trial, r.epoch, r.accuracy_top1) for r in passed] == [
-        ("joint-000", 1, 0.25),
-        ("joint-000", 3, 0.5),
-    ]
+    assert {t.name: t.rungs for t in merged_trials(again.study.trials) if t.rungs} == {
+        "joint-000": {1: 0.25, 3: 0.5}
+    }
     names = [t.user_attrs.get("name", t.user_attrs.get(schema.AGAIN)) for t in search.study.trials]
     assert names[:2] == ["joint-000", "joint-001"] and set(names) == {"joint-000", "joint-001"}
 
@@ -244,7 +240,7 @@ def test_configurations_that_were_given_come_before_those_of_the_sampler(tmp_pat
     assert flat_from_config(first["config"]).items() >= POINT.items()
     assert second["config"] != first["config"], "the same configuration, given twice, runs once"
     assert [t.user_attrs.get("source") for t in search.study.trials] == ["file a", "file b", None]
-    assert read_status(search.study).trials["running"] == 2
+    assert read_study(search.study).counts["running"] == 2
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -334,7 +330,7 @@ def test_a_trials_folder_that_cannot_be_made_stops_the_search(tmp_path):
     assert ask(search, "a") == Searcher.FINISHED
     search.close()
     assert search.unwritten == f"{tmp_path / 'joint-000'} cannot be written (File exists)"
-    assert read_status(search.study).trials["running"] == 0
+    assert read_study(search.study).counts["running"] == 0
 
 
 def test_a_budget_that_was_raised_gives_what_it_refused_a_chance(tmp_path):

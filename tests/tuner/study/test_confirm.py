@@ -14,8 +14,8 @@ from tinytl.runs.directory import RunDirectory
 from tuner.cluster.resources import TrialResources
 from tuner.cluster.start import Cluster
 from tuner.config import StudyConfig
-from tuner.record.confirmed import read_confirmed
-from tuner.record.results import TrialResult
+from tuner.record.confirmed import confirmed_result, read_outcomes
+from tuner.record.trials import Trial
 from tuner.study.confirm import confirm_front, confirming_seeds, train_again, trial_configs
 from tuner.study.prepare import prepare
 
@@ -132,7 +132,8 @@ def test_the_front_is_trained_again_once(ray_here, prepared, tmp_path, make_tria
     runs = {(trial, seed) for trial in ("s-000", "s-001") for seed in (1, 2)}
     assert {(trial, seed) for trial, seed, _ in told} == runs
     assert all(found[trial].again[seed] == accuracy for trial, seed, accuracy in told)
-    assert found == read_confirmed(tmp_path, front)
+    kept = read_outcomes(tmp_path)
+    assert found == {t.name: confirmed_result(t.accuracy_top1, kept[t.name]) for t in front}
     folders = {path.name for path in (tmp_path / "confirm").iterdir()}
     assert folders == {f"{trial}-seed{seed}" for trial, seed in runs}
     # As it would be without Ray.
@@ -152,7 +153,7 @@ def test_the_front_is_trained_again_once(ray_here, prepared, tmp_path, make_tria
 
 @pytest.mark.slow
 def test_what_diverges_is_recorded_and_what_breaks_is_tried_again(ray_here, prepared, tmp_path):
-    front = [TrialResult(trial="s-000", accuracy_top1=0.5, peak_memory_mib=9, epoch_time_s=1, params={})]
+    front = [Trial(name="s-000", accuracy_top1=0.5, peak_memory_mib=9, epoch_time_s=1, params={})]
     (tmp_path / "s-000").mkdir()
     RunDirectory(tmp_path / "s-000").start(trial_config(method="FT-Full", norm="group_norm", base_lr=1e30))
     broken = tmp_path / "confirm" / "s-000-seed2"

@@ -9,7 +9,7 @@ from tests.support import mlflow_studies as made
 from tinytl.networks.backbones import BACKBONES
 from tuner.config import StudyConfig
 from tuner.record import schema
-from tuner.record.results import StudyStatus
+from tuner.record.reading import StudyReading
 from tuner.record.writer import StudyRecords
 from tuner.stopping import TIME_SPENT
 from tuner.study.prepare import prepare
@@ -29,8 +29,8 @@ from tuner.study.run import StudyOutcome, _write_study, _write_study_file
     ],
 )
 def test_exit_codes(trials, interrupted, exit_code):
-    status = StudyStatus("s", 4, dict.fromkeys(schema.STATES, 0) | trials, [])
-    assert StudyOutcome(status, [], interrupted, None, False).exit_code == exit_code
+    study = StudyReading(name="s", requested=4, states=trials)
+    assert StudyOutcome(study, interrupted, None, False).exit_code == exit_code
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_exit_codes(trials, interrupted, exit_code):
     [(None, False, 0), (TIME_SPENT, False, 0), ("10 trials in a row ran out of memory", True, 1)],
 )
 def test_a_search_that_could_train_nothing_is_no_success(note, gave_up, exit_code):
-    status = StudyStatus("s", 4, dict.fromkeys(schema.STATES, 0) | {"infeasible": 10}, [])
-    assert StudyOutcome(status, [], False, note, gave_up).exit_code == exit_code
+    study = StudyReading(name="s", requested=4, states={"infeasible": 10})
+    assert StudyOutcome(study, False, note, gave_up).exit_code == exit_code
 
 
 def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tuner.config import StudyConfig
 from tuner.record import schema
-from tuner.record.results import complete_trials, read_status
+from tuner.record.reading import read_study
 from tuner.record.storage import open_storage
 from tuner.study.prepare import prepare
 from tuner.study.run import StudyOutcome
@@ -46,7 +46,7 @@ def summary_of(prepared, complete, interrupted=False, note=None, console=None) -
         )
         study.add_trial(trial)
     console = console or Console(width=120)
-    outcome = StudyOutcome(read_status(study), complete_trials(study), interrupted, note, note is not None)
+    outcome = StudyOutcome(read_study(study, prepared.config.runs_dir), interrupted, note, note is not None)
     with console.capture() as captured:
         print_summary(console, prepared, outcome)
     return captured.get()

@@ -55,8 +55,8 @@ def test_trials_are_counted_and_the_front_grows(board, clock):
     train(board, clock, "s-005", 2, "infeasible", accuracy=0.99)
     assert board.counts == {"complete": 3, "pruned": 1, "failed": 1, "infeasible": 1, "running": 0}
     assert board.ended == 5 and not board.running
-    assert [r.trial for r in board.front] == ["s-000", "s-001"]
-    assert board.best.trial == "s-000", "the budget is 30 MiB"
+    assert [r.name for r in board.front] == ["s-000", "s-001"]
+    assert board.best.name == "s-000", "the budget is 30 MiB"
 
 
 def test_what_earlier_calls_found_counts_too(clock, board):
@@ -64,7 +64,7 @@ def test_what_earlier_calls_found_counts_too(clock, board):
     later = StudyBoard(
         requested=6, epochs=4, workers=2, counts={"complete": 1, "running": 1}, results=board.results
     )
-    assert later.ended == 1 and later.best.trial == "s-000" and later.counts["running"] == 0
+    assert later.ended == 1 and later.best.name == "s-000" and later.counts["running"] == 0
 
 
 def test_the_time_left_is_that_of_the_workers_at_the_pace_that_was_seen(board, clock):

@@ -1,11 +1,9 @@
-from tuner.record.results import TrialResult
+from tuner.record.trials import Trial
 from tuner.terminal.text_plot import text_plot
 
 
 def result(trial, accuracy, memory):
-    return TrialResult(
-        trial=trial, accuracy_top1=accuracy, peak_memory_mib=memory, epoch_time_s=1.0, params={}
-    )
+    return Trial(name=trial, accuracy_top1=accuracy, peak_memory_mib=memory, epoch_time_s=1.0, params={})
 
 
 POINTS = [result("a", 0.5, 10.0), result("b", 0.9, 30.0), result("c", 0.5, 30.0)]

@@ -1,13 +1,14 @@
 from types import SimpleNamespace
 
-from tuner.record.results import StudyStatus, TrialResult
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial
 from tuner.tracking.note import LONGEST, note
 
 
 def summary_of(trials: int):
     front = [
-        TrialResult(
-            trial=f"joint-{index:03d}",
+        Trial(
+            name=f"joint-{index:03d}",
             accuracy_top1=index / trials,
             peak_memory_mib=10.0 + index,
             epoch_time_s=1.0,
@@ -22,14 +23,8 @@ def summary_of(trials: int):
         later_commands=["python launch.py --resume"],
         sessions=[],
     )
-    findings = SimpleNamespace(
-        status=StudyStatus("s", trials, {}, front),
-        best=front[-1],
-        budget_mib=60.0,
-        confirmed={},
-        test_accuracy={},
-    )
-    return SimpleNamespace(title="a network on digits", labels=labels, findings=findings)
+    study = StudyReading(name="s", requested=trials, trials=front, budget_mib=60.0 if trials < 50 else 250.0)
+    return SimpleNamespace(title="a network on digits", labels=labels, study=study)
 
 
 def test_a_large_front_fits_a_tag_and_its_best_stand_in_it():
@@ -37,7 +32,7 @@ def test_a_large_front_fits_a_tag_and_its_best_stand_in_it():
     text = note(summary_of(200), ids, "1")
     assert len(text) <= LONGEST
     assert f"[joint-199](#/experiments/1/runs/{199:032x})" in text and "joint-000" not in text
-    assert "**Best under 60 MiB: joint-199**" in text and "python launch.py" in text
+    assert "**Best under 250 MiB: joint-199**" in text and "python launch.py" in text
 
 
 def test_a_small_front_is_whole():

@@ -1,0 +1,249 @@
+"""One reading of a study: all that its storage and its folder say, at one moment.
+
+What is shown of a study (status, best, report, MLflow, a notebook) is derived from one reading, so that no
+two lines of it are of different moments. Imports neither torch nor ray.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tuner.config import read_study_file
+from tuner.record import schema
+from tuner.record.accuracy_on_test import known_test_accuracies
+from tuner.record.claim import holder_of
+from tuner.record.confirmed import ConfirmedResult, confirmed_result, read_outcomes
+from tuner.record.results import (
+    Hypervolume,
+    best_confirmed,
+    best_under,
+    hypervolume,
+    pareto_front,
+    within,
+)
+from tuner.record.sessions import Session, read_sessions
+from tuner.record.storage import load_study
+from tuner.record.trials import Trial, known, merged_trials, state_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A configuration that never started."""
+
+    reason: str
+    peak_memory_mib: float | None
+    """Predicted, in MiB, if the memory was the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReading:
+    """A study as it stood when it was read.
+
+    `trials` has every trial, `front` those that none beats in accuracy and memory, `best` the most accurate
+    one within the budget, `rows()` the trials as dictionaries for a table.
+    """
+
+    name: str
+    runs_dir: str = "runs"
+    requested: int = 0
+    """What `--trials` asks for."""
+    states: Mapping[str, int] = field(default_factory=dict)
+    """How many trials of the storage are in each state, attempts that were cut off among them."""
+    trials: Sequence[Trial] = ()
+    """Every trial that started, in order."""
+    refused: Sequence[Refusal] = ()
+    """Configurations that never started."""
+    searches_memory: bool = True
+    """Whether memory is an objective beside accuracy."""
+    budget_mib: float | None = None
+    """The memory budget in MiB; None: there is none."""
+    attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The study's user attributes, by the names in `schema.py`."""
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What `study.json` holds: the flags of the last driver."""
+    test_accuracy: Mapping[str, float] = field(default_factory=dict, repr=False)
+    """Accuracy on the test images by trial, of trials that have left the front, too."""
+    holder: Mapping[str, Any] | None = None
+    """Host and process of the driver that runs the study now."""
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return Path(self.runs_dir) / self.name
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials are complete, pruned, failed, infeasible and running."""
+        return {state: self.states.get(state, 0) for state in schema.STATES}
+
+    @property
+    def ended(self) -> int:
+        """How many trials started and ended: what `--trials` counts."""
+        return sum(self.counts[state] for state in schema.ENDED)
+
+    @cached_property
+    def complete(self) -> list[Trial]:
+        """The trials that trained all their epochs, in order."""
+        return [trial for trial in self.trials if trial.state == "complete"]
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """The complete trials that none beats in both accuracy and memory, by rising memory."""
+        return pareto_front(self.complete)
+
+    @cached_property
+    def best(self) -> Trial | None:
+        """The most accurate trial within the budget; by the mean over seeds if the front was confirmed."""
+        fitting = [trial for trial in self.front if within(trial.peak_memory_mib, self.budget_mib)]
+        again = None
+        if all(trial.confirmed is not None for trial in fitting):  # else seeds would be held against luck
+            again = best_confirmed(self.front, self.budget_mib)
+        return again or best_under(self.complete, self.budget_mib)
+
+    @cached_property
+    def hypervolume(self) -> Hypervolume | None:
+        """Of the front; None without a complete trial, and if memory is no objective."""
+        return hypervolume(self.complete, self.budget_mib) if self.searches_memory else None
+
+    @property
+    def confirmed(self) -> dict[str, ConfirmedResult]:
+        """What training the trials of the front again gave, by name."""
+        return {trial.name: trial.confirmed for trial in self.front if trial.confirmed is not None}
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Every driver of the study, oldest first."""
+        return read_sessions(self.attributes)
+
+    @property
+    def last_end(self) -> datetime | None:
+        """When the last trial ended."""
+        return max((trial.end for trial in self.trials if trial.end is not None), default=None)
+
+    def under(self, budget_mib: float | None) -> StudyReading:
+        """Returns the same reading with another budget; None: with its own."""
+        return self if budget_mib is None else replace(self, budget_mib=budget_mib)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every trial as a flat dictionary, searched values last: `pandas.DataFrame(study.rows())`.
+
+        Figures that a trial lacks are None.
+        """
+        return [
+            {
+                "trial": trial.name,
+                "state": trial.state,
+                "on_front": trial.on_front,
+                "accuracy_top1": known(trial.accuracy_top1),
+                "test_accuracy_top1": known(trial.test_accuracy_top1),
+                "confirmed_accuracy_top1": None if trial.confirmed is None else trial.confirmed.mean,
+                "peak_memory_mib": known(trial.peak_memory_mib),
+                "measured_peak_mib": known(trial.measured_peak_mib),
+                "epoch_time_s": known(trial.epoch_time_s),
+                "failure": trial.failure,
+                **trial.params,
+            }
+            for trial in self.trials
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the contract of `python -m tuner status --json`, and more."""
+        on_front = {trial.name for trial in self.front}
+        return {
+            "study": self.name,
+            "requested": self.requested,
+            "trials": self.counts,
+            "pareto": [trial.to_json() for trial in self.front],
+            "hypervolume": self.hypervolume and asdict(self.hypervolume),
+            "memory_budget_mib": self.budget_mib,
+            "best": self.best and self.best.name,
+            "confirmed": {
+                trial: {"mean": c.mean, "seeds": c.seeds, "failed": len(c.failures)}
+                | ({"standard_deviation": c.deviation} if c.again else {})
+                for trial, c in self.confirmed.items()
+            },
+            "test_accuracy_top1": {k: v for k, v in self.test_accuracy.items() if k in on_front},
+        }
+
+
+def open_study(name: str, runs_dir: str = "runs", storage: str | None = None) -> StudyReading:
+    """Reads a study as it stands, from its storage and its folder.
+
+        study = open_study("flowers")
+        study.best.name, study.best.accuracy_top1, study.best.params
+        [(trial.peak_memory_mib, trial.accuracy_top1) for trial in study.front]
+        pandas.DataFrame(study.rows())
+
+    Args:
+        name: of the study.
+        runs_dir: the folder of all studies, as `--runs-dir` names it.
+        storage: the URL of the study's Optuna storage; default: what the study's folder names.
+
+    Raises:
+        ConfigError: if there is no study of that name, its storage does not answer, or a file of its folder
+            is damaged.
+    """
+    return read_study(load_study(name, runs_dir, storage), runs_dir)
+
+
+def read_study(
+    study: optuna.Study, runs_dir: str | None = None, *, driver_is_gone: bool | None = None
+) -> StudyReading:
+    """Reads a study's storage once, and its folder; without `runs_dir` the storage alone.
+
+    `driver_is_gone`: trials that are RUNNING in the storage were cut off. None: that is found out.
+
+    Raises:
+        ConfigError: for a file in the folder that is damaged.
+    """
+    name, attributes, attempts = study.study_name, study.user_attrs, study.get_trials(deepcopy=False)
+    settings: dict[str, Any] = {}
+    on_test: dict[str, float] = {}
+    outcomes: dict[str, dict[int, dict[str, Any]]] = {}
+    holder = None
+    if runs_dir is not None:
+        folder = Path(runs_dir) / name
+        settings, holder = read_study_file(name, runs_dir), holder_of(folder, attributes)
+        on_test, outcomes = known_test_accuracies(folder), read_outcomes(folder)
+        driver_is_gone = holder is None if driver_is_gone is None else driver_is_gone
+    trials = merged_trials(attempts, driver_is_gone=bool(driver_is_gone))
+    front = {trial.name for trial in pareto_front([t for t in trials if t.state == "complete"])}
+    return StudyReading(
+        name=name,
+        runs_dir=StudyReading.runs_dir if runs_dir is None else runs_dir,
+        requested=int(attributes.get(schema.REQUESTED, 0)),
+        states=Counter(state_of(attempt) for attempt in attempts),
+        trials=[
+            replace(
+                trial,
+                on_front=trial.name in front,
+                test_accuracy_top1=on_test.get(trial.name, trial.test_accuracy_top1),
+                confirmed=confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {}))
+                if trial.state == "complete"
+                else None,
+            )
+            for trial in trials
+        ],
+        refused=[
+            Refusal(
+                reason=str(attempt.user_attrs[schema.INFEASIBLE]),
+                peak_memory_mib=attempt.user_attrs.get(schema.PEAK_MEMORY_MIB),
+            )
+            for attempt in attempts
+            if state_of(attempt) == "infeasible" and schema.NAME not in attempt.user_attrs
+        ],
+        searches_memory=len(study.directions) > 1,
+        budget_mib=settings.get("memory_budget_mib"),
+        attributes=attributes,
+        settings=settings,
+        test_accuracy=on_test,
+        holder=holder,
+    )
