@@ -16,6 +16,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.text import accuracy_text, counts_line, describe
+from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
 
@@ -96,13 +97,13 @@ def print_best(console: Console, best: Best) -> None:
         fields = names.split() + (ratios if section == "training" else [])
         for text in _wrapped([f"{name} {_value(flat[name])}" for name in fields], console.width):
             line(f"  {text}")
-    where = "" if study.runs_dir == "runs" else f" --runs-dir {study.runs_dir}"
     line()
     line("Train it:")
     line(folded(best.command))
     if best.config.device == "cpu":
         line(ONE_THREAD)
-    line(f"Take it to a device:  python -m tuner export {study.name} --trial {trial.name}{where}")
+    export = tuner_command("export", study.name, "--trial", trial.name, where=where_flags(study.runs_dir))
+    line(f"Take it to a device:  {export}")
 
 
 def _wrapped(texts: list[str], width: int) -> list[str]:

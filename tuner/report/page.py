@@ -14,7 +14,7 @@ from tinytl.errors import ConfigError
 from tinytl.runs.directory import write_whole
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, over_seeds, short
-from tuner.next_commands import where_flags
+from tuner.next_commands import launch_command, resume_command, where_flags
 from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.reading import StudyReading, open_study
@@ -85,7 +85,7 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
         "name": name,
         "made": facts.moment(datetime.now()),
         "subtitle": _subtitle(study),
-        "state": _state(study, f"--name {name} --resume{where}"),
+        "state": _state(study, launch_command("--name", name, "--resume", where=where)),
         "notes": notes,
         "counts": counts_line(study).partition(": ")[2],
         "hypervolume": hypervolume_line(study),
@@ -123,7 +123,7 @@ def _check_has_results(study: StudyReading) -> None:
     why = f"; the last failure: {failures[-1].splitlines()[0]}" if failures and failures[-1] else ""
     raise ConfigError(
         f"study {study.name} has no complete trial to report on ({counts}{why}): "
-        f"let it go on with `python launch.py --name {study.name} --resume`"
+        f"let it go on with `{resume_command(study.name, study.runs_dir)}`"
     )
 
 
@@ -181,7 +181,7 @@ def _state(study: StudyReading, go_on: str) -> dict[str, str]:
             "text": f"Still running: {ended}. This is how it stood when the report was made.",
         }
     if study.ended < study.requested:
-        return {"kind": "unfinished", "text": f"Unfinished: {ended}. Go on with: python launch.py {go_on}"}
+        return {"kind": "unfinished", "text": f"Unfinished: {ended}. Go on with: {go_on}"}
     return {"kind": "finished", "text": ""}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tinytl.errors import ConfigError
+from tuner.next_commands import sync_command, where_flags
 from tuner.passwords import without_password
 from tuner.record.reading import read_study
 from tuner.record.results import pareto_front
@@ -68,9 +69,7 @@ class StudyTracking:
         config = prepared.config
         self.folder = prepared.folder
         self.uri = config.resolved_tracking_uri
-        self._sync_command = f"python -m tuner sync {prepared.name}"
-        if config.runs_dir != type(config).runs_dir:
-            self._sync_command += f" --runs-dir {config.runs_dir}"
+        self._sync_command = sync_command(prepared.name, where_flags(config.runs_dir))
         reading = read_study(study, config.runs_dir, driver_is_gone=False)
         labels = study_labels(reading, self.uri)
         client = client or open_mlflow(self.uri)
