@@ -217,6 +217,25 @@ def test_what_mlflow_refuses_is_told_shortly_and_holds_up_no_other_trial(runs_di
     assert made.trial_name(1) in made.view(client_of(runs_dir))
 
 
+@pytest.mark.parametrize(
+    "place", ["tuner.tracking.children.TrialRuns.bring_in_line", "tuner.tracking.live.sync_runs"]
+)
+def test_a_bug_shows_its_traceback_once_and_stops_no_training(runs_dir, caplog, monkeypatch, place):
+    def wrong(*args, **more):
+        raise TypeError("mine")
+
+    monkeypatch.setattr(place, wrong)
+    prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
+    watched = StudyTracking(prepared, study)
+    train(watched, prepared, study, 0, 3)
+    train(watched, prepared, study, 1, 3)
+    watched.close(study, interrupted=False)
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR and record.exc_info[0] is TypeError
+    assert "does not answer" not in caplog.text and f"tuner sync {made.NAME}" in record.getMessage()
+
+
 def test_it_opens_in_a_thread_while_ray_starts(runs_dir):
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)

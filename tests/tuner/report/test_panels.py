@@ -1,0 +1,73 @@
+import json
+
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial
+from tuner.report.panels import front_panel, measured_mib, sections
+
+
+@pytest.fixture
+def study():
+    """Three complete trials, two on the front, and one that was stopped at the first rung."""
+    norm = {"norm": CategoricalDistribution(["gn", "bn"])}
+    trials = [
+        Trial(
+            name=f"a-{index}",
+            params={"norm": value},
+            distributions=norm,
+            accuracy_top1=accuracy,
+            peak_memory_mib=mib,
+            epoch_time_s=1.0,
+            rungs={1: accuracy - 0.1},
+        )
+        for index, (accuracy, mib, value) in enumerate(
+            [(0.5, 10.0, "gn"), (0.4, 20.0, "bn"), (0.7, 40.0, "gn")]
+        )
+    ]
+    stopped = Trial(
+        name="a-3", state="pruned", params={"norm": "bn"}, rungs={1: 0.1}, stopped_at=1, peak_memory_mib=30.0
+    )
+    return StudyReading(name="a", trials=[*trials, stopped], budget_mib=35.0)
+
+
+def test_the_front_is_told_in_words_too(study):
+    panel = front_panel(study)
+    assert panel.alt.startswith(
+        "Accuracy against memory of 3 trials. The front has 2, from accuracy 0.500 in 10.0"
+    )
+    traces = json.loads(panel.figure)["data"]
+    assert traces[-1]["customdata"] == ["a-0"], "the ring is around the best within the budget"
+
+
+def test_sections_are_those_for_which_there_is_data(study):
+    found = {section.id: section for section in sections(study, {})}
+    assert list(found) == ["importance", "slices", "rungs", "memory"]
+    assert "3 are" in found["importance"].note and not found["importance"].panels
+    assert [panel.title for panel in found["slices"].panels] == ["norm"]
+    rung, end = found["rungs"].panels
+    assert (rung.title, rung.note, end.note) == ("After 1 epoch", "1 of 4 stopped", "2 of 3 on the front")
+    rows = {"a-0": [{"epoch": 1, "accuracy_top1": 0.5, "loss": 1.0, "measured_peak_mib": 10.5}]}
+    with_rows = {section.id: section for section in sections(study, rows)}
+    assert [panel.id for panel in with_rows["curves"].panels] == ["curves-accuracy", "curves-loss"]
+    measured = with_rows["memory"].panels[0]
+    assert measured.note == "1 of 1 within 10%; the largest difference: +5.0% (a-0)."
+
+
+def test_what_all_trials_have_is_told_once():
+    trials = [
+        Trial(name=name, params={"norm": "gn"}, accuracy_top1=0.5, peak_memory_mib=mib, epoch_time_s=1.0)
+        for name, mib in (("a", 10.0), ("b", 20.0))
+    ]
+    ids = [section.id for section in sections(StudyReading(name="s", trials=trials), {})]
+    assert ids == ["importance", "memory"], "nothing varies, nobody was judged at a rung"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([1.0, 3.0, 2.0], 3.0), ([None, 2.0], 2.0), ([float("nan"), "?", 0.0, -1.0], None), ([], None)],
+)
+def test_the_measured_memory_is_the_largest_that_is_one(values, expected):
+    rows = {"a": [{"epoch": index, "measured_peak_mib": value} for index, value in enumerate(values, 1)]}
+    assert measured_mib(rows) == ({} if expected is None else {"a": expected})
