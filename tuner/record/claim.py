@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages import RDBStorage
-from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tinytl.errors import ConfigError
 from tuner.record import schema
@@ -72,6 +70,8 @@ def storage_claimed(
     Raises:
         ConfigError: naming the driver that has it.
     """
+    from sqlalchemy.exc import SQLAlchemyError  # half a second, which a journal's study need not spend
+
     claim = _Claim(storage, study_id)
     seen = claim.read()
     holder = json.loads(seen or "{}")
@@ -122,12 +122,17 @@ class _Claim:
 
     def read(self) -> str | None:
         """Returns the attribute's text, None where it was never written."""
+        from sqlalchemy import text
+
         query = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"
         with self.engine.connect() as connection:
             return connection.execute(text(query), self.where).scalar()
 
     def replace(self, seen: str | None, new: str) -> bool:
         """Writes `new` where the attribute is `seen`; returns whether it was."""
+        from sqlalchemy import text
+        from sqlalchemy.exc import IntegrityError
+
         if seen is None:
             change = (
                 "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (:study, :key, :new)"
