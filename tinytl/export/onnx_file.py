@@ -1,7 +1,6 @@
 """A trained network as ONNX, and what it computes against PyTorch. Imports onnx's packages when used."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.build import build_model
-from tinytl.errors import ConfigError
+from tinytl.errors import needs_extra
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
 from tinytl.networks.weight_standardization import (
     WeightStandardizedConv2d,
@@ -42,10 +41,9 @@ class DeviceNetwork(nn.Module):
 
 
 def check_packages() -> None:
-    """Raises ConfigError where a package is missing that the export needs."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"an export needs the packages {', '.join(PACKAGES)}: install {' '.join(missing)}")
+    """Raises ConfigError if a package is missing that the export needs."""
+    with needs_extra("an export", "export"):
+        import onnxscript  # noqa: F401
 
 
 def device_network(trained: TrainedNetwork) -> DeviceNetwork:

@@ -15,17 +15,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import mobilenetv2, mobilenetv3
 
 from tinytl.gradient_checkpoints.function import CheckpointFunction
 from tinytl.gradient_checkpoints.recompute import KeepStatistics, wants_gradient, warn_no_gradient
-from tinytl.networks.backbones.inverted_residual import InvertedResidual
+from tinytl.networks.backbones.inverted_residual import is_inverted_residual
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.surgery import replace_modules_
 
 __all__ = ["CheckpointFunction", "checkpoint_segment", "insert_checkpoints_"]
-
-_BLOCKS = (LiteResidualModule, InvertedResidual, mobilenetv2.InvertedResidual, mobilenetv3.InvertedResidual)
 
 
 class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
@@ -106,7 +103,10 @@ def insert_checkpoints_(net: nn.Module) -> list[str]:
         vars(block)["checkpoint_quiet"] = True
         return block
 
-    return replace_modules_(net, lambda _, module: isinstance(module, _BLOCKS), quiet)
+    def is_block(_: str, module: nn.Module) -> bool:
+        return isinstance(module, LiteResidualModule) or is_inverted_residual(module)
+
+    return replace_modules_(net, is_block, quiet)
 
 
 def class_beneath(module: nn.Module) -> type[nn.Module]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -165,20 +166,26 @@ def environment() -> dict[str, Any]:
     import numpy
     import PIL
     import torch
-    import torchvision
 
     return {
         "command": sys.argv,
         "commit": code_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": _version("torchvision"),
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "machine": platform.platform(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
+
+
+def _version(package: str) -> str | None:
+    """Returns the version of a package that may not be installed, and is not imported for it."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def _lock(folder: int) -> bool:
