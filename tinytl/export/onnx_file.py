@@ -1,6 +1,7 @@
 """A trained network as ONNX, and what it computes against PyTorch. Imports onnx's packages when used."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +44,8 @@ class DeviceNetwork(nn.Module):
 def check_packages() -> None:
     """Raises ConfigError if a package is missing that the export needs."""
     with needs_extra("an export", "export"):
-        import onnxscript  # noqa: F401
+        for package in PACKAGES:
+            importlib.import_module(package)
 
 
 def device_network(trained: TrainedNetwork) -> DeviceNetwork:

@@ -1,7 +1,6 @@
 """The folder of a training run: what made it, what it measured, and where it can go on."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from tinytl.config.flat import config_from_flat, flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import with_whole_path
 from tinytl.errors import ConfigError
+from tinytl.files import naming_the_file, try_lock, write_whole
 
 COMMIT = "TINYTL_COMMIT"
 """Environment variable with the commit of a copy that came without its history: a container's, a job's."""
@@ -67,7 +67,7 @@ class RunDirectory:
         Raises:
             ConfigError: where it cannot be made.
         """
-        with _writing(self.path):
+        with naming_the_file(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -78,11 +78,11 @@ class RunDirectory:
             ConfigError: where another run still writes it after `wait_s` seconds, or it cannot be made.
         """
         self.make()
-        with _writing(self.path):
+        with naming_the_file(self.path):
             folder = os.open(self.path, os.O_RDONLY)
         try:
             give_up = time.monotonic() + wait_s
-            while not _lock(folder):
+            while not try_lock(folder):
                 if time.monotonic() >= give_up:
                     raise ConfigError(
                         f"--out {self.path} is being written by another run: choose another folder"
@@ -112,7 +112,7 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one epoch's line."""
-        with _writing(self.metrics_file), self.metrics_file.open("a") as lines:
+        with naming_the_file(self.metrics_file), self.metrics_file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -188,14 +188,6 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _lock(folder: int) -> bool:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def code_commit() -> str | None:
     """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout.
 
@@ -210,27 +202,3 @@ def code_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file beside `path` and renames it: what is there is whole.
-
-    Raises:
-        ConfigError: where it cannot be written; what was there stays.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    with _writing(path):
-        try:
-            beside.write_text(text)
-            beside.replace(path)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None

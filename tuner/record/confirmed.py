@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 from tuner.record.results import TrialResult, within
 
 FILE = "confirm.json"

@@ -12,7 +12,7 @@ import jinja2
 import optuna
 
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 from tuner.config import STUDY_FILE, StudyConfig, read_study_file
 from tuner.findings.findings import Findings, read_findings
 from tuner.findings.text import counts_line, describe, hypervolume_line, over_seeds, short
