@@ -144,7 +144,7 @@ def _read_folders(folder: Path, records: Sequence[TrialRecord], epochs: int) -> 
     missing, short_of = [], []
     for record in records:
         try:
-            found = [row | {"epoch": int(row["epoch"])} for row, _ in read_rows(folder / record.name)]
+            found = [row for row, _ in read_rows(folder / record.name)]
         except OSError:
             found = []
         rows[record.name] = found
