@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out} is a file: choose a folder")
     if args.block and args.diagram != "block":
         raise ConfigError("--block names the block of --diagram block: give both")
-    with needs_extra("tinytl plot", "plots"):
+    with needs_extra("a figure", "plots"):
         import matplotlib  # noqa: F401
     figures = _diagram(args, folders, given) if args.diagram else _run_figures(folders, given)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tinytl.build import build_model
 from tinytl.errors import needs_extra
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.surgery import set_class_
 from tinytl.networks.weight_standardization import (
     WeightStandardizedConv2d,
     WeightStandardizedSamePadConv2d,
@@ -61,8 +62,7 @@ def device_network(trained: TrainedNetwork) -> DeviceNetwork:
         if isinstance(module, WeightStandardizedConv2d):  # once for all, not in every forward
             module.weight.data = standardized(module.weight.data)
             same_pad = isinstance(module, WeightStandardizedSamePadConv2d)
-            plain: type[nn.Conv2d] = SamePadConv2d if same_pad else nn.Conv2d
-            module.__class__ = plain  # type: ignore[assignment]
+            set_class_(module, SamePadConv2d if same_pad else nn.Conv2d)
     return DeviceNetwork(net, config.input_mean, config.input_std).eval()
 
 
