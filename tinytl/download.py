@@ -1,6 +1,5 @@
 """Files from the network: whole and verified, or not there at all. Imports nothing heavy."""
 
-import contextlib
 import hashlib
 import http.client
 import re
@@ -8,12 +7,12 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 from tinytl.errors import ConfigError
+from tinytl.files import written_whole
 
 TIMEOUT_S = 30.0
 """How long a server may say nothing."""
@@ -66,21 +65,16 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
     Raises:
         ConfigError: one line that says why it could not be had; `path` is as it was.
     """
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with written_whole(path) as file:
             digest = receive(url, file.write, "sha256", Progress(path.name, lines=0))
-        if checksum is not None and not digest.startswith(checksum):
-            raise DownloadError(
-                f"its SHA-256 begins with {digest[: len(checksum)]}, its name promises {checksum}"
-            )
-        partial.replace(path)
+            if checksum is not None and not digest.startswith(checksum):
+                raise DownloadError(
+                    f"its SHA-256 begins with {digest[: len(checksum)]}, its name promises {checksum}"
+                )
     except (OSError, DownloadError) as error:
         raise ConfigError(f"{url} could not be downloaded ({error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress: "Progress") -> str:

@@ -1,7 +1,8 @@
-"""The two ways in which a run can end that are not bugs."""
+"""The ways in which a run can end that are not bugs."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ConfigError(ValueError):
@@ -10,6 +11,22 @@ class ConfigError(ValueError):
 
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite: the learning rate was too high for this configuration."""
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Runs imports of packages that `pip install tinytl-tuner` brings only with an extra.
+
+    Raises:
+        ConfigError: naming what needs the package, the package, and the command that brings it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or extra).partition(".")[0]
+        raise ConfigError(
+            f"{what} needs the package {package}: pip install 'tinytl-tuner[{extra}]'"
+        ) from None
 
 
 def choose(kind: str, value: str, known: Iterable[str], cutoff: float = 0.5) -> str:

@@ -4,6 +4,21 @@ import sys
 import pytest
 
 TUNER = {"ray", "optuna", "mlflow"}
+TRAINING_STEP = """
+import sys, tempfile
+from pathlib import Path
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.load import load_dataset
+from tinytl.data.splits import DataSplits
+from tinytl.runs.trainer import Trainer
+import tinytl.runs.run
+
+config = TrainConfig(backbone="efficientnet_lite0", method="TinyTL-B", weights="none", resolution=32)
+digits = load_dataset(config)
+train, val = digits.train.take(range(8)), digits.val.take(range(8))
+few = DataSplits(digits.name, digits.classes, train, val, None, 1.0, False)
+Trainer(config, few).train_epoch()
+"""
 
 
 @pytest.mark.parametrize(
@@ -17,8 +32,13 @@ TUNER = {"ray", "optuna", "mlflow"}
             "import tinytl.plots.curves, tinytl.plots.accuracy_memory, tinytl.runs.record",
             {"torch", *TUNER},
         ),
-        ("import tinytl.__main__", {"matplotlib"}),
-        ("import tinytl.runs.run, tinytl.runs.trainer, tinytl.memory.predict, tinytl.memory.paper", TUNER),
+        ("import tinytl.__main__", {"matplotlib", "numpy", "PIL"}),
+        (
+            "from tinytl.__main__ import main; import io, contextlib\n"
+            "with contextlib.redirect_stdout(io.StringIO()): main(['list'])",
+            {"torch", "sklearn", *TUNER},
+        ),
+        (TRAINING_STEP, {"torchvision", "matplotlib", "onnx", *TUNER}),
     ],
 )
 def test_what_an_import_brings(statement: str, unwanted: set[str]) -> None:

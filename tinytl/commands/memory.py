@@ -7,7 +7,7 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, needs_extra
 
 MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
@@ -42,6 +42,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
     if args.figure and not Path(args.figure).parent.is_dir():
         raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
+    if args.figure:
+        with needs_extra("--figure", "plots"):
+            import matplotlib  # noqa: F401
     from tinytl.memory.table import all_rows, memory_row, row_text, table_text
 
     note = alias_note(given.get("method", config.method))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
-from tinytl.errors import ConfigError, choose
+from tinytl.errors import ConfigError, choose, needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out} is a file: choose a folder")
     if args.block and args.diagram != "block":
         raise ConfigError("--block names the block of --diagram block: give both")
+    with needs_extra("a figure", "plots"):
+        import matplotlib  # noqa: F401
     figures = _diagram(args, folders, given) if args.diagram else _run_figures(folders, given)
 
     from tinytl.plots.style import save_formats

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tinytl.commands.evaluate import add_run_flags
 from tinytl.config.flags import Commands
-from tinytl.data.pictures import IMAGE_SUFFIXES, images_in
 from tinytl.errors import ConfigError
 
 
@@ -54,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _pictures(path: Path) -> list[Path]:
     """Returns the file, or the pictures anywhere in the folder, in order."""
+    from tinytl.data.pictures import IMAGE_SUFFIXES, images_in
+
     if path.is_file():
         return [path]
     if not path.is_dir():

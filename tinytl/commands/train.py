@@ -9,7 +9,6 @@ from tinytl.config.flags import Commands, add_config_flags, add_download_flag, a
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.load import check_data_dir, download_dataset
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
@@ -46,6 +45,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains as `args` say."""
+    from tinytl.data.load import check_data_dir, download_dataset
     from tinytl.runs.directory import RunDirectory, read_config_file
 
     if not args.out:

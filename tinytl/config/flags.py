@@ -76,6 +76,12 @@ def parse_field(name: str, text: str) -> Any:
     return text if kind is str else _number(name, text, kind)
 
 
+def flag_of(field: str) -> str:
+    """Returns the flag of a field of TrainConfig."""
+    short = next((alias for alias, name in FIELD_ALIASES.items() if name == field), field)
+    return "--" + short.replace("_", "-")
+
+
 def add_config_flags(
     parser: argparse.ArgumentParser, names: Iterable[str], default: str | None = None
 ) -> None:
@@ -84,7 +90,6 @@ def add_config_flags(
     `default` is what stands for the field's own default where the flag is not given, in words.
     """
     docs = field_docs(TrainConfig)
-    short_names = {field: alias for alias, field in FIELD_ALIASES.items()}
     defaults = TrainConfig()
     wanted = set(names)
     for section, fields in SECTIONS.items():
@@ -93,7 +98,7 @@ def add_config_flags(
         for name in shown:
             shown_default = default or _shown(getattr(defaults, name))
             group.add_argument(
-                "--" + short_names.get(name, name).replace("_", "-"),
+                flag_of(name),
                 dest=name,
                 metavar=name.rpartition("_")[2].upper(),
                 help=f"{docs[name]} (default: {shown_default})".replace("%", "%%"),

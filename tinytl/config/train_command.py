@@ -5,13 +5,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tinytl.config.flags import SECTIONS
-from tinytl.config.flat import FIELD_ALIASES
+from tinytl.config.flags import SECTIONS, flag_of
 from tinytl.config.train_config import LrRatio, TrainConfig
 
 PROGRAM = ("python", "-m", "tinytl", "train")
 LINE_WIDTH = 78
-_FLAG_NAMES = {field: alias for alias, field in FIELD_ALIASES.items()}
 
 
 def train_flags(config: TrainConfig) -> list[tuple[str, str]]:
@@ -24,7 +22,7 @@ def train_flags(config: TrainConfig) -> list[tuple[str, str]]:
     for name in " ".join(SECTIONS.values()).split():
         value = getattr(config, name)
         if value != getattr(default, name):
-            flags.append(("--" + _FLAG_NAMES.get(name, name).replace("_", "-"), _text(value)))
+            flags.append((flag_of(name), _text(value)))
     for field in dataclasses.fields(LrRatio):
         ratio = getattr(config.lr_ratio, field.name)
         if ratio != getattr(default.lr_ratio, field.name):

@@ -1,7 +1,7 @@
 """Boxes of uint8 pictures brought to the network's resolution, on the device that trains.
 
 Bilinear, antialiased: each pixel of the result is a mean of the box, weighted by a triangle as wide as the
-step between results. A CPU runs torchvision's integer kernel, picture by picture: 8 times as fast there as
+step between results. A CPU runs torch's integer kernel, picture by picture: 8 times as fast there as
 matrix products at 224 px. A GPU, which a kernel for each picture would leave idle, takes the same weights as
 two small matrices for each picture, a few pictures at a time (benchmarks/transfer/data_throughput.py).
 """
@@ -9,8 +9,8 @@ two small matrices for each picture, a few pictures at a time (benchmarks/transf
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 from tinytl.data.crops import Crop
 
@@ -36,7 +36,7 @@ def resize_crops_(out: Tensor, pictures: Tensor, crops: Sequence[Crop]) -> None:
 def resize_by_products(pictures: Tensor, crops: Sequence[Crop], resolution: int) -> Tensor:
     """Returns boxes of `(n, S, S, 3)` uint8 pictures as `(n, 3, R, R)` uint8, by matrix products.
 
-    Within 1 of 255 of torchvision's antialiased bilinear resize.
+    Within 1 of 255 of torch's antialiased bilinear resize.
     """
     n, side = pictures.shape[:2]
     boxes = [(crop.top, crop.height, crop.left, crop.width, crop.mirrored) for crop in crops]
@@ -53,10 +53,13 @@ def resize_by_products(pictures: Tensor, crops: Sequence[Crop], resolution: int)
 
 
 def _resize_one_(target: Tensor, picture: Tensor, crop: Crop) -> None:
-    box = picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].permute(2, 0, 1)
+    rows, columns = slice(crop.top, crop.top + crop.height), slice(crop.left, crop.left + crop.width)
+    box = picture[None, rows, columns].permute(0, 3, 1, 2)
     size = list(target.shape[-2:])
-    resized = box if list(box.shape[-2:]) == size else transforms.resize(box, size, antialias=True)
-    target.copy_(resized.flip(-1) if crop.mirrored else resized)
+    resized = box
+    if list(box.shape[-2:]) != size:
+        resized = F.interpolate(box, size, mode="bilinear", antialias=True)
+    target.copy_((resized.flip(-1) if crop.mirrored else resized)[0])
 
 
 def _triangle_weights(start: Tensor, length: Tensor, side: int, resolution: int) -> Tensor:

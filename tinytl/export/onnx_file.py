@@ -1,7 +1,7 @@
 """A trained network as ONNX, and what it computes against PyTorch. Imports onnx's packages when used."""
 
 import dataclasses
-import importlib.util
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.build import build_model
-from tinytl.errors import ConfigError
+from tinytl.errors import needs_extra
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.surgery import set_class_
 from tinytl.networks.weight_standardization import (
     WeightStandardizedConv2d,
     WeightStandardizedSamePadConv2d,
@@ -42,10 +43,10 @@ class DeviceNetwork(nn.Module):
 
 
 def check_packages() -> None:
-    """Raises ConfigError where a package is missing that the export needs."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"an export needs the packages {', '.join(PACKAGES)}: install {' '.join(missing)}")
+    """Raises ConfigError if a package is missing that the export needs."""
+    with needs_extra("an export", "export"):
+        for package in PACKAGES:
+            importlib.import_module(package)
 
 
 def device_network(trained: TrainedNetwork) -> DeviceNetwork:
@@ -61,8 +62,7 @@ def device_network(trained: TrainedNetwork) -> DeviceNetwork:
         if isinstance(module, WeightStandardizedConv2d):  # once for all, not in every forward
             module.weight.data = standardized(module.weight.data)
             same_pad = isinstance(module, WeightStandardizedSamePadConv2d)
-            plain: type[nn.Conv2d] = SamePadConv2d if same_pad else nn.Conv2d
-            module.__class__ = plain  # type: ignore[assignment]
+            set_class_(module, SamePadConv2d if same_pad else nn.Conv2d)
     return DeviceNetwork(net, config.input_mean, config.input_std).eval()
 
 

@@ -15,17 +15,14 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torchvision.models import mobilenetv2, mobilenetv3
 
 from tinytl.gradient_checkpoints.function import CheckpointFunction
 from tinytl.gradient_checkpoints.recompute import KeepStatistics, wants_gradient, warn_no_gradient
-from tinytl.networks.backbones.inverted_residual import InvertedResidual
+from tinytl.networks.backbones.inverted_residual import is_inverted_residual
 from tinytl.networks.lite_residual import LiteResidualModule
-from tinytl.networks.surgery import replace_modules_
+from tinytl.networks.surgery import replace_modules_, set_class_, with_mixin
 
 __all__ = ["CheckpointFunction", "checkpoint_segment", "insert_checkpoints_"]
-
-_BLOCKS = (LiteResidualModule, InvertedResidual, mobilenetv2.InvertedResidual, mobilenetv3.InvertedResidual)
 
 
 class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
@@ -55,13 +52,13 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
                 f"this {type(segment).__name__} has a forward of its own on the instance, which a checkpoint "
                 "would miss: define it in a class"
             )
-        segment.__class__ = _checkpointed(class_beneath(segment))
+        set_class_(segment, _checkpointed(class_beneath(segment)))
         return segment
 
     @staticmethod
     def remove_checkpoint(segment: nn.Module) -> nn.Module:
         """Undoes `insert_checkpoint` in place; returns `segment`."""
-        segment.__class__ = class_beneath(segment)
+        set_class_(segment, class_beneath(segment))
         vars(segment).pop("checkpoint_quiet", None)
         return segment
 
@@ -85,11 +82,11 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles and copies as the class beneath does, plus the checkpoint."""
         mine: type[nn.Module] = type(self)
-        self.__class__ = self.checkpointed_class  # type: ignore[assignment]
+        set_class_(self, self.checkpointed_class)
         try:
             make, args, *rest = cast(tuple[Any, ...], self.__reduce_ex__(protocol))
         finally:
-            self.__class__ = mine  # type: ignore[assignment]
+            set_class_(self, mine)
         return _restore, (make, args), *rest
 
 
@@ -106,7 +103,10 @@ def insert_checkpoints_(net: nn.Module) -> list[str]:
         vars(block)["checkpoint_quiet"] = True
         return block
 
-    return replace_modules_(net, lambda _, module: isinstance(module, _BLOCKS), quiet)
+    def is_block(_: str, module: nn.Module) -> bool:
+        return isinstance(module, LiteResidualModule) or is_inverted_residual(module)
+
+    return replace_modules_(net, is_block, quiet)
 
 
 def class_beneath(module: nn.Module) -> type[nn.Module]:
@@ -116,22 +116,16 @@ def class_beneath(module: nn.Module) -> type[nn.Module]:
 
 def set_class_beneath_(module: nn.Module, cls: type[nn.Module]) -> None:
     """Gives `module` another class; a checkpoint stays above it."""
-    module.__class__ = _checkpointed(cls) if isinstance(module, checkpoint_segment) else cls
+    set_class_(module, _checkpointed(cls) if isinstance(module, checkpoint_segment) else cls)
 
 
 def _checkpointed(cls: type[nn.Module]) -> type[nn.Module]:
     """Returns the subclass of `cls` with a checkpoint, always the same one."""
-    if cls not in _CLASSES:
-        stock = getattr(cls, "stock_class", cls)  # what `memory_efficient.stock.base_class` looks for
-        members = {"checkpointed_class": cls, "stock_class": stock, "__module__": __name__}
-        _CLASSES[cls] = type(f"Checkpointed{cls.__name__}", (checkpoint_segment, cls), members)
-    return _CLASSES[cls]
+    stock = getattr(cls, "stock_class", cls)  # what `memory_efficient.block.stock.base_class` looks for
+    return with_mixin(checkpoint_segment, cls, "Checkpointed", checkpointed_class=cls, stock_class=stock)
 
 
 def _restore(make: Callable[..., nn.Module], args: tuple[Any, ...]) -> nn.Module:
     segment = make(*args)
-    segment.__class__ = _checkpointed(type(segment))
+    set_class_(segment, _checkpointed(type(segment)))
     return segment
-
-
-_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}

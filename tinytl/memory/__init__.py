@@ -2,3 +2,7 @@
 
 Predictions execute nothing; `measure.py` asks the allocator, which is the judge.
 """
+
+from tinytl.moved import names_moved_from
+
+__getattr__ = names_moved_from(__name__)

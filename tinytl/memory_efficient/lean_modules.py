@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tinytl.gradient_checkpoints.segment import class_beneath, set_class_beneath_
+from tinytl.gradient_checkpoints.segment import set_class_beneath_
 from tinytl.memory_efficient.block.function import largest_intermediate, run_block
 from tinytl.memory_efficient.block.reading import (
     BlockReader,
@@ -31,6 +31,7 @@ from tinytl.memory_efficient.ops.group_norm import lean_group_norm
 from tinytl.memory_efficient.ops.pooling import lean_average_pool, lean_max_pool
 from tinytl.memory_efficient.ops.precision import autocast_dtype
 from tinytl.memory_efficient.ops.standardization import lean_standardized
+from tinytl.networks.surgery import with_mixin
 
 
 class Lean(nn.Module):
@@ -185,7 +186,7 @@ def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:
 
 def make_stock_(module: nn.Module) -> None:
     """Gives `module` its own class back."""
-    if class_beneath(module) not in _CLASSES.values():
+    if not isinstance(module, Lean):
         return
     set_class_beneath_(module, base_class(module))
     for name in ("lean_reader", "lean_execution"):
@@ -194,15 +195,9 @@ def make_stock_(module: nn.Module) -> None:
 
 def lean_class(stock: type[nn.Module], lean: type[Lean]) -> type[nn.Module]:
     """Returns the subclass of `stock` with `lean`'s forward, always the same one."""
-    if (stock, lean) not in _CLASSES:
-        members = {"stock_class": stock, "__module__": lean.__module__}
-        _CLASSES[stock, lean] = type(f"Lean{stock.__name__}", (lean, stock), members)
-    return _CLASSES[stock, lean]
+    return with_mixin(lean, stock, "Lean", stock_class=stock)
 
 
 def _restore(stock: type[nn.Module], lean: type[Lean]) -> nn.Module:
     cls = lean_class(stock, lean)
     return cls.__new__(cls)
-
-
-_CLASSES: dict[tuple[type[nn.Module], type[Lean]], type[nn.Module]] = {}

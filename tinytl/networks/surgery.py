@@ -1,8 +1,22 @@
-"""Replacing modules of a network in place."""
+"""Replacing modules of a network in place, or their classes: the one place where a module's class is set."""
 
 from collections.abc import Callable
 
 from torch import nn
+
+
+def set_class_(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Gives `module` another class with the same attributes: it stays the same object, hooks and all."""
+    module.__class__ = cls
+
+
+def with_mixin(mixin: type[nn.Module], cls: type[nn.Module], name: str, **members: type) -> type[nn.Module]:
+    """Returns the subclass of `cls` with `mixin` before it, always the same one for the same arguments."""
+    key = (mixin, cls, *members.values())
+    if key not in _WITH_MIXIN:
+        known = {"__module__": mixin.__module__, **members}
+        _WITH_MIXIN[key] = type(f"{name}{cls.__name__}", (mixin, cls), known)
+    return _WITH_MIXIN[key]
 
 
 def replace_modules_(
@@ -27,3 +41,6 @@ def replace_modules_(
 
     walk(net, "")
     return replaced
+
+
+_WITH_MIXIN: dict[tuple[type, ...], type[nn.Module]] = {}

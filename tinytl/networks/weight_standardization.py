@@ -8,6 +8,7 @@ uses it.
 from torch import Tensor, nn
 
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.surgery import set_class_
 
 WS_EPS = 1e-5
 """Added to the deviation, as the reference does."""
@@ -42,7 +43,7 @@ def standardize_weights_(net: nn.Module) -> list[str]:
             continue
         if conv.weight.requires_grad:
             same_pad = isinstance(conv, SamePadConv2d)
-            conv.__class__ = WeightStandardizedSamePadConv2d if same_pad else WeightStandardizedConv2d
+            set_class_(conv, WeightStandardizedSamePadConv2d if same_pad else WeightStandardizedConv2d)
         else:
             conv.weight.data = standardized(conv.weight.data)
         names.append(name)

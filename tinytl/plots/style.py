@@ -1,6 +1,5 @@
 """The look that figures share: colours for the colour-blind, dashes and marks for grey, files that repeat."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from tinytl.errors import ConfigError
+from tinytl.files import naming_the_file, written_whole
 
 DPI = 150
 FORMATS = ("png", "svg")
@@ -82,13 +81,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     kind = path.suffix[1:].lower()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinytl"}), any_script():
-            figure.savefig(beside, format=kind, dpi=DPI, metadata=metadata)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    look = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinytl"})
+    with look, any_script(), written_whole(path) as file:
+        figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
 
 
 def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
@@ -98,12 +93,10 @@ def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]
         ConfigError: where they cannot be written.
     """
     paths = [folder / f"{name}.{kind}" for kind in formats]
-    try:
+    with naming_the_file(folder / name):
         folder.mkdir(parents=True, exist_ok=True)
         for path in paths:
             save_figure(figure, path)
-    except OSError as error:
-        raise ConfigError(f"{folder / name} cannot be written ({error.strerror or error})") from None
     return paths
 
 

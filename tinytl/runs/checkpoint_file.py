@@ -12,28 +12,26 @@ from tinytl.config.flat import flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.errors import ConfigError
+from tinytl.files import written_whole
 
 MAY_DIFFER = ("data_dir", "loading", "loader_workers", "device")
 """Fields that say where a run runs: a checkpoint goes on with others."""
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Writes `state` to `path`: beside it first, then renamed, so that what is there survives a failure.
+    """Writes `state` to `path`, whole or not at all: what is there survives a failure.
 
     Raises:
-        ConfigError: where the disk is full or cannot be written.
+        ConfigError: if the disk is full or cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)  # in memory first: torch hides a full disk behind errors of its own
-    beside = path.with_name(path.name + ".tmp")
     try:
-        with beside.open("wb") as file:
+        with written_whole(path) as file:
             file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         kept = "the one before is kept" if path.exists() else "there is none before"
         raise ConfigError(
             f"checkpoint {path} cannot be written ({error.strerror}); {kept}: make room, then add --resume"

@@ -1,7 +1,6 @@
 """The folder of a training run: what made it, what it measured, and where it can go on."""
 
 import dataclasses
-import fcntl
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tinytl.config.flat import config_from_flat, flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import with_whole_path
 from tinytl.errors import ConfigError
+from tinytl.files import naming_the_file, try_lock, write_whole
 
 COMMIT = "TINYTL_COMMIT"
 """Environment variable with the commit of a copy that came without its history: a container's, a job's."""
@@ -66,7 +67,7 @@ class RunDirectory:
         Raises:
             ConfigError: where it cannot be made.
         """
-        with _writing(self.path):
+        with naming_the_file(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
@@ -77,11 +78,11 @@ class RunDirectory:
             ConfigError: where another run still writes it after `wait_s` seconds, or it cannot be made.
         """
         self.make()
-        with _writing(self.path):
+        with naming_the_file(self.path):
             folder = os.open(self.path, os.O_RDONLY)
         try:
             give_up = time.monotonic() + wait_s
-            while not _lock(folder):
+            while not try_lock(folder):
                 if time.monotonic() >= give_up:
                     raise ConfigError(
                         f"--out {self.path} is being written by another run: choose another folder"
@@ -111,7 +112,7 @@ class RunDirectory:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one epoch's line."""
-        with _writing(self.metrics_file), self.metrics_file.open("a") as lines:
+        with naming_the_file(self.metrics_file), self.metrics_file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -165,14 +166,13 @@ def environment() -> dict[str, Any]:
     import numpy
     import PIL
     import torch
-    import torchvision
 
     return {
         "command": sys.argv,
         "commit": code_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": _version("torchvision"),
         "numpy": numpy.__version__,
         "pillow": PIL.__version__,
         "machine": platform.platform(),
@@ -181,12 +181,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _lock(folder: int) -> bool:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _version(package: str) -> str | None:
+    """Returns the version of a package that may not be installed, and is not imported for it."""
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def code_commit() -> str | None:
@@ -203,27 +202,3 @@ def code_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file beside `path` and renames it: what is there is whole.
-
-    Raises:
-        ConfigError: where it cannot be written; what was there stays.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    with _writing(path):
-        try:
-            beside.write_text(text)
-            beside.replace(path)
-        finally:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None

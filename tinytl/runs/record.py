@@ -12,6 +12,18 @@ from tinytl.runs.directory import RunDirectory, read_config_file
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochRows:
+    """The lines of a run's `metrics.jsonl`."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    """In the order of their epochs, each once."""
+    damaged: tuple[str, ...]
+    """What is wrong with each line that is left out, and where."""
+    cut_off: bool
+    """Whether a kill cut the last line off; it is left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run of `python -m tinytl train`."""
 
@@ -38,11 +50,10 @@ class RunRecord:
 def read_run(folder: Path) -> RunRecord:
     """Reads a run's folder, finished or not.
 
-    A last line that was cut off (a run killed while writing) is left out, with a note. Where an epoch stands
-    twice (a run that went on from a checkpoint), its last line counts.
+    A last line that was cut off is left out, with a note (see `read_epochs`).
 
     Raises:
-        ConfigError: where the folder is none of a run, holds no epoch, or a file is damaged.
+        ConfigError: if the folder is none of a run, holds no epoch, or a file is damaged.
     """
     files = RunDirectory(folder)
     metrics = files.metrics_file
@@ -50,26 +61,49 @@ def read_run(folder: Path) -> RunRecord:
         raise ConfigError(f"{folder}: no such folder")
     if not metrics.is_file():
         raise ConfigError(f"{folder} holds no {metrics.name}: name a folder that `tinytl train --out` wrote")
-    *whole, last = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
-    rows = [_parse_epoch(line, f"{metrics}, line {n}") for n, line in enumerate(whole, 1) if line.strip()]
-    note = None
-    if last.strip():
-        try:
-            rows.append(_parse_epoch(last, str(metrics)))
-        except ConfigError:
-            note = f"{metrics}: the last line is cut off and left out"
-    if not rows:
+    epochs = read_epochs(metrics)
+    if epochs.damaged:
+        raise ConfigError(epochs.damaged[0])
+    if not epochs.rows:
         raise ConfigError(f"{metrics} holds no whole epoch yet: wait for the first to end")
-    by_epoch = {row["epoch"]: row for row in rows}
     result = _read_result(files.result_file)
     config = result["config"] if result else _read_config(files.config_file)
     return RunRecord(
         folder=folder,
-        epochs=tuple(by_epoch[epoch] for epoch in sorted(by_epoch)),
+        epochs=epochs.rows,
         result=result,
         config=config,
-        note=note,
+        note=f"{metrics}: the last line is cut off and left out" if epochs.cut_off else None,
     )
+
+
+def read_epochs(metrics: Path) -> EpochRows:
+    """Reads a run's metrics, whatever state they are in: every reader of a run sees these epochs.
+
+    A run that is resumed drops the lines after its checkpoint's epoch and trains those epochs again: if an
+    epoch stands twice all the same, its last line is of the weights that went on, and counts.
+
+    Raises:
+        OSError: if `metrics` cannot be read.
+    """
+    by_epoch: dict[int, Mapping[str, Any]] = {}
+    damaged: list[str] = []
+    cut_off = False
+    lines = metrics.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = _parse_epoch(line, f"{metrics}, line {number}")
+        except ConfigError as error:
+            if number == len(lines):
+                cut_off = True
+            else:
+                damaged.append(str(error))
+            continue
+        by_epoch[row["epoch"]] = row
+    rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
+    return EpochRows(rows=rows, damaged=tuple(damaged), cut_off=cut_off)
 
 
 def _parse_epoch(line: str, place: str) -> dict[str, Any]:
@@ -77,7 +111,7 @@ def _parse_epoch(line: str, place: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError:
         raise ConfigError(f"{place}: not JSON") from None
-    if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+    if not isinstance(row, dict) or type(row.get("epoch")) is not int:
         raise ConfigError(f"{place}: no `epoch` in it")
     return row
 

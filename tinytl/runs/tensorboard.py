@@ -4,17 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinytl.errors import ConfigError
+from tinytl.errors import needs_extra
 
 
 def check_tensorboard() -> None:
-    """Raises ConfigError where TensorBoard is not installed."""
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "--tensorboard needs the package tensorboard: install it, or leave the flag out"
-        ) from None
+    """Raises ConfigError if TensorBoard is not installed."""
+    with needs_extra("--tensorboard", "tensorboard"):
+        import tensorboard  # noqa: F401
 
 
 class TensorBoard:

@@ -57,11 +57,6 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
         self.sum_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
 
-    def wait_for_all(self) -> None:
-        """Returns once every process has come here."""
-        if self.world_size > 1:
-            dist.barrier()
-
 
 ALONE = Ranks()
 """The only process of its run."""

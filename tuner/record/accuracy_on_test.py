@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 from tuner.record.trials import Trial
 
 FILE = "test_accuracy.json"

@@ -1,6 +1,5 @@
 """One driver a study: a lock on its folder, and a sign of life in a storage that other machines share."""
 
-import fcntl
 import json
 import os
 import socket
@@ -14,6 +13,7 @@ from typing import Any
 from optuna.storages import RDBStorage
 
 from tinytl.errors import ConfigError
+from tinytl.files import try_lock
 from tuner.record import schema
 
 LOCK_FILE = "driver.lock"
@@ -39,11 +39,9 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"study {name}: {path} cannot be written ({error.strerror})") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file):
             file.seek(0)
-            raise _taken(name, json.loads(file.read() or "{}")) from None
+            raise _taken(name, json.loads(file.read() or "{}"))
         file.truncate(0)
         json.dump(_me(), file)
         file.flush()
@@ -160,9 +158,7 @@ def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | N
     """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
     # A driver that ends may take the file away at any moment.
     with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(file, shared=True):
             return dict(json.loads(file.read() or "{}"))
     holder = attributes.get(schema.DRIVER, {})
     return dict(holder) if holder and _lives(holder) else None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 
 FILE = "confirm.json"
 """In the study's folder: by trial and seed, `accuracy_top1` or the `failure` of each run."""

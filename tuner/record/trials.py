@@ -1,6 +1,5 @@
 """A study's trials one by one, as its storage and their folders have them. Imports neither torch nor ray."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ import yaml
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from tinytl.runs.directory import RunDirectory
+from tinytl.runs.record import read_epochs
 from tuner.record import schema
 from tuner.record.confirmed import ConfirmedResult
 
@@ -140,19 +141,9 @@ def read_params(folder: Path) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> list[tuple[dict[str, Any], int]]:
-    """Returns the epochs' rows in order, each with the file's time in ms; an epoch has its first.
-
-    A line that a kill cut off is left out.
-    """
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
+    """Returns the epochs' rows in order, each with the file's time in ms; no line that is not whole."""
+    metrics = RunDirectory(folder).metrics_file
+    if not metrics.is_file():
         return []
-    time_ms = int(path.stat().st_mtime * 1000)
-    rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-            rows.setdefault(int(row["epoch"]), row)
-        except (ValueError, KeyError, TypeError, OverflowError):
-            continue
-    return [(rows[epoch], time_ms) for epoch in sorted(rows)]
+    time_ms = int(metrics.stat().st_mtime * 1000)
+    return [(dict(row), time_ms) for row in read_epochs(metrics).rows]

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, over_seeds, short
 from tuner.next_commands import launch_command, resume_command, where_flags
@@ -134,7 +134,7 @@ def _read_folders(study: StudyReading) -> tuple[Rows, list[str]]:
     missing, short_of = [], []
     for trial in study.trials:
         try:
-            found = [row | {"epoch": int(row["epoch"])} for row, _ in read_rows(study.folder / trial.name)]
+            found = [row for row, _ in read_rows(study.folder / trial.name)]
         except OSError:
             found = []
         rows[trial.name] = found

@@ -22,7 +22,7 @@ from search_spaces.space import space_path
 from tinytl.config.weights_source import with_whole_path
 from tinytl.data.splits import DataSplits, ImageFiles
 from tinytl.errors import ConfigError
-from tinytl.runs.directory import write_whole
+from tinytl.files import write_whole
 from tuner import addresses
 from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials

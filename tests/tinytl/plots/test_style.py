@@ -1,6 +1,7 @@
 import itertools
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from matplotlib.colors import to_rgb
@@ -98,8 +99,8 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "f.png"
     path.write_text("old")
 
-    def fail(figure: Figure, beside: Path, **kwargs: object) -> None:
-        Path(beside).write_text("half")
+    def fail(figure: Figure, file: BinaryIO, **kwargs: object) -> None:
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", fail)

@@ -36,9 +36,9 @@ def test_a_figure_that_a_trial_lacks_is_none(figure, expected):
 def test_lines_that_are_none_are_left_out(tmp_path):
     assert read_rows(tmp_path) == [] and read_params(tmp_path) == {}
     lines = [
-        '{"epoch": 2, "loss": 1}',
-        '{"epoch": 1}',
         '{"epoch": 2, "loss": 9}',
+        '{"epoch": 1}',
+        '{"epoch": 2, "loss": 1}',  # of the weights that went on
         "[]",
         '{"epoch": 1e999}',
         '{"ep',

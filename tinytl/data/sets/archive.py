@@ -4,7 +4,6 @@ Everything goes into a folder that ends in `.partial`, which gets its name when 
 is killed in between leaves nothing that could be taken for the set, and the next one begins anew.
 """
 
-import fcntl
 import gzip
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tinytl.errors import ConfigError
+from tinytl.files import lock
 
 DRAIN_BYTES = 2**20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -48,8 +48,8 @@ def extraction(archive: Path, folder: Path, report: Callable[[str], None]) -> It
     """
     partial = folder.with_name(f"{folder.name}.partial")
     try:
-        with archive.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with archive.open("rb") as opened:
+            lock(opened)
             if folder.exists():
                 yield None
                 return

@@ -11,7 +11,7 @@ from tinytl.data.sets.archive import extract
 from tinytl.data.sets.listing import Listing, image_files
 from tinytl.data.sets.named_set import NamedSet, Report, naming_what_is_broken
 from tinytl.data.sets.under_name import under_name
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, needs_extra
 
 FOLDER = "stanford_cars"
 ARCHIVES = {"devkit": "car_devkit.tgz", "cars_train": "cars_train.tgz", "cars_test": "cars_test.tgz"}
@@ -29,7 +29,8 @@ def _is_set(folder: Path) -> bool:
 
 
 def _read(root: Path, side: int, report: Report) -> Listing:
-    from torchvision.datasets import StanfordCars
+    with needs_extra("dataset cars", "torchvision"):
+        from torchvision.datasets import StanfordCars
 
     folder = root if _is_set(root) else root / FOLDER
     for name, archive in ARCHIVES.items():

@@ -15,6 +15,7 @@ from tinytl.data.sets.download import Download
 from tinytl.data.sets.listing import Listing
 from tinytl.data.sets.named_set import NamedSet, Report, naming_what_is_broken
 from tinytl.data.splits import ImageSet
+from tinytl.errors import needs_extra
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
@@ -47,7 +48,8 @@ def _cifar(name: str, title: str, n_classes: int, archive: str, md5: str) -> Nam
 
 
 def _read(folder: Path, name: str) -> Listing:
-    from torchvision import datasets
+    with needs_extra(f"dataset {name}", "torchvision"):
+        from torchvision import datasets
 
     base = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
 

@@ -1,15 +1,13 @@
 """Files fetched from where their authors publish them, whole and with the right checksum or not at all."""
 
-import fcntl
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from tinytl.download import DownloadError, Progress, receive
 from tinytl.errors import ConfigError
+from tinytl.files import part_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,21 +28,17 @@ def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> No
     Raises:
         ConfigError: for a connection that fails or breaks, a full disk, or another checksum.
     """
-    target, part = folder / download.file, folder / f"{download.file}.part"
+    target = folder / download.file
     try:
         if target.exists():
             return
         folder.mkdir(parents=True, exist_ok=True)
-        with _open_locked(part) as out:
-            try:
-                if target.exists():  # another process was first
-                    return
-                out.truncate(0)
-                report(f"fetching {download.url}")
-                _receive(download, out)
-                part.rename(target)
-            finally:  # while the lock is held: nobody else writes it
-                part.unlink(missing_ok=True)
+        with part_of(target) as out:
+            if target.exists():  # another process was first
+                return
+            report(f"fetching {download.url}")
+            _receive(download, out)
+            Path(out.name).rename(target)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written ({error.strerror or error})") from None
     except DownloadError as error:
@@ -61,14 +55,3 @@ def _receive(download: Download, out: BinaryIO) -> None:
             f"{download.url} has checksum {found}, not {download.md5}: it was damaged on the way or is "
             "another file now; nothing was kept"
         )
-
-
-def _open_locked(part: Path) -> BinaryIO:
-    """Opens `part` for this process alone: who waited for it finds it renamed or removed, and opens anew."""
-    while True:
-        out = part.open("ab")
-        fcntl.flock(out, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(out.fileno()), part.stat()):
-                return out
-        out.close()

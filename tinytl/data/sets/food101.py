@@ -13,6 +13,7 @@ from tinytl.data.sets.download import Download
 from tinytl.data.sets.listing import Listing, image_files
 from tinytl.data.sets.named_set import NamedSet, Report, naming_what_is_broken
 from tinytl.data.sets.under_name import under_name
+from tinytl.errors import needs_extra
 
 ARCHIVE = "food-101.tar.gz"
 FOLDER = "food-101"
@@ -27,7 +28,8 @@ def _is_set(folder: Path) -> bool:
 
 
 def _read(root: Path, side: int, report: Report) -> Listing:
-    from torchvision.datasets import Food101
+    with needs_extra("dataset food101", "torchvision"):
+        from torchvision.datasets import Food101
 
     folder = root
     if not _is_set(root):

@@ -18,7 +18,7 @@ from tinytl.data.sets.archive import extraction, open_tar
 from tinytl.data.sets.listing import Listing, image_files
 from tinytl.data.sets.named_set import NamedSet, Report, naming_what_is_broken
 from tinytl.data.splits import ImageFiles
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, needs_extra
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT, DEVKIT_FOLDER = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12"
@@ -46,7 +46,8 @@ def _read(root: Path, side: int, report: Report) -> Listing:
 
 
 def _folders(root: Path, split: str, side: int) -> tuple[tuple[str, ...], ImageFiles]:
-    from torchvision.datasets import ImageFolder
+    with needs_extra("dataset imagenet", "torchvision"):
+        from torchvision.datasets import ImageFolder
 
     with naming_what_is_broken(root / split, {}):
         read = ImageFolder(root / split)

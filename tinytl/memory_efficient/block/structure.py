@@ -6,15 +6,13 @@ stay right: what lies there is read in every forward.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeAlias, cast
 
 from torch import nn
-from torchvision.models import mobilenetv2, mobilenetv3, resnet
-from torchvision.ops import Conv2dNormActivation
 
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward
 from tinytl.memory_efficient.ops.upsample import Mode
-from tinytl.networks.backbones import inverted_residual
+from tinytl.networks.backbones.inverted_residual import InvertedResidual, full_name
 from tinytl.networks.lite_residual import LiteResidualModule
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
@@ -70,24 +68,28 @@ class BlockPaths:
             yield self.activation
 
 
+Describe: TypeAlias = Callable[[nn.Module, str], BlockPaths | None]
+"""From a module of a known class, and what stands before each of its paths, to its block."""
+
+
 def describe_block(module: nn.Module) -> BlockPaths | None:
     """Returns the block that `module` is, None where it is none that is known."""
     return _describe(module, "")
 
 
-def register_block(cls: type[nn.Module], describe: Callable[[nn.Module, str], BlockPaths | None]) -> None:
+def register_block(cls: type[nn.Module], describe: Describe) -> None:
     """Teaches the conversion a class of blocks; `describe(module, prefix)` puts `prefix` before each path.
 
     Raises:
         ValueError: for a class that is known already.
     """
-    if cls in _KNOWN:
+    if _describer(cls) is not None:
         raise ValueError(f"{cls.__name__} is registered already")
     _KNOWN[cls] = describe
 
 
 def _describe(module: nn.Module, prefix: str) -> BlockPaths | None:
-    describe = _KNOWN.get(base_class(module))
+    describe = _describer(base_class(module))
     if describe is None or "forward" in vars(module):
         return None
     return describe(module, prefix)
@@ -123,13 +125,13 @@ def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         if child is None:
             continue
         path = f"{prefix}{name}"
-        if base_class(child) in (nn.Sequential, Conv2dNormActivation) and "forward" not in vars(child):
+        if _describer(base_class(child)) is _sequence and "forward" not in vars(child):
             yield from _leaves(child, f"{path}.")
         else:
             yield path, child
 
 
-def _inverted_residual(body: str) -> Callable[[nn.Module, str], BlockPaths | None]:
+def _inverted_residual(body: str) -> Describe:
     """Returns the description of a class whose child `body` is the block but for `use_res_connect`."""
 
     def describe(module: nn.Module, prefix: str) -> BlockPaths | None:
@@ -165,7 +167,7 @@ def _plain_window(pool: nn.Module) -> bool:
     return not pool.ceil_mode and pool.padding in (0, (0, 0))
 
 
-def _residual(*convs: str) -> Callable[[nn.Module, str], BlockPaths | None]:
+def _residual(*convs: str) -> Describe:
     """Returns the description of ResNet's blocks: `conv1`, `bn1`, `relu`, ..., plus `downsample`, `relu`."""
 
     def describe(module: nn.Module, prefix: str) -> BlockPaths | None:
@@ -191,13 +193,20 @@ def _residual(*convs: str) -> Callable[[nn.Module, str], BlockPaths | None]:
     return describe
 
 
-_KNOWN: dict[type[nn.Module], Callable[[nn.Module, str], BlockPaths | None]] = {
+_KNOWN: dict[type[nn.Module], Describe] = {
     nn.Sequential: _sequence,
-    Conv2dNormActivation: _sequence,
-    inverted_residual.InvertedResidual: _inverted_residual("conv"),
+    InvertedResidual: _inverted_residual("conv"),
     LiteResidualModule: _lite_residual,
-    mobilenetv2.InvertedResidual: _inverted_residual("conv"),
-    mobilenetv3.InvertedResidual: _inverted_residual("block"),
-    resnet.BasicBlock: _residual("1", "2"),
-    resnet.Bottleneck: _residual("1", "2", "3"),
 }
+_OF_TORCHVISION: dict[str, Describe] = {
+    "torchvision.ops.misc.Conv2dNormActivation": _sequence,
+    "torchvision.models.mobilenetv2.InvertedResidual": _inverted_residual("conv"),
+    "torchvision.models.mobilenetv3.InvertedResidual": _inverted_residual("block"),
+    "torchvision.models.resnet.BasicBlock": _residual("1", "2"),
+    "torchvision.models.resnet.Bottleneck": _residual("1", "2", "3"),
+}
+"""By their names: torchvision is imported only if one of its networks is asked for."""
+
+
+def _describer(cls: type[nn.Module]) -> Describe | None:
+    return _KNOWN.get(cls) or _OF_TORCHVISION.get(full_name(cls))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,34 @@ def conv_norm_act(
     *,
     norm_eps: float = 1e-5,
     same_pad: bool = False,
-) -> Conv2dNormActivation:
-    """Returns torchvision's convolution, batch norm and ReLU6 (in place) as one module."""
-    layer = Conv2dNormActivation(
-        in_channels, out_channels, kernel_size, stride, groups=groups, activation_layer=nn.ReLU6
+) -> nn.Sequential:
+    """Returns convolution, batch norm and ReLU6 (in place) as one module, as torchvision has them."""
+    padding = (kernel_size - 1) // 2
+    layer = nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(out_channels, eps=norm_eps),
+        nn.ReLU6(inplace=True),
     )
-    layer[1].eps = norm_eps
     if same_pad and stride > 1:
         layer[0] = SamePadConv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
     return layer
+
+
+def is_inverted_residual(module: nn.Module) -> bool:
+    """Whether `module` is an inverted residual of ours, or of torchvision's MobileNets, or inherits from one.
+
+    torchvision's classes are known by their names: it is imported only if one of its networks is asked for.
+    """
+    return any(
+        base is InvertedResidual or full_name(base) in _OF_TORCHVISION for base in type(module).__mro__
+    )
+
+
+def full_name(cls: type) -> str:
+    """Returns a class's name with its module's."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+_OF_TORCHVISION = tuple(
+    f"torchvision.models.{net}.InvertedResidual" for net in ("mobilenetv2", "mobilenetv3")
+)

@@ -5,24 +5,31 @@ Source: Sandler et al. 2018; torchvision.models.mobilenet_v2, weights IMAGENET1K
 
 from pathlib import Path
 
-import torchvision
 from torch import Tensor, nn
 
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, needs_extra
 from tinytl.networks.backbones.weights_file import checkpoints_folder, fetch_verified, load_tensors
 
 INPUT_MEAN = (0.485, 0.456, 0.406)
 INPUT_STD = (0.229, 0.224, 0.225)
+V1_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
+V2_URL = "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth"
 
 
 def build(num_classes: int = 1000) -> nn.Module:
-    """Returns torchvision's network with random weights."""
-    return torchvision.models.mobilenet_v2(weights=None, num_classes=num_classes)
+    """Returns torchvision's network with random weights.
+
+    Raises:
+        ConfigError: if torchvision is not installed.
+    """
+    with needs_extra("backbone mobilenet_v2", "torchvision"):
+        from torchvision.models import mobilenet_v2
+    return mobilenet_v2(weights=None, num_classes=num_classes)
 
 
 def imagenet_v1_state_dict() -> dict[str, Tensor]:
     """Returns torchvision's first ImageNet weights (71.9 % top-1). As `imagenet_v2_state_dict`."""
-    return _imagenet_state_dict(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.url)
+    return _imagenet_state_dict(V1_URL)
 
 
 def imagenet_v2_state_dict() -> dict[str, Tensor]:
@@ -33,7 +40,7 @@ def imagenet_v2_state_dict() -> dict[str, Tensor]:
     Raises:
         ConfigError: where they are neither in the cache nor to be had, or what is in the cache is damaged.
     """
-    return _imagenet_state_dict(torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2.url)
+    return _imagenet_state_dict(V2_URL)
 
 
 def _imagenet_state_dict(url: str) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
 import hashlib
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -32,6 +33,14 @@ def test_parameters_and_output() -> None:
     net = mobilenet_v2.build().eval()
     assert sum(p.numel() for p in net.parameters()) == 3_504_872
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 1000)
+
+
+def test_without_torchvision_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    line = r"^backbone mobilenet_v2 needs the package torchvision: pip install 'tinytl-tuner\[torchvision\]'$"
+    with pytest.raises(ConfigError, match=line):
+        mobilenet_v2.build()
 
 
 def test_names_of_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:

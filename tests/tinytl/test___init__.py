@@ -1,0 +1,31 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import tinytl
+
+
+@pytest.mark.parametrize("name", tinytl.__all__)
+def test_what_tinytl_offers_is_what_its_module_has(name: str) -> None:
+    value = getattr(tinytl, name)
+    assert value.__name__ == name
+    assert value is getattr(importlib.import_module(value.__module__), name)
+
+
+def test_names_are_listed_before_they_are_loaded() -> None:
+    program = (
+        "import sys, tinytl; names = {'TrainConfig', 'build_model', 'predict_memory', 'max_batch_size',"
+        "'make_memory_efficient_', 'LiteResidualModule', 'insert_lite_residual', 'replace_bn_with_gn',"
+        "'checkpoint_segment', 'CheckpointFunction'}\n"
+        "assert names == set(tinytl.__all__) <= set(dir(tinytl))\n"
+        "assert not {'torch', 'numpy', 'yaml'} & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_name_that_is_not_offered_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'tinytl' has no attribute 'never_was'"):
+        _ = tinytl.never_was
