@@ -28,14 +28,14 @@ tune: setup ## search: make tune [SPACE=separate_lr] [ARGS="--trials 32 --memory
 	@$(PY) launch.py --space $(SPACE) $(ARGS)
 
 # What somebody installed by hand is not found: the same tools on every machine, each named in a list.
-lint test: private export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/$(BASE)
-test-all: private export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/$(ALL)
+FIND_BASE := export PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(BASE)";
+FIND_ALL := export PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(ALL)";
 
 test: base-tools setup ## the tests, real servers and a real kill included (a few minutes)
-	@$(PY) -m pytest $(SPREAD) -m "not slow" --durations=15 $(ARGS)
+	@$(FIND_BASE) $(PY) -m pytest $(SPREAD) -m "not slow" --durations=15 $(ARGS)
 
 test-all: all-tools setup peers ## every test, the slow ones too (needs `make system-packages`)
-	@$(PY) -m pytest $(SPREAD) --durations=15 $(ARGS)
+	@$(FIND_ALL) $(PY) -m pytest $(SPREAD) --durations=15 $(ARGS)
 
 base-tools:
 	@.ci/link-tools $(BASE) .ci/base-tools.txt
@@ -79,9 +79,9 @@ figures: setup ## draw the diagrams under docs/ again
 	done
 
 lint: base-tools setup ## ruff, mypy, import-linter, hadolint, shellcheck
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
-	@.venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
-	@.venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages
+	@$(FIND_BASE) .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
+	@$(FIND_BASE) .venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
+	@$(FIND_BASE) .venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
