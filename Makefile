@@ -4,11 +4,13 @@ ARGS ?=
 PY := .venv/bin/python
 # A file of tests stays in one process: whole studies run one after the other, beside the rest.
 SPREAD := -n 2 --dist loadfile
+BASE := build/base-tools
+ALL := build/all-tools
 RESULTS := benchmarks/results
 STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster clean
+.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster base-tools all-tools peers system-packages clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,11 +27,29 @@ setup: ## build .venv/ from requirements.lock (only when the lock changed)
 tune: setup ## search: make tune [SPACE=separate_lr] [ARGS="--trials 32 --memory-budget-mib 60"]
 	@$(PY) launch.py --space $(SPACE) $(ARGS)
 
-test: setup ## the tests, real servers and a real kill included (a few minutes)
-	@$(PY) -m pytest $(SPREAD) -m "not slow" $(ARGS)
+# What somebody installed by hand is not found: the same tools on every machine, each named in a list.
+FIND_BASE := export PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(BASE)";
+FIND_ALL := export PATH="$(CURDIR)/.venv/bin:$(CURDIR)/$(ALL)";
 
-test-all: setup ## every test, the slow ones too
-	@$(PY) -m pytest $(SPREAD) $(ARGS)
+test: base-tools setup ## the tests, real servers and a real kill included (a few minutes)
+	@$(FIND_BASE) $(PY) -m pytest $(SPREAD) -m "not slow" --durations=15 $(ARGS)
+
+test-all: all-tools setup peers ## every test, the slow ones too (needs `make system-packages`)
+	@$(FIND_ALL) $(PY) -m pytest $(SPREAD) --durations=15 $(ARGS)
+
+base-tools:
+	@.ci/link-tools $(BASE) .ci/base-tools.txt
+
+all-tools:
+	@.ci/link-tools $(ALL) .ci/base-tools.txt .ci/system-packages.txt
+
+peers: setup ## the searches that benchmarks are compared with, into build/peers
+	@cmp -s benchmarks/search/peers.txt build/peers/peers.txt || { \
+	  .venv/bin/uv pip install --quiet --no-deps --python $(PY) --target build/peers -r benchmarks/search/peers.txt && \
+	  cp benchmarks/search/peers.txt build/peers/; }
+
+system-packages: ## install what `make test-all` needs of the system, with apt-get
+	@.ci/install-packages .ci/base-tools.txt .ci/system-packages.txt
 
 bench-memory: setup ## measure every figure of docs/memory.md again (most of an hour on a quiet machine)
 	@for backbone in mobilenet_v2 proxylessnas_mobile efficientnet_lite0; do \
@@ -58,9 +78,10 @@ figures: setup ## draw the diagrams under docs/ again
 	  $(PY) -m tinytl plot --diagram backbone --backbone $$backbone --resolution 224 --format png --out docs || exit 1; \
 	done
 
-lint: setup ## ruff, mypy, import-linter, hadolint, shellcheck
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
-	@.venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
+lint: base-tools setup ## ruff, mypy, import-linter, hadolint, shellcheck
+	@$(FIND_BASE) .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
+	@$(FIND_BASE) .venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
+	@$(FIND_BASE) .venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
@@ -79,4 +100,4 @@ cluster: ## start PostgreSQL, MLflow, a Ray head and workers in Docker: make clu
 	@docker/up.sh
 
 clean: ## remove .venv and caches; runs/ stays
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache && find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf .venv $(BASE) $(ALL) .mypy_cache .ruff_cache .pytest_cache && find . -name __pycache__ -type d -prune -exec rm -rf {} +

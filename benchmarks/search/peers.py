@@ -106,10 +106,7 @@ def check_peers() -> None:
         ConfigError: where it is not.
     """
     if not (PEERS / "syne_tune").is_dir():
-        raise ConfigError(
-            f"syne-tune is not in {PEERS}; install it with: .venv/bin/uv pip install --no-deps "
-            f"--python .venv/bin/python --target {PEERS} -r benchmarks/search/peers.txt"
-        )
+        raise ConfigError(f"syne-tune is not in {PEERS}: run 'make peers'")
 
 
 def _syne_tune() -> tuple[Any, Any, Any]:

@@ -2,8 +2,9 @@
 
 import os
 import re
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,8 @@ import yaml
 from tests.support.places import ROOT
 
 DOCKER = ROOT / "docker"
+COMPOSE_PROGRAM = str(Path(sys.executable).with_name("docker-compose"))
+"""Of a wheel: it needs no Docker to read files."""
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 LASTING = sorted(set(SERVICES) - {"databases"})
@@ -105,29 +108,29 @@ def test_only_what_is_named_goes_into_an_image():
     assert ignored.returncode == 0
 
 
-def compose_command() -> list[str]:
-    """Returns Compose 2, or Compose 1 that Debian has: it checks the same schema."""
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
-        return ["docker", "compose"]
-    return ["docker-compose"]
-
-
 @pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "compose.cuda.yaml"]], ids="-".join)
-def test_compose_takes_the_file(files, tmp_path):
-    if shutil.which("docker-compose") is None and shutil.which("docker") is None:
-        pytest.skip("no Docker Compose is installed (Debian: apt install docker-compose)")
-    command = compose_command()
-    flags = []
-    for name in files:
-        (tmp_path / "docker").mkdir(exist_ok=True)
-        text = (DOCKER / name).read_text()
-        if command == ["docker-compose"]:
-            text = re.sub(r"(?m)^name: .*\n", "", text)  # a key that Compose 1 does not know
-        (tmp_path / "docker" / name).write_text(text)
-        flags += ["-f", str(tmp_path / "docker" / name)]
-    done = subprocess.run([*command, *flags, "config"], capture_output=True, text=True)
+def test_compose_takes_the_files(files):
+    flags = [flag for name in files for flag in ("-f", str(DOCKER / name))]
+    done = subprocess.run([COMPOSE_PROGRAM, *flags, "config"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     resolved = yaml.safe_load(done.stdout)["services"]
     assert set(resolved) == set(SERVICES)
     devices = resolved["ray-worker"].get("deploy", {}).get("resources", {}).get("reservations", {})
     assert bool(devices) == (len(files) == 2)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("mem_limit: 2g", "mem_limits: 2g", "services.mlflow.mem_limits"),
+        ("networks: [service]", "networks: [elsewhere]", "refers to undefined network elsewhere"),
+        ("${HEAD_MEMORY:-4g}", "${HEAD_MEMORY:-much}", "'much'"),
+    ],
+)
+def test_compose_refuses_a_mistake(right, wrong, message, tmp_path):
+    text = (DOCKER / "compose.yaml").read_text()
+    assert right in text
+    (tmp_path / "compose.yaml").write_text(text.replace(right, wrong))
+    argv = [COMPOSE_PROGRAM, "-f", str(tmp_path / "compose.yaml"), "config"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode != 0 and message in done.stderr

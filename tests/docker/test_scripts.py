@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.postgres import PROGRAMS
 
 DOCKER = ROOT / "docker"
 SECRETS = {
@@ -22,7 +23,7 @@ SECRETS = {
 
 def call(script, expect=0, *flags, path=None, **env):
     """Runs a script; returns what it printed."""
-    kept = {key: os.environ[key] for key in ("HOME", "PATH")} | ({"PATH": path} if path else {})
+    kept = {"HOME": os.environ["HOME"], "PATH": path or f"{os.environ['PATH']}:{PROGRAMS}"}
     done = subprocess.run(
         [str(DOCKER / script), *flags], capture_output=True, text=True, timeout=60, env=kept | env
     )

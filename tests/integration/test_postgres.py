@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -18,9 +19,9 @@ from tests.support.studies import (
     wait_for,
     write_pictures,
 )
+from tinytl.errors import ConfigError
 from tuner.record.storage import load_study, open_storage
 
-pytestmark = pytest.mark.slow
 STUDY = ["--space", "update_method", "--workers", "1"]
 
 
@@ -52,6 +53,19 @@ def text_files(folder):
             yield path, path.read_text(errors="replace")
 
 
+def test_a_record_is_written_and_read_again(server, tmp_path):
+    storage = open_storage(server.url(), str(tmp_path))
+    study = optuna.create_study(study_name="quick", storage=storage, directions=["maximize", "minimize"])
+    study.add_trial(optuna.create_trial(values=[0.5, 10.0], user_attrs={"name": "quick-000"}))
+    storage.engine.dispose()
+    assert names_of("quick", tmp_path, server) == ["quick-000"]
+    refused = server.url(password="wrong")
+    with pytest.raises(ConfigError, match=f'password authentication failed for user "{USER}"') as error:
+        open_storage(refused, str(tmp_path))
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.slow
 def test_two_studies_at_once_and_no_password_is_written_anywhere(pictures, server, tmp_path):
     server.create("mlflow")
     runs_dir = tmp_path / "runs"
@@ -79,6 +93,7 @@ def test_two_studies_at_once_and_no_password_is_written_anywhere(pictures, serve
     assert "give the password in --storage, in PGPASSWORD or in ~/.pgpass" in out and out.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("database", "password", "said"),
     [
@@ -100,6 +115,7 @@ def test_what_the_database_refuses_is_one_line_without_the_password(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_path):
     runs_dir = tmp_path / "runs"
     argv = command(pictures, runs_dir, *STUDY, "--storage", server.url(), "--name", "away")
@@ -116,6 +132,7 @@ def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_
     assert names_of("away", runs_dir, server) == [f"update_method-{index:03d}" for index in range(4)]
 
 
+@pytest.mark.slow
 def test_a_driver_of_another_folder_is_refused_while_one_lives(pictures, server, tmp_path):
     flags = [*STUDY, "--storage", server.url(), "--name", "mine", "--trials", "2", "--epochs", "40"]
     with started(command(pictures, tmp_path / "a", *flags), tmp_path / "log") as driver:

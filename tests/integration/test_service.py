@@ -85,6 +85,7 @@ def service(tmp_path_factory):
     with ExitStack() as stack:
         server = stack.enter_context(database.postgres(folder))
         env = {
+            "PATH": f"{os.environ['PATH']}:{database.PROGRAMS}",
             "SECRETS_DIR": str(folder / "secrets"),
             "PGHOST": "127.0.0.1",
             "PGPORT": str(server.port),

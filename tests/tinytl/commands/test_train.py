@@ -203,7 +203,6 @@ def test_a_missing_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_tensorboard_files_lie_in_the_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "1", "--method", "FT-Last"]
     assert main([*FLAGS, *data, "--out", str(tmp_path / "out"), "--tensorboard"]) == 0
     assert len(list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))) == 1

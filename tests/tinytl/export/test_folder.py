@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -22,10 +23,6 @@ from tinytl.__main__ import main
 from tinytl.errors import ConfigError
 from tinytl.export.folder import TOLERANCE, check_is_free, export_run
 from tinytl.runs.trained import load_trained
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-onnxruntime = pytest.importorskip("onnxruntime")
 
 FILES = ["config.yaml", "model.json", "model.onnx", "weights.pt"]
 TRAIN = (

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -19,10 +20,6 @@ from tinytl.export.onnx_file import (
     onnx_bytes,
 )
 from tinytl.runs.trained import TrainedNetwork, load_trained
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxscript")
-onnxruntime = pytest.importorskip("onnxruntime")
 
 EXACT = 1e-3
 KINDS: dict[str, dict[str, Any]] = {

@@ -332,10 +332,6 @@ MEMORY_CASES = {
 }
 
 
-@pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512",
-    reason="tinytl/memory_efficient/ops/kernel_scratch.py knows AVX-512 kernels",
-)
 @pytest.mark.parametrize("config", MEMORY_CASES.values(), ids=MEMORY_CASES)
 def test_prediction_is_what_the_allocator_measures(config):
     config = dataclasses.replace(config, resolution=64)

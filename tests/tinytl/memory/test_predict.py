@@ -22,13 +22,20 @@ from tinytl.memory.predict import (
 from tinytl.memory.storage_tracker import PARTS
 from tinytl.networks.backbones import BACKBONES
 
-on_known_kernels = pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() != "AVX512",
-    reason="tinytl/memory_efficient/ops/kernel_scratch.py knows AVX-512 kernels",
+OTHER_BLOCKS = (
+    {"method": "FT-Full", "norm": "batch_norm", "engine": "stock", "resolution": 32},
+    {"method": "FT-Full", "engine": "stock", "resolution": 32},
+    {"kernel_clipping": "reference", "kernel_size": 7, "act_func": "none", "norm": "frozen_bn"},
 )
+"""Small maps and large kernels: their peak is in a kernel that only CPUs with AVX-512 have."""
 
 
-@on_known_kernels
+def tolerance(changes: dict[str, Any]) -> float:
+    """How far a prediction may be from what this CPU's kernels take, as a fraction."""
+    known = torch.backends.cpu.get_cpu_capability() == "AVX512" or changes not in OTHER_BLOCKS
+    return 0.02 if known else 0.15
+
+
 @pytest.mark.parametrize("config", SPREAD_CASES.values(), ids=SPREAD_CASES)
 def test_prediction_is_what_the_allocator_measures(config: TrainConfig) -> None:
     predicted = predict_memory(config)
@@ -163,7 +170,6 @@ def test_mistakes() -> None:
         predict_memory(small(n_groups=5))
 
 
-@on_known_kernels
 @pytest.mark.parametrize(
     "changes",
     [
@@ -180,10 +186,9 @@ def test_mistakes() -> None:
 )
 def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[str, Any]) -> None:
     config = small(**{"norm": "frozen_bn", "resolution": 64} | changes)
-    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=tolerance(changes))
 
 
-@on_known_kernels
 @pytest.mark.parametrize(
     "changes",
     [
@@ -202,7 +207,7 @@ def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[st
 )
 def test_prediction_of_lite_options_and_of_weight_standardization(changes: dict[str, Any]) -> None:
     config = small(**{"method": "TinyTL-L+B", "norm": "group_norm", "resolution": 64} | changes)
-    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=tolerance(changes))
 
 
 def test_scratch_takes_what_full_fine_tuning_does() -> None:

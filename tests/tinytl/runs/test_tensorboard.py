@@ -2,18 +2,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tinytl.errors import ConfigError
 from tinytl.runs.tensorboard import TensorBoard, check_tensorboard
 
 
 def test_every_number_of_an_epoch_is_written(tmp_path: Path) -> None:
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = TensorBoard(tmp_path, 0)
     board.add({"epoch": 1, "loss": 2.5, "measured_peak_mib": None, "lr.bias": 0.1})
     board.add({"epoch": 2, "loss": 1.5, "measured_peak_mib": 9.0, "lr.bias": 0.2})
     board.close()
-    events = event_accumulator.EventAccumulator(str(tmp_path))
+    events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {"loss", "measured_peak_mib", "lr.bias"}
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 2.5), (2, 1.5)]

@@ -18,8 +18,6 @@ METHODS = ("FT-Last", "TinyTL-B")
 @pytest.fixture
 def quick(monkeypatch):
     """Leaves out what takes seconds: the conversion, and the comparison of its result."""
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(name)
     monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: b"onnx")
     monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
 

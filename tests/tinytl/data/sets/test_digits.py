@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
+from sklearn.datasets import load_digits
 
 from tests.support.cases import small
 from tinytl.data.load import DataSplits, load_dataset
@@ -16,7 +16,6 @@ def _sizes(data: DataSplits) -> dict[str, int | None]:
 
 
 def test_digits() -> None:
-    pytest.importorskip("sklearn")
     data = load_dataset(small(num_classes=None, seed=5))
     assert (data.name, data.classes, data.flip) == ("digits", tuple("0123456789"), False)
     assert _sizes(data) == {"train": 1079, "val": 359, "test": 359}
@@ -31,12 +30,11 @@ def test_digits() -> None:
 
 
 def test_digits_splits_are_disjoint_and_do_not_follow_the_seed() -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
     data, again = (load_dataset(small(num_classes=None, seed=seed)) for seed in (0, 1))
     assert np.array_equal(data.train.images, again.train.images)
     assert np.array_equal(data.val.labels, again.val.labels)
     assert data.test is not None
     parts = [part.images.reshape(len(part), -1) for part in (data.train, data.val, data.test)]
     rows = sorted(row.tobytes() for part in parts for row in part)
-    grey = np.rint(datasets.load_digits().images * (255 / 16)).astype(np.uint8)
+    grey = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
     assert rows == sorted(np.repeat(g.ravel(), 3).tobytes() for g in grey)

@@ -10,8 +10,6 @@ from tinytl.memory_efficient.ops.pointwise import (
     product_weight_grad,
 )
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-
 
 @pytest.mark.parametrize("shape", [(2, 16, 7, 5), (1, 48, 12, 12), (3, 8, 1, 1)])
 @pytest.mark.parametrize("width", [8, 40])

