@@ -32,7 +32,6 @@ WITHOUT_A_TEST = frozenset(
         "tinytl/memory_efficient/ops/layout.py",
         "tinytl/memory_efficient/ops/precision.py",
         "tinytl/plots/diagram.py",
-        "tinytl/plots/label_placing.py",
         "tinytl/runs/exported.py",
         "tinytl/runs/trained.py",
         "tinytl/training/evaluation.py",
