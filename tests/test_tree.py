@@ -22,7 +22,6 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
 
 WITHOUT_A_TEST = frozenset(
     {
-        "tinytl/commands/export.py",
         "tinytl/memory_efficient/block/chain.py",
         "tinytl/memory_efficient/block/chain_backward.py",
         "tinytl/memory_efficient/block/reading.py",
@@ -31,8 +30,6 @@ WITHOUT_A_TEST = frozenset(
         "tinytl/memory_efficient/block/stock.py",
         "tinytl/memory_efficient/ops/layout.py",
         "tinytl/memory_efficient/ops/precision.py",
-        "tinytl/runs/exported.py",
-        "tinytl/runs/trained.py",
         "tuner/__main__.py",
         "tuner/cluster/joining.py",
         "tuner/cluster/node_checks.py",
