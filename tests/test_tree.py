@@ -24,12 +24,7 @@ WITHOUT_A_TEST = frozenset(
     {
         "tinytl/memory_efficient/block/chain.py",
         "tinytl/memory_efficient/block/chain_backward.py",
-        "tinytl/memory_efficient/block/reading.py",
         "tinytl/memory_efficient/block/slice.py",
-        "tinytl/memory_efficient/block/spec.py",
-        "tinytl/memory_efficient/block/stock.py",
-        "tinytl/memory_efficient/ops/layout.py",
-        "tinytl/memory_efficient/ops/precision.py",
         "tuner/__main__.py",
         "tuner/cluster/joining.py",
         "tuner/cluster/node_checks.py",
