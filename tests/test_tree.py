@@ -22,9 +22,6 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
 
 WITHOUT_A_TEST = frozenset(
     {
-        "tinytl/memory_efficient/block/chain.py",
-        "tinytl/memory_efficient/block/chain_backward.py",
-        "tinytl/memory_efficient/block/slice.py",
         "tuner/__main__.py",
         "tuner/cluster/joining.py",
         "tuner/cluster/node_checks.py",
