@@ -6,16 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 PLACES = (
-    (6, -6, "left", "top"),
-    (-6, 6, "right", "bottom"),
+    (7, -7, "left", "top"),
+    (-7, 7, "right", "bottom"),
     (10, 0, "left", "center"),
     (-10, 0, "right", "center"),
     (0, 9, "center", "bottom"),
     (0, -9, "center", "top"),
-    (6, 6, "left", "bottom"),
-    (-6, -6, "right", "top"),
+    (7, 7, "left", "bottom"),
+    (-7, -7, "right", "top"),
 )
-"""Where a label may stand, in points from its own, the best first: a front runs right, then up."""
+"""Where a label may stand, in points from its own, the best first: a front runs right, then up.
+
+All lie off the point itself: what touches it counts as covering it.
+"""
 POINT_RADIUS = 6.0
 """Half the width of a point, in points."""
 

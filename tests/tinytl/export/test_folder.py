@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,24 +179,6 @@ def test_without_the_data_set_noise_is_compared(
     said = export_run(save_run(tmp_path / "run", gone), tmp_path / "out")
     assert said["check"]["images"] == "8 images of noise (the data set is not here)"
     assert said["val_accuracy_top1"] is None and said["training_peak_memory_mib"] is None
-
-
-def test_a_damaged_export_is_named(exported: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    _, _, out = exported
-    copy = tmp_path / "copy"
-
-    def broken(break_it: Callable[[], object], message: str) -> None:
-        shutil.copytree(out, copy)
-        break_it()
-        with pytest.raises(ConfigError, match=message):
-            load_trained(copy)
-        shutil.rmtree(copy)
-
-    broken(lambda: (copy / "weights.pt").unlink(), r"weights.pt: no such file, though model.json is there")
-    broken(lambda: (copy / "weights.pt").write_bytes(b"PK"), r"weights.pt: not a file of tensors")
-    broken(lambda: (copy / "model.json").write_text("{"), r"model.json is damaged")
-    broken(lambda: (copy / "model.json").write_text("[]"), r"model.json is damaged")
-    broken(lambda: (copy / "config.yaml").unlink(), r"config.yaml: no such file")
 
 
 def test_a_folder_that_is_free(tmp_path: Path) -> None:

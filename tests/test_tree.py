@@ -1,0 +1,131 @@
+"""The tests mirror the tree, each room says what it is for, and README's map says the same."""
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.house_map import README, TOP, first_line, rooms, with_map
+from tests.support.places import ROOT
+
+PACKAGES = ("tinytl", "tuner", "search_spaces")
+ROOMS = [room for top in TOP for room in rooms(top)]
+
+COVERED_BY: Mapping[str, tuple[str, str]] = {
+    "tinytl/data/sets/cars.py": (
+        "tests/tinytl/data/sets/test_named_set.py",
+        "archives, folders, damage and missing parts stand in tables of all sets; it has no case of its own",
+    ),
+}
+"""Modules without a test file of their own: the file that tests them, and why it stands there."""
+
+WITHOUT_A_TEST = frozenset(
+    {
+        "tuner/__main__.py",
+        "tuner/cluster/joining.py",
+        "tuner/cluster/node_checks.py",
+        "tuner/cluster/start.py",
+        "tuner/jobs/listing.py",
+        "tuner/next_commands.py",
+        "tuner/prepared.py",
+        "tuner/record/identity.py",
+        "tuner/record/schema.py",
+        "tuner/search/candidates.py",
+        "tuner/study/ray_tune.py",
+        "tuner/study/server_checks.py",
+        "tuner/tracking/children.py",
+        "tuner/tracking/runs.py",
+    }
+)
+"""Modules that no test file names yet. It only shrinks."""
+
+OF_NO_SINGLE_MODULE = frozenset(
+    {
+        "tests/test_docs.py",
+        "tests/test_examples.py",
+        "tests/test_tree.py",
+        "tests/tinytl/test_imports.py",
+        "tests/tinytl/memory_efficient/test_ddp.py",
+        "tests/tinytl/memory_efficient/test_generality.py",
+        "tests/tinytl/memory_efficient/test_peaks.py",
+        "tests/tinytl/memory_efficient/test_user_nets.py",
+        "tests/tuner/test_launch.py",
+    }
+)
+"""Test files that stand at a mirrored place and prove what several modules promise together."""
+
+
+OF_WHOLE_THINGS = frozenset({"docker", "integration"})
+"""Folders of tests that mirror nothing: containers, whole studies."""
+
+
+def modules() -> set[str]:
+    files = (file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+    return {file.relative_to(ROOT).as_posix() for file in files if file.name != "__init__.py"}
+
+
+def mirrored_tests() -> set[str]:
+    files = (file.relative_to(ROOT) for file in (ROOT / "tests").rglob("test_*.py"))
+    return {file.as_posix() for file in files if file.parts[1] not in OF_WHOLE_THINGS}
+
+
+def module_of(test: str) -> Path:
+    path = Path(test).relative_to("tests")
+    return path.with_name(path.name.removeprefix("test_"))
+
+
+def place_of_test(module: str) -> str:
+    path = Path(module)
+    return (Path("tests") / path.parent / f"test_{path.name}").as_posix()
+
+
+def names_in(file: str) -> set[str]:
+    """Dotted names that a test file imports, and the texts in it."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names.add(node.value)
+    return names
+
+
+def test_modules_without_a_test_are_the_ones_listed():
+    tests = mirrored_tests()
+    alone = {module for module in modules() - COVERED_BY.keys() if place_of_test(module) not in tests}
+    assert alone == WITHOUT_A_TEST
+
+
+def test_each_test_file_at_a_mirrored_place_has_its_module():
+    without = {test for test in mirrored_tests() if not (ROOT / module_of(test)).is_file()}
+    assert without == OF_NO_SINGLE_MODULE
+
+
+@pytest.mark.parametrize("module", COVERED_BY)
+def test_what_another_file_tests_is_named_there(module):
+    test, why = COVERED_BY[module]
+    assert (ROOT / module).is_file()
+    assert not (ROOT / place_of_test(module)).exists()
+    assert names_in(test) & {module.removesuffix(".py").replace("/", "."), Path(module).stem}
+    assert why
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.relative_to(ROOT).as_posix())
+def test_each_room_says_in_a_line_what_it_is_for(room):
+    file = room / "__init__.py"
+    line = first_line(file)
+    assert 20 < len(line) <= 107
+    assert line[0].isupper()
+    assert line.endswith(".")
+    below = (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[1:2]
+    assert below in ([], [""])
+
+
+def test_what_the_map_lists_is_there():
+    assert [top for top in TOP if not (ROOT / top).exists()] == []
+
+
+def test_the_map_of_the_front_door_is_what_the_rooms_say():
+    page = README.read_text()
+    assert page == with_map(page), "write it with: python -m tests.support.house_map --write"
