@@ -34,8 +34,9 @@ from PIL import Image
 from benchmarks.shared.machine import write_result
 from benchmarks.shared.places import ROOT
 from benchmarks.shared.process_tree import command_line, descendants
-from tuner.record import results
+from tuner.record.reading import read_study
 from tuner.record.storage import load_study
+from tuner.record.trials import state_of
 
 NAME = "killed"
 BUDGET_MIB = 40.0
@@ -152,7 +153,7 @@ def ended_records(study: optuna.Study, folder: Path) -> dict[str, str]:
     records = {}
     for trial in study.get_trials(deepcopy=False):
         name = trial.user_attrs.get("name")
-        if name is None or results.state_of(trial) not in ("complete", "pruned", "failed", "infeasible"):
+        if name is None or state_of(trial) not in ("complete", "pruned", "failed", "infeasible"):
             continue
         metrics = folder / name / "metrics.jsonl"
         digest = hashlib.sha256(metrics.read_bytes()).hexdigest() if metrics.exists() else None
@@ -164,10 +165,10 @@ def ended_records(study: optuna.Study, folder: Path) -> dict[str, str]:
 def final_checks(runs_dir: Path, trials: int) -> dict[str, Any]:
     """Returns what the storage and MLflow say of the study that has ended."""
     study = load_study(NAME, str(runs_dir))
-    status = results.read_status(study)
+    found = read_study(study)
     every = study.get_trials(deepcopy=False)
     started = [t for t in every if "name" in t.user_attrs]
-    counted = Counter(t.user_attrs["name"] for t in started if results.state_of(t) != "interrupted")
+    counted = Counter(t.user_attrs["name"] for t in started if state_of(t) != "interrupted")
     with sqlite3.connect(runs_dir / "mlflow.db") as database:
         runs = database.execute(
             "SELECT name.value, runs.status FROM runs JOIN tags AS name ON name.run_uuid = runs.run_uuid "
@@ -177,9 +178,9 @@ def final_checks(runs_dir: Path, trials: int) -> dict[str, Any]:
     in_mlflow = Counter(name for name, _ in runs)
     return {
         "requested": trials,
-        "ended": results.ended_trials(status),
-        "trials": status.trials,
-        "interrupted_records": sum(results.state_of(t) == "interrupted" for t in every),
+        "ended": found.ended,
+        "trials": found.counts,
+        "interrupted_records": sum(state_of(t) == "interrupted" for t in every),
         "doubled_in_optuna": sorted(name for name, n in counted.items() if n > 1),
         "doubled_in_mlflow": sorted(name for name, n in in_mlflow.items() if n > 1),
         "names_agree": sorted(counted) == sorted(in_mlflow),
@@ -245,7 +246,7 @@ class Killing:
         now = ended_records(study, self.runs_dir / NAME)
         self.changed += [name for name, was in self.records.items() if now.get(name) != was]
         self.records |= now
-        return dict(Counter(results.state_of(trial) for trial in study.get_trials(deepcopy=False)))
+        return dict(Counter(state_of(trial) for trial in study.get_trials(deepcopy=False)))
 
     def kill(self, target: str) -> None:
         """Kills one target at a random moment, and brings back what does not come back by itself."""

@@ -146,7 +146,7 @@ def _remove(folder: Path) -> None:
 
 def _may_have_runs(uri: str, attributes: Mapping[str, Any]) -> bool:
     """Whether MLflow may know the study: a database that is not there would be made to look."""
-    if uri == NO_TRACKING or "dataset" not in attributes:
+    if uri == NO_TRACKING or schema.DATASET not in attributes:
         return False
     file = sqlite_file(uri)
     return file is None or file.exists()

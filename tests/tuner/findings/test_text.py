@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from rich.console import Console
 
@@ -7,8 +9,9 @@ from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
 
-def result(trial: str, **params) -> Trial:
-    return Trial(name=trial, accuracy_top1=0.91234, peak_memory_mib=45.67, epoch_time_s=3.21, params=params)
+def result(name: str, *, confirmed=None, test=math.nan, **params) -> Trial:
+    figures = {"accuracy_top1": 0.91234, "peak_memory_mib": 45.67, "epoch_time_s": 3.21}
+    return Trial(name=name, **figures, params=params, confirmed=confirmed, test_accuracy_top1=test)
 
 
 def confirmed(**changes) -> ConfirmedResult:
