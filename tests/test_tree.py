@@ -22,18 +22,27 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
 
 WITHOUT_A_TEST = frozenset(
     {
-        "tuner/__main__.py",
         "tuner/cluster/joining.py",
         "tuner/cluster/node_checks.py",
         "tuner/cluster/start.py",
+        "tuner/commands/best.py",
+        "tuner/commands/export.py",
+        "tuner/commands/jobs.py",
+        "tuner/commands/launch.py",
+        "tuner/commands/report.py",
+        "tuner/commands/status.py",
+        "tuner/commands/stop.py",
+        "tuner/commands/study_flags.py",
+        "tuner/commands/sync.py",
         "tuner/jobs/listing.py",
-        "tuner/next_commands.py",
         "tuner/prepared.py",
         "tuner/record/identity.py",
         "tuner/record/schema.py",
         "tuner/search/candidates.py",
+        "tuner/study/delete.py",
+        "tuner/study/listing.py",
         "tuner/study/ray_tune.py",
-        "tuner/study/server_checks.py",
+        "tuner/study/spaces.py",
         "tuner/tracking/children.py",
         "tuner/tracking/runs.py",
     }
@@ -42,14 +51,19 @@ WITHOUT_A_TEST = frozenset(
 
 OF_NO_SINGLE_MODULE = frozenset(
     {
+        "tests/test_base_tools.py",
         "tests/test_docs.py",
         "tests/test_examples.py",
+        "tests/test_flags_frozen.py",
+        "tests/test_private_names.py",
         "tests/test_tree.py",
+        "tests/test_upper_bounds.py",
         "tests/tinytl/test_imports.py",
         "tests/tinytl/memory_efficient/test_ddp.py",
         "tests/tinytl/memory_efficient/test_generality.py",
         "tests/tinytl/memory_efficient/test_peaks.py",
         "tests/tinytl/memory_efficient/test_user_nets.py",
+        "tests/tuner/test_imports.py",
         "tests/tuner/test_launch.py",
     }
 )
