@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tinytl.gradient_checkpoints.function import CheckpointFunction
 from tinytl import checkpoint_segment
+from tinytl.gradient_checkpoints.function import CheckpointFunction
 from tinytl.memory.measure import PeakMeter
 
 

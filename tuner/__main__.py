@@ -19,6 +19,7 @@ from tuner.commands import (
     sync,
     ui,
 )
+from tuner.installed import check_installed
 from tuner.stopping import sigterm_as_ctrl_c
 
 COMMANDS = (launch, list_studies, status, report, best, export, sync, ui, jobs, stop, delete)
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         return launch.main(words[1:], "tuner launch")
     args = build_parser().parse_args(words)
     try:
+        check_installed()
         with sigterm_as_ctrl_c():
             return run_for_reader(lambda: args.run(args))
     except ConfigError as error:

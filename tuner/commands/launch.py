@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tinytl.errors import ConfigError
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
+from tuner.installed import check_installed
 from tuner.stopping import sigterm_as_ctrl_c
 
 
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     try:
         with sigterm_as_ctrl_c():
             config, list_only = parse_study(argv, program)
+            check_installed()
             if list_only:
                 return _list_spaces()
             return _run(config, sys.argv[1:] if argv is None else argv)
