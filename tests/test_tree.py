@@ -35,7 +35,6 @@ WITHOUT_A_TEST = frozenset(
         "tuner/commands/study_flags.py",
         "tuner/commands/sync.py",
         "tuner/jobs/listing.py",
-        "tuner/prepared.py",
         "tuner/record/identity.py",
         "tuner/record/schema.py",
         "tuner/search/candidates.py",
