@@ -35,8 +35,6 @@ WITHOUT_A_TEST = frozenset(
         "tuner/commands/study_flags.py",
         "tuner/commands/sync.py",
         "tuner/jobs/listing.py",
-        "tuner/record/identity.py",
-        "tuner/record/schema.py",
         "tuner/search/candidates.py",
         "tuner/study/delete.py",
         "tuner/study/listing.py",
