@@ -37,9 +37,7 @@ WITHOUT_A_TEST = frozenset(
         "tuner/jobs/listing.py",
         "tuner/search/candidates.py",
         "tuner/study/delete.py",
-        "tuner/study/listing.py",
         "tuner/study/ray_tune.py",
-        "tuner/study/spaces.py",
         "tuner/tracking/children.py",
         "tuner/tracking/runs.py",
     }
