@@ -32,7 +32,6 @@ WITHOUT_A_TEST = frozenset(
         "tuner/commands/report.py",
         "tuner/commands/status.py",
         "tuner/commands/stop.py",
-        "tuner/commands/study_flags.py",
         "tuner/commands/sync.py",
         "tuner/jobs/listing.py",
         "tuner/search/candidates.py",
