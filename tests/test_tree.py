@@ -24,7 +24,6 @@ WITHOUT_A_TEST = frozenset(
     {
         "tuner/cluster/joining.py",
         "tuner/cluster/node_checks.py",
-        "tuner/cluster/start.py",
         "tuner/commands/best.py",
         "tuner/commands/export.py",
         "tuner/commands/report.py",
