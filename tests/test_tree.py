@@ -22,7 +22,6 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
 
 WITHOUT_A_TEST = frozenset(
     {
-        "tuner/cluster/node_checks.py",
         "tuner/commands/best.py",
         "tuner/commands/export.py",
         "tuner/commands/report.py",
