@@ -22,27 +22,14 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
 
 WITHOUT_A_TEST = frozenset(
     {
-        "tuner/cluster/joining.py",
-        "tuner/cluster/node_checks.py",
-        "tuner/cluster/start.py",
         "tuner/commands/best.py",
         "tuner/commands/export.py",
-        "tuner/commands/jobs.py",
-        "tuner/commands/launch.py",
         "tuner/commands/report.py",
         "tuner/commands/status.py",
-        "tuner/commands/stop.py",
-        "tuner/commands/study_flags.py",
         "tuner/commands/sync.py",
-        "tuner/jobs/listing.py",
-        "tuner/prepared.py",
-        "tuner/record/identity.py",
-        "tuner/record/schema.py",
         "tuner/search/candidates.py",
         "tuner/study/delete.py",
-        "tuner/study/listing.py",
         "tuner/study/ray_tune.py",
-        "tuner/study/spaces.py",
         "tuner/tracking/children.py",
         "tuner/tracking/runs.py",
     }

@@ -1,0 +1,118 @@
+"""What Ray is asked for, and how often. Ray itself starts in tests/integration."""
+
+import os
+import threading
+from types import SimpleNamespace
+
+import pytest
+import ray
+from ray._private import services
+
+from tinytl.errors import ConfigError
+from tuner.cluster import start
+from tuner.cluster.start import Cluster
+from tuner.config import StudyConfig
+
+SLOW = "The current node timed out during startup."
+TAKEN = "ValueError: Failed to start the dashboard: port 8265 is already occupied"
+
+
+@pytest.fixture
+def ray_says(monkeypatch):
+    """Has ray.init raise these texts one after the other, and then succeed; gives its calls."""
+    calls = []
+
+    def prepare(*texts, url="127.0.0.1:8265"):
+        left = list(texts)
+
+        def init(**flags):
+            calls.append(flags)
+            if left:
+                raise Exception(left.pop(0))
+            return SimpleNamespace(dashboard_url=url)
+
+        monkeypatch.setattr(ray, "init", init)
+        return calls
+
+    monkeypatch.setattr(start, "PAUSE_S", 0.0)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "TUNE_"))}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(services, "ConsolePopen", services.ConsolePopen)
+    monkeypatch.setattr(ray._private.worker, "_worker_logs_enabled", True)
+    return prepare
+
+
+def test_what_the_study_asks_for_is_what_ray_is_asked_for(ray_says):
+    calls = ray_says()
+    cluster = Cluster(StudyConfig(workers=3, dashboard=True, dashboard_port=8300))
+    assert cluster.dashboard_url() == "http://127.0.0.1:8265"
+    (flags,) = calls
+    assert (flags["address"], flags["num_cpus"]) == ("local", 3)
+    assert (flags["include_dashboard"], flags["dashboard_port"]) == (True, 8300)
+    assert flags["log_to_driver"] is False and ray._private.worker._worker_logs_enabled is False
+    assert os.environ.items() >= start.SETTINGS.items()
+
+
+def test_without_a_dashboard_there_is_no_address(ray_says):
+    ray_says(url="")
+    assert Cluster(StudyConfig()).dashboard_url() == ""
+
+
+def test_what_the_user_has_set_stays(ray_says):
+    ray_says()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "1"
+    Cluster(StudyConfig()).dashboard_url()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
+
+
+@pytest.mark.parametrize("texts", [[SLOW], [SLOW, TAKEN]])
+def test_a_start_that_came_to_nothing_is_made_again(texts, ray_says):
+    calls = ray_says(*texts)
+    assert Cluster(StudyConfig()).dashboard_url()
+    assert len(calls) == len(texts) + 1
+
+
+def test_a_port_that_stays_taken_is_named(ray_says):
+    calls = ray_says(*[TAKEN] * start.STARTS)
+    with pytest.raises(ConfigError, match="--dashboard-port 8300"):
+        Cluster(StudyConfig(dashboard=True, dashboard_port=8300)).dashboard_url()
+    assert len(calls) == start.STARTS
+
+
+@pytest.mark.parametrize(("texts", "tries"), [([SLOW] * start.STARTS, start.STARTS), (["a bug"], 1)])
+def test_what_is_no_mistake_of_the_users_stays_what_it_is(texts, tries, ray_says):
+    calls = ray_says(*texts)
+    with pytest.raises(Exception, match=texts[0]) as raised:
+        Cluster(StudyConfig()).dashboard_url()
+    assert not isinstance(raised.value, ConfigError) and len(calls) == tries
+
+
+def test_a_cluster_that_is_there_is_joined_and_none_is_started(ray_says, monkeypatch):
+    calls = ray_says()
+    monkeypatch.setattr(start, "join", lambda address: f"http://head of {address}")
+    assert Cluster(StudyConfig(address="10.0.0.1:6379")).dashboard_url() == "http://head of 10.0.0.1:6379"
+    assert calls == [] and "RAY_preload_python_modules" not in os.environ
+
+
+def test_it_comes_up_once_and_beside_what_else_is_checked(monkeypatch):
+    may_end, began = threading.Event(), []
+
+    def slowly(config):
+        began.append(config)
+        assert may_end.wait(10)
+        return "url"
+
+    monkeypatch.setattr(start, "_start", slowly)
+    cluster = Cluster(StudyConfig())
+    cluster.begin()
+    cluster.begin()
+    may_end.set()
+    assert cluster.dashboard_url() == "url" and len(began) == 1
+
+
+def test_a_dry_run_starts_nothing_and_leaves_nothing_to_end(monkeypatch):
+    monkeypatch.setattr(start, "_start", lambda config: pytest.fail("Ray was started"))
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("Ray was ended"))
+    cluster = Cluster(StudyConfig(dry_run=True))
+    cluster.begin()
+    cluster.end()
