@@ -81,7 +81,7 @@ def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress
     """Passes what `url` sends to `write`, and returns its checksum by `algorithm`.
 
     Raises:
-        DownloadError: where the server does not answer or breaks off; in words for the user.
+        DownloadError: if the server does not answer or breaks off; in words for the user.
         OSError: of `write`.
     """
     digest, received = hashlib.new(algorithm, usedforsecurity=False), 0

@@ -38,7 +38,7 @@ def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def cifar(folder: Path, name: str, n_classes: int | None = None) -> Path:
-    """5 training images a class in CIFAR-10, 3 in CIFAR-100; 1 test image a class."""
+    """5 training images per class in CIFAR-10, 3 in CIFAR-100; 1 test image per class."""
     hundred = name == "cifar100"
     n = n_classes or (100 if hundred else 10)
 
@@ -63,7 +63,7 @@ def cifar(folder: Path, name: str, n_classes: int | None = None) -> Path:
 
 
 def cub200(folder: Path, n_classes: int = 200) -> Path:
-    """2 training images and 1 test image a class; the archive also holds a file beside its folder."""
+    """2 training images and 1 test image per class; the archive also holds a file beside its folder."""
     classes, images, labels, is_train, members = [], [], [], [], {}
     number = 0
     for label in range(n_classes):
@@ -84,7 +84,7 @@ def cub200(folder: Path, n_classes: int = 200) -> Path:
 
 
 def food101(folder: Path, n_classes: int = 101) -> Path:
-    """2 training images and 1 test image a class."""
+    """2 training images and 1 test image per class."""
     lists: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     members = {}
     for label in range(n_classes):
@@ -97,7 +97,7 @@ def food101(folder: Path, n_classes: int = 101) -> Path:
 
 
 def cars(folder: Path, n_classes: int = 196) -> Path:
-    """2 training images and 1 test image a class, in three archives and the test labels beside them."""
+    """2 training images and 1 test image per class, in three archives and the test labels beside them."""
     fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
     kinds = [(field, object) for field in fields]
 
@@ -121,7 +121,7 @@ def cars(folder: Path, n_classes: int = 196) -> Path:
 
 
 def imagenet(folder: Path, n_classes: int = 1000) -> Path:
-    """1 training image and 1 validation image a class; validation runs backwards through the classes."""
+    """1 training image and 1 validation image per class; validation runs backwards through the classes."""
     ids = [f"n{7 * i + 1000000:08}" for i in range(n_classes)]
     outer = {}
     for label, wnid in enumerate(ids):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def run_for_reader(command: Callable[[], int]) -> int:
-    """Runs a command that prints, and returns its exit code; 0 where its reader left, as `head` does."""
+    """Runs a command that prints, and returns its exit code; 0 if its reader left, as `head` does."""
     try:
         code = int(command())
         sys.stdout.flush()  # here, where who does not read on is met

@@ -12,7 +12,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
-the run), metrics.jsonl (a line an epoch), best.pt, last.pt and result.json.
+the run), metrics.jsonl (one line per epoch), best.pt, last.pt and result.json.
 
 Several processes share each batch, and take the step that one would, where torchrun starts them:
 torchrun --nproc-per-node 2 -m tinytl train ..."""

@@ -1,6 +1,4 @@
-"""A command-line parser that reports a mistake in one line: the flag, what it needs, the nearest known
-name.
-"""
+"""A command-line parser that reports a mistake in one line, with the nearest known name."""
 
 import argparse
 import sys

@@ -36,8 +36,7 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
     "Last-5": ("classifier", "late"),
     "Scratch": FT_GROUPS,
 }
-"""Each update method (the paper's methods under their names there), with the parameter groups that it
-trains."""
+"""Each update method, with its parameter groups; the paper's methods have the paper's names."""
 METHODS = tuple(METHOD_GROUPS)
 LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
 """The number of last feature blocks that a method trains beside the head."""

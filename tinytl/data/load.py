@@ -63,7 +63,7 @@ def load_dataset(
 
 
 def check_data_dir(config: TrainConfig) -> None:
-    """Raises ConfigError where the data set's folder cannot be right, without decoding an image."""
+    """Raises ConfigError if the data set's folder cannot be right, without decoding an image."""
     if config.dataset == "imagefolder":
         list_imagefolder(config.data_dir, side=1)
     elif config.dataset != "digits":
@@ -77,7 +77,7 @@ def check_data_dir(config: TrainConfig) -> None:
 
 
 def download_dataset(config: TrainConfig, report: Callable[[str], None] = print) -> None:
-    """Fetches the archives of `config.dataset` into `config.data_dir`, made where it is missing.
+    """Fetches the archives of `config.dataset` into `config.data_dir`, created if it is missing.
 
     What lies there already is left as it is.
 

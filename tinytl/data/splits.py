@@ -70,7 +70,7 @@ Split: TypeAlias = ImageSet | ImageFiles
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A data set: the names of its classes and its splits; `test` is None where there is none."""
+    """A data set: the names of its classes and its splits; `test` is None if there is none."""
 
     name: str
     classes: tuple[str, ...]
@@ -82,7 +82,7 @@ class DataSplits:
     flip: bool
     """Whether mirrored images keep their class, where the run does not say."""
     digest: str | None = None
-    """Of the images' content, the same on every machine; None where nothing was loaded by name."""
+    """Of the images' content, the same on every machine; None if nothing was loaded by name."""
 
 
 def stratified_split(

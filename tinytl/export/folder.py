@@ -55,11 +55,11 @@ def export_run(
     Args:
         run: what `load_trained` takes.
         out: a folder that is empty, or not there.
-        epoch: `best` or `last`, as `load_trained` has it.
+        epoch: `best` or `last`, as for `load_trained`.
         known: what is known of the network beside its run's folder, over what stands there.
 
     Raises:
-        ConfigError: where a package is missing, `out` cannot be written, there is no whole checkpoint, or
+        ConfigError: if a package is missing, `out` cannot be written, there is no whole checkpoint, or
             the ONNX file computes otherwise than PyTorch.
     """
     check_packages()
@@ -99,7 +99,7 @@ def export_run(
 
 
 def check_is_free(out: Path) -> None:
-    """Raises ConfigError where `out` holds something already, or cannot be made."""
+    """Raises ConfigError if `out` holds something already, or cannot be made."""
     if out.is_file():
         raise ConfigError(f"--out {out} is a file: choose a folder")
     if out.is_dir() and any(out.iterdir()):
@@ -157,7 +157,7 @@ def _of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
 
 
 def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
-    """Returns accuracies (fractions) and predicted memory of training, None where the folder has none."""
+    """Returns accuracies (fractions) and predicted memory of training, None if the folder has none."""
     found: dict[str, Any] = dict.fromkeys(
         ("val_accuracy_top1", "test_accuracy_top1", "training_peak_memory_mib")
     )

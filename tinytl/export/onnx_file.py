@@ -100,7 +100,7 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 def largest_difference(
     trained: TrainedNetwork, model: bytes, images: Tensor, batches: Sequence[int]
 ) -> float:
-    """Returns the largest difference of a logit between onnxruntime and PyTorch; NaN where one is NaN.
+    """Returns the largest difference of a logit between onnxruntime and PyTorch; NaN if one is NaN.
 
     In units of the largest logit, where that is above 1.
 

@@ -76,7 +76,7 @@ class KeepStatistics:
 
 
 def owner(run_function: Callable[..., Any]) -> nn.Module | None:
-    """Returns the module that `run_function` is, or a method of; None where it is neither."""
+    """Returns the module that `run_function` is, or a method of; None if it is neither."""
     if isinstance(run_function, partial):
         return owner(run_function.func)
     if isinstance(run_function, nn.Module):

@@ -42,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def tried_mib(error: BaseException) -> float:
-    """Returns the size of the allocation that failed, in MiB; 0 where the error does not say."""
+    """Returns the size of the allocation that failed, in MiB; 0 if the error does not say."""
     return _mib(_TRIED, error)
 
 

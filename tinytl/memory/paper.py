@@ -21,9 +21,9 @@ FLOAT_BYTES = 4
 FROZEN_BYTES = 1
 """Frozen parameters are counted as if quantised to 8 bits."""
 MASK_BYTES = 1 / 8
-"""ReLU and ReLU6 are counted with one bit an element."""
+"""ReLU and ReLU6 are counted with one bit per element."""
 SMOOTH_ACTIVATIONS = (nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
-"""Counted with a float an element."""
+"""Counted with one float per element."""
 _COUNTED_FIELDS = (
     "backbone method num_classes batch_size resolution n_groups downsample_ratio expand kernel_size act_func"
 ).split()

@@ -105,7 +105,7 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     """Returns `config` with `micro_batch_size`, `checkpoint` and `stock_below_kib` as its plan sets them.
 
     Raises:
-        ConfigError: where nothing fits `budget_mib`, naming the least that the configuration takes.
+        ConfigError: if nothing fits `budget_mib`, naming the least that the configuration takes.
     """
     if is_planned(config) and config.plan != "budget":
         return config
@@ -126,7 +126,7 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     multiple of it and costs only its images. Under plan `budget` what fits is what the least memory lets fit.
 
     Raises:
-        ConfigError: where not even the smallest batch fits, naming what it takes.
+        ConfigError: if not even the smallest batch fits, naming what it takes.
     """
     if config.plan == "budget":
         config = dataclasses.replace(config, plan="smallest", budget_mib=None)

@@ -53,7 +53,7 @@ class LiteResidualModule(nn.Module):
         stride: the main branch's stride, carried by the convolution.
 
     Raises:
-        ConfigError: where `n_groups` does not divide a width, or a name is unknown.
+        ConfigError: if `n_groups` does not divide a width, or a name is unknown.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def insert_lite_residual(
         The names of the wrapped blocks. A net that has lite residuals already is left as it is.
 
     Raises:
-        ConfigError: where `n_groups` does not divide a block's widths, naming the block.
+        ConfigError: if `n_groups` does not divide a block's widths, naming the block.
     """
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
@@ -172,7 +172,7 @@ def make_divisible(value: float, divisor: int) -> int:
 
 
 def check_n_groups(n_groups: int, in_channels: int, width: int, place: str) -> None:
-    """Raises ConfigError where `n_groups` does not divide both widths of a lite branch."""
+    """Raises ConfigError if `n_groups` does not divide both widths of a lite branch."""
     for what, channels in (("input", in_channels), ("lite residual", width)):
         if channels % n_groups:
             raise ConfigError(

@@ -62,7 +62,7 @@ def network_shapes(config: TrainConfig) -> list[Block]:
     """Returns the blocks of the network of `config` (`num_classes` set), in order, the classifier last.
 
     Raises:
-        ConfigError: where the network cannot be built.
+        ConfigError: if the network cannot be built.
     """
     if config.plan != "fast":  # memory is drawn for a configuration as it is, whatever plan made it
         config = dataclasses.replace(config, plan="fast", budget_mib=None)

@@ -21,7 +21,7 @@ def differing_fields(configs: Sequence[Mapping[str, Any]], without: Sequence[str
     """Returns the fields in which `configs` differ, the method first.
 
     A field that a configuration lacks (an older run) counts as its default. What only a plan sets is
-    named only where nothing else tells configurations apart.
+    named only if nothing else tells configurations apart.
     """
     filled = [with_defaults(config) for config in configs]
     names = [name for name in dict.fromkeys(name for config in filled for name in config)]

@@ -90,7 +90,7 @@ def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]
     """Writes `folder/name.FORMAT` for each format; the folder is made. Returns the files.
 
     Raises:
-        ConfigError: where they cannot be written.
+        ConfigError: if they cannot be written.
     """
     paths = [folder / f"{name}.{kind}" for kind in formats]
     with naming_the_file(folder / name):

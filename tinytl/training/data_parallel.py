@@ -98,7 +98,7 @@ def share_of_one(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     """Returns the configuration whose memory is that of one process: its share of the batch.
 
     Raises:
-        ConfigError: where `micro_batch_size` does not divide the share.
+        ConfigError: if `micro_batch_size` does not divide the share.
     """
     share = config.batch_size // ranks.world_size
     micro = config.micro_batch_size

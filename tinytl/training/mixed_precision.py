@@ -40,7 +40,7 @@ class MixedPrecision:
             self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the loss scale and its history; empty where there is none."""
+        """Returns the loss scale and its history; empty if there is none."""
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

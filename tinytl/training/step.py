@@ -69,7 +69,7 @@ def training_step(
         net: in training mode; gradients unset, as this function leaves them.
         optimizer: over the net's trainable parameters.
         normalize: from uint8 to the net's input.
-        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 where there are others.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others.
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.

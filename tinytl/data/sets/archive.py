@@ -23,7 +23,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 def extract(archive: Path, folder: Path, report: Callable[[str], None]) -> None:
     """Extracts a tar archive so that `folder`, beside it, holds what the archive's folder of that name does.
 
-    Nothing is done where `folder` exists.
+    Does nothing if `folder` exists.
 
     Raises:
         ConfigError: naming an archive that is cut off or damaged, or holds no such folder; or a disk that
@@ -41,7 +41,7 @@ def extract(archive: Path, folder: Path, report: Callable[[str], None]) -> None:
 
 @contextmanager
 def extraction(archive: Path, folder: Path, report: Callable[[str], None]) -> Iterator[Path | None]:
-    """Gives a new `.partial` folder to fill, or None where `folder` exists.
+    """Gives a new `.partial` folder to fill, or None if `folder` exists.
 
     At the end `folder` becomes what lies in the partial one under its name, or the partial one itself.
     Processes that want the same archive wait for the first. Raises ConfigError as `extract` does.

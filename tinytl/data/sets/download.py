@@ -20,7 +20,7 @@ class Download:
 
 
 def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> None:
-    """Fetches a file into `folder`, made where it is missing; nothing is done where the file lies there.
+    """Fetches a file into `folder`, created if it is missing; nothing is done where the file lies there.
 
     It grows as `NAME.part` and gets its name when it is whole and its checksum right. A `.part` that a killed
     process left is begun anew; where two processes want the file, the second waits for the first.

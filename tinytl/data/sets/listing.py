@@ -22,7 +22,7 @@ MEMORY_LIMIT_MIB = 2048
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set brings; `val` and `test` are None where it brings none."""
+    """What a data set brings; `val` and `test` are None if it brings none."""
 
     classes: tuple[str, ...]
     train: Split

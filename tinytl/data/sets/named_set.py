@@ -41,7 +41,7 @@ class NamedSet:
     """Whether a mirrored picture keeps its class: it does in all sets of photographs here."""
 
     def check(self, folder: Path) -> None:
-        """Raises ConfigError where `folder` does not hold the set."""
+        """Raises ConfigError if `folder` does not hold the set."""
         if not self.is_there(folder):
             raise ConfigError(
                 f"--data-dir {folder} holds no {self.title} ({self.contents}); {self.how_to_get}"

@@ -38,7 +38,7 @@ def imagenet_v2_state_dict() -> dict[str, Tensor]:
     Their checksum is verified at every reading: torch.hub itself does so only when it downloads.
 
     Raises:
-        ConfigError: where they are neither in the cache nor to be had, or what is in the cache is damaged.
+        ConfigError: if they are neither in the cache nor to be had, or what is in the cache is damaged.
     """
     return _imagenet_state_dict(V2_URL)
 
