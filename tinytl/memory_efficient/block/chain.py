@@ -72,7 +72,7 @@ class Chain:
         self._scales: list[Tensor | None] = [None] * len(specs)
 
     def let_go(self) -> None:
-        """Drops tensors and what was made of them, except numbers per channel: a pause before backward."""
+        """Drops tensors and what was made of them, but numbers per channel, for a pause before backward."""
         self.tensors = ()
         self._weights = [None] * len(self.specs)
         self._biases = [None] * len(self.specs)
