@@ -54,7 +54,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
 
     Raises:
         ConfigError: for weights that cannot be read or do not fit, `n_groups` that does not divide, or a plan
-        that predictions must resolve first (`tinytl.memory.predict.resolve_plan`).
+            that predictions must resolve first (`tinytl.memory.predict.resolve_plan`).
     """
     if config.plan == "fast":
         config = fast_plan(config)

@@ -16,7 +16,7 @@ COLORS = ((220, 30, 30), (30, 200, 40), (30, 40, 220))
 
 
 def picture(label: int, suffix: str = "JPEG", size: tuple[int, int] = (30, 24)) -> bytes:
-    """A picture whose colour tells its class modulo three."""
+    """A picture whose colour encodes its class modulo three."""
     file = io.BytesIO()
     Image.new("RGB", size, COLORS[label % 3]).save(file, suffix)
     return file.getvalue()
@@ -26,7 +26,7 @@ PICTURES = [picture(label) for label in range(3)]
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    """Writes a tar archive, compressed where its name says so."""
+    """Writes a tar archive, compressed if its name says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = path.name.endswith("gz")
     with tarfile.open(path, "w:gz" if packed else "w", **({"compresslevel": 1} if packed else {})) as tar:
@@ -160,4 +160,4 @@ WRITERS = {
     "food101": food101,
     "imagenet": imagenet,
 }
-"""Each set's writer: takes a folder and, where the class count is to be wrong, `n_classes`."""
+"""Each set's writer: it needs a folder and, for a wrong class count, `n_classes`."""

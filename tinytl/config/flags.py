@@ -40,7 +40,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Returns the string that stands beneath each field of a dataclass, on one line."""
+    """Returns the string below each field of a dataclass, as one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     docs = {}

@@ -24,7 +24,7 @@ def choose_method(value: str) -> str:
 
     Raises:
         ConfigError: for an unknown one. The message names all methods, and an alias only if `value` nearly
-        spells it.
+            spells it.
     """
     alias = nearest(value, METHOD_ALIASES, cutoff=AS_GOOD_AS_SPELLED)
     return choose("method", value, METHODS if alias is None else (*METHODS, *METHOD_ALIASES))

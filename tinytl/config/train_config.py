@@ -44,7 +44,7 @@ MOST_SEED = 2**31 - 1
 NETWORK_STRIDE = 32
 """Input pixels per pixel of the last map, in height and in width, in every backbone here."""
 REFERENCE_RESOLUTION = 128
-"""The map size from which the reference code counts down when it shrinks lite kernels, whatever the image."""
+"""The map size from which the reference code counts down when it shrinks lite kernels, for any image."""
 REFERENCE_LAST_MAP = 8
 """The last map's size by that count: four blocks halve it, in every backbone here."""
 LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")

@@ -41,7 +41,7 @@ def load_dataset(
 
     Raises:
         ConfigError: for a folder or archive that is missing, damaged or not the published one; for an image
-        that does not decode, naming it; for another `num_classes` than the data set's.
+            that does not decode, naming it; for another `num_classes` than the data set's.
     """
     side = stored_side(max_resolution or config.resolution)
     if config.dataset == "digits":

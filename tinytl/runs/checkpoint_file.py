@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # the exception depends on where the file is damaged
         raise ConfigError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
     if not isinstance(state, dict) or not {"net", "epoch", "config", "classes"} <= state.keys():
         raise ConfigError(f"{path} is not a checkpoint of a training run")

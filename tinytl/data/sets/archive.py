@@ -21,14 +21,13 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def extract(archive: Path, folder: Path, report: Callable[[str], None]) -> None:
-    """Extracts a tar archive so that `folder`, beside it, holds the content of the archive's folder of that
-    name.
+    """Extracts a tar archive's folder of the same name as `folder` to `folder`, which is beside it.
 
     Does nothing if `folder` exists.
 
     Raises:
         ConfigError: naming an archive that is cut off or damaged, or holds no such folder; or a disk that
-        cannot be written to. The archive stays.
+            cannot be written to. The archive stays.
     """
     with extraction(archive, folder, report) as partial:
         if partial is None:

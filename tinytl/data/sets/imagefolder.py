@@ -31,7 +31,7 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
 
     Raises:
         ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images to
-        split, or that has no training images.
+            split, or that has no training images.
     """
     if data_dir is None:
         raise ConfigError(

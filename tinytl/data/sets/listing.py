@@ -47,7 +47,7 @@ def in_memory_or_streamed(splits: DataSplits, config: TrainConfig) -> DataSplits
 
     Raises:
         ConfigError: naming a file that is missing, empty, or (if decoded now) no image; or `loading=stream`
-        for a set that is not files.
+            for a set that is not files.
     """
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     files = {name: part for name, part in parts.items() if isinstance(part, ImageFiles)}

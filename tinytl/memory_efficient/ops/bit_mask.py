@@ -1,4 +1,4 @@
-"""One bit per element for "the gradient passes here", where a float tensor would do the same in 32.
+"""One bit per element for "the gradient passes here", for which a float tensor needs 32.
 
 Masks are in memory order, so a mask fits every tensor of the same shape *and* memory format. Work is done in
 chunks, so that no temporary is as large as a large tensor.
@@ -56,7 +56,7 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
         inside = torch.bitwise_and(packed, powers).view(-1).to(piece.dtype)
         if n % 8:
             inside = inside[:n]
-        # Not a product: what is cut off must be 0 even where the gradient is infinite.
+        # Not a product: what is cut off must be 0 even if the gradient is infinite.
         torch.ops.aten.threshold_backward.grad_input(piece, inside, 0, grad_input=into)
         start += n
     return out

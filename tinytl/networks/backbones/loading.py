@@ -30,7 +30,7 @@ def fit_weights(
 
     Raises:
         ConfigError: naming the first tensor whose shape does not fit or that the source lacks; for lite
-        residuals also the field to change.
+            residuals also the field to change.
     """
     # A block inside a lite residual module is `main_branch`; files use the block's own name.
     own = {name.replace(".main_branch.", "."): name for name in net.state_dict()}

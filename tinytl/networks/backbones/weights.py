@@ -44,7 +44,7 @@ def read_weights(config: TrainConfig) -> Weights:
 
     Raises:
         ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
-        cannot be read.
+            cannot be read.
     """
     backbone, source = BACKBONES[config.backbone], config.weights
     main = lite = None
