@@ -1,7 +1,7 @@
 """Memory-efficient transfer learning: TinyTL and its peers, with the memory that training really needs.
 
-What a notebook needs is here (`from tinytl import TrainConfig, build_model`); everything else may move.
-Importing this package imports nothing heavy: a name brings its module when it is first used, and
+The public names are here (`from tinytl import TrainConfig, build_model`); everything else may move.
+Importing this package imports nothing heavy: each name imports its module on first use, and
 ``tinytl.config`` and ``tinytl.data`` work without torch.
 """
 
@@ -46,8 +46,8 @@ _MODULES = {
     "replace_bn_with_gn": "tinytl.networks.group_norm",
 }
 
-# Torch's profiler, which measures memory, tells of its start and of devices that are not there. Read at
-# torch's import, hence here.
+# Torch's profiler, which measures memory, prints its start and missing devices. This is read at torch's
+# import, hence it is set here.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 moved.find_old_modules()

@@ -1,4 +1,4 @@
-"""python -m tinytl: train, evaluate, predict, export with one network; its memory before it runs; figures."""
+"""python -m tinytl: train, evaluate, predict and export one network; predict its memory; draw figures."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _end(line: str, code: int) -> int:
-    """Says why the command ends; of several processes only the first does."""
+    """Prints why the command ends; of several processes only the first prints it."""
     if os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr)
     return code

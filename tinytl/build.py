@@ -30,12 +30,12 @@ from tinytl.networks.update_methods import apply_update_method_
 from tinytl.networks.weight_standardization import standardize_weights_
 
 RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
-"""What a lean block runs again, for each `checkpoint`."""
+"""What a lean block recomputes, for each `checkpoint`."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A network ready to train, what became of the weights (None: all random), and the input it expects."""
+    """A network ready to train, the account of its weights (None: all random), and the input it expects."""
 
     net: nn.Module
     account: LoadAccount | None
@@ -50,11 +50,11 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
 
     Args:
         config: with `num_classes` set.
-        weights: what `read_weights(config)` returns, where it is read already. Scratch takes none.
+        weights: the result of `read_weights(config)`, if it was already read. Scratch uses none.
 
     Raises:
-        ConfigError: for weights that cannot be had or do not fit, `n_groups` that does not divide, or a plan
-            that predictions must settle first (`tinytl.memory.predict.resolve_plan`).
+        ConfigError: for weights that cannot be read or do not fit, `n_groups` that does not divide, or a plan
+            that predictions must resolve first (`tinytl.memory.predict.resolve_plan`).
     """
     if config.plan == "fast":
         config = fast_plan(config)
@@ -62,7 +62,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
         raise ConfigError(
             f"plan={config.plan} is open: tinytl.memory.predict.resolve_plan(config) settles it"
         )
-    if config.method == "Scratch":  # a search hands every trial of a backbone the same weights
+    if config.method == "Scratch":  # a search gives every trial of a backbone the same weights
         weights = RANDOM_WEIGHTS
     weights = weights or read_weights(config)
     net = _surgery(config)
@@ -81,7 +81,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
 
 
 def check_weights(config: TrainConfig, weights: Weights) -> LoadAccount:
-    """Sees that `weights` fit the network of `config`, without memory for it.
+    """Checks that `weights` fit the network of `config`, without allocating it.
 
     Raises:
         ConfigError: as `build_model`.
@@ -116,7 +116,7 @@ def _set_engine_(net: nn.Module, config: TrainConfig) -> None:
     if config.engine == "lean":
         recompute = RECOMPUTE[config.checkpoint]
         make_memory_efficient_(net, Execution(recompute=recompute, stock_below_kib=config.stock_below_kib))
-    # A lean block runs again by itself, but not where batch norm uses the batch's statistics.
+    # A lean block recomputes by itself, but not if batch norm uses the batch's statistics.
     if config.checkpoint == "all" and (config.engine == "stock" or config.norm == "batch_norm"):
         insert_checkpoints_(net)
 

@@ -12,7 +12,7 @@ def resolve_device(name: str) -> torch.device:
     """Returns the device that `auto`, `cpu` or `cuda` stands for on this machine.
 
     Raises:
-        ConfigError: for `cuda` where torch finds no GPU.
+        ConfigError: for `cuda` if torch finds no GPU.
     """
     available = torch.cuda.is_available()
     if name == "auto":

@@ -15,16 +15,16 @@ from tinytl.errors import ConfigError
 from tinytl.files import written_whole
 
 TIMEOUT_S = 30.0
-"""How long a server may say nothing."""
+"""Seconds that a server may send nothing."""
 CHUNK_BYTES = 2**20
 
 
 class DownloadError(Exception):
-    """Why a file could not be had, in words for the user."""
+    """Why a file could not be downloaded, in words for the user."""
 
 
 def cached_path(url: str, folder: Path) -> Path:
-    """Returns where `url` is kept in `folder`: under a name that no other URL has."""
+    """Returns the path of `url` in `folder`, under a name that no other URL has."""
     last = re.sub(r"[^\w.-]", "_", urllib.parse.unquote(_file_name(url)))[-80:]
     return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}_{last}"
 
@@ -39,10 +39,10 @@ def checksum_in_name(url: str) -> str | None:
 
 
 def verify(path: Path, checksum: str, remedy: str = "") -> None:
-    """Reads a file once, to see that its SHA-256 begins with `checksum`. Nothing is deleted.
+    """Reads a file once, to verify that its SHA-256 begins with `checksum`. Nothing is deleted.
 
     Raises:
-        ConfigError: naming the file, where it does not (ending with `remedy`), or cannot be read.
+        ConfigError: naming the file, if it does not (ending with `remedy`) or cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -57,13 +57,13 @@ def verify(path: Path, checksum: str, remedy: str = "") -> None:
 
 
 def download(url: str, path: Path, checksum: str | None = None) -> None:
-    """Downloads `url` to `path`, with a line of progress on standard error where that is a terminal.
+    """Downloads `url` to `path`, with a line of progress on standard error if that is a terminal.
 
-    A file appears under `path` once it is whole and its checksum is right; until then it has another name
-    beside it, and a download that was killed is never mistaken for it.
+    The file appears under `path` once it is whole and its checksum is right. Until then it has another name
+    beside it, so a killed download is never mistaken for it.
 
     Raises:
-        ConfigError: one line that says why it could not be had; `path` is as it was.
+        ConfigError: one line that says why it could not be downloaded; `path` is unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +78,10 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
 
 
 def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress: "Progress") -> str:
-    """Passes what `url` sends to `write`, and returns its checksum by `algorithm`.
+    """Passes the content of `url` to `write`, and returns its checksum by `algorithm`.
 
     Raises:
-        DownloadError: where the server does not answer or breaks off; in words for the user.
+        DownloadError: if the server does not answer or closes early; in words for the user.
         OSError: of `write`.
     """
     digest, received = hashlib.new(algorithm, usedforsecurity=False), 0
@@ -94,14 +94,14 @@ def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress
             received += len(chunk)
             progress.tell(received, total)
     progress.end()
-    # http.client takes a connection that closed early for the end of the file.
+    # http.client treats a connection that closed early as the end of the file.
     if total is not None and received < total:
         raise DownloadError(f"the connection ended after {received} of {total} bytes")
     return digest.hexdigest()
 
 
 class Progress:
-    """Percent of a file on standard error: a line that changes on a terminal, `lines` of them elsewhere."""
+    """Percent of a file on standard error: one changing line on a terminal, `lines` lines elsewhere."""
 
     def __init__(self, name: str, lines: int = 10, stream: TextIO | None = None) -> None:
         self.name = name
@@ -111,7 +111,7 @@ class Progress:
         self.told = -1
 
     def tell(self, received: int, total: int | None) -> None:
-        """Shows how much of `total` bytes (None: unknown) is here."""
+        """Shows how much of `total` bytes (None: unknown) has arrived."""
         if not self.live and self.lines == 0:
             return
         share = received / total if total else 0.0
@@ -143,7 +143,7 @@ def _answer(url: str) -> http.client.HTTPResponse:
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
     try:
-        return answer.read1(CHUNK_BYTES)  # what has come, not a whole chunk
+        return answer.read1(CHUNK_BYTES)  # what has arrived, not a whole chunk
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(str(error)) from None
 

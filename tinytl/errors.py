@@ -15,10 +15,10 @@ class NonFiniteLossError(RuntimeError):
 
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Runs imports of packages that `pip install tinytl-tuner` brings only with an extra.
+    """Runs imports of packages that `pip install tinytl-tuner` installs only with an extra.
 
     Raises:
-        ConfigError: naming what needs the package, the package, and the command that brings it.
+        ConfigError: naming what needs the package, the package, and the command that installs it.
     """
     try:
         yield
@@ -32,7 +32,7 @@ def needs_extra(what: str, extra: str) -> Iterator[None]:
 def choose(kind: str, value: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns the name among `known` that `value` means, without regard to case.
 
-    `cutoff`: how alike a name must be to be suggested, 0 to 1.
+    `cutoff`: similarity from which a name is suggested, 0 to 1.
 
     Raises:
         ConfigError: naming `kind`, the value, the nearest known name and all known ones.
@@ -47,7 +47,7 @@ def choose(kind: str, value: str, known: Iterable[str], cutoff: float = 0.5) -> 
 
 
 def nearest(value: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """Returns the known name that looks most like `value`, without regard to case, or None if none does."""
+    """Returns the known name most similar to `value`, without regard to case, or None if none is similar."""
     by_lower = {name.lower(): name for name in known}
     near = difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[near[0]] if near else None

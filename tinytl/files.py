@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and locks that end with the process. Imports nothing heavy."""
+"""Files that are whole or missing, and locks that end with the process. Imports nothing heavy."""
 
 import fcntl
 import os
@@ -14,8 +14,8 @@ from tinytl.errors import ConfigError
 def part_of(path: Path) -> Iterator[BinaryIO]:
     """Gives an empty file `NAME.part` beside `path` to write to, for this process alone.
 
-    Another process that wants it waits. What is not renamed to `path` is removed at the end; what a killed
-    process left is begun anew by the next.
+    Another process that wants it waits. A file that is not renamed to `path` is removed at the end; the next
+    process overwrites what a killed one left.
     """
     part = path.with_name(path.name + ".part")
     with _open_locked(part) as out:
@@ -29,7 +29,7 @@ def part_of(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """Gives a file to write to that becomes `path` at the end; if the block raises, what was there stays."""
+    """Gives a file to write to that becomes `path` at the end; if the block raises, the old file stays."""
     with part_of(path) as out:
         yield out
         out.flush()
@@ -40,7 +40,7 @@ def write_whole(path: Path, text: str) -> None:
     """Writes `text` to `path`, whole or not at all.
 
     Raises:
-        ConfigError: if it cannot be written; what was there stays.
+        ConfigError: if it cannot be written; the old file stays.
     """
     with naming_the_file(path), written_whole(path) as out:
         out.write(text.encode())
@@ -70,7 +70,7 @@ def lock(file: IO[bytes]) -> None:
 
 
 def _open_locked(part: Path) -> BinaryIO:
-    """Opens `part`, locked. A process that waited for it finds it renamed or removed, and opens anew."""
+    """Opens `part`, locked. A process that waited for it finds it renamed or removed, and opens a new one."""
     while True:
         out = part.open("ab")
         lock(out)

@@ -23,7 +23,7 @@ MODULES = {
     "tinytl.planner": ("tinytl.config.plan", ""),
     "tinytl.trained": ("tinytl.runs.trained", ""),
 }
-"""Each module that is gone: where its content is, and what of it `tinytl` itself offers."""
+"""Each removed module: where its content is, and which of its names `tinytl` itself offers."""
 
 NAMES = {
     "tinytl.config": ("tinytl.config.train_config", ("LrRatio", "TrainConfig")),
@@ -37,7 +37,7 @@ NAMES = {
 
 
 def find_old_modules() -> None:
-    """Lets `import tinytl.lite_residual` and its like find what has moved."""
+    """Makes `import tinytl.lite_residual` and the like find what has moved."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 

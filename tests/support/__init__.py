@@ -1,4 +1,4 @@
-"""What serves several tests: cases, servers, studies and folders made by hand.
+"""Code that several tests share: cases, servers, studies and folders made by hand.
 
 Benchmarks may import it; nothing here is a test.
 """

@@ -42,7 +42,7 @@ ALL_CASES = {
         )
     ]
 }
-"""All 78, for what is cheap."""
+"""All 78 cases, for cheap tests."""
 
 SPREAD_CASES = {
     _id(config): config
@@ -58,7 +58,7 @@ SPREAD_CASES = {
         )
     ]
 }
-"""26 for what is not: every method with every norm, and each of both with every backbone."""
+"""26 cases, for other tests: every method with every norm, and each of both with every backbone."""
 
 
 def tinted_images(n: int, seed: int) -> ImageSet:

@@ -1,4 +1,4 @@
-"""Networks as a run leaves them, without the training: a checkpoint whose random parts all matter."""
+"""Networks as a run leaves them, without training: a checkpoint whose random parts all affect the output."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def save_run(folder: Path, config: TrainConfig | None = None, **changes: Any) ->
         if ".final_bn." in name or name.startswith("classifier"):  # zero, or near: they would hide the rest
             nn.init.normal_(parameter, std=0.5)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # statistics under which the picture still matters at the end
+        if isinstance(module, nn.BatchNorm2d):  # statistics under which the picture still affects the output
             module.training, module.momentum = True, 1.0
     with torch.no_grad():
         net(torch.randn(8, 3, config.resolution, config.resolution))

@@ -38,7 +38,7 @@ def held(content: bytes, sent: int, release: threading.Event) -> Answer:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is part of the tests."""
+        """Ignores a client that closed the connection: tests do so."""
 
 
 @contextlib.contextmanager

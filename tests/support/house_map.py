@@ -1,6 +1,6 @@
-"""README's map of the house, made from what each room says of itself.
+"""README's map of the house, made from each room's docstring.
 
-`python -m tests.support.house_map --write` puts it there.
+`python -m tests.support.house_map --write` writes it.
 """
 
 import ast
@@ -19,7 +19,7 @@ TOP: dict[str, str | None] = {
     "search_spaces": None,
     "tuner": None,
     "tinytl": None,
-    "tests": "The tree mirrored, a test file a module; `integration/` runs whole studies.",
+    "tests": "The tree mirrored, one test file per module; `integration/` runs whole studies.",
     "benchmarks": "What the documents quote: run by hand, results kept in `results/`.",
     "examples": "The settings of the reports as commands; gradient checkpoints in Python.",
     "docker": "One image, `compose.yaml`, and the start-up scripts that also run without Docker.",

@@ -1,4 +1,4 @@
-"""Networks that the tests of this folder make lean, and what it means to compute the same."""
+"""Networks that the tests of this folder make lean, and a check that two of them compute the same."""
 
 import copy
 from collections.abc import Callable
@@ -100,6 +100,7 @@ def assert_same_gradients(
     for name, theirs in stock.items():
         assert (mine[name] is None) == (theirs is None), name
         if theirs is not None:
-            # What is zero but for rounding, such as the gradient before a norm, is measured by the rest.
+            # A value that is zero except for rounding, such as the gradient before a norm, is compared
+            # relative to the rest.
             limit = tolerance * (theirs.norm() + 1e-3 * scale)
             assert (mine[name] - theirs).norm() <= limit, name

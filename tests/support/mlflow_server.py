@@ -10,7 +10,7 @@ import time
 SERVER_START_S = 180
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Evaluation jobs of language models: seven processes that nobody here needs.
+    # Evaluation jobs of language models: seven processes that no test needs.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
@@ -49,7 +49,7 @@ class Server:
                 time.sleep(0.2)
 
     def kill(self):
-        """Kills it, if it lives, as a power cut would."""
+        """Kills it, if it is running, as a power cut would."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

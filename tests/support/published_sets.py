@@ -16,7 +16,7 @@ COLORS = ((220, 30, 30), (30, 200, 40), (30, 40, 220))
 
 
 def picture(label: int, suffix: str = "JPEG", size: tuple[int, int] = (30, 24)) -> bytes:
-    """A picture whose colour tells its class modulo three."""
+    """A picture whose colour encodes its class modulo three."""
     file = io.BytesIO()
     Image.new("RGB", size, COLORS[label % 3]).save(file, suffix)
     return file.getvalue()
@@ -26,7 +26,7 @@ PICTURES = [picture(label) for label in range(3)]
 
 
 def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    """Writes a tar archive, compressed where its name says so."""
+    """Writes a tar archive, compressed if its name says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     packed = path.name.endswith("gz")
     with tarfile.open(path, "w:gz" if packed else "w", **({"compresslevel": 1} if packed else {})) as tar:
@@ -38,7 +38,7 @@ def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def cifar(folder: Path, name: str, n_classes: int | None = None) -> Path:
-    """5 training images a class in CIFAR-10, 3 in CIFAR-100; 1 test image a class."""
+    """5 training images per class in CIFAR-10, 3 in CIFAR-100; 1 test image per class."""
     hundred = name == "cifar100"
     n = n_classes or (100 if hundred else 10)
 
@@ -63,7 +63,7 @@ def cifar(folder: Path, name: str, n_classes: int | None = None) -> Path:
 
 
 def cub200(folder: Path, n_classes: int = 200) -> Path:
-    """2 training images and 1 test image a class; the archive also holds a file beside its folder."""
+    """2 training images and 1 test image per class; the archive also holds a file beside its folder."""
     classes, images, labels, is_train, members = [], [], [], [], {}
     number = 0
     for label in range(n_classes):
@@ -84,7 +84,7 @@ def cub200(folder: Path, n_classes: int = 200) -> Path:
 
 
 def food101(folder: Path, n_classes: int = 101) -> Path:
-    """2 training images and 1 test image a class."""
+    """2 training images and 1 test image per class."""
     lists: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     members = {}
     for label in range(n_classes):
@@ -97,7 +97,7 @@ def food101(folder: Path, n_classes: int = 101) -> Path:
 
 
 def cars(folder: Path, n_classes: int = 196) -> Path:
-    """2 training images and 1 test image a class, in three archives and the test labels beside them."""
+    """2 training images and 1 test image per class, in three archives and the test labels beside them."""
     fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
     kinds = [(field, object) for field in fields]
 
@@ -121,7 +121,7 @@ def cars(folder: Path, n_classes: int = 196) -> Path:
 
 
 def imagenet(folder: Path, n_classes: int = 1000) -> Path:
-    """1 training image and 1 validation image a class; validation runs backwards through the classes."""
+    """1 training image and 1 validation image per class; validation runs backwards through the classes."""
     ids = [f"n{7 * i + 1000000:08}" for i in range(n_classes)]
     outer = {}
     for label, wnid in enumerate(ids):
@@ -160,4 +160,4 @@ WRITERS = {
     "food101": food101,
     "imagenet": imagenet,
 }
-"""Each set's writer: takes a folder and, where the class count is to be wrong, `n_classes`."""
+"""Each set's writer: it needs a folder and, for a wrong class count, `n_classes`."""

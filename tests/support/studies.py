@@ -1,4 +1,4 @@
-"""Whole studies as a user starts them: a driver in a process of its own, and what it left."""
+"""Whole studies as a user starts them: a driver in a process of its own, and the files that it left."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def resume(name, runs_dir, *flags) -> list[str]:
 
 
 def run(argv, expect=0, env=None) -> str:
-    """Runs a command to its end; returns what it printed."""
+    """Runs a command to its end; returns its output."""
     done = subprocess.run(
         argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, env=os.environ | (env or {})
     )
@@ -57,7 +57,7 @@ def run(argv, expect=0, env=None) -> str:
 
 @contextmanager
 def started(argv, log: Path, env=None) -> Iterator[subprocess.Popen]:
-    """Starts a driver that takes signals as one at a terminal does; kills it at the end if it still runs."""
+    """Starts a driver that handles signals like one at a terminal; kills it at the end if it still runs."""
 
     def default_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
@@ -78,14 +78,14 @@ def started(argv, log: Path, env=None) -> Iterator[subprocess.Popen]:
         below = processes_under(driver.pid)
         driver.kill()
         driver.wait()
-        for pid, line in below.items():  # what it started and cannot end any more
+        for pid, line in below.items():  # processes that it started and cannot end any more
             with suppress(OSError):
                 if Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() == line:
                     os.kill(pid, signal.SIGKILL)
 
 
 def ray_start(log: Path, *flags: str):
-    """Starts a node of a Ray cluster with one CPU, for as long as it is wanted."""
+    """Starts a node of a Ray cluster with one CPU, for the duration of the block."""
     argv = [str(Path(sys.executable).with_name("ray")), "start", *flags, "--num-cpus", "1", "--block"]
     return started([*argv, "--disable-usage-stats"], log)
 
@@ -97,7 +97,7 @@ def free_port() -> int:
 
 
 def raylet_of(node: subprocess.Popen) -> int | None:
-    """Returns the process that is a node: those that it started die with it."""
+    """Returns the process that is a node: the processes that it started die with it."""
     found = [
         pid for pid, line in processes_under(node.pid).items() if "/raylet " in line.split(" --")[0] + " "
     ]
@@ -129,7 +129,7 @@ def epochs_saved(folder: Path) -> int:
 
 
 def processes_under(pid: int) -> dict[int, str]:
-    """Returns the command line of each process that `pid` started, or that one of those started."""
+    """Returns the command line of each process that `pid` started, directly or indirectly."""
     parents, lines = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -147,7 +147,7 @@ def processes_under(pid: int) -> dict[int, str]:
 
 
 def records_of(name, runs_dir) -> dict[str, str]:
-    """Returns what is kept of each ended trial, as text: record, metrics, the size of its checkpoint."""
+    """Returns each ended trial's files as text: record, metrics, the size of its checkpoint."""
     kept = {}
     for trial in load_study(name, str(runs_dir)).get_trials(deepcopy=False):
         if trial.state.is_finished() and "name" in trial.user_attrs and "interrupted" not in trial.user_attrs:
@@ -160,7 +160,7 @@ def records_of(name, runs_dir) -> dict[str, str]:
 
 
 def check_whole(name, runs_dir, trials: int, epochs: int) -> None:
-    """Sees that a study has exactly its trials, each epoch once, and that MLflow says the same."""
+    """Checks that a study has exactly its trials, each epoch once, and that MLflow has the same."""
     counts = status_of(name, runs_dir)["trials"]
     assert counts["complete"] + counts["pruned"] + counts["failed"] == trials
     assert counts["running"] == 0

@@ -1,4 +1,4 @@
-"""A study that was never trained, as a search leaves it: journal, study.json, a run folder a trial."""
+"""A study that was never trained, as a search leaves it: journal, study.json, one run folder per trial."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from tuner.record.storage import open_storage
 
 BUDGET_MIB = 120.0
 METHOD_MIB = {"FT-Last": 0.6, "TinyTL-B": 0.7, "TinyTL-L": 0.8, "TinyTL-L+B": 0.9, "FT-Norm+Last": 1.7}
-"""Share of memory beside the rest; FT-Full takes 2.5."""
+"""Memory relative to the others; FT-Full needs 2.5."""
 
 
 def write_study(runs_dir: Path, name: str, trials: int, epochs: int) -> optuna.Study:
@@ -102,7 +102,7 @@ def _add(
     added = create_trial(
         state=state, values=values, params=sampled.params, distributions=distributions, user_attrs=attributes
     )
-    # As a search would have: Optuna gives a trial that is added the moment of now.
+    # As a search would have: Optuna stamps an added trial with the present time.
     added.datetime_start = datetime(2026, 1, 1) + timedelta(minutes=len(study.get_trials(deepcopy=False)))
     added.datetime_complete = added.datetime_start + timedelta(minutes=3)
     study.add_trial(added)

@@ -20,7 +20,7 @@ def add_parser(commands: Commands) -> None:
         description="Accuracy of a trained network on its own data set, or on another with the same classes.",
     )
     add_run_flags(evaluate)
-    evaluate.add_argument("--split", choices=SPLITS, default="val", help="images to judge by (default: val)")
+    evaluate.add_argument("--split", choices=SPLITS, default="val", help="split to evaluate (default: val)")
     add_config_flags(evaluate, ["dataset", "data_dir", "loading", "loader_workers"], default="the run's own")
     evaluate.add_argument(
         "--images-at-once",
@@ -34,7 +34,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds what names a trained network: RUN, --epoch, --device, and --json."""
+    """Adds the arguments that name a trained network, RUN, --epoch and --device, and --json."""
     parser.add_argument(
         "trained", metavar="RUN", help="folder of a run or of an export, or one of a run's checkpoint files"
     )
@@ -44,7 +44,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --epoch, which of a run's two checkpoints is meant."""
+    """Adds --epoch, which selects one of a run's two checkpoints."""
     parser.add_argument(
         "--epoch",
         choices=("best", "last"),

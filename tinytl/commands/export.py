@@ -10,7 +10,7 @@ from tinytl.errors import ConfigError
 
 DESCRIPTION = """Write a trained network for a device: model.onnx (RGB pictures in [0, 1] to logits; it
 normalises them), weights.pt (the state dict), config.yaml, and model.json (classes, input, accuracy,
-checksums). The ONNX file is first compared with PyTorch; nothing is written where they differ."""
+checksums). The ONNX file is first compared with PyTorch; nothing is written if they differ."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -22,7 +22,7 @@ def add_parser(commands: Commands) -> None:
         description=DESCRIPTION,
     )
     export.add_argument("trained", metavar="RUN", help="folder of a run, or one of its checkpoint files")
-    export.add_argument("--out", required=True, metavar="DIR", help="folder to write: empty, or not there")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder to write: empty or missing")
     add_epoch_flag(export)
     export.add_argument("--json", action="store_true", help="print model.json")
     export.set_defaults(run=run)

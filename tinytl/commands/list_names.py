@@ -1,4 +1,4 @@
-"""python -m tinytl list: every backbone, method and data set by name, and what each flag's names are."""
+"""python -m tinytl list: every backbone, method and data set by name, and the names of each flag."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ NAMES = {
     "upsample_type": config.UPSAMPLE_TYPES,
     "kernel_clipping": config.KERNEL_CLIPPINGS,
 }
-"""Fields whose values are names that say what they are."""
+"""Fields whose values are names that explain themselves."""
 
 BACKBONE_FACTS = {
     # parameters with 1,000 classes, feature blocks, names of ImageNet weights
@@ -27,7 +27,7 @@ BACKBONE_FACTS = {
     "mobilenet_v2": (3_504_872, 19, ("imagenet", "imagenet_v1", "imagenet_v2")),
     "proxylessnas_mobile": (4_080_512, 22, ()),
 }
-"""What building each network would show, which takes torch and seconds; a test compares."""
+"""Figures of each network. Building it would need torch and seconds; a test compares them."""
 
 WHAT_TRAINS = {
     "FT-Last": "the head",
@@ -49,7 +49,7 @@ def add_parser(commands: Commands) -> None:
         "list",
         usage="tinytl list [--json]",
         help="backbones, methods, data sets and other names",
-        description="Backbones, methods, data sets, and the names that flags take.",
+        description="Backbones, methods, data sets, and the names that flags accept.",
     )
     listing.add_argument("--json", action="store_true", help="print JSON")
     listing.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""python -m tinytl memory: what a training step takes, before it runs."""
+"""python -m tinytl memory: the memory that a training step needs, before it runs."""
 
 import argparse
 import json
@@ -33,7 +33,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the memory of the configuration that `args` give."""
+    """Prints the memory of the configuration in `args`."""
     given = given_fields(args)
     config = config_from_flat({"num_classes": 10} | given)
     if args.figure and not args.all:

@@ -1,4 +1,4 @@
-"""Ending well when whoever reads a command's output has seen enough."""
+"""Ends a command cleanly when the reader of its output closes the pipe."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 def run_for_reader(command: Callable[[], int]) -> int:
-    """Runs a command that prints, and returns its exit code; 0 where its reader left, as `head` does."""
+    """Runs a command and returns its exit code, or 0 if the reader closed the pipe, as `head` does."""
     try:
         code = int(command())
-        sys.stdout.flush()  # here, where who does not read on is met
+        sys.stdout.flush()  # here, so that a closed pipe is noticed
         return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,7 +23,7 @@ DIAGRAM_FLAGS = [
     for f in dataclasses.fields(TrainConfig)
     if f.name not in FIELDS_WITHOUT_MEMORY and f.name not in NOT_IN_A_DIAGRAM
 ]
-"""Fields on which a diagram may depend."""
+"""Fields that can change a diagram."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
     plot.add_argument(
         "--out",
         metavar="DIR",
-        help="folder of the figures (default: that of the run, where it is one; else `plots`)",
+        help="folder of the figures (default: the run's folder for one run, else `plots`)",
     )
     plot.add_argument(
         "--format", default="both", metavar="FORMAT", help="`png`, `svg` or `both` (default: both)"
@@ -62,7 +62,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws what `args` name, and prints the files."""
+    """Draws the figures that `args` ask for, and prints their paths."""
     formats = _formats(args.format)
     given = given_fields(args)
     folders = list({folder.resolve(): folder for folder in map(Path, args.runs)}.values())

@@ -12,9 +12,9 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
-the run), metrics.jsonl (a line an epoch), best.pt, last.pt and result.json.
+the run), metrics.jsonl (one line per epoch), best.pt, last.pt and result.json.
 
-Several processes share each batch, and take the step that one would, where torchrun starts them:
+If torchrun starts several processes, they share each batch and take the step that one would take:
 torchrun --nproc-per-node 2 -m tinytl train ..."""
 
 
@@ -29,10 +29,12 @@ def add_parser(commands: Commands) -> None:
     run_flags = train.add_argument_group("the run")
     run_flags.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
     run_flags.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out after its last whole epoch"
+        "--resume", action="store_true", help="continue the run in --out after its last whole epoch"
     )
     run_flags.add_argument(
-        "--config", metavar="FILE", help="start from a run's config.yaml; flags given beside it come on top"
+        "--config",
+        metavar="FILE",
+        help="start from a run's config.yaml; flags that are also given override it",
     )
     run_flags.add_argument(
         "--tensorboard", action="store_true", help="also write TensorBoard's event files to --out/tensorboard"
@@ -44,7 +46,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains as `args` say."""
+    """Trains the network of `args`."""
     from tinytl.data.load import check_data_dir, download_dataset
     from tinytl.runs.directory import RunDirectory, read_config_file
 

@@ -7,7 +7,7 @@ from tinytl.errors import ConfigError
 
 
 def require_int(name: str, value: Any, *, low: int, high: int | None = None) -> None:
-    """Raises ConfigError where `value` is no whole number, below `low` or above `high`."""
+    """Raises ConfigError if `value` is no whole number, below `low` or above `high`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{name}={value!r} is not a whole number")
     if value < low:
@@ -25,7 +25,7 @@ def require_number(
     high: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Raises ConfigError where `value` is no finite number, or not at least `low`, more than `above`,
+    """Raises ConfigError if `value` is no finite number, or not at least `low`, more than `above`,
     at most `high`, less than `below`.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

@@ -34,13 +34,13 @@ SECTIONS = {
         "plan budget_mib micro_batch_size checkpoint engine stock_below_kib precision device"
     ),
 }
-"""Sections of a command's help, and the fields of TrainConfig that stand in each."""
+"""Sections of a command's help, and the fields of TrainConfig that each lists."""
 Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
 """What a command adds its parser to."""
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """Returns the string that stands beneath each field of a dataclass, on one line."""
+    """Returns the string below each field of a dataclass, as one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     docs = {}
@@ -52,10 +52,10 @@ def field_docs(cls: type) -> dict[str, str]:
 
 
 def parse_field(name: str, text: str) -> Any:
-    """Turns the text given for a field (a flat name such as `lr_ratio.late`) into a value of its type.
+    """Parses the text given for a field (a flat name such as `lr_ratio.late`) as a value of its type.
 
     Raises:
-        ConfigError: for an unknown field, or text that is not of its type.
+        ConfigError: for an unknown field, or for text that is not of its type.
     """
     name = choose("parameter", FIELD_ALIASES.get(name, name), field_names())
     if name.startswith("lr_ratio."):
@@ -87,7 +87,7 @@ def add_config_flags(
 ) -> None:
     """Adds a flag for each named field of TrainConfig, by section, with its description, type and default.
 
-    `default` is what stands for the field's own default where the flag is not given, in words.
+    `default` says in words what a missing flag means, if that is not the field's own default.
     """
     docs = field_docs(TrainConfig)
     defaults = TrainConfig()
@@ -112,7 +112,7 @@ def _shown(default: object) -> str:
 
 
 def add_lr_ratio_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds `--lr-ratio GROUP=RATIO`, which may be given for several groups."""
+    """Adds `--lr-ratio GROUP=RATIO`, which may be given once per group."""
     groups = ", ".join(field_docs(LrRatio))
     parser.add_argument_group("learning rates by group").add_argument(
         "--lr-ratio",
@@ -128,7 +128,7 @@ def add_download_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--download",
         action="store_true",
-        help="first fetch the data set's archives into --data-dir where they are not there",
+        help="first download the data set's archives into --data-dir if they are missing",
     )
 
 

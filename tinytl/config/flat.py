@@ -1,4 +1,4 @@
-"""A TrainConfig as one flat dict, `lr_ratio.late` included: what files, flags and spaces hold."""
+"""A TrainConfig as one flat dict, `lr_ratio.late` included. Files, flags and search spaces hold this form."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import choose
 
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
-"""Names that the command line uses where the field's own would be unclear outside its context."""
+"""Names that the command line uses if the field's own name would be unclear there."""
 
 _LR_RATIO_PREFIX = "lr_ratio."
 
 
 def field_names() -> list[str]:
-    """Flat names of every field, `lr_ratio.late` and its like included: what a search space may name."""
+    """Flat names of every field, `lr_ratio.late` and its like included. A search space may name these."""
     names = [f.name for f in dataclasses.fields(TrainConfig) if f.name != "lr_ratio"]
     return names + [_LR_RATIO_PREFIX + f.name for f in dataclasses.fields(LrRatio)]
 
@@ -24,8 +24,8 @@ def field_names() -> list[str]:
 def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
     """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
 
-    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. What
-    belongs to a field of `base` that is replaced goes with it: another data set's folder, and the random
+    Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. Replacing
+    a field of `base` also drops what belonged to the old value: the folder of another data set, the random
     weights of Scratch. Raises ConfigError for an unknown key or a bad value.
     """
     base = base or TrainConfig()
@@ -47,7 +47,7 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
 
 
 def flat_from_config(config: TrainConfig) -> dict[str, Any]:
-    """Returns every field under its flat name; `config_from_flat` turns it back into an equal config."""
+    """Returns every field under its flat name; `config_from_flat` builds an equal config from them."""
     flat = dataclasses.asdict(config)
     ratios = flat.pop("lr_ratio")
     return flat | {_LR_RATIO_PREFIX + name: ratio for name, ratio in ratios.items()}

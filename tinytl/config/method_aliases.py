@@ -1,4 +1,4 @@
-"""Names under which a method may be given beside its own; a configuration holds the method's own name."""
+"""Other names for methods. A configuration always holds the method's own name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,23 +14,24 @@ METHOD_ALIASES: Mapping[str, Mapping[str, Any]] = {
     "low": {"method": "Last-5"},
     "deep": {"method": "FT-Full", "lr_ratio.late": 0.6, "lr_ratio.early": 0.4},
 }
-"""Each alias, with the fields that it stands for; fields that are given beside it stay as given."""
+"""Each alias with the fields that it stands for. A field that the user gives too keeps the user's value."""
 AS_GOOD_AS_SPELLED = 0.8
-"""How alike a word must be to an alias, 0 to 1, to have the aliases suggested: `lora` is not `low`."""
+"""Similarity to an alias, 0 to 1, from which a word has the aliases suggested: `lora` is not `low`."""
 
 
 def choose_method(value: str) -> str:
     """Returns the method or the alias that `value` means, without regard to case.
 
     Raises:
-        ConfigError: naming all methods by their own names; an alias only if it is as good as spelled.
+        ConfigError: for an unknown one. The message names all methods, and an alias only if `value` nearly
+            spells it.
     """
     alias = nearest(value, METHOD_ALIASES, cutoff=AS_GOOD_AS_SPELLED)
     return choose("method", value, METHODS if alias is None else (*METHODS, *METHOD_ALIASES))
 
 
 def own_name(value: str) -> str:
-    """Returns the method's own name, but an alias that stands for more than a method as it is.
+    """Returns the method's own name. An alias that stands for more than a method is returned unchanged.
 
     Raises:
         ConfigError: for a method that is unknown.
@@ -41,7 +42,7 @@ def own_name(value: str) -> str:
 
 
 def expand_method(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a flat configuration with what an alias of its `method` stands for.
+    """Returns a flat configuration in which an alias of `method` is replaced by the fields it stands for.
 
     Raises:
         ConfigError: for a method that is unknown.
@@ -54,7 +55,7 @@ def expand_method(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def alias_note(value: str) -> str | None:
-    """Returns the sentence that says what `value` stands for, None where it is a method's own name."""
+    """Returns the sentence that says what `value` stands for, or None if it is a method's own name."""
     fields = METHOD_ALIASES.get(choose_method(value))
     if fields is None:
         return None

@@ -1,4 +1,4 @@
-"""A command-line parser whose complaints are one line: words about the flag, and the nearest known name."""
+"""A command-line parser that reports a mistake in one line, with the nearest known name."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ _REQUIRED = "the following arguments are required: "
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser that prints one line for a mistake, exits with 2, and keeps line breaks of its help."""
+    """A parser that prints one line for a mistake, exits with 2, and keeps the line breaks of its help."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -37,7 +37,7 @@ class OneLineParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override] # typeshed has three overloads of one function
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parses; a word that is not known is a mistake here, where the flags of the command are known."""
+        """Parses. An unknown word is reported here, because here the flags of the command are known."""
         try:
             found, rest = super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:
@@ -54,7 +54,7 @@ class OneLineParser(argparse.ArgumentParser):
         return f"unknown flag {flag}" + (f": did you mean {near}?" if near else "")
 
     def _in_own_words(self, error: argparse.ArgumentError) -> str:
-        """Returns what is wrong with a flag: argparse's own words name Python's types."""
+        """Returns what is wrong with a flag. argparse's own message would name Python's types."""
         name, message = error.argument_name, error.message
         action = self._named(name)
         if name is None or action is None:

@@ -1,13 +1,13 @@
-"""How a configuration runs: how many samples at a time, and what backward runs again.
+"""How a configuration runs: how many samples at a time, and what backward recomputes.
 
-Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint` and `stock_below_kib` where the
+Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint` and `stock_below_kib` if the
 configuration leaves them open:
 
-- `fast`: the whole batch, nothing run again, small blocks as PyTorch's own. As fast as stock or faster.
+- `fast`: the whole batch, nothing recomputed, small blocks as PyTorch's own. As fast as stock or faster.
 - `smallest`: the least memory.
 - `budget`: the fastest choice whose predicted peak fits `budget_mib`.
 
-Nothing is executed: choices are ordered by a rule of two constants, and fit or do not by prediction.
+Nothing is executed. A rule of two constants orders the choices by speed; a prediction says which fit.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
 Predict = Callable[[TrainConfig], float]
-"""Returns the predicted peak, in MiB, of a configuration that leaves nothing open."""
+"""Returns the predicted peak, in MiB, of a configuration that leaves no choice to its plan."""
 
 # Calibrated on MobileNetV2 and EfficientNet-Lite0 with one CPU thread (docs/memory.md): a pass costs as much
-# again as the work on so many input pixels, and what runs again so much more time.
+# more as the work on so many input pixels, and recomputing costs so much more time.
 PIXELS_OF_A_PASS = 40_000
 TIME_OF_CHECKPOINT = {"none": 1.0, "depthwise": 1.05, "all": 1.3}
 SMALL_INPUT_PIXELS = 30_000
@@ -29,11 +29,11 @@ STOCK_BELOW_KIB = {"small input": 1024.0, "else": 0.0}
 PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib")
 """What a plan sets."""
 NEARLY_LEAST = 1.005
-"""A choice within this factor of the least memory is as good as the least, where it is faster."""
+"""A faster choice within this factor of the least memory counts as the least."""
 
 
 class UnderFloorError(ConfigError):
-    """No way to run a configuration fits its budget; `smallest` takes least."""
+    """No way to run a configuration fits its budget; `smallest` needs the least."""
 
     def __init__(self, message: str, smallest: TrainConfig) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ def is_planned(config: TrainConfig) -> bool:
 
 
 def fast_plan(config: TrainConfig) -> TrainConfig:
-    """Returns `config` with what it leaves open set for speed."""
+    """Returns `config` with its open choices set for speed."""
     small = config.samples_in_memory * config.resolution**2 < SMALL_INPUT_PIXELS
     return _planned(
         config,
@@ -58,10 +58,10 @@ def fast_plan(config: TrainConfig) -> TrainConfig:
 
 
 def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
-    """Returns `config` with what it leaves open set as its plan says.
+    """Returns `config` with its open choices set by its plan.
 
     Raises:
-        UnderFloorError: where no choice fits `budget_mib`, naming the least that one takes.
+        UnderFloorError: if no choice fits `budget_mib`. The message names the least that any choice needs.
     """
     fast = fast_plan(config)
     if config.plan == "fast":
@@ -90,7 +90,7 @@ def choices(config: TrainConfig) -> list[TrainConfig]:
         micros = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
     checkpoints: tuple[str, ...] = (config.checkpoint,)
     if config.checkpoint == "auto":
-        # Stock has no part of a block to run again, nor has lean where batch norm keeps blocks apart.
+        # Stock has no part of a block to recompute, nor has lean if batch norm keeps blocks apart.
         whole = config.engine == "stock" or config.norm == "batch_norm"
         checkpoints = ("none", "all") if whole else ("none", "depthwise", "all")
     found = [_planned(config, micro, checkpoint, 0.0) for micro in micros for checkpoint in checkpoints]
@@ -119,7 +119,8 @@ def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: 
 
 def _smallest(config: TrainConfig, predict: Predict) -> TrainConfig:
     every = choices(config)
-    # Less at a time takes less, but for the gradients: from two passes on they live beside activations.
+    # Fewer samples at a time need less memory, except for gradients: with two or more passes they live beside
+    # activations.
     micros = sorted({choice.samples_in_memory for choice in every})
     ends = {micros[0], micros[-1]}
     peaks = {choice: predict(choice) for choice in every if choice.samples_in_memory in ends}

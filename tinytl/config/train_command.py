@@ -13,7 +13,8 @@ LINE_WIDTH = 78
 
 
 def train_flags(config: TrainConfig) -> list[tuple[str, str]]:
-    """Returns flags of `python -m tinytl train` with their values, for the fields that are not at default.
+    """Returns flags of `python -m tinytl train` with their values, for the fields that differ from their
+    default.
 
     They parse to an equal configuration.
     """
@@ -37,7 +38,7 @@ def train_command(config: TrainConfig, out: str) -> list[str]:
 
 
 def folded(command: Sequence[str]) -> str:
-    """Returns a command as a shell takes it, over several lines where it is long."""
+    """Returns a command as a shell reads it, over several lines if it is long."""
     return " \\\n    ".join(_lines([shlex.join(part) for part in _parts(command)]))
 
 
@@ -63,7 +64,7 @@ def _lines(parts: Sequence[str]) -> Iterator[str]:
 
 def _words(pair: tuple[str, str]) -> tuple[str, ...]:
     flag, value = pair
-    # A value that begins like a flag would be taken for one.
+    # A value that begins like a flag would be read as one.
     return (f"{flag}={value}",) if value.startswith("-") else pair
 
 

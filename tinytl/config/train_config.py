@@ -36,17 +36,17 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
     "Last-5": ("classifier", "late"),
     "Scratch": FT_GROUPS,
 }
-"""Each update method, the paper's under their names there, with the parameter groups that it trains."""
+"""Each update method, with its parameter groups; the paper's methods have the paper's names."""
 METHODS = tuple(METHOD_GROUPS)
 LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
-"""Feature blocks at the end of the network that a method trains beside the head."""
+"""The number of last feature blocks that a method trains beside the head."""
 MOST_SEED = 2**31 - 1
 NETWORK_STRIDE = 32
-"""Pixels of the input for one of the last map, in every backbone here."""
+"""Input pixels per pixel of the last map, in height and in width, in every backbone here."""
 REFERENCE_RESOLUTION = 128
-"""The map size from which the reference code counts down when it shrinks lite kernels, whatever the image."""
+"""The map size from which the reference code counts down when it shrinks lite kernels, for any image."""
 REFERENCE_LAST_MAP = 8
-"""What that count leaves for the last map: four of its blocks halve it, in every backbone here."""
+"""The last map's size by that count: four blocks halve it, in every backbone here."""
 LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
 """Methods that insert lite residual modules."""
 
@@ -84,28 +84,28 @@ class TrainConfig:
     `cifar10`, `cifar100`, `cub200`, `cars`, `food101`, `imagenet` (published ones, see `data_dir`)."""
     data_dir: str | None = None
     """Folder of the data set. `imagefolder`: `train/CLASS/*`, and `val/`, `test/` if there are any; or
-    `CLASS/*`. A published set: its archives as downloaded, or what they hold."""
+    `CLASS/*`. A published set: its archives as downloaded, or their contents."""
     loading: str = "auto"
-    """Where images are while training: `memory` (decoded once), `stream` (files, decoded by worker processes
-    for each batch), or `auto` (memory up to 2 GiB). The same images; no effect on training memory."""
+    """Where images are during training: `memory` (decoded once), `stream` (files, decoded by worker processes
+    for each batch), or `auto` (memory up to 2 GiB). No effect on the images or on training memory."""
     loader_workers: int | None = None
-    """Processes that decode what streams; 0: the training process itself. Unset: one a core, 8 at most. No
-    effect on results."""
+    """Processes that decode streamed images; 0: the training process decodes. Unset: one per core, 8 at most.
+    No effect on results."""
     num_classes: int | None = None
-    """Number of classes. Unset: what the data set has (10 for `memory`, which reads none)."""
+    """Number of classes. Unset: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"
     """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
     weights: str = "imagenet"
-    """Where the backbone starts: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's two of
-    mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then: frozen statistics of a random
-    network teach nothing), or a file or URL of tensors (a URL is downloaded once). Method Scratch: always
-    `none`."""
+    """Initial weights of the backbone: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's
+    two for mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then, as frozen statistics of a
+    random network are useless), or a file or URL of tensors (a URL is downloaded once). Method Scratch:
+    always `none`."""
     lite_weights: str | None = None
     """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
-    faster than from random ones; memory is the same. Unset: they start at random."""
+    faster than random ones and need the same memory. Unset: they start at random."""
     input_mean: tuple[float, float, float] | None = None
-    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights (of the
-    file where it says so, else of the backbone's ImageNet weights)."""
+    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights (the file's
+    if it names one, else that of the backbone's ImageNet weights)."""
     input_std: tuple[float, float, float] | None = None
     """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
 
@@ -113,55 +113,55 @@ class TrainConfig:
     """Which parameters are updated: FT-Last (the head), FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L,
     TinyTL-L+B, Last-3 or Last-5 (the last feature blocks and the head), or Scratch (all, from random
     weights; not with `frozen_bn`). Also feature-extractor (FT-Last), finetune (FT-Full), norm+last
-    (FT-Norm+Last), bias (TinyTL-B), low (Last-5), deep (FT-Full, `lr_ratio` late 0.6 and early 0.4). More of
-    the network learns more and takes more memory."""
+    (FT-Norm+Last), bias (TinyTL-B), low (Last-5), deep (FT-Full, `lr_ratio` late 0.6 and early 0.4). Training
+    more of the network learns more and needs more memory."""
     norm: str = "frozen_bn"
-    """The backbone's normalisation: `batch_norm` (batch statistics in every layer, where nothing trains
-    too, so that its running statistics follow your images; no micro-batches), `frozen_bn` (ImageNet's
-    statistics, least memory) or `group_norm` (statistics of each sample)."""
+    """The backbone's normalisation: `batch_norm` (batch statistics in every layer, frozen layers too, so that
+    running statistics follow your images; no micro-batches), `frozen_bn` (ImageNet's statistics, least
+    memory) or `group_norm` (statistics of each sample)."""
     weight_standardization: bool = False
-    """Give each filter of a convolution mean 0 and deviation 1 before it is used, frozen ones too: meant for
-    `group_norm` and for weights that were trained with it, or for Scratch; others lose accuracy, as a filter
-    without its mean is another one. Where weights train it takes memory: up to one more copy of them. Not
-    with `frozen_bn`."""
+    """Give each filter of a convolution mean 0 and deviation 1 before it is used, frozen filters too. Meant
+    for `group_norm`, and for weights that were trained with it or for Scratch; other weights lose accuracy,
+    as their filters change. Trained weights need up to one more copy of themselves in memory. Not with
+    `frozen_bn`."""
     n_groups: int = 2
     """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
     the widths of every block."""
     downsample_ratio: int | None = 2
-    """Pooling before the lite residual's convolution; larger takes less memory. `none`: global pooling."""
+    """Pooling before the lite residual's convolution; larger needs less memory. `none`: global pooling."""
     expand: float = 1.0
-    """Width of the lite residual relative to its input; wider learns more and takes more memory."""
+    """Width of the lite residual relative to its input; wider learns more and needs more memory."""
     kernel_size: int = 3
-    """Kernel of the lite residual's convolution, odd; shrinks where the map is smaller."""
+    """Kernel of the lite residual's convolution, odd; shrinks if the map is smaller."""
     kernel_clipping: str = "map"
-    """Which map a lite kernel shrinks to: the image's own (`map`), or the one that the reference code counts
-    down from 128 pixels whatever the image (`reference`; larger kernels at the end of the network)."""
+    """Map size that a lite kernel shrinks to: the real one (`map`), or the one that the reference code counts
+    down from 128 pixels for any image (`reference`; larger kernels at the end of the network)."""
     act_func: str = "relu"
-    """Activation of the lite residual: `relu` and `relu6` keep a bit an element for backward, `h_swish`,
-    `h_sigmoid`, `tanh` and `sigmoid` a float; `none` keeps nothing and learns least."""
+    """Activation of the lite residual: `relu` and `relu6` keep one bit per element for backward; `h_swish`,
+    `h_sigmoid`, `tanh` and `sigmoid` one float; `none` keeps nothing and learns least."""
     upsample_type: str = "bilinear"
-    """How the lite residual is brought to its block's size: `bilinear`, `nearest` or `bicubic`. Changes
-    neither parameters nor what is kept, and what a step takes only a little."""
+    """How the lite residual is resized to its block's output: `bilinear`, `nearest` or `bicubic`. Changes
+    neither parameters nor kept activations, and the memory of a step only a little."""
     gn_channel_per_group: int = 8
-    """Channels that share GroupNorm statistics; shrinks where it does not divide a layer's width."""
+    """Channels that share GroupNorm statistics; shrinks if it does not divide a layer's width."""
 
     engine: str = "lean"
-    """How the same gradients are computed: `lean` keeps only what backward reads, `stock` what PyTorch
+    """How the same gradients are computed: `lean` keeps only what backward reads; `stock` keeps what PyTorch
     keeps (several times the memory; for comparison)."""
     plan: str = "fast"
-    """What chooses `micro_batch_size` and `checkpoint` where they are left open: `fast` (as fast as
+    """Rule that chooses `micro_batch_size` and `checkpoint` if they are unset: `fast` (as fast as
     stock or faster), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
     budget_mib: float | None = None
-    """Most that a training step may take, in MiB, with plan `budget`."""
+    """Largest peak memory of a training step, in MiB, with plan `budget`."""
     checkpoint: str = "auto"
-    """What backward runs again in place of keeping it: `none`, `depthwise` (depthwise convolutions; lean
-    only), `all` (every inverted residual, from its input), or `auto` (as the plan chooses). More takes less
-    memory, up to a third more time, and leaves gradients as they are."""
+    """Activations that backward recomputes instead of keeping them: `none`, `depthwise` (depthwise
+    convolutions; lean only), `all` (every inverted residual, from its input), or `auto` (as the plan
+    chooses). More recomputing needs less memory and up to a third more time; gradients stay the same."""
     stock_below_kib: float | None = None
     """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
-    takes a little more memory; lean only. Unset: the plan's."""
+    needs a little more memory; lean only. Unset: the plan's."""
     optimizer: str = "adam"
-    """`adam` or `adamw` (two moments a trained parameter) or `sgd` (one; none without momentum)."""
+    """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
     momentum: float = 0.9
     """Momentum of `sgd`, in [0, 1)."""
     base_lr: float = 3e-4
@@ -172,9 +172,9 @@ class TrainConfig:
     """How the learning rate falls: `cosine` (a little at every step, to zero at the end), `exponential` (by
     the factor `gamma` after each epoch) or `constant`."""
     gamma: float = 0.9
-    """What the learning rate is multiplied with after each epoch of an `exponential` schedule, in (0, 1]."""
+    """Factor of the learning rate after each epoch of an `exponential` schedule, in (0, 1]."""
     warmup_epochs: float = 0.0
-    """Epochs in which the learning rate rises to `base_lr` in equal steps; parts of one may be given."""
+    """Epochs in which the learning rate rises to `base_lr` in equal steps; may be a fraction."""
     weight_decay: float = 0.0
     """L2 penalty (decoupled for `adamw`). The paper: 0."""
     label_smoothing: float = 0.1
@@ -184,9 +184,9 @@ class TrainConfig:
     epochs: int = 10
     """Passes over the training images; the schedule ends with the last."""
     batch_size: int = 8
-    """Samples behind one gradient step."""
+    """Samples per gradient step."""
     micro_batch_size: int | None = None
-    """Samples in memory at a time, a divisor of `batch_size`: smaller takes less memory and gives the same
+    """Samples in memory at a time, a divisor of `batch_size`: smaller needs less memory and gives the same
     gradient. Unset: the plan's. Not with `batch_norm`, whose statistics would change."""
     resolution: int = 96
     """Height and width of the network's input in pixels; activation memory grows with its square."""
@@ -195,13 +195,13 @@ class TrainConfig:
     flip: bool | None = None
     """Mirror training images at random. Unset: the data set's own (no for digits)."""
     precision: str = "float32"
-    """Numbers of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with loss
-    scaling), which on a GPU is faster and takes less memory; on most CPUs it is slower. Parameters, gradients
-    and moments stay float32."""
+    """Number format of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with
+    loss scaling), which on a GPU is faster and needs less memory; on most CPUs it is slower. Parameters,
+    gradients and moments stay float32."""
     seed: int = 0
     """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
     device: str = "auto"
-    """`cpu`, `cuda`, or `auto` (a GPU where there is one)."""
+    """`cpu`, `cuda`, or `auto` (a GPU if there is one)."""
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -241,8 +241,8 @@ class TrainConfig:
 
     @property
     def samples_in_memory(self) -> int:
-        """Samples whose activations exist at once: the micro-batch, or the whole batch where none is set
-        (as plan `fast` has it).
+        """Samples whose activations exist at once: the micro-batch, or the whole batch if none is set (as in
+        plan `fast`).
         """
         return self.micro_batch_size or self.batch_size
 

@@ -19,7 +19,7 @@ def names_a_user(source: str) -> bool:
 
 
 def with_whole_path(source: str) -> str:
-    """Returns `source` so that it means the same in any folder: a file becomes its whole path."""
+    """Returns `source` so that it means the same in any folder: a file becomes its absolute path."""
     if source in (*IMAGENET_NAMES, NO_WEIGHTS) or is_url(source):
         return source
     return str(Path(source).expanduser().resolve())

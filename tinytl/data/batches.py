@@ -30,11 +30,10 @@ def train_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
-    Order and crops depend on seed, epoch and the batches' shape alone, so that an epoch can be repeated after
-    an interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which
-    batch norm cannot normalise. `share` says which rows of a batch of so many samples are wanted, as the
-    whole batch has them: a process's share where several train on one batch; the others are not decoded.
-    Files are decoded by `workers` processes (`stream_squares`).
+    Order and crops depend only on seed, epoch and the batches' shape, so an epoch can be repeated after an
+    interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which batch
+    norm cannot normalise. `share` returns the rows that this process trains, from the number of samples in
+    the batch; other rows are not decoded. Files are decoded by `workers` processes (`stream_squares`).
 
     Raises:
         ConfigError: naming a file that does not decode.
@@ -85,7 +84,7 @@ def _pictures(
 def _resized(
     pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int, device: torch.device
 ) -> Tensor:
-    """Takes as many pictures as there are crops and brings them to `(N, 3, R, R)` on `device`."""
+    """Takes as many pictures as there are crops and resizes them to `(N, 3, R, R)` on `device`."""
     shape = (len(crops), 3, resolution, resolution)
     out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
     done = 0

@@ -1,4 +1,4 @@
-"""Where training crops lie: drawn on the CPU, the same on every device and for every way of loading."""
+"""The boxes of training crops, drawn on the CPU: the same on every device and for every way of loading."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ ASPECT_RATIO_MAX = 4 / 3
 
 @dataclass(frozen=True)
 class Crop:
-    """A box inside a square picture, in pixels, and whether what it holds is mirrored."""
+    """A box inside a square picture, in pixels, and whether its content is mirrored."""
 
     top: int
     left: int

@@ -1,6 +1,6 @@
-"""Data sets by name: checked cheaply, fetched where asked for, loaded. Works without torch.
+"""Data sets by name: checked cheaply, downloaded if asked for, loaded. Works without torch.
 
-What a set is and where it comes from stands in its file under `tinytl/data/sets/`.
+Each set has a file under `tinytl/data/sets/` with what it is and where it comes from.
 """
 
 import dataclasses
@@ -37,11 +37,11 @@ def load_dataset(
 ) -> DataSplits:
     """Loads the data set of `config` for inputs up to `max_resolution` pixels, unpacking its archives.
 
-    `report` is given a line where something takes long.
+    `report` is called with a line before anything slow.
 
     Raises:
-        ConfigError: for a folder or archive that is missing, damaged or not what the set's authors publish;
-            for an image that does not decode, by its name; for `num_classes` that the data set does not have.
+        ConfigError: for a folder or archive that is missing, damaged or not the published one; for an image
+            that does not decode, naming it; for another `num_classes` than the data set's.
     """
     side = stored_side(max_resolution or config.resolution)
     if config.dataset == "digits":
@@ -63,7 +63,7 @@ def load_dataset(
 
 
 def check_data_dir(config: TrainConfig) -> None:
-    """Raises ConfigError where the data set's folder cannot be right, without decoding an image."""
+    """Raises ConfigError if the data set's folder cannot be right, without decoding an image."""
     if config.dataset == "imagefolder":
         list_imagefolder(config.data_dir, side=1)
     elif config.dataset != "digits":
@@ -77,9 +77,9 @@ def check_data_dir(config: TrainConfig) -> None:
 
 
 def download_dataset(config: TrainConfig, report: Callable[[str], None] = print) -> None:
-    """Fetches the archives of `config.dataset` into `config.data_dir`, made where it is missing.
+    """Downloads the archives of `config.dataset` into `config.data_dir`, which is created if missing.
 
-    What lies there already is left as it is.
+    Files that are there already are left unchanged.
 
     Raises:
         ConfigError: for a set that cannot be downloaded, a connection that fails, or a wrong checksum.

@@ -1,4 +1,4 @@
-"""Image files of every kind to RGB squares, the same for what stays in memory and for what streams."""
+"""Image files of every kind to RGB squares, the same for images in memory and for streamed ones."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +25,14 @@ def decode_all(paths: Sequence[Path], side: int) -> npt.NDArray[np.uint8]:
         ConfigError: naming a file that does not decode.
     """
     with ThreadPoolExecutor() as pool:
-        # Every file is decoded whole: a truncated one must be found here and not in the middle of a search.
+        # Every file is decoded whole: a truncated one must be found here, not in the middle of a search.
         squares: list[npt.NDArray[np.uint8] | None] = list(pool.map(lambda p: _square(p, side), paths))
     largest = max((len(square) for square in squares if square is not None), default=side)
     stored = np.empty((len(squares), largest, largest, 3), np.uint8)
     for row, square in enumerate(squares):
         assert square is not None
         stored[row] = _resize(square, largest)
-        squares[row] = None  # a large set is not held twice
+        squares[row] = None  # so that a large set is not in memory twice
     return stored
 
 
@@ -45,7 +45,8 @@ def _square(path: Path, side: int) -> npt.NDArray[np.uint8]:
     """Decodes one file to RGB and cuts the central square, at most `side` pixels wide."""
     try:
         with Image.open(path) as opened:
-            # A JPEG larger than twice what is wanted is decoded at a half, a quarter or an eighth: faster.
+            # A JPEG larger than twice the wanted size is decoded at 1/2, 1/4 or 1/8 of its size, which is
+            # faster.
             opened.draft(None, (side, side))
             picture = _opaque(ImageOps.exif_transpose(_eight_bits(opened)))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -65,7 +66,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """Converts to RGB, laying what is transparent on white."""
+    """Converts to RGB, with white behind transparent pixels."""
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layers = picture.convert("RGBA")

@@ -1,9 +1,9 @@
-"""Boxes of uint8 pictures brought to the network's resolution, on the device that trains.
+"""Resizes boxes of uint8 pictures to the network's resolution, on the device that trains.
 
 Bilinear, antialiased: each pixel of the result is a mean of the box, weighted by a triangle as wide as the
 step between results. A CPU runs torch's integer kernel, picture by picture: 8 times as fast there as
-matrix products at 224 px. A GPU, which a kernel for each picture would leave idle, takes the same weights as
-two small matrices for each picture, a few pictures at a time (benchmarks/transfer/data_throughput.py).
+matrix products at 224 px. On a GPU, one kernel per picture would leave it idle. There the same weights are
+two small matrices per picture, for a few pictures at a time (benchmarks/transfer/data_throughput.py).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from tinytl.data.crops import Crop
 
 AT_ONCE_BYTES = 2**19
-"""Pictures (uint8, as stored or as asked for, whichever is larger) that are in work at a time. As floats, in
+"""Bytes of pictures (uint8, stored or resized, whichever is larger) that are resized at a time. As floats, in
 three stages, a GPU holds 12 times that: 6 MiB beside the batch."""
 
 

@@ -1,4 +1,5 @@
-"""Splits of a data set, as arrays in memory or as files to decode, and how they are divided. Without torch.
+"""Splits of a data set, as arrays in memory or as files to decode, and how they are divided. Works without
+torch.
 
 Search and training see train and val; test is read once, at the end.
 """
@@ -12,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 HELD_OUT_FRACTION = 0.2
-"""Share of each class that becomes val, and test, where the data set does not bring them."""
+"""Share of each class that becomes val, and test, if the data set has no such split."""
 SPLIT_SEED = 0
-"""Splits do not follow the run's seed: runs with other seeds stay comparable, and test stays unseen."""
+"""Splits do not depend on the run's seed, so runs with other seeds stay comparable, and test stays unseen."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,22 @@ class ImageSet:
 class ImageFiles:
     """Files of one split, decoded when a batch needs them, and labels `(N,)` int64.
 
-    Pickles to its listing: that is all that a trial is sent.
+    Pickles as its listing, which is all that a trial receives.
     """
 
     folder: str
     names: npt.NDArray[np.bytes_]
-    """Path of each file under `folder`. An array, not a list: a million strings would take 100 MiB in every
-    process that is sent them."""
+    """Path of each file under `folder`. An array, not a list: a million strings would need 100 MiB in every
+    process that receives them."""
     labels: npt.NDArray[np.int64]
     side: int
-    """Pixels to which each file's central square is brought."""
+    """Edge in pixels to which each file's central square is resized."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def path(self, index: int) -> Path:
-        """Returns where one file lies."""
+        """Returns the path of one file."""
         return Path(self.folder, os.fsdecode(bytes(self.names[index])))
 
     def take(self, index: npt.NDArray[np.int64]) -> "ImageFiles":
@@ -65,12 +66,12 @@ class ImageFiles:
 
 
 Split: TypeAlias = ImageSet | ImageFiles
-"""What batches are made of."""
+"""The source of batches."""
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """A data set: the names of its classes and its splits; `test` is None where there is none."""
+    """A data set: the names of its classes and its splits; `test` is None if there is none."""
 
     name: str
     classes: tuple[str, ...]
@@ -78,11 +79,11 @@ class DataSplits:
     val: Split
     test: Split | None
     crop_scale_min: float
-    """Smallest share of the area that a training crop keeps, where the run does not say."""
+    """Smallest share of the area that a training crop keeps, if the run does not set it."""
     flip: bool
-    """Whether mirrored images keep their class, where the run does not say."""
+    """Whether mirrored images keep their class, if the run does not set it."""
     digest: str | None = None
-    """Of the images' content, the same on every machine; None where nothing was loaded by name."""
+    """Digest of the images' content, the same on every machine; None if nothing was loaded by name."""
 
 
 def stratified_split(

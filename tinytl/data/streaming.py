@@ -1,4 +1,4 @@
-"""Pictures decoded by worker processes while the network trains, in the order in which they are asked for."""
+"""Pictures decoded by worker processes while the network trains, in the requested order."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from tinytl.data.splits import ImageFiles
 from tinytl.errors import ConfigError
 
 WORKERS_MAX = 8
-"""Worker processes where the configuration does not say; fewer where there are fewer cores."""
+"""Worker processes if the configuration does not set them; fewer on fewer cores."""
 
 Index = npt.NDArray[np.int64]
 
 
 def stream_squares(files: ImageFiles, parts: Sequence[Index], workers: int | None) -> Iterator[Tensor]:
-    """Yields the files of each part as `(n, S, S, 3)` uint8, in order, whatever the number of workers.
+    """Yields the files of each part as `(n, S, S, 3)` uint8, in order for any number of workers.
 
-    `workers` decode ahead, two parts each; 0 decodes in this process. They end with the iterator.
+    `workers` processes decode ahead, two parts each, and end with the iterator; 0: this process decodes.
 
     Raises:
         ConfigError: naming a file that is gone or does not decode, when it is reached.
@@ -32,7 +32,7 @@ def stream_squares(files: ImageFiles, parts: Sequence[Index], workers: int | Non
         batch_size=None,
         sampler=parts,
         num_workers=default_workers() if workers is None else workers,
-        # Its own: the loader would draw from torch's global generator, of which dropout is drawn.
+        # A generator of its own: the loader would draw from torch's global one, from which dropout draws.
         generator=torch.Generator(),
     )
     for squares in loader:
@@ -42,15 +42,15 @@ def stream_squares(files: ImageFiles, parts: Sequence[Index], workers: int | Non
 
 
 def default_workers() -> int:
-    """Returns one for each core that this process may use, 8 at most."""
+    """Returns one worker per core that this process may use, 8 at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(WORKERS_MAX, cores)
 
 
 class _Squares(Dataset[Tensor | str]):
-    """Decodes the files at an index array; a mistake comes back as its line.
+    """Decodes the files at an index array; an error is returned as its line.
 
-    An exception would arrive from a worker as another one, with the worker's traceback for a message.
+    An exception would arrive from a worker as another class, with the worker's traceback as its message.
     """
 
     def __init__(self, files: ImageFiles) -> None:

@@ -1,4 +1,4 @@
 """A trained run as files for a device: ONNX, classes, preprocessing.
 
-What is written is compared with PyTorch's own answers first.
+The ONNX file is compared with PyTorch's own output before it is written.
 """

@@ -1,4 +1,4 @@
-"""A trained run as a folder for a device: ONNX, weights, and what one has to know to use them."""
+"""A trained run as a folder for a device: ONNX, weights, and what a user must know to use them."""
 
 import dataclasses
 import hashlib
@@ -37,7 +37,7 @@ from tinytl.runs.trained import TrainedNetwork, load_trained
 TOLERANCE = 1e-3
 """Largest difference of a logit between onnxruntime and PyTorch, in units of the largest logit or of 1."""
 CHECKED_BATCHES = (1, 3, 4)
-"""Images in each batch that is compared."""
+"""Images per compared batch."""
 PREPARATION = (
     "the picture's central square, resized to the input's height and width (bilinear, antialiased), "
     "RGB, divided by 255"
@@ -47,30 +47,30 @@ PREPARATION = (
 def export_run(
     run: Path, out: Path, *, epoch: str = "best", known: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Writes the network of `run` to the folder `out`, and returns what is in its `model.json`.
+    """Writes the network of `run` to the folder `out`, and returns the content of its `model.json`.
 
-    The ONNX file is compared with PyTorch first, on validation images where they can be read, else on noise.
+    The ONNX file is compared with PyTorch first, on validation images if they can be read, else on noise.
     The folder is written whole or not at all.
 
     Args:
-        run: what `load_trained` takes.
-        out: a folder that is empty, or not there.
-        epoch: `best` or `last`, as `load_trained` has it.
-        known: what is known of the network beside its run's folder, over what stands there.
+        run: as for `load_trained`.
+        out: a folder that is empty or missing.
+        epoch: `best` or `last`, as for `load_trained`.
+        known: facts about the network from outside its run's folder; they override the folder's.
 
     Raises:
-        ConfigError: where a package is missing, `out` cannot be written, there is no whole checkpoint, or
-            the ONNX file computes otherwise than PyTorch.
+        ConfigError: if a package is missing, `out` cannot be written, there is no whole checkpoint, or the
+            ONNX file's output differs from PyTorch's.
     """
     check_packages()
     check_is_free(out)
     trained = load_trained(run, epoch, "cpu")
-    # Where it trained is no matter of the network.
+    # The device of training is no property of the network.
     config = dataclasses.replace(trained.config, device="auto")
     model = onnx_bytes(device_network(trained), config.resolution)
     images, source = _images_to_check(config)
     difference = largest_difference(trained, model, images, CHECKED_BATCHES)
-    if not difference <= TOLERANCE:  # NaN is no agreement either
+    if not difference <= TOLERANCE:  # NaN is not agreement either
         raise ConfigError(
             f"{run}: onnxruntime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:g}: nothing "
             f"is written; other versions of {', '.join(PACKAGES)} may agree"
@@ -99,7 +99,7 @@ def export_run(
 
 
 def check_is_free(out: Path) -> None:
-    """Raises ConfigError where `out` holds something already, or cannot be made."""
+    """Raises ConfigError if `out` is not empty, or cannot be created."""
     if out.is_file():
         raise ConfigError(f"--out {out} is a file: choose a folder")
     if out.is_dir() and any(out.iterdir()):
@@ -110,7 +110,7 @@ def check_is_free(out: Path) -> None:
 
 
 def _images_to_check(config: TrainConfig) -> tuple[Tensor, str]:
-    """Returns `(N, 3, R, R)` uint8, and in words what they are."""
+    """Returns `(N, 3, R, R)` uint8, and their description."""
     count, side = sum(CHECKED_BATCHES), config.resolution
     for loading in ("stream", "auto"):  # files need not all be decoded; a set of arrays does not stream
         try:
@@ -157,7 +157,7 @@ def _of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
 
 
 def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
-    """Returns accuracies (fractions) and predicted memory of training, None where the folder has none."""
+    """Returns accuracies (fractions) and predicted memory of training, None if the folder has none."""
     found: dict[str, Any] = dict.fromkeys(
         ("val_accuracy_top1", "test_accuracy_top1", "training_peak_memory_mib")
     )
@@ -186,7 +186,7 @@ def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def shown(about: Mapping[str, Any], out: Path) -> Sequence[str]:
-    """Returns what was exported, in lines for a terminal."""
+    """Returns a description of the export, in lines for a terminal."""
     accuracies = [
         f"{split} accuracy {value:.3f}"
         for split in ("val", "test")

@@ -1,4 +1,4 @@
-"""A trained network as ONNX, and what it computes against PyTorch. Imports onnx's packages when used."""
+"""A trained network as ONNX, and its output compared with PyTorch's. Imports onnx's packages when used."""
 
 import dataclasses
 import importlib
@@ -21,7 +21,7 @@ from tinytl.runs.trained import TrainedNetwork
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
-"""The oldest that torch's exporter writes: the one that most devices read."""
+"""The oldest opset that torch's exporter writes, which most devices read."""
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -50,7 +50,7 @@ def check_packages() -> None:
 
 
 def device_network(trained: TrainedNetwork) -> DeviceNetwork:
-    """Returns a copy of plain PyTorch modules on the CPU, in evaluation mode: what ONNX has operators for."""
+    """Returns a copy of plain PyTorch modules, which ONNX has operators for, on the CPU for evaluation."""
     config = trained.config
     assert config.input_mean is not None and config.input_std is not None
     stock = dataclasses.replace(
@@ -59,7 +59,7 @@ def device_network(trained: TrainedNetwork) -> DeviceNetwork:
     net = build_model(stock).net
     net.load_state_dict(trained.net.state_dict())
     for module in net.modules():
-        if isinstance(module, WeightStandardizedConv2d):  # once for all, not in every forward
+        if isinstance(module, WeightStandardizedConv2d):  # once, not in every forward
             module.weight.data = standardized(module.weight.data)
             same_pad = isinstance(module, WeightStandardizedSamePadConv2d)
             set_class_(module, SamePadConv2d if same_pad else nn.Conv2d)
@@ -72,7 +72,7 @@ def onnx_bytes(net: DeviceNetwork, resolution: int) -> bytes:
 
     exported = torch.onnx.export(
         net,
-        (torch.rand(2, 3, resolution, resolution),),  # of two samples: a batch of one is taken for fixed
+        (torch.rand(2, 3, resolution, resolution),),  # two: the exporter treats a batch of one as fixed
         input_names=[INPUT],
         output_names=[OUTPUT],
         dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
@@ -87,7 +87,7 @@ def onnx_bytes(net: DeviceNetwork, resolution: int) -> bytes:
 
 
 def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Returns what is written otherwise than torch would: it takes a pooled map apart, pixel by pixel."""
+    """Returns operators to export in our own way: torch would split a pooled map pixel by pixel."""
     from onnxscript import FLOAT, opset18
 
     def global_average(x: FLOAT, output_size: Sequence[int]) -> FLOAT:
@@ -100,15 +100,15 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 def largest_difference(
     trained: TrainedNetwork, model: bytes, images: Tensor, batches: Sequence[int]
 ) -> float:
-    """Returns the largest difference of a logit between onnxruntime and PyTorch; NaN where one is NaN.
+    """Returns the largest difference of a logit between onnxruntime and PyTorch; NaN if one is NaN.
 
-    In units of the largest logit, where that is above 1.
+    In units of the largest logit, if that is above 1.
 
     Args:
-        trained: as it was trained, its engine included, on the CPU.
+        trained: the network as trained, its engine included, on the CPU.
         model: an ONNX file of it.
         images: `(N, 3, R, R)` uint8.
-        batches: how many images at a time, N in all.
+        batches: numbers of images at a time, N in all.
     """
     import onnxruntime
 

@@ -23,26 +23,26 @@ _BEFORE = 2
 class CheckpointFunction(torch.autograd.Function):
     """A checkpoint for any function: `CheckpointFunction.apply(run_function, length, *args)`.
 
-    The first `length` of `args` are what `run_function` is called with, tensors or not; the rest are the
-    tensors that it uses beside them and whose gradients are wanted. Those of a module, or of a bound method's
-    module, are found where they are not given. It returns a tensor or a tuple, in which None, numbers and
-    integer tensors may stand. It may edit its inputs in place: it is given copies, the caller's stay.
+    The first `length` of `args` are the arguments of `run_function`, tensors or not. The rest are other
+    tensors that it uses and whose gradients are needed; parameters of a module, or of a bound method's
+    module, are found if they are not given. It returns a tensor, or a tuple that may contain None, numbers
+    and integer tensors. It may edit its inputs in place, because it gets copies.
 
-    Backward runs it again, from the same inputs, random numbers and autocast; batch norms of its module keep
-    their running statistics. Where no gradient is wanted it runs plain, and says so once.
+    Backward recomputes it from the same inputs, random numbers and autocast; batch norms of its module keep
+    their running statistics. If no gradient is needed, it runs without a checkpoint and warns once.
 
     Raises:
         ValueError: for a `length` outside of `args`.
         TypeError: for tensors inside of lists or dictionaries, whose gradients would be lost.
-        RuntimeError: in a second backward without `retain_graph`, under `create_graph`, and where a
-            tensor was changed between forward and backward.
+        RuntimeError: in a second backward without `retain_graph`, under `create_graph`, and if a tensor was
+            changed between forward and backward.
 
     Source: the function of this name in OpenAI's guided-diffusion; Chen et al. 2016.
     """
 
     @classmethod
     def apply(cls, run_function: Callable[..., Any], length: int, *args: Any) -> Any:
-        """Returns what `run_function(*args[:length])` returns."""
+        """Returns the result of `run_function(*args[:length])`."""
         if not 0 <= length <= len(args):
             raise ValueError(f"length={length} is not within the {len(args)} arguments: count the inputs")
         if not torch.is_grad_enabled():
@@ -58,7 +58,7 @@ class CheckpointFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run_function: Callable[..., Any], length: int, *args: Any) -> Any:
-        """Runs without a graph; keeps inputs, and how to run again."""
+        """Runs without a graph; keeps the inputs, and what recomputing needs."""
         ctx.run_function, ctx.ran_backward = run_function, False
         ctx.surroundings = Surroundings(arg for arg in args if isinstance(arg, Tensor))
         copies = [arg.clone() if isinstance(arg, Tensor) else arg for arg in args[:length]]
@@ -68,7 +68,8 @@ class CheckpointFunction(torch.autograd.Function):
         ctx.save_for_backward(*(arg for arg in args[:length] if isinstance(arg, Tensor)))
         ctx.inputs = [None if isinstance(arg, Tensor) else arg for arg in args[:length]]
         ctx.is_tensor = [isinstance(arg, Tensor) for arg in args[:length]]
-        # Not saved: hooks on saved tensors may return copies, and gradients are asked of these very tensors.
+        # Not saved: hooks on saved tensors may return copies, and gradients are needed for exactly these
+        # tensors.
         ctx.parameters = args[length:]
         ctx.versions = _versions(ctx.parameters)
         ctx.set_materialize_grads(False)
@@ -76,8 +77,8 @@ class CheckpointFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Runs again with a graph, and returns the gradient of every argument that wants one."""
-        # torch's `once_differentiable` lets gradients of gradients through as zero where `grads` want none.
+        """Recomputes with a graph, and returns the gradient of every argument that needs one."""
+        # torch's `once_differentiable` returns zero for gradients of gradients if `grads` need none.
         if torch.is_grad_enabled():
             raise RuntimeError(
                 f"the checkpoint at {name(ctx.run_function)} has no gradient of its gradient: leave out "
@@ -104,7 +105,7 @@ class CheckpointFunction(torch.autograd.Function):
             for kept, is_tensor, want in zip(ctx.inputs, ctx.is_tensor, wants, strict=False)
         ]
         with torch.enable_grad(), ctx.surroundings.restored(), KeepStatistics(owner(ctx.run_function)):
-            # What wants a gradient cannot be edited itself; its copy can.
+            # A tensor that needs a gradient cannot be edited in place; its copy can.
             copies = [x.clone() if edit else x for x, edit in zip(inputs, ctx.edited, strict=True)]
             outputs = ctx.run_function(*copies)
         return None, None, *_gradients(outputs, grads, [*inputs, *ctx.parameters], wants)

@@ -1,4 +1,4 @@
-"""What a second run of the same forward must find, and must leave alone: randomness, autocast, statistics."""
+"""What recomputing a forward must restore or leave unchanged: randomness, autocast, statistics."""
 
 import warnings
 import weakref
@@ -36,7 +36,7 @@ class Surroundings:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Puts both back as they were; what is around now returns at the end. May be entered again."""
+        """Restores both; the present state returns at the end. May be entered again."""
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(list(self._cuda_states), device_type="cuda"))
             torch.set_rng_state(self._cpu_state)
@@ -48,11 +48,11 @@ class Surroundings:
 
 
 class KeepStatistics:
-    """A context in which norms of `module` in training mode leave their running statistics as they are.
+    """A context in which norms of `module` in training mode leave their running statistics unchanged.
 
-    They write to copies. Switching `track_running_stats` off would do for the values, but such a norm saves
-    fewer tensors for backward than it did the first time, which torch's checkpoint takes for a mistake.
-    May be entered again, as backward with `retain_graph` does; None is no module.
+    They write to copies. Switching `track_running_stats` off would give the same values, but such a norm
+    saves fewer tensors for backward than the first time, which torch's checkpoint reports as an error. May be
+    entered again, as backward with `retain_graph` does; None: no module.
     """
 
     def __init__(self, module: nn.Module | None) -> None:
@@ -76,7 +76,7 @@ class KeepStatistics:
 
 
 def owner(run_function: Callable[..., Any]) -> nn.Module | None:
-    """Returns the module that `run_function` is, or a method of; None where it is neither."""
+    """Returns the module that `run_function` is, or a method of; None if it is neither."""
     if isinstance(run_function, partial):
         return owner(run_function.func)
     if isinstance(run_function, nn.Module):
@@ -94,12 +94,12 @@ def name(run_function: Callable[..., Any]) -> str:
 
 
 def wants_gradient(values: Iterable[object]) -> bool:
-    """Whether a tensor among `values` wants a gradient."""
+    """Whether a tensor among `values` needs a gradient."""
     return any(isinstance(value, Tensor) and value.requires_grad for value in values)
 
 
 def warn_no_gradient(run_function: Callable[..., Any]) -> None:
-    """Warns that a checkpoint has nothing to do: once for a module, once for the code of a function."""
+    """Warns that a checkpoint has no effect: once per module, once per code of a function."""
     while isinstance(run_function, partial):
         run_function = run_function.func
     # A lambda is a new object in each step; its code is not.

@@ -1,8 +1,8 @@
-"""Gradient checkpoints: a segment keeps its inputs only, and runs again in backward.
+"""Gradient checkpoints: a segment keeps only its inputs, and is recomputed in backward.
 
 Memory falls from all intermediates of all segments to the inputs of all and the intermediates of one; time
-grows by one forward pass. Gradients stay what they were: the second run finds the same random numbers and
-autocast, and leaves running statistics alone.
+grows by one forward pass. Gradients stay the same: recomputing uses the same random numbers and autocast, and
+leaves running statistics alone.
 Source: Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016.
 """
 
@@ -29,20 +29,21 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
     """A module that runs under `torch.utils.checkpoint`; made by `insert_checkpoint`, not constructed."""
 
     checkpointed_class: type[nn.Module]
-    """What runs: the class that the module had, stock or lean."""
+    """The class that the module had, stock or lean; its forward runs."""
     checkpoint_quiet = False
-    """Says nothing where no gradient is wanted."""
+    """Does not warn if no gradient is needed."""
 
     @staticmethod
     def insert_checkpoint(segment: nn.Module) -> nn.Module:
         """Lets `segment` keep only its inputs for backward, in place, and returns it.
 
         It stays the same object with a subclass of its class: parameters, `state_dict` keys, `isinstance`,
-        copies and pickles are as before, and it may be made lean before or after. Where no gradient is
-        recorded it runs plain; where none is wanted, too, and it warns once. Inserting again does nothing.
+        copies and pickles are as before, and it may be made lean before or after. If no gradient is recorded
+        or needed, it runs without a checkpoint; if none is needed, it also warns once. Inserting twice does
+        nothing.
 
         Raises:
-            TypeError: for what is no module.
+            TypeError: for anything but a module.
             ValueError: for a module with a forward on the instance, which a class cannot change.
         """
         if not isinstance(segment, nn.Module):
@@ -63,14 +64,14 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
         return segment
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the module's own forward, under a checkpoint where a gradient is recorded and wanted."""
+        """Runs the module's own forward, under a checkpoint if a gradient is recorded and needed."""
         if not torch.is_grad_enabled():
             return super().forward(*args, **kwargs)
         if not wants_gradient([*tree_leaves((args, kwargs)), *self.parameters()]):
             if not self.checkpoint_quiet:
                 warn_no_gradient(self)
             return super().forward(*args, **kwargs)
-        # To the end: stopping early leaves modules by an exception, past the hooks of who follows them.
+        # Recompute to the end: stopping early leaves modules by an exception and skips their trackers' hooks.
         return checkpoint(
             partial(super().forward, **kwargs),
             *args,
@@ -80,7 +81,7 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickles and copies as the class beneath does, plus the checkpoint."""
+        """Pickles and copies as the class beneath, with the checkpoint."""
         mine: type[nn.Module] = type(self)
         set_class_(self, self.checkpointed_class)
         try:
@@ -93,8 +94,8 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
 def insert_checkpoints_(net: nn.Module) -> list[str]:
     """Puts a checkpoint at every inverted residual of `net`, in place; returns their names.
 
-    With a lite residual, the checkpoint is at the pair. Blocks in which nothing trains, as before the first
-    trained one, run plain and say nothing. Takes the least memory where blocks keep full tensors (FT-Full,
+    With a lite residual, the checkpoint covers block and branch. Blocks in which nothing trains run without a
+    checkpoint and without a warning. Needs the least memory if blocks keep full tensors (FT-Full,
     FT-Norm+Last, group norm, the stock engine); lean TinyTL blocks keep little more than their input anyway.
     """
 
@@ -110,7 +111,7 @@ def insert_checkpoints_(net: nn.Module) -> list[str]:
 
 
 def class_beneath(module: nn.Module) -> type[nn.Module]:
-    """Returns the class that `module` has but for its checkpoint."""
+    """Returns the class that `module` has without its checkpoint."""
     return module.checkpointed_class if isinstance(module, checkpoint_segment) else type(module)
 
 
@@ -120,8 +121,8 @@ def set_class_beneath_(module: nn.Module, cls: type[nn.Module]) -> None:
 
 
 def _checkpointed(cls: type[nn.Module]) -> type[nn.Module]:
-    """Returns the subclass of `cls` with a checkpoint, always the same one."""
-    stock = getattr(cls, "stock_class", cls)  # what `memory_efficient.block.stock.base_class` looks for
+    """Returns the subclass of `cls` with a checkpoint, the same one in every call."""
+    stock = getattr(cls, "stock_class", cls)  # `memory_efficient.block.stock.base_class` reads it
     return with_mixin(checkpoint_segment, cls, "Checkpointed", checkpointed_class=cls, stock_class=stock)
 
 

@@ -1,4 +1,4 @@
-"""The memory that a step really takes, by the allocator's own account."""
+"""The memory that a step really needs, as the allocator reports it."""
 
 import resource
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ MIB = 2**20
 
 
 class PeakMeter:
-    """Measures the peak of a training step: tensors alive at its start, and what the allocator gives above.
+    """Measures the peak of a training step: tensors alive at its start, plus what the allocator adds.
 
     On a CPU: allocation events of torch's profiler. On a GPU: `torch.cuda.max_memory_allocated`. `peak_mib`
     counts the net, the optimiser's state and the batch; other tensors of the process are left out.

@@ -1,4 +1,4 @@
-"""Out of memory: telling it from other failures, and how much was needed."""
+"""Out of memory: distinguished from other failures, with the memory that was needed."""
 
 import errno
 import re
@@ -11,19 +11,19 @@ from tinytl.memory.measure import MIB, process_peak_mib
 _UNITS_MIB = {"bytes": 1 / MIB, "KiB": 2**-10, "MiB": 1.0, "GiB": 2.0**10, "TiB": 2.0**20, "PiB": 2.0**30}
 _SIZE = r"([\d.]+) (bytes|[KMGTP]iB)"
 _TRIED = re.compile(rf"(?:[Tt]ried to allocate|Unable to allocate|Requested size:) {_SIZE}")
-"""What the allocators of torch (CPU, CUDA) and numpy say that they were asked for."""
+"""The size of the failed request, in messages of torch's allocators (CPU, CUDA) and of numpy."""
 _ALLOCATED = re.compile(rf"{_SIZE} is allocated by PyTorch")
-"""What CUDA's allocator says that this process held at that moment."""
+"""The memory that this process held at that moment, in messages of CUDA's allocator."""
 _ON_GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _ON_HOST = ("DefaultCPUAllocator: can't allocate memory", "Cannot allocate memory")
 
 
 def out_of_memory_need_mib(error: BaseException) -> float | None:
-    """Returns what this process needed, in MiB at least, where it ran out of memory; None for other errors.
+    """Returns the MiB that this process needed at least, if it ran out of memory; None for other errors.
 
-    On a GPU: what torch's allocator held, plus what it was asked for. On the host: the process's peak
-    resident size, libraries and images included, plus what was asked for where the error says so. Ask in the
-    process that failed, before its next trial: the peaks are its own.
+    On a GPU: what torch's allocator held, plus the failed request. On the host: the process's peak resident
+    size, libraries and images included, plus the failed request if the error states it. Call this in the
+    process that failed, before its next trial, because peaks belong to a process.
     """
     if not is_out_of_memory(error):
         return None
@@ -42,12 +42,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def tried_mib(error: BaseException) -> float:
-    """Returns the size of the allocation that failed, in MiB; 0 where the error does not say."""
+    """Returns the size of the allocation that failed, in MiB; 0 if the error does not say."""
     return _mib(_TRIED, error)
 
 
 def forget_peaks() -> None:
-    """Begins this process's peaks anew, on the host and on a GPU: for the next of several trials in it."""
+    """Resets this process's peaks, on the host and on a GPU, for the next of several trials in it."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -62,7 +62,7 @@ def _is_on_gpu(error: BaseException) -> bool:
 
 
 def _peak_resident_mib() -> float:
-    """Peak since `forget_peaks`, which the kernel's other counter, that of `process_peak_mib`, outlives."""
+    """Peak since `forget_peaks`. The kernel's other counter, that of `process_peak_mib`, is not reset."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

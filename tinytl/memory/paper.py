@@ -1,6 +1,6 @@
 """The memory figure of the TinyTL paper, by its authors' formula and conventions: for its tables only.
 
-It counts what a formula says an ideal engine would keep, not what training takes; `tinytl.memory` does that.
+It counts what an ideal engine would keep, not the memory that training needs; `tinytl.memory` predicts that.
 Source: mit-han-lab/tinyml `tinytl/utils/memory_cost_profiler.py`.
 """
 
@@ -21,9 +21,9 @@ FLOAT_BYTES = 4
 FROZEN_BYTES = 1
 """Frozen parameters are counted as if quantised to 8 bits."""
 MASK_BYTES = 1 / 8
-"""ReLU and ReLU6 are counted with one bit an element."""
+"""ReLU and ReLU6 are counted with one bit per element."""
 SMOOTH_ACTIVATIONS = (nn.Hardswish, nn.Hardsigmoid, nn.Tanh, nn.Sigmoid)
-"""Counted with a float an element."""
+"""Counted with one float per element."""
 _COUNTED_FIELDS = (
     "backbone method num_classes batch_size resolution n_groups downsample_ratio expand kernel_size act_func"
 ).split()
@@ -34,7 +34,7 @@ def paper_memory(config: TrainConfig) -> float:
 
     Conventions of the authors: the peak over modules of (scratch + kept so far + residual), times the batch,
     plus parameters; no gradients and no optimiser; lite residuals are in every method, with kernels shrunk
-    against a map of 128 whatever the image; normalisation is free unless its weight trains.
+    against a map of 128 for any image; normalisation is free unless its weight trains.
     """
     assert config.num_classes is not None
     counted = {key: getattr(config, key) for key in _COUNTED_FIELDS}

@@ -1,4 +1,4 @@
-"""Peak memory of a training step, known before it runs: the step is run on fake tensors.
+"""Peak memory of a training step, predicted by running the step on fake tensors.
 
 A dispatch mode follows every storage from its allocation to its release. Nothing is computed and no weight
 is read, so a prediction depends on the configuration alone.
@@ -36,10 +36,10 @@ CUDA_BLOCK_BYTES = 512
 """CUDA's caching allocator rounds every block up to this."""
 
 MOST_STEPS = 1 << 16
-"""Where `max_batch_size` stops looking."""
+"""The largest batch that `max_batch_size` tries."""
 
 WORTH_A_PROCESS = 6
-"""Predictions that take as long as a process takes to start."""
+"""Predictions that need as much time as starting a process."""
 
 _NOT_ON_FAKE_TENSORS = (
     DataDependentOutputException,
@@ -54,7 +54,7 @@ _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT
 def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """Predicts the peak of a steady-state training step of `config` (`num_classes` set), in about a second.
 
-    What `config` leaves open is set as its plan says. Cached by the fields on which memory depends.
+    The plan of `config` sets its open choices. Results are cached by the fields on which memory depends.
 
     Raises:
         ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget
@@ -67,10 +67,10 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
 
 
 def predict_memories(configs: Sequence[TrainConfig], processes: int | None = None) -> list[MemoryPrediction]:
-    """Predicts several configurations, each in one of `processes` (default: one a core, at most 8).
+    """Predicts several configurations, each in one of `processes` (default: one per core, at most 8).
 
-    A process takes some seconds to start, so that few predictions are made here, one after the other; so are
-    all where processes cannot start (a script needs `if __name__ == "__main__":` for that).
+    A process needs some seconds to start, so a few predictions are made in this one, one after the other. So
+    are all if processes cannot start (a script needs `if __name__ == "__main__":` for that).
 
     Raises:
         ConfigError: as `predict_memory` does, for any of them.
@@ -90,13 +90,13 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
 
 
 def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPrediction]:
-    """Returns what this process has predicted, what its plans took included: nobody predicts it again."""
+    """Returns all predictions of this process, those of its plans included, so that none is repeated."""
     predict_memory(config)
     return _PREDICTED
 
 
 def _key(config: TrainConfig) -> TrainConfig:
-    """Returns a planned configuration without what leaves its memory as it is."""
+    """Returns a planned configuration without the fields that do not affect its memory."""
     method = "FT-Full" if config.method == "Scratch" else config.method  # the same from other weights
     return dataclasses.replace(config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method)
 
@@ -105,7 +105,7 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     """Returns `config` with `micro_batch_size`, `checkpoint` and `stock_below_kib` as its plan sets them.
 
     Raises:
-        ConfigError: where nothing fits `budget_mib`, naming the least that the configuration takes.
+        ConfigError: if nothing fits `budget_mib`, naming the least that the configuration needs.
     """
     if is_planned(config) and config.plan != "budget":
         return config
@@ -122,11 +122,11 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
 def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     """Returns the largest `batch_size` (up to 65,535) whose step fits `budget_mib`, all else as in `config`.
 
-    Under plan `fast` the whole batch is in memory at once; where `micro_batch_size` is set, the batch is a
-    multiple of it and costs only its images. Under plan `budget` what fits is what the least memory lets fit.
+    Under plan `fast` the whole batch is in memory at once; if `micro_batch_size` is set, the batch is a
+    multiple of it and costs only its images. Under plan `budget`, a batch fits if its smallest plan does.
 
     Raises:
-        ConfigError: where not even the smallest batch fits, naming what it takes.
+        ConfigError: if not even the smallest batch fits, naming what it needs.
     """
     if config.plan == "budget":
         config = dataclasses.replace(config, plan="smallest", budget_mib=None)
@@ -196,7 +196,7 @@ def _predict(config: TrainConfig) -> MemoryPrediction:
         for parameter in net.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # makes the moments: a steady-state step has them from its start
+        optimizer.step()  # creates the moments: a steady-state step has them from its start
         optimizer.zero_grad(set_to_none=True)
         tracker = _tracker(config)
         tracker.add_existing("parameters", list(net.parameters()))
@@ -207,7 +207,7 @@ def _predict(config: TrainConfig) -> MemoryPrediction:
             for parameter in net.parameters()
             if parameter.requires_grad
         ]
-        # From the second micro-batch on, all are alike: gradients exist, and are added to.
+        # All micro-batches after the first are alike: gradients exist, and are added to.
         rows = slice(0, 2 * config.samples_in_memory)
         with tracker.modules, tracker:
             try:
@@ -239,7 +239,9 @@ def _predict_inference(config: TrainConfig) -> float:
 
 
 def _to_fake_cpu_(net: nn.Module) -> None:
-    """Moves a network from the meta device to fake tensors; to build it of these takes four times as long."""
+    """Moves a network from the meta device to fake tensors; building it on fake tensors needs four times as
+    long.
+    """
     tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
     made: dict[Tensor, Tensor] = {}
     for name, tensor in tensors:

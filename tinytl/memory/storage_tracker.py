@@ -1,6 +1,6 @@
-"""Which storages a computation holds, when, for what and in which module: a dispatch mode that follows them.
+"""Which storages a computation holds, when, for what and in which module, by a dispatch mode.
 
-It follows fake tensors as well as real ones: nothing of a tensor is read but its storage's size.
+It follows fake tensors as well as real ones, because it reads only the size of a tensor's storage.
 """
 
 import weakref
@@ -23,30 +23,30 @@ PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPrediction:
-    """Peak of one training step in MiB (2**20 bytes), its parts, and where it stands."""
+    """Peak of one training step in MiB (2**20 bytes), its parts, and where it occurs."""
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`; they add up to the peak."""
+    """By `PARTS`; their sum is the peak."""
     peak_at: str
-    """Module and pass in which the peak stands, such as `features.2.conv.0 backward`."""
+    """Module and pass of the peak, such as `features.2.conv.0 backward`."""
 
     def what_sets_it(self) -> str:
-        """Returns where the peak stands and the largest part of it, in words."""
+        """Returns the place and the largest part of the peak, in words."""
         part, mib = max(self.parts_mib.items(), key=lambda item: item[1])
         return f"at {self.peak_at}, most of it {part} ({mib:.1f} MiB)"
 
 
 class _ModuleTracker(ModuleTracker):
-    """Knows the modules that a checkpoint runs again in backward, too.
+    """Also tracks the modules that a checkpoint recomputes in backward.
 
-    What torch's class hooks to their tensors would keep them alive, and mix up what backward is at.
+    Hooks of torch's class would keep their tensors alive, and confuse the current place in backward.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.again: list[str] = []
-        """Names of the modules that run again now, outermost first."""
+        """Names of the modules that are being recomputed, outermost first."""
 
     def _fw_pre_hook(self, mod: nn.Module, input: Any) -> None:
         if self.is_bw:
@@ -72,12 +72,12 @@ class _Block:
 
 @dataclass
 class StorageTracker(TorchDispatchMode):
-    """Follows storages while active; `prediction` says how high they stood, and what they were."""
+    """Follows storages while active; `prediction` returns their peak and its parts."""
 
     block_bytes: int = 1
     """Sizes are rounded up to multiples of this, as the device's allocator does."""
     cpu_kernels: bool = True
-    """Whether convolutions take what the CPU's kernels take inside."""
+    """Whether convolutions count the scratch memory of the CPU's kernels."""
     modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
@@ -88,7 +88,7 @@ class StorageTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.prim.device.default:  # half of all calls: a fake tensor is asked where it lies
+        if func is torch.ops.prim.device.default:  # half of all calls: the device of a fake tensor is read
             return args[0].fake_device
         out = func(*args, **(kwargs or {}))
         if self.cpu_kernels:
@@ -102,7 +102,7 @@ class StorageTracker(TorchDispatchMode):
         return out
 
     def add_existing(self, part: str, tensors: list[Tensor]) -> None:
-        """Counts tensors that are there before the step begins, as `part`."""
+        """Counts tensors that exist before the step begins, as `part`."""
         for tensor in tensors:
             self._see(tensor, part)
 
@@ -112,7 +112,7 @@ class StorageTracker(TorchDispatchMode):
         self._live[parameter.grad.untyped_storage()._cdata].part = "gradients"
 
     def label_saved(self) -> None:
-        """Marks what is alive between forward and backward: autograd keeps it, nothing else does."""
+        """Marks what is alive between forward and backward: only autograd keeps it."""
         for block in self._live.values():
             if block.part == "temporary":
                 block.part = "saved_for_backward"
@@ -151,16 +151,16 @@ class StorageTracker(TorchDispatchMode):
     def place(self) -> str:
         """Returns the innermost module that runs now, and the pass."""
         names = self.modules.again[-1:] or [name for name in self.modules.parents if name != "Global"]
-        # Between its modules the network has the global mean; outside it are input, loss and optimiser,
-        # and fused optimisers allocate nothing.
+        # Between modules, the network computes the global mean. Outside it are input, loss and optimiser;
+        # fused optimisers allocate nothing.
         deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
         return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"
 
 
 def _laid_out_as_real(func: Any, args: tuple[Any, ...], out: Any) -> Any:
-    """Returns `out` with the strides that CPU kernels give it where those of fake tensors differ.
+    """Returns `out` with the strides of CPU kernels if those of fake tensors differ.
 
-    On maps of one pixel, and for one sample, strides say little and yet choose the kernel that is next.
+    On maps of one pixel, and for one sample, strides carry little meaning, yet they decide the next kernel.
     """
     y = out[0] if isinstance(out, tuple) else out
     if not isinstance(y, FakeTensor) or y.dim() != 4:

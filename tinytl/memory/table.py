@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def memory_row(config: TrainConfig, measure: bool) -> Row:
-    """Returns every figure of one configuration; `measure` runs it, too."""
+    """Returns every figure of one configuration; with `measure`, also runs it."""
     planned = resolve_plan(config)
     predicted = predict_memory(planned)
     row: Row = {"predicted_peak_mib": predicted.peak_mib}
@@ -40,9 +40,9 @@ def memory_row(config: TrainConfig, measure: bool) -> Row:
 def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> list[Row]:
     """Returns a row for each norm, method, engine and micro-batch: the whole batch and one sample.
 
-    An engine or a micro-batch size that was `given` stays. Under batch norm only the whole batch is defined,
-    and one sample is not where maps shrink to one pixel: no row then. Nor is there one for frozen statistics
-    of weights that have none: of Scratch, and under weight standardisation.
+    An engine or a micro-batch size that was `given` stays. There is no row for what is not defined: under
+    batch norm a micro-batch, or one sample if maps shrink to one pixel; and frozen statistics of weights that
+    have none (Scratch, or under weight standardisation).
     """
     if config.plan == "budget":
         raise ConfigError("--all shows what each takes, over the budget or not: leave out --plan budget")
@@ -63,7 +63,7 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
             checkpoint="none" if (config.checkpoint, engine) == ("depthwise", "stock") else config.checkpoint,
         )
         variants[variant] = None
-    predict_memories(list(variants))  # several at a time; each row finds its own then
+    predict_memories(list(variants))  # several at a time; each row then finds its own
     return [
         {"method": v.method, "norm": v.norm, "engine": v.engine, "micro_batch_size": v.micro_batch_size}
         | memory_row(v, measure)

@@ -1,4 +1,4 @@
-"""Makes a network lean, in place, and says what it did and what it left."""
+"""Makes a network lean, in place, and reports what it changed and what it left."""
 
 from dataclasses import dataclass, field
 
@@ -45,7 +45,7 @@ _LEAN_ALREADY = (
     nn.Upsample,
     nn.UpsamplingBilinear2d,
 )
-"""Torch keeps no more of these than backward reads."""
+"""For these, torch already keeps no more than backward reads."""
 
 
 @dataclass
@@ -55,8 +55,8 @@ class ConversionReport:
     blocks: list[str] = field(default_factory=list)
     """Run as one function each."""
     modules: dict[str, str] = field(default_factory=dict)
-    """Modules with a lean forward of their own, by name: their class. Those inside of a block count here
-    too: they run where the block cannot run as one function."""
+    """Modules with a lean forward of their own, by name: their class. Modules inside a block count too: they
+    are used if the block cannot run as one function."""
     batch_statistics: list[str] = field(default_factory=list)
     """Batch norms in training mode: they and their blocks run as stock until `eval()`."""
     left: dict[str, str] = field(default_factory=dict)
@@ -74,14 +74,14 @@ class ConversionReport:
 
 
 def make_memory_efficient_(net: nn.Module, how: Execution | None = None) -> ConversionReport:
-    """Gives every module of `net` that is known a forward that keeps no more than backward reads.
+    """Gives every known module of `net` a forward that keeps no more than backward reads.
 
-    Outputs, gradients, parameters, `state_dict` keys and module classes (`isinstance`) stay; what is kept is
-    decided in each forward, so `requires_grad`, `train()` and `eval()` may change later. Inputs are
-    `(N, C, H, W)`; outputs lie in channels_last. Call it again after surgery on `net`, or for another `how`.
+    Outputs, gradients, parameters, `state_dict` keys and module classes (`isinstance`) stay. Each forward
+    decides what is kept, so `requires_grad`, `train()` and `eval()` may change later. Inputs are `(N, C, H,
+    W)`; outputs lie in channels_last. Call it again after surgery on `net`, or for another `how`.
 
     Left as they are, and named in the report: modules with a forward of their own on the instance, with
-    hooks, with parametrisations, with padding other than zeros, and classes that are not known.
+    hooks, with parametrisations, with padding other than zeros, and unknown classes.
     """
     report = ConversionReport()
     how = how or Execution()

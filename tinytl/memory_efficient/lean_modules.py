@@ -1,8 +1,8 @@
 """Lean forwards for modules that stay what they are: same object, parameters, names and `isinstance`.
 
 A module is made lean by giving it a subclass of its own class, so `state_dict`, `copy.deepcopy`, pickling,
-train/eval switches and later changes of `requires_grad` work as before, and undoing it is one assignment.
-Each forward decides anew what it keeps.
+train/eval switches and later changes of `requires_grad` work as before. Undoing it is one assignment. Each
+forward decides what it keeps.
 """
 
 from typing import Any, cast
@@ -45,7 +45,7 @@ class Lean(nn.Module):
         return _restore, (self.stock_class, type(self).__mro__[1]), vars(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs lean where that is right now, else as the stock class does."""
+        """Runs lean if that is possible now, else as the stock class does."""
         if x.numel() * x.element_size() <= self.lean_execution.stock_below_kib * 2**10:
             return self.stock_forward(x)
         return self.lean_forward(x)
@@ -84,10 +84,10 @@ class LeanBlock(Lean):
 
 
 class LeanConv2d(Lean):
-    """Keeps its input only where its weight trains."""
+    """Keeps its input only if its weight trains."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs lean, small or not, where torch's kernel of the weight's gradient would take much."""
+        """Runs lean, small or not, if torch's kernel for the weight's gradient would need much memory."""
         assert isinstance(self, nn.Conv2d)
         weight = self.weight
         if weight.requires_grad and self.groups > 1 and x.dim() == 4 and x.numel():
@@ -96,7 +96,7 @@ class LeanConv2d(Lean):
         return super().forward(x)
 
     def stock_forward(self, x: Tensor) -> Tensor:
-        """Runs as the stock class does, but keeps no more of a standardised weight than that weight."""
+        """Runs as the stock class does, but of a standardised weight it keeps only the weight itself."""
         if not standardizes_weight(self):
             return super().stock_forward(x)
         assert isinstance(self, nn.Conv2d)
@@ -112,10 +112,10 @@ class LeanConv2d(Lean):
 
 
 class LeanBatchNorm2d(Lean):
-    """With running statistics, keeps its input only where its weight trains."""
+    """With running statistics, keeps its input only if its weight trains."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
-        """Scales and shifts `(N, C, H, W)`, or runs stock where the batch's statistics are used."""
+        """Scales and shifts `(N, C, H, W)`, or runs stock if the batch's statistics are used."""
         assert isinstance(self, nn.BatchNorm2d)
         if uses_batch_statistics(self) or x.dim() != 4 or x.shape[1] != self.num_features:
             return self.stock_forward(x)
@@ -125,7 +125,7 @@ class LeanBatchNorm2d(Lean):
 
 
 class LeanGroupNorm(Lean):
-    """Keeps its input and two numbers a group."""
+    """Keeps its input and two numbers per group."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Normalises `(N, C, H, W)`; other shapes, and autocast, as the stock class does."""
@@ -136,10 +136,10 @@ class LeanGroupNorm(Lean):
 
 
 class LeanActivation(Lean):
-    """Keeps a bit an element, hard-swish and hard-sigmoid their input."""
+    """Keeps one bit per element, hard-swish and hard-sigmoid their input."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
-        """Activates `x` of any shape, in place where the stock module does."""
+        """Activates `x` of any shape, in place if the stock module does."""
         return lean_activation(x, activation_name(self.stock_class), bool(self.inplace))
 
 
@@ -153,7 +153,7 @@ class LeanAvgPool2d(Lean):
 
 
 class LeanMaxPool2d(Lean):
-    """Keeps a byte an output."""
+    """Keeps one byte per output."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Pools `(N, C, H, W)`."""
@@ -164,7 +164,7 @@ class LeanMaxPool2d(Lean):
 
 
 class LeanDropout(Lean):
-    """Keeps a bit an element."""
+    """Keeps one bit per element."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Drops elements of `x` of any shape while training."""
@@ -173,12 +173,12 @@ class LeanDropout(Lean):
 
 
 def _mistyped(x: Tensor, weight: Tensor) -> bool:
-    """Whether the stock module would refuse `x`, which is then its business to say."""
+    """Whether the stock module would refuse `x`. It then runs, and raises its own error."""
     return x.dtype is not weight.dtype and autocast_dtype(x) is None
 
 
 def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:
-    """Gives `module` the lean forward; a module that is lean already is given the new one."""
+    """Gives `module` the lean forward; a module that is already lean gets the new one."""
     set_class_beneath_(module, lean_class(base_class(module), lean))
     assert isinstance(module, Lean)
     module.lean_execution = how
@@ -194,7 +194,7 @@ def make_stock_(module: nn.Module) -> None:
 
 
 def lean_class(stock: type[nn.Module], lean: type[Lean]) -> type[nn.Module]:
-    """Returns the subclass of `stock` with `lean`'s forward, always the same one."""
+    """Returns the subclass of `stock` with `lean`'s forward, the same one in every call."""
     return with_mixin(lean, stock, "Lean", stock_class=stock)
 
 

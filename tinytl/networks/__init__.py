@@ -1,4 +1,4 @@
-"""What is done to a network: lite residuals, norms, dropout, and which parameters train.
+"""Changes to a network: lite residuals, norms, dropout, and which parameters train.
 
 Surgery on `nn.Module`s, independent of data and of training.
 """

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class RowwiseDropout(nn.Module):
     """Drops features of `(N, C)` with probability `p` in training and scales the rest by `1 / (1 - p)`.
 
-    The mask is drawn row by row from torch's CPU generator, whatever the device: eight rows at once and
-    eight times one row give the same masks, which `nn.Dropout` does not promise.
+    The mask is drawn row by row from torch's CPU generator on every device: eight rows at once and eight
+    single rows get the same masks. `nn.Dropout` does not guarantee this.
     """
 
     def __init__(self, p: float, features: int) -> None:
@@ -17,7 +17,7 @@ class RowwiseDropout(nn.Module):
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns `x` as it is in evaluation mode or for `p` = 0."""
+        """Returns `x` unchanged in evaluation mode or for `p` = 0."""
         if not self.training or self.p == 0.0:
             return x
         keep = torch.rand(x.shape) >= self.p
@@ -25,7 +25,7 @@ class RowwiseDropout(nn.Module):
 
 
 def skip_rows(net: nn.Module, n_rows: int) -> None:
-    """Draws the masks of `n_rows` that another process drops, so that the rows after them get their own."""
+    """Draws and discards the masks of `n_rows` of another process, so that later rows get their own masks."""
     if n_rows == 0:
         return
     for module in net.modules():

@@ -8,7 +8,7 @@ from tinytl.networks.surgery import replace_modules_
 class FrozenBatchNorm2d(nn.BatchNorm2d):
     """Batch norm `(N, C, H, W)` that keeps its statistics, also under `.train()`.
 
-    Weight and bias may still be trained. Samples do not see each other, so micro-batches are exact.
+    Weight and bias can still train. Samples are independent, so micro-batches are exact.
     """
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":

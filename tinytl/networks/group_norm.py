@@ -13,7 +13,7 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
     """Replaces every batch norm by a group norm with the same weight and bias, in place.
 
     A layer whose width `gn_channel_per_group` does not divide gets the next smaller size that does, and
-    a line in the log. Fewer channels a group: noisier statistics; memory is the same.
+    a line in the log. Fewer channels per group: noisier statistics; memory is the same.
 
     Returns:
         The dotted names replaced.

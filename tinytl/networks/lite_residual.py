@@ -22,25 +22,25 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "none": nn.Identity,
 }
-"""Of each `act_func`: what makes its module. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
+"""The constructor of each `act_func`. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
 
 
 class AvgPoolWithinMap(nn.AvgPool2d):
     """Average pooling `(N, C, H, W)` whose window is never larger than the map."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Pools by the window, or by the map's shorter side where that is smaller."""
+        """Pools by the window, or by the map's shorter side if that is smaller."""
         return F.avg_pool2d(input, min(self.kernel_size, *input.shape[2:]))
 
 
 class LiteResidualModule(nn.Module):
     """`main_branch(x)` plus a lite branch: pool, grouped convolution, norm, activation, 1x1, norm, upsample.
 
-    Input `(N, in_channels, H, W)`, output `(N, out_channels, H', W')` as of the main branch. The last norm
-    starts at zero, so that the module starts as its main branch.
+    Input `(N, in_channels, H, W)`, output `(N, out_channels, H', W')` like the main branch. The last norm
+    starts at zero, so at first the module equals its main branch.
 
     Args:
-        main_branch: the block that it stands beside.
+        main_branch: the block beside the branch.
         in_channels: channels of the input.
         out_channels: channels of the main branch's output.
         expand: width of the branch relative to its input, rounded to a multiple of 8.
@@ -53,7 +53,7 @@ class LiteResidualModule(nn.Module):
         stride: the main branch's stride, carried by the convolution.
 
     Raises:
-        ConfigError: where `n_groups` does not divide a width, or a name is unknown.
+        ConfigError: if `n_groups` does not divide a width, or a name is unknown.
     """
 
     def __init__(
@@ -122,15 +122,15 @@ def insert_lite_residual(
 ) -> list[str]:
     """Wraps every inverted residual of `net.features` but the first in a LiteResidualModule, in place.
 
-    The kernel shrinks where the pooled map is smaller than it; where the map cannot be pooled, the branch
-    pools it whole. `resolution` (pixels of the network's input) gives the maps' real sizes; without it the
-    reference's rule holds, which counts down from a map of 128 whatever the image.
+    The kernel shrinks if the pooled map is smaller; if the map cannot be pooled by the ratio, the branch
+    pools all of it. `resolution` (pixels of the network's input) gives the maps' real sizes; without it the
+    reference's rule applies, which counts down from a map of 128 for any image.
 
     Returns:
-        The names of the wrapped blocks. A net that has lite residuals already is left as it is.
+        The names of the wrapped blocks. A net that already has lite residuals is left unchanged.
 
     Raises:
-        ConfigError: where `n_groups` does not divide a block's widths, naming the block.
+        ConfigError: if `n_groups` does not divide a block's widths, naming the block.
     """
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
@@ -172,7 +172,7 @@ def make_divisible(value: float, divisor: int) -> int:
 
 
 def check_n_groups(n_groups: int, in_channels: int, width: int, place: str) -> None:
-    """Raises ConfigError where `n_groups` does not divide both widths of a lite branch."""
+    """Raises ConfigError if `n_groups` does not divide both widths of a lite branch."""
     for what, channels in (("input", in_channels), ("lite residual", width)):
         if channels % n_groups:
             raise ConfigError(

@@ -6,12 +6,12 @@ from torch import nn
 
 
 def set_class_(module: nn.Module, cls: type[nn.Module]) -> None:
-    """Gives `module` another class with the same attributes: it stays the same object, hooks and all."""
+    """Gives `module` another class with the same attributes: it stays the same object, with its hooks."""
     module.__class__ = cls
 
 
 def with_mixin(mixin: type[nn.Module], cls: type[nn.Module], name: str, **members: type) -> type[nn.Module]:
-    """Returns the subclass of `cls` with `mixin` before it, always the same one for the same arguments."""
+    """Returns the subclass of `cls` with `mixin` before it, the same one for the same arguments."""
     key = (mixin, cls, *members.values())
     if key not in _WITH_MIXIN:
         known = {"__module__": mixin.__module__, **members}

@@ -16,7 +16,7 @@ def apply_update_method_(net: nn.Module, method: str) -> None:
     """Sets `requires_grad` of every parameter as `method` says; the classifier trains in every method.
 
     TinyTL-L and -L+B need `insert_lite_residual` before. L+B keeps the last bias of each lite branch frozen:
-    the block's own does the same.
+    the block's own bias would do the same.
     """
     method = choose("method", method, METHODS)
     net.requires_grad_(method in ("FT-Full", "Scratch"))

@@ -1,8 +1,8 @@
-"""Weight standardisation: filters of mean 0 and deviation 1, made anew from the weights in every forward.
+"""Weight standardisation: filters of mean 0 and deviation 1, computed from the weights in every forward.
 
-The norm behind a convolution undoes a filter's scale; what changes is the filter's mean, and that its scale
-cannot grow. Source: Qiao et al. 2019, section 3; once-for-all `ofa/utils/my_modules.py` (MyConv2d), as TinyTL
-uses it.
+The norm after a convolution undoes a filter's scale. So only two things change: the filter's mean, and that
+its scale cannot grow. Source: Qiao et al. 2019, section 3; once-for-all `ofa/utils/my_modules.py` (MyConv2d),
+as TinyTL uses it.
 """
 
 from torch import Tensor, nn
@@ -25,17 +25,17 @@ class WeightStandardizedConv2d(nn.Conv2d):
 
 
 class WeightStandardizedSamePadConv2d(WeightStandardizedConv2d, SamePadConv2d):
-    """The same for a convolution that pads by the map's size."""
+    """As above, for a convolution that pads by the map's size."""
 
 
 def standardize_weights_(net: nn.Module) -> list[str]:
     """Standardises the weight of every convolution without a bias, in place; returns the names.
 
-    Convolutions without a bias are those that a norm follows. Where the weight trains, the convolution
-    becomes a `WeightStandardizedConv2d`. Where it is frozen, its standardised value is a constant and takes
-    its place: no work and no memory in training. What is standardised twice changes by no more than its
-    eps, so a state_dict fits a net in which other weights train. Filters of one tap have no deviation and
-    stay. Call it after what trains is decided.
+    Convolutions without a bias are those that a norm follows. If the weight trains, the convolution becomes a
+    `WeightStandardizedConv2d`. If it is frozen, its standardised value is a constant and replaces it: no work
+    and no memory in training. Standardising twice changes a weight by no more than eps, so a state_dict fits
+    a net in which other weights train. Filters of one tap have no deviation and stay. Call it after
+    `requires_grad` is set.
     """
     names = []
     for name, conv in net.named_modules():

@@ -1,4 +1,4 @@
-"""Figures of runs, memory and networks, a kind a file, readable in grey and by colour-blind readers.
+"""Figures of runs, memory and networks, one file per kind, readable in grey and by colour-blind readers.
 
-Functions from figures to a picture; nothing here trains or predicts.
+Functions from numbers to a picture; nothing here trains or predicts.
 """

@@ -1,4 +1,6 @@
-"""Accuracy against memory of finished runs, by method, and the front of what no other run beats in both."""
+"""Accuracy against memory of finished runs, by method, and the front: runs that no other run beats in
+both.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,12 +36,12 @@ from tinytl.runs.record import RunRecord
 
 LEAST_ACCURACY_SPAN = 0.1
 MOST_LABELS = 12
-"""Points up to which each says in which other fields it differs; of more, those of the front do."""
+"""Number of points up to which each has a label with its other fields; of more, only the front has labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One configuration: the mean of its runs, which differ in their seeds alone."""
+    """One configuration: the mean of its runs, which differ only in their seeds."""
 
     method: str
     config: Mapping[str, Any]
@@ -53,14 +55,14 @@ class Point:
 
 
 def accuracy_key(runs: Sequence[RunRecord]) -> str:
-    """Returns the accuracy that can be compared: test where every run has one, else validation."""
+    """Returns the accuracy that can be compared: test if every run has it, else validation."""
     results = [run.result or {} for run in runs]
     tested = all(result.get("test_accuracy_top1") is not None for result in results)
     return "test_accuracy_top1" if tested else "val_accuracy_top1"
 
 
 def comparable(run: RunRecord) -> bool:
-    """Whether a run has what this figure shows: it ended, and its figures are numbers."""
+    """Whether this figure can show a run: it has finished, and its values are finite."""
     result = run.result or {}
     figures = [result.get("val_accuracy_top1"), result.get("predicted_peak_mib")]
     return all(isinstance(value, (int, float)) and math.isfinite(value) for value in figures)
@@ -87,7 +89,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def plot_accuracy_memory(runs: Sequence[RunRecord]) -> Figure:
-    """Returns the figure of `runs`, all `comparable`: a panel a data set, a mark a method."""
+    """Returns the figure of `runs`, all `comparable`: one panel per data set, one mark per method."""
     key = accuracy_key(runs)
     by_data: dict[str, list[RunRecord]] = {}
     for run in runs:
@@ -191,7 +193,7 @@ def _draw_panel(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _sizes(points: Sequence[Point]) -> list[float]:
-    """Returns the area of each mark: where several coincide, each is smaller than the one beneath."""
+    """Returns the area of each mark: if several coincide, each is smaller than the one beneath."""
     places = [(round(point.memory_mib, 2), round(point.accuracy, 3)) for point in points]
     return [52.0 * 3.0 ** min(3, places[turn + 1 :].count(place)) for turn, place in enumerate(places)]
 
@@ -204,7 +206,7 @@ def _label_points(axes: Axes, points: Sequence[Point]) -> None:
     fields = differing_fields([p.config for p in points], without=("seed", "method", "dataset", "data_dir"))
     labels = {}
     for point in shown:
-        # Without neighbours of its method the mark says it all.
+        # Without neighbours of its method, the mark is label enough.
         text = describe(point.config, fields) if len(by_method[point.method]) > 1 else ""
         labels[point.memory_mib, point.accuracy] = plain_text(shorten(text, 36)) if text else ""
     marks = [(p.memory_mib, p.accuracy) for p in points]

@@ -1,4 +1,4 @@
-"""A backbone as a diagram: a row a block, with its shape, its lite residual, what trains and what is kept."""
+"""A backbone as a diagram, one row per block: shape, lite residual, what trains and what is kept."""
 
 from collections.abc import Sequence
 from itertools import groupby

@@ -13,9 +13,10 @@ from tinytl.plots.style import GRID_ALPHA, MUTED, LineStyle, line_style, plain_t
 from tinytl.runs.record import RunRecord
 
 MOST_NAMED = 8
-"""Runs that can be told apart in one figure. Of more, so many of the most accurate are; the rest is grey."""
+"""Number of runs that a reader can distinguish in one figure. Of more, the most accurate have colours; the
+rest is grey."""
 MOST_MARKS = 15
-"""Epochs up to which each has a mark."""
+"""Number of epochs up to which each has a mark."""
 KEYS = {
     ("top-1 accuracy", "training"): "train_accuracy_top1",
     ("top-1 accuracy", "validation"): "accuracy_top1",
@@ -23,14 +24,15 @@ KEYS = {
     ("loss", "validation"): "val_loss",
 }
 LEAST_ACCURACY_SPAN = 0.1
-"""Height of the accuracy axis at least, so that noise does not look like a trend."""
+"""Least height of the accuracy axis, so that noise does not look like a trend."""
 CHARACTERS_A_ROW = 130
 
 
 def plot_curves(runs: Sequence[RunRecord]) -> Figure:
-    """Returns the figure of `runs` (at least one): a column a measure, training above validation.
+    """Returns the figure of `runs` (at least one): one column per measure, training above validation.
 
-    One run has training and validation in the same panel. Values that are not finite are gaps, and said so.
+    A single run has training and validation in the same panel. Values that are not finite are gaps, and the
+    legend names them.
     """
     return _plot_one(runs[0]) if len(runs) == 1 else _plot_several(runs)
 
@@ -100,7 +102,7 @@ def _draw_line(axes: Axes, run: RunRecord, key: str, style: LineStyle | None) ->
     """Draws one metric of a run; without a style, thin and grey behind the others."""
     x, y = run.epoch_numbers, run.series(key)
     if style is None:
-        # A single epoch has no line to see.
+        # A single epoch has no visible line.
         axes.plot(x, y, color=MUTED, linewidth=0.8, marker="." if len(x) == 1 else "", zorder=1)
         return
     marks = style.marker if len(x) <= MOST_MARKS else ""
@@ -143,7 +145,7 @@ def _handle(label: str, style: LineStyle) -> Line2D:
 
 
 def _not_finite(run: RunRecord, keys: Sequence[str]) -> str:
-    """Returns what the legend adds about losses that are not finite."""
+    """Returns the legend's note on losses that are not finite."""
     for turn, epoch in enumerate(run.epoch_numbers):
         row = run.epochs[turn]
         if any(key in row and math.isnan(run.series(key)[turn]) for key in keys):

@@ -1,4 +1,4 @@
-"""What diagrams are drawn with: a canvas measured in inches, boxes that show what trains, arrows."""
+"""Parts of diagrams: a canvas measured in inches, boxes that show what trains, arrows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ STRIP = 0.3
 
 @dataclass(frozen=True)
 class Fill:
-    """How a box shows what of it trains: colour for the screen, hatch for grey."""
+    """How a box shows which part of it trains: colour for the screen, hatch for grey."""
 
     color: str
     hatch: str
@@ -115,7 +115,7 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def config_text(config: TrainConfig) -> str:
-    """Returns what a diagram's title says of its configuration."""
+    """Returns the description of the configuration in a diagram's title."""
     return f"{config.method} on {config.backbone}, {config.norm}, {config.resolution} px"
 
 

@@ -15,9 +15,9 @@ PLACES = (
     (7, 7, "left", "bottom"),
     (-7, -7, "right", "top"),
 )
-"""Where a label may stand, in points from its own, the best first: a front runs right, then up.
+"""Offsets of a label from its point, in points, best first: a front runs right, then up.
 
-All lie off the point itself: what touches it counts as covering it.
+All are off the point itself: a label that touches it counts as covering it.
 """
 POINT_RADIUS = 6.0
 """Half the width of a point, in points."""
@@ -26,7 +26,7 @@ POINT_RADIUS = 6.0
 def place_labels(
     axes: Axes, labels: Mapping[tuple[float, float], str], points: Sequence[tuple[float, float]]
 ) -> None:
-    """Writes a text at each place of `labels`; what fits nowhere is left out. Needs the axes' final size."""
+    """Writes a text at each place of `labels`; omits one that fits nowhere. Needs the axes' final size."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     scale = figure.dpi / 72

@@ -1,4 +1,4 @@
-"""What methods, norms and engines take, as a figure."""
+"""The memory of methods, norms and engines, as a figure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ ENGINE_COLORS = {"stock": "#b45309", "lean": "#0b5394"}
 
 
 def plot_memory(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Draws the rows of `memory_table.all_rows` to a PNG or SVG: a panel a norm, a line a method.
+    """Draws the rows of `memory_table.all_rows` to a PNG or SVG: one panel per norm, one line per method.
 
-    Filled marks: the whole batch; hollow: the smallest micro-batch; a bar: measured, where it was; a cross:
+    Filled marks: the whole batch; hollow: the smallest micro-batch; a bar: measured, if it was; a cross:
     the paper's formula.
     """
     norms = list(dict.fromkeys(row["norm"] for row in rows))

@@ -1,4 +1,4 @@
-"""A network as its diagrams need it: layers with their real shapes, what trains, what is kept for backward.
+"""A network for diagrams: layers with their real shapes, what trains, what is kept for backward.
 
 The network of a configuration is built and run on fake tensors: nothing is computed, no weight is read.
 """
@@ -29,7 +29,7 @@ class Layer:
     name: str
     """Within its block, such as `conv.0.1`."""
     text: str
-    """What it is: `conv 3x3, stride 2, depthwise`."""
+    """Its kind and settings: `conv 3x3, stride 2, depthwise`."""
     out_shape: tuple[int, ...]
     """`(C, H, W)`, or `(C,)` behind the global mean."""
     n_parameters: int
@@ -47,7 +47,7 @@ class Block:
     kernel_size: int
     stride: int
     expansion: float
-    """Widest map relative to the input's channels; 1 where nothing expands."""
+    """Widest map relative to the input's channels; 1 if nothing expands."""
     shortcut: bool
     main: tuple[Layer, ...]
     lite: tuple[Layer, ...]
@@ -55,16 +55,16 @@ class Block:
     main_trained: Trained
     lite_trained: Trained
     saved_kib: float
-    """Kept from forward for backward, a sample, with the configuration's engine."""
+    """KiB per sample kept from forward for backward, with the configuration's engine."""
 
 
 def network_shapes(config: TrainConfig) -> list[Block]:
     """Returns the blocks of the network of `config` (`num_classes` set), in order, the classifier last.
 
     Raises:
-        ConfigError: where the network cannot be built.
+        ConfigError: if the network cannot be built.
     """
-    if config.plan != "fast":  # memory is drawn for a configuration as it is, whatever plan made it
+    if config.plan != "fast":  # memory is drawn for the configuration as it is, independent of its plan
         config = dataclasses.replace(config, plan="fast", budget_mib=None)
     config = dataclasses.replace(config, weights="none")
     with FakeTensorMode():
@@ -86,7 +86,7 @@ def saved_bytes(config: TrainConfig) -> dict[str, int]:
     """
     net = build_model(config).net
     known = {t.untyped_storage()._cdata for t in [*net.parameters(), *net.buffers()]}
-    alive: list[Tensor] = []  # a storage that went would lend its address to the next
+    alive: list[Tensor] = []  # a freed storage would give its address to the next
     saved: dict[str, int] = {}
 
     def count(name: str) -> Callable[[Tensor], Tensor]:
@@ -104,7 +104,7 @@ def saved_bytes(config: TrainConfig) -> dict[str, int]:
 
     x = torch.empty(config.samples_in_memory, 3, config.resolution, config.resolution)
     x = x.contiguous(memory_format=torch.channels_last)
-    # The batch is there with or without backward.
+    # The batch exists with or without backward.
     known.add(x.untyped_storage()._cdata)
     alive.append(x)
     for name, block in net.get_submodule("features").named_children():
@@ -116,7 +116,7 @@ def saved_bytes(config: TrainConfig) -> dict[str, int]:
 
 
 def trained_part(parameters: Sequence[tuple[str, nn.Parameter]], norms: Sequence[str]) -> Trained:
-    """Says which of `parameters` (name and parameter) train; `norms` are the names of normalisations."""
+    """Returns which of `parameters` (name and parameter) train; `norms` are the names of normalisations."""
     if not parameters:
         return "no parameters"
     trained = [name for name, parameter in parameters if parameter.requires_grad]
@@ -132,7 +132,7 @@ def trained_part(parameters: Sequence[tuple[str, nn.Parameter]], norms: Sequence
 
 
 def describe_layer(layer: nn.Module) -> str:
-    """Returns in words what a layer is and how it is set."""
+    """Returns a layer's kind and settings in words."""
     if isinstance(layer, nn.Conv2d):
         kind = type(layer).__name__.removesuffix("Conv2d")
         text = f"{kind} conv" if kind else "conv"
@@ -162,7 +162,7 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 
 
 def _trace(net: nn.Module, x: Tensor) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Returns input and output shape of every module by name, in the order in which they ended."""
+    """Returns input and output shape of every module by name, in the order in which their forwards ended."""
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:

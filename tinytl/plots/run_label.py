@@ -1,4 +1,4 @@
-"""Names of runs in a figure: what tells them apart, and what they share."""
+"""Names of runs in a figure: the fields in which they differ, and those that they share."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ SAY_THEMSELVES = ("dataset", "backbone", "method", "norm", "optimizer")
 """Fields whose value needs no name beside it."""
 TITLE_FIELDS = ("dataset", "backbone", "method", "norm", "resolution", "batch_size")
 MOST_CHARACTERS = 96
-"""What fits in a line of a legend."""
+"""Characters that fit in a line of a legend."""
 
 
 def differing_fields(configs: Sequence[Mapping[str, Any]], without: Sequence[str] = ()) -> list[str]:
     """Returns the fields in which `configs` differ, the method first.
 
-    A field that a configuration lacks (an older run) counts as its default. What only a plan sets is
-    named only where nothing else tells configurations apart.
+    A field that a configuration lacks (an older run) counts as its default. A field that only a plan sets is
+    named only if configurations differ in nothing else.
     """
     filled = [with_defaults(config) for config in configs]
     names = [name for name in dict.fromkeys(name for config in filled for name in config)]
@@ -62,7 +62,7 @@ def describe(config: Mapping[str, Any], fields: Sequence[str]) -> str:
 
 
 def shared_title(configs: Sequence[Mapping[str, Any]]) -> str:
-    """Returns in words what all known configurations have in common, of what a reader asks first."""
+    """Returns in words what all known configurations have in common, of the fields that matter most."""
     known = [with_defaults(config) for config in configs if config]
     if not known:
         return ""
@@ -73,7 +73,7 @@ def shared_title(configs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Returns `text` with its middle left out where it is longer than `most` characters."""
+    """Returns `text` with its middle left out if it is longer than `most` characters."""
     if len(text) <= most:
         return text
     tail = most // 2

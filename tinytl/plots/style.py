@@ -23,15 +23,16 @@ PURPLE, GREEN, SKY = "#cc79a7", "#009e73", "#56b4e9"
 PALETTE = (BLUE, ORANGE, VERMILION, BLACK, PURPLE, GREEN, SKY)
 """Colours that stay apart in every common colour blindness; yellow is left out, too pale on white.
 
-The order sets what shares a dash (every fourth) far apart in lightness. Source: Okabe and Ito 2008.
+In this order, colours that share a dash (every fourth) are far apart in lightness.
+Source: Okabe and Ito 2008.
 """
 DASHES = ((), (5.0, 1.5), (1.2, 1.2), (6.0, 1.5, 1.2, 1.5))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 MUTED = "0.65"
-"""Grey of what stands behind."""
+"""Grey of the background."""
 GRID_ALPHA = 0.25
 LOG_FROM_RATIO = 3.0
-"""Memory has a log axis where the largest is at least so many times the smallest."""
+"""Memory has a log axis if the largest is at least this many times the smallest."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def plain_text(text: str) -> str:
 
 
 def set_memory_axis(axes: Axes, values_mib: Iterable[float], what: str) -> None:
-    """Makes x an axis of memory named `what`, logarithmic where `values_mib` span enough."""
+    """Makes x an axis of memory named `what`, logarithmic if `values_mib` span enough."""
     values = list(values_mib)
     low, high = min(values), max(values)
     if high / low >= LOG_FROM_RATIO:
@@ -90,7 +91,7 @@ def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]
     """Writes `folder/name.FORMAT` for each format; the folder is made. Returns the files.
 
     Raises:
-        ConfigError: where they cannot be written.
+        ConfigError: if they cannot be written.
     """
     paths = [folder / f"{name}.{kind}" for kind in formats]
     with naming_the_file(folder / name):
@@ -102,7 +103,9 @@ def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]
 
 @contextmanager
 def any_script() -> Iterator[None]:
-    """Lets names of folders be of any script, without a warning: an SVG shows what the PNG's font lacks."""
+    """Allows folder names in any script without a warning: an SVG shows characters that the PNG's font
+    lacks.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")
         yield

@@ -1,4 +1,4 @@
-"""A run and its folder: trained, saved, resumed, and read again.
+"""A run and its folder: trained, saved, resumed, and read back.
 
-Whatever reads or writes a run's folder stands here, so that all readers see the same run.
+All code that reads or writes a run's folder is here, so that all readers see the same run.
 """

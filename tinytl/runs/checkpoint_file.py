@@ -1,4 +1,4 @@
-"""Saving and reading a training checkpoint: whole or not at all, and only where it belongs."""
+"""Saving and reading a training checkpoint: whole or not at all, and only for the run that it belongs to."""
 
 import io
 import os
@@ -15,17 +15,17 @@ from tinytl.errors import ConfigError
 from tinytl.files import written_whole
 
 MAY_DIFFER = ("data_dir", "loading", "loader_workers", "device")
-"""Fields that say where a run runs: a checkpoint goes on with others."""
+"""Fields that may differ when a checkpoint is resumed: they say where a run executes."""
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
-    """Writes `state` to `path`, whole or not at all: what is there survives a failure.
+    """Writes `state` to `path`, whole or not at all: the old file survives a failure.
 
     Raises:
         ConfigError: if the disk is full or cannot be written.
     """
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)  # in memory first: torch hides a full disk behind errors of its own
+    torch.save(dict(state), buffer)  # in memory first: torch reports a full disk as errors of its own
     try:
         with written_whole(path) as file:
             file.write(buffer.getbuffer())
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # the exception depends on where the file is damaged
         raise ConfigError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
     if not isinstance(state, dict) or not {"net", "epoch", "config", "classes"} <= state.keys():
         raise ConfigError(f"{path} is not a checkpoint of a training run")
@@ -56,10 +56,10 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSplits, path: Path) -> None:
-    """Raises ConfigError where a checkpoint is of another configuration or of other images.
+    """Raises ConfigError if a checkpoint is of another configuration or of other images.
 
-    The first difference is named. `config` is as it was given, before its plan was settled: how a process
-    runs its share may differ.
+    The message names the first difference. `config` is as given, before its plan was resolved, because the
+    way a process runs its share may differ.
     """
     saved = state["given"]
     for name, value in flat_from_config(config).items():
@@ -78,13 +78,13 @@ def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSpli
 
 
 def split_sizes(data: DataSplits) -> dict[str, int | None]:
-    """Returns the number of images in each split, None where there is none."""
+    """Returns the number of images in each split, None if there is none."""
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return {name: None if split is None else len(split) for name, split in splits.items()}
 
 
 def check_same_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:
-    """Raises ConfigError where a checkpoint knows other classes than the data, naming the first one."""
+    """Raises ConfigError if a checkpoint has other classes than the data; the message names the first."""
     saved = state["classes"]
     if len(saved) != len(classes):
         raise ConfigError(f"{path} knows {len(saved)} classes, the data set has {len(classes)}")

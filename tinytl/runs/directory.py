@@ -1,4 +1,4 @@
-"""The folder of a training run: what made it, what it measured, and where it can go on."""
+"""The folder of a training run: what made it, what it measured, and where it resumes."""
 
 import dataclasses
 import json
@@ -23,15 +23,15 @@ from tinytl.errors import ConfigError
 from tinytl.files import naming_the_file, try_lock, write_whole
 
 COMMIT = "TINYTL_COMMIT"
-"""Environment variable with the commit of a copy that came without its history: a container's, a job's."""
+"""Environment variable with the commit of a copy without history, such as a container's or a job's."""
 _POLL_S = 0.2
 
 
 class RunDirectory:
-    """`config.yaml` and `environment.json` (what made the run), `metrics.jsonl` (a line an epoch), `last.pt`
-    and `best.pt` (checkpoints) and, at the end, `result.json`.
+    """The files of a run: `config.yaml` and `environment.json` (what made it), `metrics.jsonl` (one line per
+    epoch), `last.pt` and `best.pt` (checkpoints) and, at the end, `result.json`.
 
-    Every file but `metrics.jsonl` is written beside and renamed: what is there is whole.
+    Every file except `metrics.jsonl` is written under another name and renamed, so it is never partial.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class RunDirectory:
         self.best = path / "best.pt"
 
     def check_is_free(self) -> None:
-        """Raises ConfigError where a new run would overwrite another."""
+        """Raises ConfigError if a new run would overwrite another."""
         if self.path.is_file():
             raise ConfigError(f"--out {self.path} is a file: choose a folder")
         if self.result_file.exists():
@@ -55,27 +55,27 @@ class RunDirectory:
             )
 
     def check_can_resume(self) -> None:
-        """Raises ConfigError where there is nothing to go on with."""
+        """Raises ConfigError if there is nothing to resume."""
         if self.result_file.exists():
             raise ConfigError(f"--out {self.path} holds a finished run: nothing to resume")
         if not self.config_file.exists():
             raise ConfigError(f"--out {self.path} holds no run: leave out --resume to start one")
 
     def make(self) -> None:
-        """Makes the folder, where it is not there.
+        """Creates the folder if it is missing.
 
         Raises:
-            ConfigError: where it cannot be made.
+            ConfigError: if it cannot be created.
         """
         with naming_the_file(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def claimed(self, wait_s: float = 0) -> Iterator[None]:
-        """Makes the folder, and keeps other runs out of it.
+        """Creates the folder, and locks it against other runs.
 
         Raises:
-            ConfigError: where another run still writes it after `wait_s` seconds, or it cannot be made.
+            ConfigError: if another run still writes it after `wait_s` seconds, or it cannot be created.
         """
         self.make()
         with naming_the_file(self.path):
@@ -93,10 +93,10 @@ class RunDirectory:
             os.close(folder)
 
     def start(self, config: TrainConfig, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Writes what makes the run, and the metrics of epochs that are done already.
+        """Writes what makes the run, and the metrics of finished epochs.
 
         Raises:
-            ConfigError: where it cannot be written, as all that writes here.
+            ConfigError: if a file cannot be written, as in every method that writes.
         """
         self.write_config(config)
         write_whole(self.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
@@ -111,7 +111,7 @@ class RunDirectory:
         write_whole(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Adds one epoch's line."""
+        """Appends one epoch's line."""
         with naming_the_file(self.metrics_file), self.metrics_file.open("a") as lines:
             lines.write(json.dumps(row) + "\n")
 
@@ -154,7 +154,7 @@ def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig
     if not isinstance(flat, dict) or not all(isinstance(key, str) for key in flat):
         raise ConfigError(f"{path} does not hold `field: value` lines")
     try:
-        # YAML takes 3e-4 for text.
+        # YAML reads 3e-4 as text.
         flat = {name: parse_field(name, v) if isinstance(v, str) else v for name, v in flat.items()}
         return config_from_flat(flat, base)
     except ConfigError as error:
@@ -162,7 +162,7 @@ def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig
 
 
 def environment() -> dict[str, Any]:
-    """Returns versions, the project's commit, the machine and the command that this process runs with."""
+    """Returns versions, the project's commit, the machine, and this process's command."""
     import numpy
     import PIL
     import torch
@@ -182,16 +182,16 @@ def environment() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """Returns the version of a package that may not be installed, and is not imported for it."""
+    """Returns the version of a package that may not be installed, without importing it."""
     with suppress(PackageNotFoundError):
         return version(package)
     return None
 
 
 def code_commit() -> str | None:
-    """Returns the checkout's commit, with `-dirty` where files differ; None where this is no checkout.
+    """Returns the checkout's commit, with `-dirty` if files differ; None if this is no checkout.
 
-    A copy without its history is told by the environment variable TINYTL_COMMIT.
+    For a copy without history, the environment variable TINYTL_COMMIT gives the commit.
     """
     told = os.environ.get(COMMIT)
     if told:

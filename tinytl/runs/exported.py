@@ -20,12 +20,12 @@ ABOUT_FILE = "model.json"
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether `folder` is of an exported network."""
+    """Whether `folder` holds an exported network."""
     return (folder / ABOUT_FILE).is_file()
 
 
 def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
-    """Returns what a checkpoint of the run would hold, its tensors on `device`.
+    """Returns the content of a checkpoint of the run, its tensors on `device`.
 
     Raises:
         ConfigError: for a file that is missing or damaged.

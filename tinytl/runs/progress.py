@@ -6,16 +6,16 @@ from types import TracebackType
 
 
 class PlainProgress:
-    """Lines and nothing between them: for files and pipes."""
+    """Shows lines only, for files and pipes."""
 
     def __init__(self, report: Callable[[str], None] = print) -> None:
         self.report = report
 
     def start(self, images: int, done: int) -> None:
-        """Tells that `images` are to be trained in all epochs, of which `done` are."""
+        """Starts a display of `images` in all epochs together, of which `done` are trained."""
 
     def advance(self, images: int) -> None:
-        """Tells that so many more images were trained."""
+        """Counts more trained images."""
 
     def __enter__(self) -> "PlainProgress":
         return self
@@ -27,7 +27,7 @@ class PlainProgress:
 
 
 class TerminalProgress(PlainProgress):
-    """Lines above a bar that shows images a second and the time left."""
+    """Shows lines above a bar with images per second and the time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -67,5 +67,5 @@ class TerminalProgress(PlainProgress):
 
 
 def progress_for_this_output() -> PlainProgress:
-    """Returns a bar where standard output is a terminal."""
+    """Returns a bar if standard output is a terminal."""
     return TerminalProgress() if sys.stdout.isatty() else PlainProgress()

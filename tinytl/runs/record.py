@@ -1,4 +1,4 @@
-"""What a run left in its folder, read for figures; torch is not needed."""
+"""A run's folder, read for figures without torch."""
 
 import json
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ class EpochRows:
     """The lines of a run's `metrics.jsonl`."""
 
     rows: tuple[Mapping[str, Any], ...]
-    """In the order of their epochs, each once."""
+    """In order of epoch, each epoch once."""
     damaged: tuple[str, ...]
-    """What is wrong with each line that is left out, and where."""
+    """For each line that is left out, its place and what is wrong with it."""
     cut_off: bool
-    """Whether a kill cut the last line off; it is left out."""
+    """Whether a kill cut the last line off, so that it is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,16 @@ class RunRecord:
 
     folder: Path
     epochs: tuple[Mapping[str, Any], ...]
-    """The lines of its metrics in the order of their epochs, at least one."""
+    """The lines of its metrics in order of epoch, at least one."""
     result: Mapping[str, Any] | None
-    """None: not finished."""
+    """None: the run has not finished."""
     config: Mapping[str, Any]
-    """Flat; empty where the folder does not hold it (unfinished, without a config.yaml)."""
+    """Flat; empty if the folder has none (unfinished, without a config.yaml)."""
     note: str | None = None
-    """What a reader of the figures should know."""
+    """Notes for the reader of the figures."""
 
     def series(self, key: str) -> list[float]:
-        """Returns the metric `key` of each epoch; NaN where it is missing or not finite."""
+        """Returns the metric `key` of each epoch; NaN if it is missing or not finite."""
         return [_finite(row.get(key)) for row in self.epochs]
 
     @property
@@ -53,7 +53,7 @@ def read_run(folder: Path) -> RunRecord:
     A last line that was cut off is left out, with a note (see `read_epochs`).
 
     Raises:
-        ConfigError: if the folder is none of a run, holds no epoch, or a file is damaged.
+        ConfigError: if the folder is not a run's, holds no epoch, or a file is damaged.
     """
     files = RunDirectory(folder)
     metrics = files.metrics_file
@@ -78,10 +78,10 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def read_epochs(metrics: Path) -> EpochRows:
-    """Reads a run's metrics, whatever state they are in: every reader of a run sees these epochs.
+    """Reads a run's metrics, in any state. Every reader of a run sees these epochs.
 
-    A run that is resumed drops the lines after its checkpoint's epoch and trains those epochs again: if an
-    epoch stands twice all the same, its last line is of the weights that went on, and counts.
+    A resumed run drops the lines after its checkpoint's epoch and trains those epochs again. If an epoch is
+    still there twice, its last line counts: it belongs to the weights that training continued with.
 
     Raises:
         OSError: if `metrics` cannot be read.

@@ -20,9 +20,9 @@ from tinytl.runs.trainer import EpochMetrics, Trainer
 from tinytl.training.data_parallel import joined_ranks, share_of_one
 
 PREDICTION_TOLERANCE = 0.1
-"""A measured peak that differs by more from the predicted one is a warning."""
+"""A larger difference between measured and predicted peak is a warning."""
 INFERENCE_STATE = ("net", "config", "classes", "epoch", "best_accuracy_top1", "input_mean", "input_std")
-"""What of a trainer's state `best.pt` holds: enough to evaluate and to predict, without the optimiser."""
+"""The parts of a trainer's state in `best.pt`: enough to evaluate and to predict, without the optimiser."""
 
 
 def train_run(
@@ -34,15 +34,15 @@ def train_run(
     tensorboard: bool = False,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains `config` in the folder `out` (see `RunDirectory`) and returns what is in its `result.json`.
+    """Trains `config` in the folder `out` (see `RunDirectory`) and returns the content of its `result.json`.
 
-    The test images are read once, after the last epoch. A run that was cut off goes on with `resume` after
-    its last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the
-    first writes, reports, and gets the result. `notes` are reported first, once every check is passed.
+    The test images are read once, after the last epoch. With `resume`, an interrupted run continues after its
+    last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the first
+    writes, reports, and gets the result. `notes` are reported first, after all checks.
 
     Raises:
-        ConfigError: before anything is written, or where a checkpoint cannot be; the one before stays.
-        NonFiniteLossError: where training diverges; the epochs before stay in `metrics.jsonl`.
+        ConfigError: before anything is written, or if a checkpoint cannot be written; the one before stays.
+        NonFiniteLossError: if training diverges; the epochs before stay in `metrics.jsonl`.
     """
     config = with_whole_paths(config)
     data = load_dataset(config, report=progress.report)
@@ -63,9 +63,9 @@ def train_loaded(
     notes: Sequence[str] = (),
     wait_s: float = 0,
 ) -> dict[str, Any]:
-    """Does what `train_run` does, on `data` and, unless None, `weights` that are read already.
+    """Does what `train_run` does, on `data` and (unless None) `weights` that are already read.
 
-    `config` has whole paths. Another run that still writes `out` is waited for, up to `wait_s` seconds.
+    `config` has absolute paths. If another run still writes `out`, waits for it up to `wait_s` seconds.
 
     Raises:
         ConfigError, NonFiniteLossError: as `train_run`.
@@ -107,9 +107,9 @@ def train_loaded(
 def checkpoint_state(
     trainer: Trainer, given: TrainConfig, rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Returns what a run's `last.pt` holds: the trainer's state, what made it, and its metrics so far.
+    """Returns the content of a run's `last.pt`: the trainer's state, what made it, and its metrics so far.
 
-    `given` is the configuration before its plan was settled.
+    `given` is the configuration before its plan was resolved.
     """
     return trainer.state_dict() | {
         "config": flat_from_config(trainer.config),
@@ -121,7 +121,7 @@ def checkpoint_state(
 
 
 class _Record:
-    """Writes a run's folder: what `config` was given, and `rows`, the metrics of epochs that are done."""
+    """Writes a run's folder: `config` as given, and `rows`, the metrics of finished epochs."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, for those who have it."""
+"""TensorBoard's event files, if it is installed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard:
-    """Writes each epoch's numbers to `path`; `epoch` is the last that is there already."""
+    """Writes each epoch's numbers to `path`; `epoch` is the last that is already there."""
 
     def __init__(self, path: Path, epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

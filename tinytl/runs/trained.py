@@ -1,4 +1,4 @@
-"""A trained network from its run's folder: to evaluate, and to label pictures with."""
+"""A trained network from its run's folder, to evaluate it or to label pictures."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ from tinytl.training.step import InputNormalizer
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network as one of its run's checkpoints has it, in evaluation mode."""
+    """A network with the weights of one of its run's checkpoints, in evaluation mode."""
 
     net: nn.Module
     config: TrainConfig
@@ -41,9 +41,9 @@ class TrainedNetwork:
 
     @torch.no_grad()
     def probabilities(self, files: Sequence[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-        """Returns `(N, classes)`: how likely each picture is of each class.
+        """Returns `(N, classes)`: the probability of each class for each picture.
 
-        Pictures are seen as validation images are: their central square, resized.
+        Pictures are prepared like validation images: their central square, resized.
 
         Raises:
             ConfigError: naming a file that does not decode.
@@ -65,11 +65,11 @@ def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> Traine
 
     Args:
         run: a folder that `python -m tinytl train` made, one of its checkpoint files, or an exported network.
-        epoch: `best` (by validation accuracy) or `last`; of a run's folder alone.
+        epoch: `best` (by validation accuracy) or `last`; for a run's folder only.
         device: `cpu`, `cuda` or `auto`.
 
     Raises:
-        ConfigError: where there is no checkpoint, or it is damaged.
+        ConfigError: if there is no checkpoint, or it is damaged.
     """
     where = resolve_device(device)
     if is_exported(run):

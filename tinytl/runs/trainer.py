@@ -28,12 +28,12 @@ from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
 EVAL_BATCH_SIZE = 32
 PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "measured_peak_mib")
-"""Attributes of a trainer that change with its epochs, beside weights and moments."""
+"""Attributes of a trainer that change with its epochs, besides weights and moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """What one epoch gave. Accuracies are fractions."""
+    """The metrics of one epoch. Accuracies are fractions."""
 
     epoch: int
     """Counted from 1."""
@@ -49,10 +49,10 @@ class EpochMetrics:
     epoch_time_s: float
     """Wall clock of training and validation."""
     images_per_s: float
-    """Training images a second, in all processes."""
+    """Training images per second, in all processes."""
     measured_peak_mib: float | None
-    """Allocator's peak of the run's first full batch after its first step (whose optimiser has no state
-    yet); None where there was none so far."""
+    """Allocator's peak of the first full batch after the run's first step (in which the optimiser has no
+    state yet); None if there was none so far."""
 
     def flat(self) -> dict[str, Any]:
         """Returns the fields with `lr.GROUP` in place of `lr`."""
@@ -63,23 +63,23 @@ class EpochMetrics:
 class Trainer:
     """Trains the network of `config` on `data.train` and judges it on `data.val`.
 
-    `weights` is what `read_weights(config)` returns, where it is read already.
+    `weights` is the result of `read_weights(config)`, if it was already read.
 
-    Seeds torch's global generator at the start and at every epoch, so that an epoch depends on the weights
-    before it and on the configuration only: a run that goes on from a checkpoint ends as one that was not
-    interrupted. Where `ranks` are several processes, each has its share of every batch, and all have the
-    same weights and metrics.
+    Seeds torch's global generator at the start and at every epoch, so that an epoch depends only on the
+    weights before it and on the configuration: a run resumed from a checkpoint ends like one that was not
+    interrupted. If `ranks` are several processes, each has its share of every batch, and all have the same
+    weights and metrics.
 
     Raises:
         ConfigError: for weights or lite residuals that do not fit, or a memory budget that nothing fits.
     """
 
     config: TrainConfig
-    """As given, with what it left to its plan filled in."""
+    """As given, with the choices of its plan filled in."""
     account: str
-    """What became of the weights."""
+    """Which tensors the weights filled."""
     normalization: InputNormalization
-    """What the input is normalised by, and who says so."""
+    """The mean and deviation that normalise the input, and their source."""
     epoch: int
     """Epochs trained so far."""
     best_epoch: int
@@ -159,9 +159,10 @@ class Trainer:
         )
 
     def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[float, int]:
-        """Takes a step with this process's share of `batch_size` samples; returns their loss and hits.
+        """Takes a step with this process's share of `batch_size` samples; returns loss and hits.
 
-        The first full batch after the run's first step is measured: only then has the optimiser its state.
+        Measures the first full batch after the run's first step, because only then the optimiser has its
+        state.
         """
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
@@ -196,10 +197,10 @@ class Trainer:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that a later `load_state_dict` on an equal configuration needs to go on exactly."""
+        """Returns all that a later `load_state_dict` on an equal configuration needs to resume exactly."""
         return {
             "net": self.net.state_dict(),
-            # For who uses the checkpoint as weights.
+            # For users of the checkpoint as weights.
             "input_mean": self.normalization.mean,
             "input_std": self.normalization.std,
             "input_from": self.normalization.source,
@@ -210,7 +211,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to where `state_dict` was taken."""
+        """Restores the state that `state_dict` returned."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.load_state_dict(state["precision"])
@@ -248,13 +249,13 @@ class Trainer:
 
 
 def planned_config(config: TrainConfig, data: DataSplits, ranks: Ranks = ALONE) -> TrainConfig:
-    """Returns `config` for `data`'s classes, with what it left to its plan filled in, as one process runs it.
+    """Returns `config` for `data`'s classes, with its plan's choices filled in, as one process runs it.
 
     Raises:
         ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
     """
     config = dataclasses.replace(config, num_classes=len(data.classes))
-    # A search has settled the plan, and checked it against the budget, where it asked for the trial.
+    # A search resolved the plan, and checked it against the budget, when it asked for the trial.
     planned = share_of_one(config, ranks)
     planned = planned if is_planned(planned) else resolve_plan(planned)
     return dataclasses.replace(config, **{name: getattr(planned, name) for name in PLANNED_FIELDS})

@@ -1,7 +1,7 @@
 """Several processes on one batch, each with its share of the samples: started by torchrun.
 
 The gradients of all processes are summed before the optimiser's step, so that the step is that of one process
-with the whole batch. There are no buckets: memory is that of a process alone with its share.
+with the whole batch. There are no buckets, so each process needs the memory of its share alone.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ from tinytl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a run."""
+    """This process's place among those of a run."""
 
     rank: int = 0
     world_size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks to the user."""
+        """Whether this process writes files and prints for the user."""
         return self.rank == 0
 
     def share(self, n_samples: int) -> slice:
-        """Returns this process's rows of a batch of `n_samples`: equal parts, the first ones longer by one
-        where they cannot be equal, and possibly empty.
+        """Returns this process's rows of a batch of `n_samples`: equal parts, or the first ones longer by
+        one; a part can be empty.
         """
         return slice(self._start(self.rank, n_samples), self._start(self.rank + 1, n_samples))
 
@@ -48,7 +48,7 @@ class Ranks:
                 work.wait()
 
     def sum_gradients_(self, net: nn.Module) -> None:
-        """Replaces each gradient by its sum over all processes; one that had no samples adds zeros."""
+        """Replaces each gradient by its sum over all processes; a process without samples adds zeros."""
         if self.world_size == 1:
             return
         parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
@@ -64,12 +64,12 @@ ALONE = Ranks()
 
 @contextmanager
 def joined_ranks(config: TrainConfig) -> Iterator[Ranks]:
-    """Joins the processes that torchrun started, and leaves them at the end; without torchrun, one alone.
+    """Joins the processes that torchrun started, and leaves them at the end; without torchrun, one process.
 
-    GPUs speak by NCCL, one for each process of a machine; CPUs by Gloo.
+    GPUs communicate by NCCL, one GPU per process of a machine; CPUs by Gloo.
 
     Raises:
-        ConfigError: for a batch that does not divide, or batch norm, whose statistics would be those of a
+        ConfigError: for a batch that does not divide, or for batch norm, whose statistics would be of a
             process's share.
     """
     started_by_torchrun = {"RANK", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
@@ -98,7 +98,7 @@ def share_of_one(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     """Returns the configuration whose memory is that of one process: its share of the batch.
 
     Raises:
-        ConfigError: where `micro_batch_size` does not divide the share.
+        ConfigError: if `micro_batch_size` does not divide the share.
     """
     share = config.batch_size // ranks.world_size
     micro = config.micro_batch_size

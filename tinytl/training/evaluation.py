@@ -1,4 +1,4 @@
-"""Judging a network on labelled images."""
+"""Evaluates a network on labelled images."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,8 @@ def evaluate(
 ) -> tuple[float, float]:
     """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`.
 
-    Leaves `net` in evaluation mode. Several processes share the images and return the same. Files are decoded
-    by `workers` processes.
+    Leaves `net` in evaluation mode. Several processes share the images and return the same figures. `workers`
+    processes decode files.
     """
     net.eval()
     device = precision.device

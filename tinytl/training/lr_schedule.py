@@ -6,7 +6,7 @@ from tinytl.config.train_config import TrainConfig
 
 
 def lr_factor(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Returns what `base_lr` is multiplied with at `step` (from 0) of the run.
+    """Returns the factor of `base_lr` at `step` (from 0) of the run.
 
     Warm-up rises in equal steps to 1. After it, `cosine` falls from 1 towards 0 at the run's last step,
     changing at every step; `exponential` is multiplied by `gamma` after each epoch. Source: cosine,

@@ -1,4 +1,4 @@
-"""Training in 16 bits where that is safe: autocast, and loss scaling for float16."""
+"""Training in 16 bits in operations for which that is safe: autocast, and loss scaling for float16."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,10 +10,10 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class MixedPrecision:
-    """What `TrainConfig.precision` asks for on `device`: parameters and gradients stay float32.
+    """Applies `TrainConfig.precision` on `device`; parameters and gradients stay float32.
 
-    `float16` gradients underflow, so that its loss is scaled, and a step whose gradients overflow is left
-    out. Source: Micikevicius et al. 2018; `torch.amp`.
+    `float16` gradients underflow, so the loss is scaled, and a step whose gradients overflow is skipped.
+    Source: Micikevicius et al. 2018; `torch.amp`.
     """
 
     def __init__(self, precision: str, device: torch.device) -> None:
@@ -28,11 +28,11 @@ class MixedPrecision:
         return torch.autocast(self.device.type, self.dtype)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of `loss`, scaled until `step`."""
+        """Adds the gradients of `loss`; they stay scaled until `step`."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Takes the optimiser's step with the gradients at their own scale."""
+        """Takes the optimiser's step with unscaled gradients."""
         if self.scaler is None:
             optimizer.step()
         else:
@@ -40,10 +40,10 @@ class MixedPrecision:
             self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the loss scale and its history; empty where there is none."""
+        """Returns the loss scale and its history; empty if there is none."""
         return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to where `state_dict` was taken."""
+        """Restores the state that `state_dict` returned."""
         if self.scaler is not None:
             self.scaler.load_state_dict(state)

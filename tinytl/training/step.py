@@ -40,7 +40,8 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
             groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
         if config.precision == "float16" and config.momentum:
-            # Fused SGD makes its buffers without filling them, and loss scaling may skip the step that would.
+            # Fused SGD creates its buffers without filling them, and loss scaling may skip the step that
+            # fills them.
             for group in sgd.param_groups:
                 for parameter in group["params"]:
                     sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -66,16 +67,16 @@ def training_step(
     """Takes the gradient of the batch's mean loss, a micro-batch at a time, and one optimiser step.
 
     Args:
-        net: in training mode; gradients unset, as this function leaves them.
+        net: in training mode; gradients unset, as after this function.
         optimizer: over the net's trainable parameters.
         normalize: from uint8 to the net's input.
-        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 where there are others.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others.
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.
-        precision: of the forward pass; float32 where it is not given.
+        precision: of the forward pass; default float32.
         ranks: the processes that share the batch.
-        batch_size: samples of the batch in all processes; N where there is one.
+        batch_size: samples of the batch in all processes; default N.
         after_forward: called between the forward and the backward pass of each micro-batch.
 
     Returns:

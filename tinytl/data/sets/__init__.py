@@ -1,4 +1,4 @@
-"""The published data sets, a file each, and the user's own; `tinytl.data` loads them by name."""
+"""The published data sets, one file each, and the user's own; `tinytl.data` loads them by name."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,7 @@
 """Archives extracted beside themselves, whole or not at all.
 
-Everything goes into a folder that ends in `.partial`, which gets its name when it is complete: a process that
-is killed in between leaves nothing that could be taken for the set, and the next one begins anew.
+Everything goes into a folder that ends in `.partial`, which gets its final name when it is complete. So a
+killed process leaves nothing that looks like the set, and the next process starts over.
 """
 
 import gzip
@@ -21,13 +21,13 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def extract(archive: Path, folder: Path, report: Callable[[str], None]) -> None:
-    """Extracts a tar archive so that `folder`, beside it, holds what the archive's folder of that name does.
+    """Extracts a tar archive's folder of the same name as `folder` to `folder`, which is beside it.
 
-    Nothing is done where `folder` exists.
+    Does nothing if `folder` exists.
 
     Raises:
         ConfigError: naming an archive that is cut off or damaged, or holds no such folder; or a disk that
-            cannot be written to. The archive is left as it is.
+            cannot be written to. The archive stays.
     """
     with extraction(archive, folder, report) as partial:
         if partial is None:
@@ -41,9 +41,9 @@ def extract(archive: Path, folder: Path, report: Callable[[str], None]) -> None:
 
 @contextmanager
 def extraction(archive: Path, folder: Path, report: Callable[[str], None]) -> Iterator[Path | None]:
-    """Gives a new `.partial` folder to fill, or None where `folder` exists.
+    """Gives a new `.partial` folder to fill, or None if `folder` exists.
 
-    At the end `folder` becomes what lies in the partial one under its name, or the partial one itself.
+    At the end, `folder` becomes the partial folder's member of that name, or the partial folder itself.
     Processes that want the same archive wait for the first. Raises ConfigError as `extract` does.
     """
     partial = folder.with_name(f"{folder.name}.partial")
@@ -67,21 +67,21 @@ def extraction(archive: Path, folder: Path, report: Callable[[str], None]) -> It
     except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(f"{archive} is cut off or damaged ({error}): get it again") from None
     except OSError as error:
-        if error.errno is None:  # gzip's complaints are OSErrors, but not the system's
+        if error.errno is None:  # gzip raises OSError too, but not one of the system
             raise ConfigError(f"{archive} is cut off or damaged ({error}): get it again") from None
         raise ConfigError(f"{archive} cannot be extracted beside itself ({error})") from None
 
 
 @contextmanager
 def open_tar(archive: Path | IO[bytes]) -> Iterator[tarfile.TarFile]:
-    """Opens a tar file and sees, when all members are read, that it ends as it should.
+    """Opens a tar file and verifies, when all members are read, that its end is whole.
 
-    Python's reader takes a damaged header for the archive's end, and does not check a gzip stream's checksum.
+    Python's reader treats a damaged header as the archive's end, and does not check a gzip stream's checksum.
 
     Raises:
         tarfile.TarError, EOFError, zlib.error, OSError: for an archive that is cut off or damaged.
     """
-    # By what it holds: mode "r:*" tries all, and complains of each in a line of its own.
+    # The content decides the mode: "r:*" tries all, and its error has a line for each.
     file = archive.open("rb") if isinstance(archive, Path) else archive
     packed = file.read(2) == GZIP_MAGIC
     file.seek(0)

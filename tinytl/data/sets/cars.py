@@ -1,7 +1,8 @@
 """Stanford Cars: 8,144 training and 8,041 test images of cars in 196 classes.
 
 Source: Krause, Stark, Deng, Fei-Fei, "3D Object Representations for Fine-Grained Categorization", 3dRR 2013;
-for non-commercial research. Read by torchvision's class. Its authors' page is gone: nothing can be fetched.
+for non-commercial research. Read by torchvision's class. Its authors' page is gone, so nothing can be
+downloaded.
 """
 
 from pathlib import Path

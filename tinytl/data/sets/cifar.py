@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test images of 32x32 pixels, in 10 and 100 classes.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; no licence is stated. Read
-by torchvision's classes. The batches are Python pickles, which can run code: take them from whom you trust.
+by torchvision's classes. The batches are Python pickles, which can run code: use only files from a source
+that you trust.
 """
 
 import pickle
@@ -54,7 +55,7 @@ def _read(folder: Path, name: str) -> Listing:
     base = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
 
     class AsItLies(base):  # type: ignore[misc, valid-type]
-        """torchvision's reader without the checksums of its files: whether they read is what counts here."""
+        """torchvision's reader without checksums: here it only matters that the files can be read."""
 
         base_folder = folder.name
         meta = base.meta | {"md5": None}

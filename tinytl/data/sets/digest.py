@@ -1,4 +1,4 @@
-"""What tells one data set's content from another's, on every machine alike. Works without torch."""
+"""A digest of a data set's content, the same on every machine. Works without torch."""
 
 import hashlib
 from typing import Any
@@ -8,14 +8,14 @@ import numpy as np
 from tinytl.data.splits import DataSplits, ImageFiles, Split
 
 FILES_READ = 1024
-"""Files of a split whose bytes count, spread evenly; of all others the name and the size."""
+"""Number of files per split whose bytes count, spread evenly; of the others, only name and size count."""
 
 
 def content_digest(splits: DataSplits) -> str:
     """Returns 16 hexadecimal digits of classes, labels and images, in their splits.
 
-    Of files the names, sizes and, for FILES_READ of each split, the bytes count: whatever resolution they are
-    decoded for, and wherever they lie, the digest is the same.
+    Of files, names and sizes count, and the bytes of FILES_READ per split. The digest does not depend on the
+    folder, nor on the resolution for which files are decoded.
     """
     digest = hashlib.blake2b(digest_size=8)
     digest.update("\0".join(splits.classes).encode())

@@ -11,8 +11,8 @@ from tinytl.data.splits import DataSplits, ImageSet, three_way
 def load_digits() -> DataSplits:
     """Returns the digits in three splits.
 
-    Crops keep 60 % (they are centred and fill the picture: the rim is empty); a mirrored digit is another
-    sign or none.
+    Crops keep 60 %: digits are centred and fill the picture. No mirroring: a mirrored digit is another sign
+    or none.
     """
     from sklearn.datasets import load_digits as read
 

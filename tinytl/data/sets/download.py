@@ -1,4 +1,4 @@
-"""Files fetched from where their authors publish them, whole and with the right checksum or not at all."""
+"""Files downloaded from their authors, whole and with the right checksum or not at all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Download:
 
 
 def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> None:
-    """Fetches a file into `folder`, made where it is missing; nothing is done where the file lies there.
+    """Downloads a file into `folder`, which is created if missing; does nothing if the file is there.
 
-    It grows as `NAME.part` and gets its name when it is whole and its checksum right. A `.part` that a killed
-    process left is begun anew; where two processes want the file, the second waits for the first.
+    It is called `NAME.part` until it is whole and its checksum right. A `.part` that a killed process left is
+    started over. If two processes want the file, the second waits for the first.
 
     Raises:
-        ConfigError: for a connection that fails or breaks, a full disk, or another checksum.
+        ConfigError: for a connection that fails or breaks, a full disk, or a wrong checksum.
     """
     target = folder / download.file
     try:

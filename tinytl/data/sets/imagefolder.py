@@ -30,8 +30,8 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
     """Lists a folder without opening an image.
 
     Raises:
-        ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images
-            to divide, or that training images do not have.
+        ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images to
+            split, or that has no training images.
     """
     if data_dir is None:
         raise ConfigError(

@@ -1,11 +1,11 @@
 """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation images in 1,000 classes.
 
 Source: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015; for non-commercial
-research, from https://image-net.org to those who register. The labels of its test images are not published:
+research, from https://image-net.org after registration. The labels of its test images are not published, so
 there is no test split.
 
-torchvision's ImageNet insists on the published checksums and writes beside the archives as it goes; its base
-class ImageFolder reads what is extracted here. Classes are called by WordNet's numbers: two cranes and two
+torchvision's ImageNet requires the published checksums and writes beside the archives; here its base class
+ImageFolder reads the extracted images. Classes have WordNet's numbers as names, because two cranes and two
 maillots share their English names.
 """
 

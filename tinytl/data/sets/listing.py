@@ -1,4 +1,4 @@
-"""From what a data set's folder lists to splits that are complete, in memory or as files."""
+"""Completes the splits of a data set from its listing, in memory or as files."""
 
 import dataclasses
 import math
@@ -17,12 +17,12 @@ from tinytl.errors import ConfigError
 STORED_OVER_INPUT = 8 / 7
 """Images are kept a little larger than the network's input, so that crops have room (256 for 224)."""
 MEMORY_LIMIT_MIB = 2048
-"""Most that `loading=auto` keeps in memory: 10,900 images for 224 px, 58,000 for 96 px."""
+"""Largest size that `loading=auto` keeps in memory: 10,900 images for 224 px, 58,000 for 96 px."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data set brings; `val` and `test` are None where it brings none."""
+    """The splits of a data set as published; `val` and `test` are None if it has none."""
 
     classes: tuple[str, ...]
     train: Split
@@ -31,7 +31,7 @@ class Listing:
 
 
 def stored_side(resolution: int) -> int:
-    """Returns the edge in pixels at which images for inputs of `resolution` are kept."""
+    """Returns the edge in pixels of stored images for inputs of `resolution`."""
     return math.ceil(resolution * STORED_OVER_INPUT)
 
 
@@ -43,11 +43,11 @@ def image_files(folder: Path, members: Iterable[tuple[str, int]], side: int) -> 
 
 
 def in_memory_or_streamed(splits: DataSplits, config: TrainConfig) -> DataSplits:
-    """Decodes the files of `splits` where `config.loading` says memory, or says auto and they fit.
+    """Decodes the files of `splits` if `config.loading` is memory, or is auto and they fit.
 
     Raises:
-        ConfigError: naming a file that is missing, empty, or (decoded now) no image; or `loading=stream` of
-            a set that is no files.
+        ConfigError: naming a file that is missing, empty, or (if decoded now) no image; or `loading=stream`
+            for a set that is not files.
     """
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     files = {name: part for name, part in parts.items() if isinstance(part, ImageFiles)}

@@ -1,4 +1,4 @@
-"""What a published data set is: its classes, its files, and how they are found and read."""
+"""A published data set: its classes, its files, and how they are found and read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from tinytl.data.splits import DataSplits, two_way
 from tinytl.errors import ConfigError
 
 Report: TypeAlias = Callable[[str], None]
-"""Takes a line for the user."""
+"""Called with a line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,35 +20,36 @@ class NamedSet:
     """A published data set. `--data-dir` holds its archives as downloaded, or the folders in them."""
 
     name: str
-    """As `TrainConfig.dataset` has it."""
+    """Its name in `TrainConfig.dataset`."""
     title: str
-    """As its authors have it."""
+    """Its authors' name for it."""
     n_classes: int
     contents: str
-    """What the folder holds, in words."""
+    """The content of the folder, in words."""
     downloads: tuple[Download, ...] = ()
-    """Archives that `--download` fetches; none where the authors ask to be asked."""
+    """Archives that `--download` downloads; none if the authors must be asked."""
     how_to_get: str
-    """The end of the line that says that the set is not there."""
+    """The end of the error for a missing set."""
     is_there: Callable[[Path], bool]
-    """Whether a folder holds the set, extracted or not, at a glance."""
+    """Whether a folder seems to hold the set, extracted or not; a quick check."""
     read: Callable[[Path, int, Report], Listing]
-    """Lists the set in a folder, extracting what is not, for images kept at so many pixels."""
+    """Lists the set in a folder for images stored at a number of pixels, extracting archives if needed."""
     crop_scale_min: float = 0.7
     """Smallest share of a picture that a training crop keeps: 0.7, as for a folder of the user's images,
-    since in the few epochs of a search smaller ones cost accuracy; papers use 0.08 to 0.35 over 50 epochs."""
+    because smaller crops cost accuracy in the few epochs of a search. Papers use 0.08 to 0.35 over 50
+    epochs."""
     flip: bool = True
     """Whether a mirrored picture keeps its class: it does in all sets of photographs here."""
 
     def check(self, folder: Path) -> None:
-        """Raises ConfigError where `folder` does not hold the set."""
+        """Raises ConfigError if `folder` does not hold the set."""
         if not self.is_there(folder):
             raise ConfigError(
                 f"--data-dir {folder} holds no {self.title} ({self.contents}); {self.how_to_get}"
             )
 
     def load(self, folder: Path, side: int, report: Report) -> DataSplits:
-        """Returns the set's splits; val is a part of train where there is none.
+        """Returns the set's splits; val is a part of train if there is none.
 
         Raises:
             ConfigError: for files that are missing, damaged, or not this set's.
@@ -77,10 +78,10 @@ class NamedSet:
 
 @contextmanager
 def naming_what_is_broken(folder: Path, readers: Mapping[Path, Callable[[Path], Any]]) -> Iterator[None]:
-    """Turns what goes wrong in reading a set into a ConfigError that names the file.
+    """Turns an error in reading a set into a ConfigError that names the file.
 
-    Whoever reads several files does not say which one failed, and damaged pickles and MAT files raise
-    anything: each of `readers` is then tried by itself.
+    A reader of several files does not say which one failed, and damaged pickles and MAT files raise any
+    exception. So each of `readers` is then tried alone.
     """
     try:
         yield

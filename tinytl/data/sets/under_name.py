@@ -1,4 +1,4 @@
-"""A folder under the name that torchvision's classes insist on, wherever it lies."""
+"""A folder under the name that torchvision's classes require, wherever it is."""
 
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def under_name(folder: Path, name: str) -> Iterator[Path]:
-    """Gives a folder, gone at the end, in which `folder` is called `name`: a link."""
+    """Gives a temporary folder with a link `name` to `folder`."""
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / name).symlink_to(folder.resolve(), target_is_directory=True)
         yield Path(root)

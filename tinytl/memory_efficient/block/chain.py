@@ -1,4 +1,4 @@
-"""A chain of units on one slice of a batch: forward, and what its convolutions are with their norms folded.
+"""A chain of units on one slice of a batch: its forward, and its convolutions with their norms folded in.
 
 The chain makes its intermediates itself, so it edits them in place; its input is never edited.
 """
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 
 
 class Kept(NamedTuple):
-    """What one unit keeps of one slice: see `Keep`; statistics only of a group norm."""
+    """What one unit keeps of one slice, see `Keep`; statistics for a group norm only."""
 
     values: Tensor | None = None
     mean: Tensor | None = None
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 class ChainGrads:
     """Sums over slices of the gradients of each unit's weight, bias, gamma and beta.
 
-    Of a folded unit the first two are those of the folded weight and bias, the last two stay empty.
+    For a folded unit the first two belong to the folded weight and bias; the last two stay empty.
     """
 
     WEIGHT, BIAS, GAMMA, BETA = range(4)
@@ -43,7 +43,7 @@ class ChainGrads:
         self.sums: list[list[Tensor | None]] = [[None] * 4 for _ in range(n_units)]
 
     def add(self, unit: int, which: int, grad: Tensor | None) -> None:
-        """Adds a gradient that the caller made, and gives away."""
+        """Adds a gradient; the caller made it and must not use it afterwards."""
         if grad is not None:
             total = self.sums[unit][which]
             self.sums[unit][which] = grad if total is None else total.add_(grad)
@@ -64,15 +64,15 @@ class Chain:
         if plan is not None:
             folded = [f and not unit.norm_apart for f, unit in zip(folded, plan.units, strict=True)]
         self.folded = folded
-        """Of each unit: whether its norm is folded into its convolution."""
+        """Whether each unit's norm is folded into its convolution."""
         self._sizes: dict[Size, list[Size]] = {}
-        # Made when first asked for: backward does without some.
+        # Made on first use: backward does not need all of them.
         self._weights: list[Tensor | None] = [None] * len(specs)
         self._biases: list[Tensor | None] = [None] * len(specs)
         self._scales: list[Tensor | None] = [None] * len(specs)
 
     def let_go(self) -> None:
-        """Drops tensors, and all made of them but what is a number a channel: for a pause before backward."""
+        """Drops tensors and what was made of them, but numbers per channel, for a pause before backward."""
         self.tensors = ()
         self._weights = [None] * len(self.specs)
         self._biases = [None] * len(self.specs)
@@ -89,7 +89,7 @@ class Chain:
         return x, kept
 
     def replay(self, x: Tensor) -> list[Kept]:
-        """Runs forward for what it keeps, no further than the last unit that keeps anything."""
+        """Runs forward only to fill what is kept, up to the last unit that keeps anything."""
         kept = [Kept()] * len(self.specs)
         assert self.plan is not None
         last = max((i for i, unit in enumerate(self.plan.units) if unit.keep is not Keep.NOTHING), default=-1)
@@ -107,12 +107,12 @@ class Chain:
         return sizes
 
     def largest_output(self, size: Size) -> int:
-        """Returns the elements a sample of the largest unit's output, for an input map of `size`."""
+        """Returns the elements per sample of the largest output of a unit, for an input map of `size`."""
         sizes = self.sizes(size)[1:]
         return max(unit.weight.shape[0] * h * w for unit, (h, w) in zip(self.tensors, sizes, strict=True))
 
     def convolve(self, index: int, x: Tensor) -> Tensor:
-        """Returns unit `index`'s convolution of `x`, with its norm where that is folded."""
+        """Returns unit `index`'s convolution of `x`, with its norm if that is folded."""
         spec, bias = self.specs[index], self._bias(index)
         if self._scales_maps(index, x.numel() // x.shape[1]):
             y = channels_last(conv_forward(x, cast_to(self._plain(index), self.dtype), None, spec.conv))
@@ -121,7 +121,7 @@ class Chain:
         return channels_last(conv_forward(x, self._weight(index), bias, spec.conv))
 
     def convolve_back(self, index: int, grad: Tensor, size: Size) -> Tensor:
-        """Returns the gradient, of `size`, of what unit `index` convolves, in new memory."""
+        """Returns the gradient (of `size`) of unit `index`'s input, in new memory."""
         if self._scales_maps(index, grad.numel() // grad.shape[1]):
             grad = grad * self._map_scale(index)
             weight = cast_to(self._plain(index), self.dtype)
@@ -176,7 +176,7 @@ class Chain:
         return y, Kept(y if plan.keep is Keep.OUTPUT else pack_interior(y, *PASSES_BETWEEN[spec.activation]))
 
     def _scales_maps(self, index: int, positions: int) -> bool:
-        """Whether a folded norm scales the map and not the weight: where a map has fewer elements."""
+        """Whether a folded norm scales the map and not the weight: true if the map has fewer elements."""
         if not self.folded[index] or self._weights[index] is not None:
             return False
         return self.tensors[index].weight[0].numel() > positions

@@ -1,7 +1,6 @@
 """Backward of a chain of units on one slice of a batch.
 
-Gradients made on the way are edited in place; the one that comes in from outside never is, nor is anything
-that was kept.
+Gradients made on the way are edited in place. The incoming gradient and kept tensors never are.
 """
 
 import torch
@@ -21,16 +20,16 @@ from tinytl.memory_efficient.ops.precision import cast_to
 def chain_backward(
     chain: Chain, grad: Tensor, x: Tensor | None, size: Size, kept: list[Kept], grads: ChainGrads
 ) -> Tensor | None:
-    """Returns the gradient of the chain's input (of `size`), in new memory, None where not asked for.
+    """Returns the gradient of the chain's input (of `size`), in new memory, None if not asked for.
 
-    Adds the parameters' to `grads`. `grad` is in channels_last; `x` is the chain's input where the plan
-    keeps it.
+    Adds the parameters' gradients to `grads`. `grad` is in channels_last; `x` is the chain's input if the
+    plan keeps it.
     """
     return _Walk(chain, x, size, kept, grads).run(grad)
 
 
 class _Walk:
-    """One way back through a chain, with what is made again on it."""
+    """One backward pass through a chain, with what it recomputes."""
 
     def __init__(
         self, chain: Chain, x: Tensor | None, size: Size, kept: list[Kept], grads: ChainGrads
@@ -139,5 +138,5 @@ class _Walk:
             return values if name == "none" else activate_(values.clone(), name)
         output = activate_(self.chain.normalised(index, self.kept[index]), name)
         if name in PASSES_BETWEEN:
-            self.outputs[index] = output  # its mask is that of its input, and is asked for next
+            self.outputs[index] = output  # its mask equals that of its input, and is needed next
         return output

@@ -1,9 +1,9 @@
-"""A whole block as one function: chains of units that start at one input and end in one sum.
+"""A whole block as one autograd function: chains of units that start at one input and end in one sum.
 
-An inverted residual is a chain with a shortcut; with its lite branch, a second chain on a pooled input,
-resized to the first one's output. One function owns all intermediates, so masks are bits, edits happen in
-place, and the batch is walked in slices: no intermediate is ever larger than a slice's, and a slice stays in
-the processor's cache. Samples must not see each other, which holds without batch statistics.
+An inverted residual is a chain with a shortcut; its lite branch is a second chain, on a pooled input, resized
+to the first one's output. One function owns all intermediates. So masks are bits, edits happen in place, and
+the batch is walked in slices: no intermediate is larger than a slice's, and a slice stays in the processor's
+cache. Samples must be independent, so batch statistics are excluded.
 Source: MobileNetV2 (Sandler et al. 2018); TinyTL (Cai et al. 2020), section 3.2.
 """
 
@@ -29,10 +29,10 @@ _BEFORE = 4
 
 
 def run_block(x: Tensor, spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors]], how: Execution) -> Tensor:
-    """Runs the block on `(N, C, H, W)` under autograd; `tensors` hold a sequence a branch, one entry a unit.
+    """Runs the block on `(N, C, H, W)` under autograd; `tensors`: a sequence per branch, an entry per unit.
 
-    The output lies in channels_last. Under autocast it has autocast's type. What is kept for backward is
-    decided here, by what wants a gradient now.
+    The output lies in channels_last. Under autocast it has autocast's type. Which tensors need a gradient now
+    decides what is kept for backward.
     """
     dtype = autocast_dtype(x) or x.dtype
     row = [tensor for branch in tensors for unit in branch for tensor in unit]
@@ -50,7 +50,7 @@ class BlockFunction(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, spec: BlockSpec, how: Execution, dtype: torch.dtype, *row: Tensor | None
     ) -> Tensor:
-        """Keeps the input only where it is read, and of each unit what its plan says."""
+        """Keeps the input only if backward reads it, and of each unit what its plan says."""
         plans = _plans(spec, ctx.needs_input_grad, how.recompute)
         branches = _branches(spec, _grouped(row, spec), dtype, plans)
         ctx.replays = how.recompute == "block"
@@ -70,7 +70,7 @@ class BlockFunction(torch.autograd.Function):
     @staticmethod
     @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Walks the slices; returns the gradient of the input and of every tensor that wants one."""
+        """Walks the slices; returns the gradient of the input and of every tensor that needs one."""
         x, *rest = ctx.saved_tensors
         n_tensors = len(ctx.needs_input_grad) - _BEFORE
         branches = cast(list[Branch], ctx.branches)
@@ -139,7 +139,7 @@ def _forward(
 def largest_intermediate(
     spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors]], size: tuple[int, int]
 ) -> int:
-    """Returns the elements a sample of the largest unit's output, for an input map of `size`."""
+    """Returns the elements per sample of the largest unit's output, for an input map of `size`."""
     return _largest(_branches(spec, tensors, torch.float32, [None] * len(tensors)), size)
 
 
@@ -150,16 +150,16 @@ def _largest(branches: list[Branch], size: tuple[int, int]) -> int:
 def _slices(x: Tensor, branches: list[Branch], how: Execution) -> list[tuple[int, int]]:
     """Returns (start, stop) of slices of the batch whose largest intermediate stays within `slice_mib`."""
     largest = _largest(branches, (x.shape[2], x.shape[3]))
-    # Nothing at all comes of a map under the kernel: torch says so.
+    # A map smaller than the kernel has no output: torch reports it.
     step = max(1, how.slice_bytes(x.device) // (max(1, largest) * branches[0].chain.dtype.itemsize))
     n = x.shape[0]
     return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def _followed(slices: list[tuple[int, int]], like: Tensor) -> Collection[int]:
-    """Returns which slices are run: all; but on fake tensors, which compute nothing, one of a size is enough.
+    """Returns the slices to run: all, or on fake tensors, which compute nothing, one per size.
 
-    The first makes what all share, the last full one has most kept beside it, the last may be smaller.
+    The first creates what all share, the last full one runs beside most kept memory, the last may be smaller.
     """
     n = len(slices)
     return (0, n - 2, n - 1) if isinstance(like, FakeTensor) else range(n)

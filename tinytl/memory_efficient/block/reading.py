@@ -27,23 +27,23 @@ _ATTRIBUTES = (
 
 
 class BlockReader:
-    """Reads a block's modules at each forward, and works out what they compute where they have changed."""
+    """Reads a block's modules at each forward, and works out what they compute if they have changed."""
 
     def __init__(self, paths: BlockPaths) -> None:
         self.paths = paths
         self.largest: dict[Sequence[int], int] = {}
-        """Elements of the largest intermediate of a sample, by the sample's shape; a guide, never more."""
+        """Elements of a sample's largest intermediate, by the sample's shape; only a hint."""
         self._seen: _Seen | None = None
 
     def __reduce__(self) -> Any:
-        """Copies and pickles without what was seen: modules of one block in one process."""
+        """Copies and pickles without its cache, which holds modules of one block in one process."""
         return BlockReader, (self.paths,)
 
     def read(self, module: nn.Module) -> tuple[BlockSpec, list[list[UnitTensors]]] | None:
-        """Returns what the block computes and its tensors, None where it must run as its own class does.
+        """Returns what the block computes and its tensors, None if it must run as its own class does.
 
-        That is so while one of its batch norms uses batch statistics, while somebody hooks one of its
-        modules, and where one of its modules does what is not known here.
+        The block runs as its own class while one of its batch norms uses batch statistics or one of its
+        modules has a hook, and if one of its modules does something unknown here.
         """
         seen = self._seen
         if seen is None or not seen.is_of(module):
@@ -71,7 +71,7 @@ class _Seen:
             self.units = [[_attributes(module, unit) for unit in b.units] for b in paths.branches]
 
     def is_of(self, module: nn.Module) -> bool:
-        """Whether it is this block (replicas of a block share its reader) and still as it was."""
+        """Whether this is the same block (replicas of a block share its reader), unchanged."""
         if self.members[0].inside is not vars(module):
             return False
         for member in self.members:  # runs often: no calls, no `getattr`
@@ -98,7 +98,7 @@ class _Seen:
 
 
 class _Member:
-    """A module of a block, and what of it decides what the block computes."""
+    """A module of a block, and those of its attributes that decide what the block computes."""
 
     __slots__ = ("attributes", "children", "inside", "names")
 
@@ -110,7 +110,7 @@ class _Member:
 
 
 def conv_spec(conv: nn.Conv2d) -> ConvSpec:
-    """Returns what a convolution does besides its weight; the caller has asked `reason_unfit`."""
+    """Returns a convolution's settings besides its weight; the caller has checked `reason_unfit`."""
     padding = conv.padding
     if padding == "valid":
         padding = (0, 0)
@@ -153,7 +153,7 @@ def max_pool_spec(pool: nn.MaxPool2d) -> PoolSpec:
 
 
 def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
-    """Whether the next forward normalises by the batch, so that samples see each other."""
+    """Whether the next forward normalises by the batch, so that samples depend on each other."""
     return norm.training or norm.running_mean is None
 
 

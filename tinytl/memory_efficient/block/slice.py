@@ -31,12 +31,12 @@ class SliceKept(NamedTuple):
     bits: Tensor | None
     """The mask of the activation after the sum."""
     pooled: list[Tensor | None]
-    """Each branch's pooled input, where it is read and the block's own input is not kept."""
+    """Each branch's pooled input, if backward reads it and the block's own input is not kept."""
     units: list[list[Kept]]
     """What each unit of each branch keeps."""
 
     def tensors(self) -> list[Tensor | None]:
-        """Returns all in one row, as `from_tensors` takes them."""
+        """Returns all as one flat sequence, as `from_tensors` expects them."""
         row = [self.bits, *self.pooled]
         for units in self.units:
             for unit in units:
@@ -44,7 +44,7 @@ class SliceKept(NamedTuple):
         return row
 
     def another(self) -> "SliceKept":
-        """Returns as much memory, uninitialised: a slice of the same size keeps that."""
+        """Returns uninitialised tensors of the same sizes: what another slice of this size keeps."""
         return SliceKept(
             _another(self.bits),
             [_another(tensor) for tensor in self.pooled],
@@ -53,7 +53,7 @@ class SliceKept(NamedTuple):
 
 
 def from_tensors(rows: Sequence[Tensor | None], n_slices: int, spec: BlockSpec) -> Iterator[SliceKept]:
-    """Yields what each slice keeps from the rows of all, one after the other."""
+    """Yields what each slice keeps, from the flat sequence of all slices."""
     items = iter(rows)
     for _ in range(n_slices):
         bits = next(items)
@@ -67,7 +67,7 @@ def slice_forward(
 ) -> tuple[Tensor, SliceKept]:
     """Returns the output of a slice `(N, C, H, W)`, in new memory, and what it keeps beside `x`.
 
-    `keeps` says whether units keep anything, `keeps_x` whether the caller keeps `x`.
+    `keeps`: whether units keep anything. `keeps_x`: whether the caller keeps `x`.
     """
     y: Tensor | None = None
     pooled: list[Tensor | None] = []
@@ -103,10 +103,11 @@ def slice_backward(
     sums: list[ChainGrads],
     replays: bool,
 ) -> Tensor | None:
-    """Returns the gradient of a slice of the input, in new memory, None where nobody wants it.
+    """Returns the gradient of a slice of the input, in new memory, None if it is not needed.
 
-    Adds the parameters' gradients to `sums`, one a branch. `grad` is not edited. `x` is the slice of the
-    input where it is kept, `size` its map's; `replays` says whether units kept nothing and run again.
+    Adds the parameters' gradients to `sums`, one per branch. `grad` is not edited. `x` is the slice of the
+    input if it was kept, `size` the size of its map. `replays`: whether units kept nothing and are
+    recomputed.
     """
     if kept.bits is not None:
         grad = apply_bits(grad, kept.bits, torch.empty_like(grad))

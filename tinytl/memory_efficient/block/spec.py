@@ -11,7 +11,7 @@ from tinytl.memory_efficient.ops.upsample import Mode
 
 @dataclass(frozen=True, kw_only=True)
 class BranchSpec:
-    """A chain of units on the block's input, pooled before and resized after where it says so."""
+    """A chain of units on the block's input, pooled before and resized after if it says so."""
 
     units: tuple[UnitSpec, ...]
     pool: PoolSpec | None = None
@@ -39,7 +39,7 @@ class BranchSpec:
 class BlockSpec:
     """The sum of branches, the first of which sets the size of the output; then an activation.
 
-    Compared by identity, which is quick: plans are remembered by it.
+    Compared by identity, which is quick, as plans are cached by it.
     """
 
     branches: tuple[BranchSpec, ...]
@@ -54,17 +54,18 @@ class Execution:
     """How a block runs: nothing here changes what it computes."""
 
     recompute: Recompute = "none"
-    """What backward runs again: `none` (element-wise operations only), `depthwise` (depthwise convolutions
-    too) or `block` (all of a block, from its input). More takes less memory where full tensors are kept
-    (group norm, FT-Full, FT-Norm+Last), and more time; where only bits are kept, `none` takes least."""
+    """What backward recomputes: `none` (element-wise operations only), `depthwise` (depthwise convolutions
+    too) or `block` (all of a block, from its input). Recomputing more needs more time. It needs less memory
+    if full tensors are kept (group norm, FT-Full, FT-Norm+Last); if only bits are kept, `none` needs
+    least."""
     slice_mib: float | None = None
-    """Most that an intermediate of a slice takes, in MiB, where one sample takes no more. Less takes less
-    memory; on a CPU, less than the last-level cache takes less time, too. Unset: 5 on a CPU, 64 elsewhere,
-    where few launches matter more."""
+    """Largest intermediate of a slice, in MiB, unless one sample exceeds it. Less needs less memory; on a
+    CPU, less than the last-level cache is faster, too. Unset: 5 on a CPU, 64 elsewhere, where few launches
+    matter more."""
 
     stock_below_kib: float = 0.0
-    """Blocks and modules whose largest intermediate takes less than this many KiB run as PyTorch's own:
-    they keep little, and on small maps a call from Python takes longer than the work. 0: all run lean."""
+    """Blocks and modules whose largest intermediate is below this many KiB run as PyTorch's own: they keep
+    little, and on small maps a call from Python needs more time than the work. 0: all run lean."""
 
     def slice_bytes(self, device: torch.device) -> int:
         """Returns `slice_mib` in bytes."""

@@ -9,7 +9,7 @@ from tinytl.networks.weight_standardization import WeightStandardizedConv2d, Wei
 
 
 def base_class(module: nn.Module) -> type[nn.Module]:
-    """Returns the class that `module` had before it was made lean (its own, where it was not)."""
+    """Returns the class that `module` had before it was made lean (its own class if it was not)."""
     return getattr(type(module), "stock_class", type(module))
 
 
@@ -34,19 +34,19 @@ def standardizes_weight(module: nn.Module) -> bool:
 
 
 def fits_window(module: nn.Module) -> bool:
-    """Whether a pooling's window is never larger than the map."""
+    """Whether a pooling limits its window to the size of the map."""
     return issubclass(base_class(module), AvgPoolWithinMap)
 
 
 def reason_to_leave(module: nn.Module) -> str | None:
-    """Says why a module's forward must not be replaced, None where nothing speaks against it."""
+    """Returns why a module's forward must not be replaced, None if it may be."""
     if has_hooks(module):
         return "has hooks"
     return reason_unfit(module)
 
 
 def reason_unfit(module: nn.Module) -> str | None:
-    """Says why a module is not what its class says, None where it is; hooks may come and go."""
+    """Returns why a module does not compute as its class does, None if it does. Hooks are not checked."""
     if "forward" in vars(module):
         return "has a forward of its own"
     if parametrize.is_parametrized(module):
@@ -60,7 +60,7 @@ def reason_unfit(module: nn.Module) -> str | None:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody watches the module's forward or backward."""
+    """Whether the module's forward or backward has a hook."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks

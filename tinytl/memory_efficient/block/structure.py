@@ -1,7 +1,7 @@
 """Which modules are a block that runs as one function: found by structure, named by path.
 
-A path is where a child lies below the block (`conv.0.1`), so that copies, loaded states and replaced children
-stay right: what lies there is read in every forward.
+A path names a child's place below the block (`conv.0.1`). The module at that place is read in every forward,
+so copies, loaded states and replaced children stay right.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -33,7 +33,7 @@ def activation_name(cls: type[nn.Module]) -> str:
 
 @dataclass(frozen=True)
 class UnitPaths:
-    """Paths of a unit's modules; None where it has none."""
+    """Paths of a unit's modules; None if it has none."""
 
     conv: str
     norm: str | None = None
@@ -51,7 +51,7 @@ class BranchPaths:
 
 @dataclass(frozen=True)
 class BlockPaths:
-    """Paths of branches that are summed, whether the input is added, and of the activation after."""
+    """Paths of the summed branches, whether the input is added, and the path of the activation after."""
 
     branches: tuple[BranchPaths, ...]
     shortcut: bool = False
@@ -69,19 +69,19 @@ class BlockPaths:
 
 
 Describe: TypeAlias = Callable[[nn.Module, str], BlockPaths | None]
-"""From a module of a known class, and what stands before each of its paths, to its block."""
+"""Maps a module of a known class, and the prefix of its paths, to its block."""
 
 
 def describe_block(module: nn.Module) -> BlockPaths | None:
-    """Returns the block that `module` is, None where it is none that is known."""
+    """Returns the block that `module` is, None if it is not a known block."""
     return _describe(module, "")
 
 
 def register_block(cls: type[nn.Module], describe: Describe) -> None:
-    """Teaches the conversion a class of blocks; `describe(module, prefix)` puts `prefix` before each path.
+    """Registers a class of blocks; `describe(module, prefix)` puts `prefix` before each path.
 
     Raises:
-        ValueError: for a class that is known already.
+        ValueError: for a class that is registered already.
     """
     if _describer(cls) is not None:
         raise ValueError(f"{cls.__name__} is registered already")
@@ -102,7 +102,7 @@ def _sequence(module: nn.Module, prefix: str) -> BlockPaths | None:
 
 
 def _units(leaves: Iterable[tuple[str, nn.Module]]) -> tuple[UnitPaths, ...]:
-    """Returns the units that `leaves` are, none where they are something else."""
+    """Returns the units that `leaves` form, none if they are something else."""
     units: list[UnitPaths] = []
     open_norm = open_activation = False
     for path, leaf in leaves:
@@ -132,7 +132,7 @@ def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _inverted_residual(body: str) -> Describe:
-    """Returns the description of a class whose child `body` is the block but for `use_res_connect`."""
+    """Returns the description of a class whose child `body` is the whole block, except `use_res_connect`."""
 
     def describe(module: nn.Module, prefix: str) -> BlockPaths | None:
         inner = _describe(module.get_submodule(body), f"{prefix}{body}.")
@@ -205,7 +205,7 @@ _OF_TORCHVISION: dict[str, Describe] = {
     "torchvision.models.resnet.BasicBlock": _residual("1", "2"),
     "torchvision.models.resnet.Bottleneck": _residual("1", "2", "3"),
 }
-"""By their names: torchvision is imported only if one of its networks is asked for."""
+"""Known by name, as torchvision is imported only if one of its networks is asked for."""
 
 
 def _describer(cls: type[nn.Module]) -> Describe | None:

@@ -13,8 +13,7 @@ from tinytl.memory_efficient.ops.frozen_norm import FrozenNorm
 
 NormKind = Literal["none", "frozen", "group"]
 Recompute = Literal["none", "depthwise", "block"]
-"""What runs again in backward: nothing but element-wise operations, depthwise convolutions too, or
-everything in a block, from its input alone."""
+"""What backward recomputes: element-wise operations, depthwise convolutions too, or a whole block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,7 @@ class UnitSpec:
 
 
 class UnitTensors(NamedTuple):
-    """Parameters and statistics of one unit; None where it has none."""
+    """Parameters and statistics of one unit; None if it has none."""
 
     weight: Tensor
     bias: Tensor | None
@@ -50,7 +49,7 @@ class UnitTensors(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Which of a unit's parameters want a gradient."""
+    """Which of a unit's parameters need a gradient."""
 
     weight: bool
     bias: bool
@@ -62,7 +61,7 @@ _NO_NEEDS = Needs(False, False, False, False)
 
 
 class Keep(Enum):
-    """What backward finds of one unit."""
+    """What is kept of one unit for backward."""
 
     NOTHING = "nothing"
     BITS = "one bit an element of the activation"
@@ -76,10 +75,10 @@ class UnitPlan:
 
     keep: Keep = Keep.NOTHING
     again: bool = False
-    """The kept tensor is dropped, and made again in backward by this unit's convolution."""
+    """The kept tensor is dropped, and this unit's convolution recomputes it in backward."""
     needs: Needs = _NO_NEEDS
     weight_grad: bool = False
-    """The weight's gradient is computed, so the unit's input must be at hand."""
+    """The weight's gradient is computed, so the unit's input must be available."""
     input_grad: bool = False
     norm_apart: bool = False
     """A frozen norm is not folded: gamma trains and the weight does not, so the norm's input is worth
@@ -90,7 +89,7 @@ class UnitPlan:
 
 @dataclass(frozen=True)
 class ChainPlan:
-    """How a chain of units takes part in backward; units before `first` take none."""
+    """How a chain of units takes part in backward; units before `first` have no part in it."""
 
     units: tuple[UnitPlan, ...]
     first: int
@@ -101,7 +100,7 @@ class ChainPlan:
 def plan_chain(
     specs: Sequence[UnitSpec], needs: Sequence[Needs], needs_x: bool, recompute: Recompute
 ) -> ChainPlan | None:
-    """Returns the least that backward needs, None where nothing wants a gradient."""
+    """Returns the least that backward needs, None if nothing needs a gradient."""
     first = 0 if needs_x else next((i for i, need in enumerate(needs) if any(need)), None)
     if first is None:
         return None

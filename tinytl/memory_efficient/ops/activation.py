@@ -1,8 +1,8 @@
-"""Activations that keep a bit an element (ReLU, ReLU6), or no more than one float tensor (all others).
+"""Activations that keep one bit per element (ReLU, ReLU6), or no more than one float tensor (all others).
 
 ReLU's and ReLU6's gradients are 0 or 1: stock torch keeps 32 bits for that. Hard-swish's gradient is
 x / 3 + 1/2 between -3 and 3, so its input must be kept, and only that. Hard-sigmoid, sigmoid and tanh keep
-theirs, too: they stand in lite branches, whose maps are small.
+their input, too: they are used in lite branches, whose maps are small.
 """
 
 import math
@@ -41,7 +41,7 @@ def activate_(z: Tensor, name: str) -> Tensor:
 
 
 def activation_grad(grad: Tensor, values: Tensor, name: str, out: Tensor | None) -> Tensor:
-    """Returns the gradient of the activation's input, written into `out` where given (may be `grad`).
+    """Returns the gradient of the activation's input, written into `out` if given (may be `grad`).
 
     `values` is the output or the input of a ReLU or ReLU6, the input of any other, with `grad`'s layout.
     """

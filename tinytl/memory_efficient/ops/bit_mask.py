@@ -1,7 +1,7 @@
-"""One bit an element for "the gradient passes here", where a float tensor would do the same in 32.
+"""One bit per element for "the gradient passes here", for which a float tensor needs 32.
 
-Masks lie in memory order, so a mask fits every tensor of the same shape *and* memory format. Work goes
-in chunks, so that no temporary is as large as a large tensor.
+Masks are in memory order, so a mask fits every tensor of the same shape *and* memory format. Work is done in
+chunks, so that no temporary is as large as a large tensor.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 _CPU_CHUNK = 1 << 18
-"""Elements a step on a CPU: a mebibyte of floats: small beside a slice, and not many operations."""
+"""Elements per chunk on a CPU: one MiB of floats is small beside a slice, and needs few operations."""
 _DEVICE_CHUNK = 1 << 24
-"""Elements a step elsewhere: few launches matter more than a cache."""
+"""Elements per chunk elsewhere: few launches matter more than a cache."""
 
 
 def memory_order(tensor: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def pack_interior(values: Tensor, low: float, high: float) -> Tensor:
 def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
     """Writes `grad` where the bit is set and 0 elsewhere into `out`, and returns `out`.
 
-    `out` may be `grad` itself, where the caller made it. All lie in the memory order of the packed tensor.
+    `out` may be `grad` itself if the caller made it. All have the memory order of the packed tensor.
     """
     source = memory_order(grad)
     target = source if out is grad else memory_order(out)
@@ -56,7 +56,7 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
         inside = torch.bitwise_and(packed, powers).view(-1).to(piece.dtype)
         if n % 8:
             inside = inside[:n]
-        # Not a product: what is cut off must be 0 even where the gradient is infinite.
+        # Not a product: what is cut off must be 0 even if the gradient is infinite.
         torch.ops.aten.threshold_backward.grad_input(piece, inside, 0, grad_input=into)
         start += n
     return out
@@ -73,7 +73,7 @@ def _pack(piece: Tensor, low: float, high: float) -> Tensor:
 
 
 def _one(like: Tensor, dtype: torch.dtype) -> Tensor:
-    # Fake tensors, and other kinds, do not mix with constants that were made before.
+    # Fake tensors (and other kinds) do not mix with constants that were made earlier.
     make = _make_one if type(like) is Tensor else _make_one.__wrapped__
     return make(like.device, dtype)
 

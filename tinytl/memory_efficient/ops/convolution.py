@@ -1,6 +1,6 @@
-"""Convolution that keeps its input only where the weight trains, and gradients without whole stand-ins.
+"""Convolution that keeps its input only if the weight trains, and needs no stand-in for it in backward.
 
-Stock convolution keeps its input whatever trains (pytorch issues 42371, 70184, 133566).
+Stock convolution always keeps its input (pytorch issues 42371, 70184, 133566).
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec)
 def conv_input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size) -> Tensor:
     """Returns the gradient `(N, C, *size)` of the convolution's input, in new memory, dense.
 
-    Neither takes the input nor a stand-in for it: torch's kernel would make the stand-in whole.
+    Needs neither the input nor a stand-in for it; torch's kernel would allocate a whole one.
     """
     if _is_product(spec, grad, weight):
         return product_input_grad(grad, weight)
@@ -110,9 +110,9 @@ def channel_sum(grad: Tensor) -> Tensor:
 
 
 def lean_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
-    """Convolves `(N, C, H, W)` under autograd, keeping `x` only where `weight` trains.
+    """Convolves `(N, C, H, W)` under autograd, keeping `x` only if `weight` trains.
 
-    Under autocast it works and answers in autocast's type, as torch's own does.
+    Under autocast it computes and returns autocast's type, as torch's own does.
     """
     dtype = autocast_dtype(x)
     if dtype is not None:
@@ -129,7 +129,7 @@ class Conv2dFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
-        """Keeps the weight where the input needs a gradient, the input where the weight does."""
+        """Keeps the weight if the input needs a gradient, the input if the weight does."""
         needs_x, needs_weight, _, _ = ctx.needs_input_grad
         ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
         # The weight gradient needs the weight's shape; the parameter itself costs nothing to keep.
@@ -139,7 +139,7 @@ class Conv2dFunction(torch.autograd.Function):
     @staticmethod
     @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the gradients of x, weight and bias that are asked for."""
+        """Returns the gradients of x, weight and bias that are needed."""
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (

@@ -1,7 +1,7 @@
 """The weight gradient of depthwise convolutions with large kernels or on small maps, tap by tap.
 
-oneDNN computes it in blocks of 16 x 16 channels, so that a depthwise kernel takes 256 times its weight in
-scratch memory (55 MiB for 1,152 kernels of 7x7), and the time to clear that.
+oneDNN computes it in blocks of 16 x 16 channels, so that a depthwise kernel needs 256 times its weight in
+scratch memory (55 MiB for 1,152 kernels of 7x7), and the time to clear it.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from tinytl.memory_efficient.ops.kernel_scratch import weight_gradient_bytes
 
 
 def taps_are_leaner(grad: Tensor, x: Tensor, weight: Tensor, groups: int, stride: int) -> bool:
-    """Whether `depthwise_weight_grad` takes less memory than torch's kernel for this convolution."""
+    """Whether `depthwise_weight_grad` needs less memory than torch's kernel for this convolution."""
     if weight.shape[1] != 1 or weight.shape[0] != groups or not x.is_cpu:
         return False
     return weight_gradient_bytes(weight, groups, x, stride) > (x.numel() + grad.numel()) * x.element_size()
@@ -39,7 +39,7 @@ def depthwise_weight_grad(
     taps = torch.empty((high, wide, channels), dtype=grad.dtype, device=grad.device)
     places = list(itertools.product(range(high), range(wide)))
     if isinstance(grad, FakeTensor):
-        places = places[:1]  # nothing is computed there, and each tap takes the same memory
+        places = places[:1]  # nothing is computed there, and each tap needs the same memory
     for i, j in places:
         top, left = i * dilation[0], j * dilation[1]
         window = padded[:, :, top : top + rows : stride[0], left : left + columns : stride[1]]

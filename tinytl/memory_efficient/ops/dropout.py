@@ -1,4 +1,4 @@
-"""Dropout that keeps a bit an element, where stock dropout on a CPU keeps a float."""
+"""Dropout that keeps one bit per element, while stock dropout on a CPU keeps a float."""
 
 from typing import Any, cast
 

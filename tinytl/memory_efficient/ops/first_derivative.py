@@ -1,4 +1,4 @@
-"""Backward of lean functions is not differentiated again: asked to, it refuses instead of being wrong."""
+"""Backward of lean functions cannot be differentiated: if asked to, it raises instead of being wrong."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -13,8 +13,8 @@ Backward = Callable[..., Any]
 def first_derivative(backward: Backward) -> Backward:
     """Decorates a `backward` that works without a graph of its own.
 
-    torch's `once_differentiable` refuses only where the incoming gradient wants one; a constant one would
-    pass, and the result would silently lack its graph.
+    torch's `once_differentiable` refuses only if the incoming gradient needs one; a constant one would pass,
+    and the result would silently lack its graph.
     """
     inner = once_differentiable(backward)
 

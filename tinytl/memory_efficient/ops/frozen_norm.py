@@ -1,8 +1,8 @@
-"""Batch norm in evaluation mode is a scale and a shift a channel: folded into the convolution before it.
+"""Batch norm in evaluation mode: one scale and one shift per channel, folded into the convolution before it.
 
 With s = gamma / sqrt(var + eps), the convolution's weight becomes W s and its bias beta + (b - mean) s.
-The parameters stay where they are: folding happens in every forward and backward, so nothing is lost and
-nothing is stale. The shift's gradient is that of beta; the others follow from the folded weight's.
+The parameters stay where they are. Folding happens in every forward and backward, so nothing is stale. The
+shift's gradient is that of beta; the others follow from the folded weight's.
 """
 
 from typing import Any, NamedTuple, cast
@@ -37,7 +37,7 @@ class FrozenNorm(NamedTuple):
 
 
 class FoldedGrads(NamedTuple):
-    """Gradients of what was folded; None where not asked for or not there."""
+    """Gradients of what was folded; None if not asked for or not there."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -60,7 +60,7 @@ def unfold_grads(
 ) -> FoldedGrads:
     """Returns gradients of (weight, bias, gamma, beta) from those of the folded weight and bias.
 
-    Edits `grad_weight`, which the caller must own. `needs` says which are asked for: weight and gamma need
+    Edits `grad_weight`, which the caller must own. `needs` says which to compute: weight and gamma need
     `grad_weight`, gamma, bias and beta need `grad_shift`.
     """
     needs_weight, needs_bias, needs_gamma, needs_beta = needs
@@ -99,18 +99,18 @@ def gamma_grad(grad: Tensor, total: Tensor, x: Tensor, norm: FrozenNorm) -> Tens
 
 
 def lean_frozen_norm(x: Tensor, norm: FrozenNorm) -> Tensor:
-    """Applies the norm to `(N, C, H, W)` under autograd, keeping `x` only where gamma trains."""
+    """Applies the norm to `(N, C, H, W)` under autograd, keeping `x` only if gamma trains."""
     if not gradient_wanted(x, norm.gamma, norm.beta):
         return scale_and_shift(x, norm)
     return cast(Tensor, FrozenNormFunction.apply(x, *norm))
 
 
 class FrozenNormFunction(torch.autograd.Function):
-    """Batch norm in evaluation mode, where no convolution is before it; use `lean_frozen_norm`."""
+    """Batch norm in evaluation mode without a convolution before it; use `lean_frozen_norm`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *parts: Any) -> Tensor:
-        """Keeps the parameters, and the input where gamma trains."""
+        """Keeps the parameters, and the input if gamma trains."""
         norm = FrozenNorm(*parts)
         ctx.eps = norm.eps
         ctx.save_for_backward(x if ctx.needs_input_grad[3] else None, *norm[:4])
@@ -119,7 +119,7 @@ class FrozenNormFunction(torch.autograd.Function):
     @staticmethod
     @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the gradients of x, gamma and beta that are asked for."""
+        """Returns the gradients of x, gamma and beta that are needed."""
         x, mean, var, gamma, beta = ctx.saved_tensors
         norm = FrozenNorm(mean, var, gamma, beta, ctx.eps)
         needs_x, _, _, needs_gamma, needs_beta, _ = ctx.needs_input_grad

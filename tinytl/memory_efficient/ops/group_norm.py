@@ -1,4 +1,4 @@
-"""Group norm fused with its activation: keeps its input and two numbers a group, recomputes the rest.
+"""Group norm fused with its activation: keeps its input and two numbers per group, recomputes the rest.
 
 Its input gradient needs x, because the statistics depend on x; the output, the activation's mask and x̂ are
 element-wise functions of x and the statistics, so they are not kept beside it.
@@ -24,7 +24,7 @@ class GroupStats(NamedTuple):
 
 
 class NormGrads(NamedTuple):
-    """Gradients of input, gamma and beta; None where not asked for."""
+    """Gradients of input, gamma and beta; None if not asked for."""
 
     x: Tensor | None
     gamma: Tensor | None
@@ -111,7 +111,7 @@ class GroupNormFunction(torch.autograd.Function):
 def _normalise_by_sums(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, n_groups: int, eps: float
 ) -> tuple[Tensor, GroupStats]:
-    # Where torch's own kernel takes contiguous memory only and would copy channels_last.
+    # Here torch's own kernel accepts contiguous memory only, and would copy channels_last.
     parts = x.permute(0, 2, 3, 1).unflatten(3, (n_groups, -1))
     var, mean = torch.var_mean(parts.float() if x.dtype.itemsize < 4 else parts, (1, 2, 4), correction=0)
     stats = GroupStats(mean, torch.rsqrt(var + eps))

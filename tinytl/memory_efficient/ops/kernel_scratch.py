@@ -1,15 +1,15 @@
 """What CPU convolution kernels allocate inside, invisible to a dispatch mode and real for the allocator.
 
 A model of torch's allocation events (oneDNN as of torch 2.15, AVX-512, channels_last float32) over groups,
-kernels 1 to 7, strides and map sizes; right to kilobytes, which the peak of a step does not notice. Dense
-and grouped convolutions with a kernel above 1 keep a reordered weight. The weight gradient is computed in
-blocks of 16 x 16 channels a group, so that depthwise 5x5 and 7x7 take 256 times their weight. Depthwise 3x3
-has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel whose
-neighbours lie side by side in memory every depthwise kernel takes four times its weight. Batch norm's
+kernels 1 to 7, strides and map sizes; accurate to kilobytes, which do not matter for the peak of a step.
+Dense and grouped convolutions with a kernel above 1 keep a reordered weight. The weight gradient is computed
+in blocks of 16 x 16 channels per group, so that depthwise 5x5 and 7x7 need 256 times their weight. Depthwise
+3x3 has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel whose
+neighbours lie side by side in memory every depthwise kernel needs four times its weight. Batch norm's
 backward makes its result twice, unless its arguments differ in memory format.
 
-A CPU without instructions for bfloat16 or float16 (oneDNN asks for AVX-512) convolves them, and float64, by
-columns of the image, a group at a time: the groups' results and their concatenation are there together.
+A CPU without instructions for bfloat16 or float16 (oneDNN needs AVX-512) convolves them, and float64, by
+columns of the image, a group at a time: the groups' results and their concatenation exist at once.
 """
 
 import functools
@@ -22,7 +22,7 @@ CHANNEL_BLOCK = 16
 
 
 def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
-    """Returns the bytes that the CPU kernel of `func(*args)` takes beside its outputs; 0 where unknown."""
+    """Returns the bytes that the CPU kernel of `func(*args)` needs beside its outputs; 0 if unknown."""
     if func is torch.ops.aten.convolution.default:
         image, weight, transposed, groups = args[0], args[1], args[6], args[8]
         if not _has_own_kernels(weight.dtype):
@@ -46,7 +46,7 @@ def _reordered_bytes(weight: torch.Tensor, groups: int) -> int:
 
 
 def weight_gradient_bytes(weight: torch.Tensor, groups: int, image: torch.Tensor, stride: int) -> int:
-    """Returns what the CPU's kernel of the weight's gradient takes beside it, for a convolved `image`."""
+    """Returns the bytes that the weight gradient's CPU kernel needs beside it, for a convolved `image`."""
     if _is_matrix_product(weight, groups):
         return 0
     out_channels, in_per_group, height, width = weight.shape
@@ -82,7 +82,7 @@ def _column_bytes(
     added: list[int] | None,
     groups: int,
 ) -> int:
-    """Returns what a convolution by columns takes beside its result: columns, copies, groups' results.
+    """Returns the bytes beside the result of a convolution by columns: columns, copies, groups' results.
 
     `added`: the output padding of a transposed convolution, None for any other.
     """
@@ -114,8 +114,8 @@ def _column_bytes_of_backward(
 
 
 def _columns_of_a_group(weight: torch.Tensor, samples: int, sides: Sequence[int]) -> int:
-    """Returns the bytes of a group's columns: a value for each weight of a kernel and each place of the
-    smaller map; a kernel of 1 x 1 reads the image itself.
+    """Returns the bytes of a group's columns: one value per weight of a kernel and place of the smaller map.
+    A kernel of 1 x 1 reads the image itself.
     """
     per_place = weight.shape[1] * weight.shape[2] * weight.shape[3]
     if weight.shape[2:] == (1, 1):

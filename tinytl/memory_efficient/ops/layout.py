@@ -1,11 +1,11 @@
-"""Memory formats: lean functions work on channels_last, where oneDNN holds no second copy."""
+"""Memory formats: lean functions work on channels_last, for which oneDNN holds no second copy."""
 
 import torch
 from torch import Tensor
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """Returns `(N, C, H, W)` in channels_last memory, itself where it lies so already."""
+    """Returns `(N, C, H, W)` in channels_last memory; itself if it is so already."""
     return tensor.contiguous(memory_format=torch.channels_last)
 
 
@@ -15,7 +15,7 @@ def empty_channels_last(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def dense(tensor: Tensor) -> Tensor:
-    """Returns `tensor` without gaps: itself where it is contiguous or channels_last."""
+    """Returns `tensor` without gaps: itself if it is contiguous or channels_last."""
     if tensor.is_contiguous() or (
         tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
     ):
@@ -24,7 +24,7 @@ def dense(tensor: Tensor) -> Tensor:
 
 
 def dense_format(tensor: Tensor) -> torch.memory_format:
-    """Returns the memory format of a dense `(N, C, H, W)`; channels_last where it is both."""
+    """Returns the memory format of a dense `(N, C, H, W)`; channels_last if it is both."""
     if tensor.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def by_matrix_product(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's product takes channels_last maps of `x`'s type and device for this 1x1 `weight`."""
+    """Whether oneDNN's product accepts channels_last maps of `x`'s type and device for this 1x1 `weight`."""
     return (
         x.dtype is torch.float32
         and weight.dtype is torch.float32
@@ -36,7 +36,8 @@ def product_weight_grad(grad: Tensor, x: Tensor) -> Tensor:
     """Returns the gradient `(C', C, 1, 1)` of the weight."""
     rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
     columns = x.permute(0, 2, 3, 1).flatten(0, 2)
-    # The kernel wants its first factor's rows dense: transpose the narrower one, where everyone sees it.
+    # The kernel needs dense rows in its first factor. Transpose the narrower factor here, visible to the
+    # memory tracker.
     if columns.shape[1] <= rows.shape[1]:
         made = _product(columns.t().contiguous(), rows.t(), None).t().contiguous()
     else:
@@ -52,5 +53,5 @@ def _product(factor: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 _SMALL_PRODUCT = 1 << 20
-"""Multiplications below which oneDNN's preparation takes longer than it gains."""
+"""Multiplications below which oneDNN's preparation costs more time than it saves."""
 _HAS_PRODUCT = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

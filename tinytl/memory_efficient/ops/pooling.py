@@ -1,7 +1,7 @@
-"""Pooling that keeps a shape (average) or a byte an output (maximum).
+"""Pooling that keeps a shape (average) or one byte per output (maximum).
 
-Stock average pooling keeps its input, of which backward reads the shape; stock max pooling keeps its input
-and a 64-bit index an output, where the place in the window fits in 8 bits.
+Stock average pooling keeps its input, although backward reads only the shape. Stock max pooling keeps its
+input and one 64-bit index per output, although the place in the window fits in 8 bits.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def average_pool_grad(grad: Tensor, spec: PoolSpec, size: Size) -> Tensor:
         spread = torch.ops.aten.upsample_nearest2d(grad / area, covered)
         rest = (size[0] - covered[0], size[1] - covered[1])
         return F.pad(spread, (0, rest[1], 0, rest[0])) if any(rest) else spread
-    # The kernel asks for the input and reads its shape: this memory is never written, but it is counted.
+    # The kernel needs the input only for its shape. This memory is never written, but it is counted.
     shape = (grad.shape[0], grad.shape[1], *size)
     form = dense_format(grad) if grad.is_contiguous() else torch.channels_last
     stand_in = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=form)
@@ -92,9 +92,9 @@ def lean_average_pool(x: Tensor, spec: PoolSpec) -> Tensor:
 
 
 def lean_max_pool(x: Tensor, spec: PoolSpec) -> Tensor:
-    """Takes the maximum of windows of `(N, C, H, W)` under autograd, keeping a byte an output.
+    """Takes the maximum of windows of `(N, C, H, W)` under autograd, keeping one byte per output.
 
-    Windows of more than 256 places keep two bytes an output.
+    Windows of more than 256 places keep two bytes per output.
     """
     if not gradient_wanted(x):
         return F.max_pool2d(x, spec.kernel, spec.stride, spec.padding, spec.dilation, spec.ceil_mode)
@@ -122,7 +122,7 @@ class MaxPoolFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, spec: PoolSpec) -> Tensor:
-        """Keeps the place in its window of each maximum; torch's 64-bit indices live a sample long."""
+        """Keeps each maximum's place in its window; torch's 64-bit indices exist for one sample at a time."""
         ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
         outputs, places = [], []
         for sample in x.split(1):
@@ -168,7 +168,7 @@ class MaxPoolFunction(torch.autograd.Function):
 
 
 def _place_in_window(index: Tensor, spec: PoolSpec, width: int) -> Tensor:
-    """Turns torch's flat index into the map to a place in the window, row by row."""
+    """Converts torch's flat index in the map to a place in the window, row by row."""
     rows = torch.arange(index.shape[2], device=index.device).mul_(spec.stride[0]).sub_(spec.padding[0])
     columns = torch.arange(index.shape[3], device=index.device).mul_(spec.stride[1]).sub_(spec.padding[1])
     y = (index // width - rows[:, None]) // spec.dilation[0]

@@ -1,4 +1,4 @@
-"""Which floating type a lean operation computes in, and whether anyone wants its gradient."""
+"""Which floating type a lean operation computes in, and whether its gradient is needed."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """Returns the type that autocast asks of convolutions on `x`'s device, None where it is off.
+    """Returns autocast's type for convolutions on `x`'s device, None if it is off.
 
     As in torch, 64-bit tensors are left alone.
     """
@@ -24,10 +24,10 @@ def without_autocast(x: Tensor) -> AbstractContextManager[object]:
 
 
 def gradient_wanted(*tensors: Tensor | None) -> bool:
-    """Whether gradients are recorded now and any of the tensors asks for one."""
+    """Whether gradients are recorded now and any of the tensors needs one."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def cast_to(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns `tensor` in `dtype`, itself where it is; a call less than `tensor.to`, which counts here."""
+    """Returns `tensor` in `dtype`, itself if it is; one call fewer than `tensor.to`, which matters here."""
     return tensor if tensor.dtype is dtype else tensor.to(dtype)

@@ -23,7 +23,7 @@ def standardized_grad(grad: Tensor, weight: Tensor) -> Tensor:
 
 
 def lean_standardized(weight: Tensor) -> Tensor:
-    """Returns `standardized(weight)` under autograd, keeping the weight, which is there anyway."""
+    """Returns `standardized(weight)` under autograd, keeping only the weight, which exists anyway."""
     if not gradient_wanted(weight):
         return standardized(weight)
     return cast(Tensor, StandardizeFunction.apply(weight))

@@ -1,4 +1,4 @@
-"""Resizing a map: linear in its input, so that backward needs two sizes and no tensor."""
+"""Resizing a map: it is linear in its input, so backward needs two sizes and no tensor."""
 
 from typing import Any, Literal, cast
 

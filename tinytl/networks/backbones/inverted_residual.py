@@ -24,14 +24,14 @@ class BlockSpec:
 
 
 class SamePadConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow does: with stride 2, the odd pixel goes to the right and the bottom.
+    """Convolution padded as TensorFlow does: with stride 2, the odd pixel is added right and below.
 
     Input `(N, C, H, W)`, output `(N, C', ceil(H / stride), ceil(W / stride))`. `padding` of the
     constructor is ignored.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Pads by the map's size, then convolves: what `forward` calls."""
+        """Pads by the map's size, then convolves; `forward` calls this."""
         pad = [0, 0, 0, 0]
         for axis, (kernel, stride) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
             size = input.shape[2 + axis]
@@ -45,7 +45,7 @@ class SamePadConv2d(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), depthwise (kxk), project (1x1, linear); a shortcut where shapes allow.
+    """Expand (1x1), depthwise (kxk), project (1x1, linear); a shortcut if shapes allow.
 
     Input `(N, C, H, W)`, output `(N, out_channels, ceil(H / stride), ceil(W / stride))`. Attributes carry
     the names of torchvision's class of the same name. Source: MobileNetV2, Sandler et al. 2018, section 3.
@@ -70,7 +70,7 @@ class InvertedResidual(nn.Module):
         self.conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adds the shortcut where the block has one."""
+        """Adds the shortcut if the block has one."""
         return x + self.conv(x) if self.use_res_connect else self.conv(x)
 
 
@@ -120,7 +120,7 @@ def conv_norm_act(
     norm_eps: float = 1e-5,
     same_pad: bool = False,
 ) -> nn.Sequential:
-    """Returns convolution, batch norm and ReLU6 (in place) as one module, as torchvision has them."""
+    """Returns convolution, batch norm and ReLU6 (in place) as one module, as in torchvision."""
     padding = (kernel_size - 1) // 2
     layer = nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False),

@@ -1,18 +1,18 @@
-"""What became of every tensor when weights were loaded, in a line for people."""
+"""What happened to every tensor when weights were loaded, as a line for the user."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 STATISTICS = ("running_mean", "running_var")
 COUNTER = "num_batches_tracked"
-"""Batch norm's counter of steps, which nothing here reads: no account counts it."""
+"""Batch norm's counter of steps. Nothing here reads it, so no account counts it."""
 _NAMED = 3
-"""So many tensors are called by their names, the rest is counted."""
+"""This many tensors are named; the rest is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one source gave."""
+    """What was loaded from one source."""
 
     source: str
     """As the user named it."""
@@ -21,19 +21,19 @@ class Taken:
     values: int
     """Numbers in them."""
     dropped: tuple[str, ...]
-    """Names that found no place in the network."""
+    """Names that the network does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadAccount:
-    """What a network's tensors came from. Names are those of the backbone, without `main_branch`."""
+    """Where a network's tensors came from. Names are those of the backbone, without `main_branch`."""
 
     backbone: Taken | None
     """None: the backbone is random."""
     lite: Taken | None
     """Pretrained lite residuals."""
     new: tuple[str, ...]
-    """Tensors that no source gave."""
+    """Tensors that no source has."""
 
     def __str__(self) -> str:
         parts = [] if self.backbone is not None else ["backbone random"]
@@ -52,7 +52,7 @@ class LoadAccount:
     def _new_text(self) -> str:
         head = sum(name.startswith("classifier.") for name in self.new)
         lite = sum(is_lite(name) and not is_statistic(name) for name in self.new)
-        # Those of a new branch are part of it.
+        # Statistics of a new branch count as part of it.
         statistics = sum(is_statistic(n) and (self.lite is not None or not is_lite(n)) for n in self.new)
         lite_text = f", {lite} of lite residuals" if lite else ""
         reset = f", {statistics} running statistics (reset)" if self.backbone and statistics else ""
@@ -60,7 +60,7 @@ class LoadAccount:
 
 
 def count_text(count: int) -> str:
-    """Returns a number of values as people say it: 2.2 M, 34.1 k, 512."""
+    """Returns a number of values in short form: 2.2 M, 34.1 k, 512."""
     if count >= 1_000_000:
         return f"{count / 1e6:.1f} M"
     return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
@@ -77,7 +77,7 @@ def is_statistic(name: str) -> bool:
 
 
 def _dropped_text(names: Sequence[str]) -> str:
-    """Returns `names` as a few phrases: lite residuals and statistics are counted, others called."""
+    """Returns `names` as a few phrases: lite residuals and statistics are counted, others named."""
     lite = sum(is_lite(name) and not is_statistic(name) for name in names)
     statistics = sum(is_statistic(name) for name in names)
     others = [name for name in names if not is_lite(name) and not is_statistic(name)]

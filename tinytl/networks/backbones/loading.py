@@ -1,4 +1,4 @@
-"""Loading weights into a network whose surgery is done, with an account of what became of every tensor."""
+"""Loading weights into a network whose surgery is done, with an account of every tensor."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,10 @@ Shape = tuple[int, ...]
 
 
 def load_weights_(net: nn.Module, weights: Weights, config: TrainConfig) -> LoadAccount:
-    """Copies `weights` into `net`, whose surgery is done; the classifier is never taken, it is new.
+    """Copies `weights` into `net`, whose surgery is done; the classifier is never loaded, as it is new.
 
     Raises:
-        ConfigError: as `fit_weights`; `net` is then as it was.
+        ConfigError: as `fit_weights`; `net` is then unchanged.
     """
     fitting, account = fit_weights(net, weights, config)
     net.load_state_dict(fitting, strict=False)
@@ -26,13 +26,13 @@ def load_weights_(net: nn.Module, weights: Weights, config: TrainConfig) -> Load
 def fit_weights(
     net: nn.Module, weights: Weights, config: TrainConfig
 ) -> tuple[dict[str, Tensor], LoadAccount]:
-    """Finds the tensor of `weights` for each of `net`; only shapes are looked at, `net` may be on `meta`.
+    """Finds the tensor of `weights` for each of `net`; only shapes are read, so `net` may be on `meta`.
 
     Raises:
-        ConfigError: naming the first tensor whose shape does not fit, or that the network needs and the
-            source lacks; and for lite residuals, the field that would have to change.
+        ConfigError: naming the first tensor whose shape does not fit or that the source lacks; for lite
+            residuals also the field to change.
     """
-    # A block inside a lite residual module is `main_branch`; files know it by its own name.
+    # A block inside a lite residual module is `main_branch`; files use the block's own name.
     own = {name.replace(".main_branch.", "."): name for name in net.state_dict()}
     shapes = {plain: tuple(value.shape) for plain, value in _plain(net.state_dict()).items()}
     features = {name: shape for name, shape in shapes.items() if name.startswith("features.")}
@@ -83,7 +83,7 @@ def _check_backbone(
     missing = _missing(mine, theirs)
     if missing and all(is_statistic(name) for name in missing):
         if config.norm != "frozen_bn":
-            return  # batch norm starts its statistics anew
+            return  # batch norm restarts its statistics
         raise ConfigError(
             f"--weights {source}: {missing[0]} is not in the file (of a network with group norm?), and "
             "norm=frozen_bn needs it: use norm group_norm or batch_norm"
@@ -109,7 +109,7 @@ def _check_lite(
                 f"--lite-weights {source}: {name} has shape {tuple(theirs[name].shape)}, "
                 f"the network needs {shape}: {remedy}"
             )
-    # Statistics may be missing: group norm has none, and batch norm starts them anew.
+    # Statistics may be missing: group norm has none, and batch norm restarts them.
     missing = [name for name in _missing(mine, theirs) if not is_statistic(name)]
     if missing:
         raise ConfigError(

@@ -35,10 +35,10 @@ def imagenet_v1_state_dict() -> dict[str, Tensor]:
 def imagenet_v2_state_dict() -> dict[str, Tensor]:
     """Returns torchvision's newer ImageNet weights (72.2 % top-1), downloaded once into torch.hub's cache.
 
-    Their checksum is verified at every reading: torch.hub itself does so only when it downloads.
+    Their checksum is verified at every reading; torch.hub verifies it only after a download.
 
     Raises:
-        ConfigError: where they are neither in the cache nor to be had, or what is in the cache is damaged.
+        ConfigError: if they are neither in the cache nor can be downloaded, or if the cached file is damaged.
     """
     return _imagenet_state_dict(V2_URL)
 

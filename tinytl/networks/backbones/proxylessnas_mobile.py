@@ -63,7 +63,7 @@ def rename(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         "point_linear.bn": "2",
     }
     found = [_AUTHORS_BLOCK.match(name) for name in state_dict]
-    # The published file numbers two blocks that do nothing, the third and fourth of the first stage of four.
+    # The published file numbers two blocks that do nothing: the third and fourth of the first stage of four.
     counts_skipped = any(match is not None and int(match[1]) >= blocks for match in found)
 
     def ours(name: str, block: re.Match[str] | None) -> str:

@@ -1,4 +1,4 @@
-"""What a configuration's network starts from, read once, and the input that it expects."""
+"""The initial weights of a configuration's network, read once, and the input that they expect."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tinytl.networks.backbones.weights_file import Channels, WeightsFile, read_f
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a network starts from, under the network's names, and the input that it expects."""
+    """The initial weights, under the network's names, and the input that they expect."""
 
     backbone: WeightsFile | None
     """None: random."""
@@ -23,12 +23,12 @@ class Weights:
 
 
 RANDOM_WEIGHTS = Weights(backbone=None, lite=None)
-"""A network that starts at random."""
+"""Random initial weights."""
 
 
 @dataclass(frozen=True)
 class InputNormalization:
-    """Mean and standard deviation of each input channel in [0, 1], and who says so."""
+    """Mean and standard deviation of each input channel in [0, 1], and their source."""
 
     mean: Channels
     std: Channels
@@ -44,7 +44,7 @@ def read_weights(config: TrainConfig) -> Weights:
 
     Raises:
         ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
-            cannot be had.
+            cannot be read.
     """
     backbone, source = BACKBONES[config.backbone], config.weights
     main = lite = None
@@ -63,7 +63,7 @@ def read_weights(config: TrainConfig) -> Weights:
 
 
 def input_normalization(config: TrainConfig, weights: Weights) -> InputNormalization:
-    """Returns what the network's input is normalised by: as `config` says, else as the weights expect."""
+    """Returns the normalisation of the network's input: as `config` says, else as the weights expect."""
     backbone, main = BACKBONES[config.backbone], weights.backbone
     if main is not None and main.input_mean is not None and main.input_std is not None:
         mean, std, source = main.input_mean, main.input_std, f"of {main.source}"

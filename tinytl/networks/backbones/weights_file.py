@@ -23,7 +23,7 @@ Channels = tuple[float, float, float]
 _WRAPPERS = ("state_dict", "net", "model")
 """Keys under which checkpoints keep the tensors; `net` is this project's."""
 _PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel and torch.compile put before every name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def read_file(flag: str, source: str) -> WeightsFile:
     Beside the tensors, a checkpoint may hold `input_mean` and `input_std`.
 
     Args:
-        flag: the flag that a complaint names, such as `--weights`.
+        flag: the flag that an error names, such as `--weights`.
         source: a path, or an http, https or file URL.
 
     Raises:
@@ -99,7 +99,7 @@ def load_tensors(path: Path, place: str, hint: str = "") -> Any:
                 f"{what}: it asks to run {code.group(1)}, which is refused; save the state dict alone{hint}"
             ) from None
         raise ConfigError(f"{what} (damaged: UnpicklingError){hint}") from None
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # the exception depends on where the file is damaged
         raise ConfigError(f"{what} ({type(error).__name__}){hint}") from None
 
 
@@ -112,7 +112,7 @@ def without_prefixes(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def fetch_verified(url: str, path: Path) -> None:
-    """Sees that `path` holds what `url` has: downloads where there is no such file, else reads its checksum.
+    """Ensures that `path` holds the file of `url`: downloads it if it is missing, else verifies its checksum.
 
     Raises:
         ConfigError: one line that names the file.
@@ -129,7 +129,7 @@ def _fetch(url: str) -> Path:
         path = cached_path(url, checkpoints_folder())
         fetch_verified(url, path)
         return path
-    # What is here already is read where it lies: a copy could be out of date.
+    # A local file is read in place: a copy could be out of date.
     path = Path(urllib.request.url2pathname(urllib.parse.urlsplit(url).path))
     checksum = checksum_in_name(url)
     if checksum is not None and path.is_file():
