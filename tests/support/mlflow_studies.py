@@ -21,6 +21,8 @@ from tuner.record.identity import identity_of
 from tuner.record.sessions import begin_session, with_session
 from tuner.record.storage import open_storage
 
+STUDY_ID = schema.STUDY_ID
+"""Under another name the study is one of an older version."""
 NAME = "mine"
 TABLES = ("experiments", "runs", "metrics", "latest_metrics", "params", "tags", "datasets", "inputs")
 EPOCHS = 3
@@ -44,7 +46,7 @@ def new_study(prepared: PreparedStudy) -> optuna.Study:
     study.set_user_attr("requested_trials", config.trials)
     for key, value in identity_of(prepared).items():
         study.set_user_attr(key, value)
-    study.set_user_attr(schema.STUDY_ID, uuid.uuid4().hex)
+    study.set_user_attr(STUDY_ID, uuid.uuid4().hex)
     begin(prepared, study, BEGAN_MS)
     prepared.folder.mkdir(parents=True, exist_ok=True)
     saved = {"trials": config.trials, "epochs": EPOCHS, "sampler": "tpe", "command": ["launch.py"]}

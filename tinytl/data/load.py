@@ -34,10 +34,11 @@ def load_dataset(
     config: TrainConfig,
     max_resolution: int | None = None,
     report: Callable[[str], None] = lambda line: None,
+    notice: Callable[[str], None] = lambda line: None,
 ) -> DataSplits:
     """Loads the data set of `config` for inputs up to `max_resolution` pixels, unpacking its archives.
 
-    `report` is called with a line before anything slow.
+    `report` is called with a line before an archive is unpacked, `notice` before images are read.
 
     Raises:
         ConfigError: for a folder or archive that is missing, damaged or not the published one; for an image
@@ -58,7 +59,7 @@ def load_dataset(
         )
     files = [part for part in (splits.train, splits.val, splits.test) if isinstance(part, ImageFiles)]
     if files:
-        report(f"reading {sum(map(len, files)):,} images")
+        notice(f"reading {sum(map(len, files)):,} images")
     return dataclasses.replace(in_memory_or_streamed(splits, config), digest=content_digest(splits))
 
 

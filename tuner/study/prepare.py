@@ -69,7 +69,7 @@ def prepare(
         check_data_dir(base)
     if on_sound is not None:
         on_sound()
-    data = load_dataset(base, largest_resolution(space, base), report=notice)
+    data = load_dataset(base, largest_resolution(space, base), report=notice, notice=notice)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     notice("reading weights")
     _check_device(config, base)

@@ -20,7 +20,7 @@ from tinytl.training.step import InputNormalizer, training_step
 CPU = torch.device("cpu")
 STEP = """
 import sys, torch
-from tests.tinytl.test_data_parallel import CONFIG, gradients
+from tests.tinytl.training.test_data_parallel import CONFIG, gradients
 from tinytl.training.data_parallel import joined_ranks
 torch.set_num_threads(1)
 with joined_ranks(CONFIG) as ranks:

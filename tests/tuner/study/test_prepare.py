@@ -32,22 +32,26 @@ def birds(tmp_path: Path) -> Path:
     return tmp_path / "birds"
 
 
-def _prepare(birds: Path, *settings: str) -> PreparedStudy:
+def _prepare(birds: Path, *settings: str, notices: list[str | None] | None = None) -> PreparedStudy:
     config = StudyConfig(
         dataset="CUB-200-2011", data_dir=str(birds), download=True, weights="none",
         runs_dir=str(birds / "runs"), settings=settings,
     )  # fmt: skip
-    return prepare(config, datetime.datetime(2026, 1, 1))
+    told: list[str | None] = [] if notices is None else notices
+    return prepare(config, datetime.datetime(2026, 1, 1), notice=told.append)
 
 
-def test_what_streams_is_its_listing(birds: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prepared = _prepare(birds, "loading=stream", "resolution=64,128")
+def test_what_streams_is_its_listing(birds: Path) -> None:
+    notices: list[str | None] = []
+    prepared = _prepare(birds, "loading=stream", "resolution=64,128", notices=notices)
     assert isinstance(prepared.data.train, ImageFiles)
     assert prepared.data.train.side == 147  # 8/7 of the largest input
     assert prepared.base.dataset == "cub200" and prepared.base.num_classes == 200
     assert prepared.base.loader_workers == 1
     assert len(pickle.dumps(prepared.data)) < 100_000
-    assert capsys.readouterr().out.startswith("extracting ")
+    extracting, reading = notices[:2]
+    assert extracting and extracting.startswith("extracting ")
+    assert reading == "reading 600 images"
 
 
 def test_what_stays_in_memory_is_decoded_once(birds: Path) -> None:
