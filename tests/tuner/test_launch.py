@@ -157,7 +157,7 @@ def test_a_budget_under_every_configuration_names_the_floor(capsys, runs_dir):
     assert (
         "the least is " in line
         and " MiB (FT-Last" in line
-        and "batch 8, micro-batches of 1, nothing run again), at " in line
+        and "batch 8, micro-batches of 1, nothing recomputed), at " in line
         and line.endswith(" MiB)\n")
     )
 
@@ -175,7 +175,7 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
         for plan in ("fast", "smallest", "budget")
     }
     assert floors["budget"] == floors["smallest"] != floors["fast"]
-    assert "every block run again), at " in floors["budget"]
+    assert "every block recomputed), at " in floors["budget"]
 
 
 def test_the_floor_is_held_against_the_budget_of_a_plan_too(capsys, runs_dir):

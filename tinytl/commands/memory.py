@@ -20,7 +20,9 @@ MEMORY_FLAGS = (
 def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
     memory = commands.add_parser(
-        "memory", usage="tinytl memory [FLAG ...]", help="what a training step takes, before it runs"
+        "memory",
+        usage="tinytl memory [FLAG ...]",
+        help="the memory that a training step needs, before it runs",
     )
     add_config_flags(memory, MEMORY_FLAGS)
     memory.add_argument("--measure", action="store_true", help="also run two steps and ask the allocator")

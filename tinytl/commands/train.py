@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--out is empty: name a folder")
     directory = RunDirectory(Path(args.out))
     if args.resume and args.config:
-        raise ConfigError("--resume goes on with the configuration in --out: leave out --config")
+        raise ConfigError("--resume uses the configuration in --out: leave out --config")
     if args.resume:
         directory.check_can_resume()
         base = read_config_file(directory.config_file)
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         if not directory.last.exists():
             raise
         print(
-            f"tinytl train: interrupted: --out {args.out} --resume goes on after the last epoch",
+            f"tinytl train: interrupted: --out {args.out} --resume continues after the last epoch",
             file=sys.stderr,
         )
         return 130

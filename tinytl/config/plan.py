@@ -76,7 +76,7 @@ def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
     if floor_mib > config.budget_mib:
         raise UnderFloorError(
             f"budget_mib={config.budget_mib:g} is under the least that {config.method} with {config.norm} on "
-            f"{config.backbone} takes at {config.resolution} px: {floor_mib:.1f} MiB with "
+            f"{config.backbone} needs at {config.resolution} px: {floor_mib:.1f} MiB with "
             f"{describe(smallest)}",
             dataclasses.replace(smallest, plan="smallest", budget_mib=None),
         )
@@ -106,7 +106,7 @@ def relative_time(config: TrainConfig) -> float:
 def describe(config: TrainConfig) -> str:
     """Returns a planned configuration's way to run, in words."""
     again = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "every block"}
-    return f"micro-batches of {config.micro_batch_size}, {again[config.checkpoint]} run again"
+    return f"micro-batches of {config.micro_batch_size}, {again[config.checkpoint]} recomputed"
 
 
 def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: float) -> TrainConfig:

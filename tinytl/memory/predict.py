@@ -141,7 +141,7 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     smallest = predict_memory(dataclasses.replace(config, batch_size=fewest * step))
     if smallest.peak_mib > budget_mib:
         raise ConfigError(
-            f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} takes: "
+            f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} needs: "
             f"{smallest.peak_mib:.1f} MiB {smallest.what_sets_it()}"
         )
     low, high = fewest, 2 * fewest

@@ -45,7 +45,7 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     have none (Scratch, or under weight standardisation).
     """
     if config.plan == "budget":
-        raise ConfigError("--all shows what each takes, over the budget or not: leave out --plan budget")
+        raise ConfigError("--all shows what each needs, over the budget or not: leave out --plan budget")
     engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}

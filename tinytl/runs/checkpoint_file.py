@@ -65,7 +65,7 @@ def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSpli
     for name, value in flat_from_config(config).items():
         if name not in MAY_DIFFER and name in saved and saved[name] != value:
             raise ConfigError(
-                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here; go on "
+                f"{path} is of another configuration: {name} is {saved[name]} there and {value} here; resume "
                 "with what it was, or choose another --out"
             )
     check_same_classes(state, data.classes, path)

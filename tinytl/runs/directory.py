@@ -50,7 +50,7 @@ class RunDirectory:
             raise ConfigError(f"--out {self.path} holds a finished run: choose another folder")
         if self.last.exists():
             raise ConfigError(
-                f"--out {self.path} holds an unfinished run: add --resume to go on with it, or choose "
+                f"--out {self.path} holds an unfinished run: add --resume to continue it, or choose "
                 "another folder"
             )
 

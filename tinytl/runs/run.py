@@ -189,7 +189,7 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
     each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""
     progress.report(f"predicted peak {predicted.peak_mib:.1f} MiB{each} at {predicted.peak_at}")
     if trainer.epoch:
-        progress.report(f"going on after epoch {trainer.epoch}")
+        progress.report(f"resuming after epoch {trainer.epoch}")
 
 
 def _epoch_line(metrics: EpochMetrics, epochs: int) -> str:

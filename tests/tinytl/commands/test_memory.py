@@ -93,7 +93,7 @@ def test_figure_of_all(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
         ("--plan budget", "plan=budget without budget_mib: give the budget in MiB"),
         (
             "--all --plan budget --budget-mib 9",
-            "--all shows what each takes, over the budget or not: leave out --plan budget",
+            "--all shows what each needs, over the budget or not: leave out --plan budget",
         ),
         ("--budget-mib 9", "budget_mib=9 has no effect with plan=fast: use plan=budget"),
     ],
@@ -125,9 +125,9 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory("--plan", "budget", "--budget-mib", "1")) == 2
     assert capsys.readouterr() == (
         "",
-        "tinytl memory: budget_mib=1 is under the least that FT-Last with frozen_bn on mobilenet_v2 takes at "
-        f"32 px: {least['predicted_peak_mib']:.1f} MiB with micro-batches of 1, nothing run again, "
+        "tinytl memory: budget_mib=1 is under the least that FT-Last with frozen_bn on mobilenet_v2 needs at "
+        f"32 px: {least['predicted_peak_mib']:.1f} MiB with micro-batches of 1, nothing recomputed, "
         f"at {least['peak_at']}, most of it parameters ({least['breakdown_mib']['parameters']:.1f} MiB)\n",
     )
     assert main(_memory("--checkpoint", "all")) == 0
-    assert "plan fast: micro-batches of 2, every block run again" in capsys.readouterr().out
+    assert "plan fast: micro-batches of 2, every block recomputed" in capsys.readouterr().out

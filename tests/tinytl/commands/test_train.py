@@ -90,7 +90,7 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     assert not (cut / "result.json").exists()
     capsys.readouterr()
     assert main(["train", "--out", str(cut), "--resume"]) == 0
-    assert "going on after epoch" in capsys.readouterr().out
+    assert "resuming after epoch" in capsys.readouterr().out
     assert _rows(cut) == _rows(whole)
     assert _weights(cut) == _weights(whole)
     assert json.loads((cut / "result.json").read_text()) == json.loads((whole / "result.json").read_text())
@@ -172,9 +172,9 @@ def test_a_run_is_repeated_from_its_configuration(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--resume --epochs 9", "is of another configuration: epochs is 2 there and 9 here; go on with"),
-        ("--resume --config x.yaml", "--resume goes on with the configuration in --out: leave out --config"),
-        ("", "holds an unfinished run: add --resume to go on with it, or choose another folder"),
+        ("--resume --epochs 9", "is of another configuration: epochs is 2 there and 9 here; resume with"),
+        ("--resume --config x.yaml", "--resume uses the configuration in --out: leave out --config"),
+        ("", "holds an unfinished run: add --resume to continue it, or choose another folder"),
         ("--config /nowhere.yaml", "holds an unfinished run"),
     ],
 )

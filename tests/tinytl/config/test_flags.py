@@ -103,7 +103,7 @@ def test_only_given_flags_become_fields() -> None:
 
 def test_help_gives_description_and_default() -> None:
     text = " ".join(_parser().format_help().split())
-    assert "--batch-size SIZE Samples behind one gradient step. (default: 8)" in text
+    assert "--batch-size SIZE Samples per gradient step. (default: 8)" in text
     assert "(default: 0.0003)" in text
 
 

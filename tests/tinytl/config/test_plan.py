@@ -177,15 +177,15 @@ def test_budget_under_the_least_says_so() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(config, Peaks())
     assert str(caught.value) == (
-        "budget_mib=11.9 is under the least that TinyTL-B with frozen_bn on mobilenet_v2 takes at 224 px: "
-        "12.0 MiB with micro-batches of 1, every block run again"
+        "budget_mib=11.9 is under the least that TinyTL-B with frozen_bn on mobilenet_v2 needs at 224 px: "
+        "12.0 MiB with micro-batches of 1, every block recomputed"
     )
 
 
 def test_budget_of_what_is_given_is_checked_too() -> None:
     given = dataclasses.replace(fast_plan(OPEN), plan="budget", budget_mib=42.0)
     assert resolve(given, Peaks()) == given
-    with pytest.raises(ConfigError, match=r"42\.0 MiB with micro-batches of 8, nothing run again$"):
+    with pytest.raises(ConfigError, match=r"42\.0 MiB with micro-batches of 8, nothing recomputed$"):
         resolve(dataclasses.replace(given, budget_mib=41.9), Peaks())
 
 
@@ -195,7 +195,7 @@ def test_budget_of_what_is_given_is_checked_too() -> None:
 )
 def test_describe(checkpoint: str, words: str) -> None:
     config = fast_plan(dataclasses.replace(OPEN, micro_batch_size=2, checkpoint=checkpoint))
-    assert describe(config) == f"micro-batches of 2, {words} run again"
+    assert describe(config) == f"micro-batches of 2, {words} recomputed"
 
 
 def test_build_does_not_predict() -> None:

@@ -266,7 +266,7 @@ def test_plans_change_memory_and_leave_gradients() -> None:
 def test_a_budget_that_nothing_fits_names_the_least() -> None:
     config = small(method="FT-Last", norm="frozen_bn", batch_size=2)
     least = predict_memory(dataclasses.replace(config, plan="smallest")).peak_mib
-    with pytest.raises(ConfigError, match=rf"takes at 32 px: {least:.1f} MiB with micro-batches of 1, "):
+    with pytest.raises(ConfigError, match=rf"needs at 32 px: {least:.1f} MiB with micro-batches of 1, "):
         predict_memory(dataclasses.replace(config, plan="budget", budget_mib=least - 0.01))
     fitting = dataclasses.replace(config, plan="budget", budget_mib=least)
     assert predict_memory(fitting).peak_mib == least
@@ -308,7 +308,7 @@ def test_max_batch_size_names_what_the_smallest_batch_takes(norm: str, smallest:
     with pytest.raises(ConfigError) as caught:
         max_batch_size(config, 5.5)
     assert str(caught.value) == (
-        f"budget_mib=5.5 is under what batch_size={smallest} takes: {predicted.peak_mib:.1f} MiB at "
+        f"budget_mib=5.5 is under what batch_size={smallest} needs: {predicted.peak_mib:.1f} MiB at "
         f"{predicted.peak_at}, most of it {part} ({predicted.parts_mib[part]:.1f} MiB)"
     )
     assert part == "optimizer"

@@ -69,7 +69,7 @@ def test_a_row_is_that_of_the_planned_configuration(monkeypatch: pytest.MonkeyPa
         "checkpoint": "all",
         "stock_below_kib": 0.0,
     }
-    assert "lean engine, plan smallest: micro-batches of 2, every block run again" in row_text(config, row)
+    assert "lean engine, plan smallest: micro-batches of 2, every block recomputed" in row_text(config, row)
 
 
 def test_all_rows_are_norms_methods_engines_and_micro_batches(predicted: list[TrainConfig]) -> None:
@@ -135,7 +135,7 @@ def test_row_text() -> None:
     text = row_text(CONFIG, memory_row(CONFIG, measure=False))
     assert text.splitlines() == [
         "TinyTL-B on mobilenet_v2, frozen_bn, batch 4, 32 px, 3 classes, sgd",
-        "  lean engine, plan fast: micro-batches of 4, nothing run again",
+        "  lean engine, plan fast: micro-batches of 4, nothing recomputed",
         "  predicted peak             40.0 MiB at features.2 backward",
         "    parameters                4.0 MiB",
         "    temporary                36.0 MiB",

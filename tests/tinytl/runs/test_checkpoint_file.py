@@ -103,7 +103,7 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
     check_same_run(state, elsewhere, _data(), path)
     other = dataclasses.replace(config, epochs=7, seed=3)
     message = (
-        f"^{path} is of another configuration: epochs is 10 there and 7 here; go on with what it was, or"
+        f"^{path} is of another configuration: epochs is 10 there and 7 here; resume with what it was, or"
     )
     with pytest.raises(ConfigError, match=message):
         check_same_run(state, other, _data(), path)

@@ -75,7 +75,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "input_std": (0.229, 0.224, 0.225),
         "input_from": "mobilenet_v2's default",
     }
-    assert lines[3] == "plan fast: micro-batches of 2, nothing run again"
+    assert lines[3] == "plan fast: micro-batches of 2, nothing recomputed"
     assert lines[4].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
     assert [line.partition("  ")[0] for line in lines[5:]] == ["epoch 1/2", "epoch 2/2"]
 
