@@ -255,7 +255,7 @@ def space_path(name_or_file: str) -> Path:
     """Returns the file of a space given by name or by path.
 
     Raises:
-        SpaceError: where there is none, with the nearest name; for a file of another kind.
+        SpaceError: if there is none, with the nearest name; for a file of another kind.
     """
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml"):

@@ -69,7 +69,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     """Asks each node that has GPUs for their memory, all at the same time.
 
     Raises:
-        ConfigError: where torch finds no GPU on a node for which Ray counts some, or a node does not answer.
+        ConfigError: if torch finds no GPU on a node for which Ray counts some, or a node does not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

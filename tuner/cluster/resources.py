@@ -165,7 +165,7 @@ def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
     CUDA's context and a margin come on top of the prediction: k trials are k processes.
 
     Raises:
-        ConfigError: where a whole GPU is not enough.
+        ConfigError: if a whole GPU is not enough.
     """
     need_mib = (peak_memory_mib + CUDA_CONTEXT_MIB) * (1 + MARGIN)
     if need_mib <= gpu_memory_mib:

@@ -57,7 +57,7 @@ class Cluster:
         """Waits until the cluster is there and returns its dashboard's address, empty where it has none.
 
         Raises:
-            ConfigError: where no cluster answers at `--address`, or its nodes have other versions.
+            ConfigError: if no cluster answers at `--address`, or its nodes have other versions.
         """
         self.begin()
         assert self._url is not None

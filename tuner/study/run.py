@@ -95,7 +95,7 @@ def run_study(
     `notice` is given what goes on before the first trial starts.
 
     Raises:
-        ConfigError: where another driver runs the study, or a cluster or MLflow does not answer, before
+        ConfigError: if another driver runs the study, or a cluster or MLflow does not answer, before
             anything is written.
     """
     from tuner.cluster.waiting import Waiting

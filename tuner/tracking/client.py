@@ -48,7 +48,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
     """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
 
     Raises:
-        ConfigError: where MLflow does not answer.
+        ConfigError: if MLflow does not answer.
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
