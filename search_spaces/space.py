@@ -213,7 +213,7 @@ class SearchSpace:
         return [parameter for parameter in self.parameters if parameter.active(values)]
 
     def problem(self, point: Mapping[str, Any]) -> str | None:
-        """Returns what is wrong with a point of searched values, or None where it lies in the space."""
+        """Returns what is wrong with a point of searched values, or None if it lies in the space."""
         known = {parameter.name for parameter in self.parameters}
         for key in point:
             if key not in known:

@@ -112,7 +112,7 @@ def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
 
 
 def exit_code(job: Any) -> int:
-    """Returns what the job's own process returned, 130 where Ray stopped it, 1 where it never ran."""
+    """Returns what the job's own process returned, 130 where Ray stopped it, 1 if it never ran."""
     if job.driver_exit_code is not None:
         return int(job.driver_exit_code)
     return {"SUCCEEDED": 0, "STOPPED": 130}.get(job.status, 1)

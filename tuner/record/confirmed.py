@@ -31,7 +31,7 @@ def confirmed_result(own: float, runs: Mapping[int, Mapping[str, Any]]) -> Confi
 
 
 def read_outcomes(folder: Path) -> Outcomes:
-    """Returns what is in a study's `confirm.json`: nothing where there is no such file.
+    """Returns what is in a study's `confirm.json`: nothing if there is no such file.
 
     Raises:
         ConfigError: for a file that is damaged.

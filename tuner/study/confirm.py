@@ -57,7 +57,7 @@ def confirm_front(
         front: the trials.
         configs: what each was trained with (`trial_configs`).
         resources: how many runs at a time, and what each is given.
-        on_done: called with trial, seed and accuracy as each run ends; NaN where it failed.
+        on_done: called with trial, seed and accuracy as each run ends; NaN if it failed.
         stopped: asked twice a second.
 
     Raises:

@@ -79,7 +79,7 @@ class StudyOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
+        """0; 130 if interrupted; 1 if every trial failed, or the search found none to train."""
         if self.interrupted:
             return 130
         if self.study.counts["complete"] or self.study.counts["pruned"]:
