@@ -213,7 +213,7 @@ class SearchSpace:
         return [parameter for parameter in self.parameters if parameter.active(values)]
 
     def problem(self, point: Mapping[str, Any]) -> str | None:
-        """Returns what is wrong with a point of searched values, or None where it lies in the space."""
+        """Returns what is wrong with a point of searched values, or None if it lies in the space."""
         known = {parameter.name for parameter in self.parameters}
         for key in point:
             if key not in known:
@@ -255,7 +255,7 @@ def space_path(name_or_file: str) -> Path:
     """Returns the file of a space given by name or by path.
 
     Raises:
-        SpaceError: where there is none, with the nearest name; for a file of another kind.
+        SpaceError: if there is none, with the nearest name; for a file of another kind.
     """
     path = Path(name_or_file)
     if path.suffix in (".yaml", ".yml"):

@@ -237,7 +237,7 @@ def check_study_name(name: str, flag: str = "--name") -> None:
 
 
 def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
-    """Returns what `study.json` of a study holds, or nothing where there is none.
+    """Returns what `study.json` of a study holds, or nothing if there is none.
 
     Raises:
         ConfigError: for a file that is damaged.

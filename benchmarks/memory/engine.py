@@ -1,7 +1,7 @@
 """Peak memory and time of one optimiser step, stock and lean, as a `TrainConfig` asks for them.
 
 For each norm and method, in micro-batches of the whole batch and of one: stock in both memory formats, lean
-without and with what it may run again, and `fast`, what a user gets who asks for nothing. Judges: predictions
+without and with what it may recompute, and `fast`, what a user gets who asks for nothing. Judges: predictions
 (nothing executed) beside the allocator's events; process CPU time on one thread, all ways of a method taking
 turns, the median of the rounds. `step_ratio` is to the faster of stock's two formats at the same micro-batch,
 `step_ratio_whole` to that at the whole batch. Example, and what `--json` is for:
@@ -39,7 +39,7 @@ class Way:
 
 
 def lean(checkpoint: str) -> Way:
-    """Returns the lean engine with every block lean, and this run again."""
+    """Returns the lean engine with every block lean, and this recomputed."""
     return Way({"engine": "lean", "checkpoint": checkpoint, "stock_below_kib": 0.0})
 
 

@@ -81,7 +81,7 @@ class Peer:
 
 
 def peers_of(method: str, compiles: bool) -> list[Peer]:
-    """Returns who is compared; the stock ones first, as they are what the others are measured by."""
+    """Returns what is compared; the stock ones first, as they are what the others are measured by."""
     peers = [
         Peer(STOCK[1], call_stock),
         Peer(STOCK[0], call_stock, channels_last=False),
@@ -288,7 +288,7 @@ def show(method: str, rows: list[dict[str, object]]) -> None:
 
 
 def main() -> int:
-    """Prints a table a method and, asked to, writes all as JSON; 1 where a gradient is not stock's."""
+    """Prints one table per method and, asked to, writes all as JSON; 1 if a gradient is not stock's."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)

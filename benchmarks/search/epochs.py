@@ -39,7 +39,7 @@ GIVES_UP = 2
 """A search that has not reached the goal after so many budgets counts as never."""
 CURVE_POINTS = 64
 REPEATED_IN_A_ROW = 500
-"""Ours ends where so many candidates in a row have run before, as tuner/search/searcher.py does."""
+"""Ours ends if so many candidates in a row have run before, as tuner/search/searcher.py does."""
 STOCK = "Ray OptunaSearch (TPE)"
 OURS = "ours"
 

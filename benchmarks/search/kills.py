@@ -320,7 +320,7 @@ def passed(checks: dict[str, Any]) -> bool:
 
 
 def main() -> int:
-    """Kills, resumes, checks; returns 1 where something was lost, doubled or left behind."""
+    """Kills, resumes, checks; returns 1 if something was lost, doubled or left behind."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--kills", type=int, default=10)

@@ -43,7 +43,7 @@ def launch(program: str, workers: int) -> dict[str, Any]:
     """Returns the seconds to the first step, and the spans of the driver and of the worker that took it.
 
     Raises:
-        RuntimeError: where the program ends, or three minutes pass, without a step.
+        RuntimeError: if the program ends, or three minutes pass, without a step.
     """
     with tempfile.TemporaryDirectory() as temporary:
         timeline = Path(temporary) / "timeline"

@@ -103,7 +103,7 @@ def check_peers() -> None:
     """Checks that Syne Tune is installed.
 
     Raises:
-        ConfigError: where it is not.
+        ConfigError: if it is not.
     """
     if not (PEERS / "syne_tune").is_dir():
         raise ConfigError(f"syne-tune is not in {PEERS}: run 'make peers'")

@@ -59,7 +59,7 @@ class Searcher(Protocol):
         """Returns a name and a configuration, or None once there is none to try: it is not asked again."""
 
     def goes_on(self, trial: Hashable, epoch: int, accuracy: float, memory_mib: float) -> bool:
-        """Whether a trial goes on after its epoch `epoch` (from 1), which is not its last."""
+        """Whether a trial continues after its epoch `epoch` (from 1), which is not its last."""
 
     def finished(self, trial: Hashable, accuracy: float, memory_mib: float) -> None:
         """Hears of a trial that trained all its epochs."""
@@ -80,7 +80,7 @@ class History:
         return max((volume for spent, volume in self.steps if spent <= epochs), default=0.0)
 
     def epochs_to(self, volume: float) -> int | None:
-        """Returns the epochs spent when the hypervolume reached `volume`, None where it never did."""
+        """Returns the epochs spent when the hypervolume reached `volume`, None if it never did."""
         return next((spent for spent, found in self.steps if _reached(found, volume)), None)
 
 

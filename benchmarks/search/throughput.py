@@ -57,7 +57,7 @@ def timed(command: list[str], folder: Path, epochs: int) -> dict[str, Any]:
     """Runs a command and returns its trials, its seconds, and what its MLflow database says of them.
 
     Raises:
-        RuntimeError: with the end of its output, where the command fails.
+        RuntimeError: with the end of its output, if the command fails.
     """
     start = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

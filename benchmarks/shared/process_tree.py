@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def command_line(process: int) -> list[str]:
-    """Returns the words of a process's command, or what it calls itself; nothing where it has ended."""
+    """Returns the words of a process's command, or what it calls itself; nothing if it has ended."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -160,7 +160,7 @@ def _run_all(configs: Sequence[TrainConfig], args: argparse.Namespace) -> list[R
 
 
 def _train(config: TrainConfig, folder: Path) -> Run:
-    """Trains one configuration, or reads what an earlier call left; empty where training diverged."""
+    """Trains one configuration, or reads what an earlier call left; empty if training diverged."""
     import torch
 
     from tinytl.errors import NonFiniteLossError

@@ -22,7 +22,7 @@ def join(address: str) -> str:
     """Connects to a cluster and sees that its nodes can run trials; returns its dashboard's address, or "".
 
     Raises:
-        ConfigError: where none answers, it wants another token, or a node has other versions.
+        ConfigError: if none answers, it wants another token, or a node has other versions.
     """
     import ray
 

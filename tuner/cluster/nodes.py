@@ -20,7 +20,7 @@ class Node:
     cpus: float
     gpus: float = 0.0
     gpu_memory_mib: float | None = None
-    """Memory of its smallest GPU; None where nobody asked."""
+    """Memory of its smallest GPU; None if nobody asked."""
     node_id: str = ""
     address: str = ""
 
@@ -47,7 +47,7 @@ def nodes_for_trials(gpus_per_trial: float) -> list[Node]:
 
 
 def what_is_taken(cpus: float, gpus: float) -> str | None:
-    """Returns what one trial needs and why no node can give it now, or None where one can."""
+    """Returns what one trial needs and why no node can give it now, or None if one can."""
     from ray._private.state import available_resources_per_node  # Ray's public function sums over nodes
 
     need = " and ".join(f"{n:g} {name}" for n, name in ((cpus, "CPU"), (gpus, "GPU")) if n)
@@ -69,7 +69,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     """Asks each node that has GPUs for their memory, all at the same time.
 
     Raises:
-        ConfigError: where torch finds no GPU on a node for which Ray counts some, or a node does not answer.
+        ConfigError: if torch finds no GPU on a node for which Ray counts some, or a node does not answer.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

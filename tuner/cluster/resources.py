@@ -14,7 +14,7 @@ from tuner.config import StudyConfig
 from tuner.trial_config import largest_configs
 
 CUDA_CONTEXT_MIB = 750.0
-"""What a process takes of a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
+"""What a process needs of a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
 
 Source: the user's report, where a step of MobileNetV2 at batch 1 takes 821 MB of a GPU, of which its
 tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
@@ -165,7 +165,7 @@ def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
     CUDA's context and a margin come on top of the prediction: k trials are k processes.
 
     Raises:
-        ConfigError: where a whole GPU is not enough.
+        ConfigError: if a whole GPU is not enough.
     """
     need_mib = (peak_memory_mib + CUDA_CONTEXT_MIB) * (1 + MARGIN)
     if need_mib <= gpu_memory_mib:
@@ -243,7 +243,7 @@ def _smallest_gpu_mib(nodes: Sequence[Node]) -> float:
 
 
 def _divide_cpus(cpus: Sequence[float], workers: int | None) -> TrialResources:
-    """One CPU a trial; an equal part of one where there are more trials than CPUs."""
+    """One CPU per trial; an equal part of one if there are more trials than CPUs."""
     if workers is None:
         workers = max(1, sum(int(n) for n in cpus))
     parts = sorted({min(1.0, n / k) for n in cpus if n for k in range(1, workers + 1)}, reverse=True)

@@ -20,7 +20,7 @@ SETTINGS = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Ctrl-C and SIGTERM are the study's.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # A study goes on from its records: Ray need not write its own state while trials run.
+    # A study resumes from its records: Ray need not write its own state while trials run.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -54,10 +54,10 @@ class Cluster:
             self._url = self._thread.submit(_start, self.config)
 
     def dashboard_url(self) -> str:
-        """Waits until the cluster is there and returns its dashboard's address, empty where it has none.
+        """Waits until the cluster is there and returns its dashboard's address, empty if it has none.
 
         Raises:
-            ConfigError: where no cluster answers at `--address`, or its nodes have other versions.
+            ConfigError: if no cluster answers at `--address`, or its nodes have other versions.
         """
         self.begin()
         assert self._url is not None
@@ -80,7 +80,7 @@ def _start(config: StudyConfig) -> str:
     import ray
     from ray._private import services
 
-    # What goes wrong in a trial is told by the study, in a line; Ray's own words are for --verbose.
+    # What goes wrong in a trial is printed by the study, in one line; Ray's own words are for --verbose.
     ray._private.worker._worker_logs_enabled = config.verbose
     apply_verbosity()
     if config.address is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from tuner.cluster.nodes import what_is_taken
 
 PATIENCE_S = 10.0
-"""What a trial may wait before that is told."""
+"""What a trial may wait before that is reported."""
 REPEAT_S = 300.0
 
 
@@ -27,7 +27,7 @@ class Waiting:
         self._tell_at_s: float | None = None
 
     def look(self, needs: Mapping[str, float] | None) -> None:
-        """Takes what a trial waits for while none runs, by Ray's names, or None where nobody waits so."""
+        """Takes what a trial waits for while none runs, by Ray's names, or None if nobody waits so."""
         if needs is None:
             self._tell_at_s = None
             return

@@ -57,7 +57,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     in short where it does not come up.
 
     Raises:
-        ConfigError: where there is no such database, or the port is taken.
+        ConfigError: if there is no such database, or the port is taken.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the server has ended.
     """
     from tuner.tracking.client import artifacts_beside

@@ -29,7 +29,7 @@ def export_trial(
     """Exports `trial`, or the best within `under_mib`, to `out`; returns what to print.
 
     Raises:
-        ConfigError: where no trial is meant, or it has no checkpoint, and as
+        ConfigError: if no trial is meant, or it has no checkpoint, and as
             `tinytl.export.folder.export_run`.
     """
     chosen = _find(study, trial or choose_best(study, under_mib).trial.name)

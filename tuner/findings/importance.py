@@ -72,7 +72,7 @@ def _shares(
 
 
 def _column(name: str, trials: Sequence[Trial]) -> tuple[list[Any], BaseDistribution] | None:
-    """Returns a parameter's value in every trial and their distribution; None where it is always the same."""
+    """Returns a parameter's value in every trial and their distribution; None if it is always the same."""
     known = [trial.params[name] for trial in trials if name in trial.params]
     if len(set(known)) == 1:
         return None

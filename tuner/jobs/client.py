@@ -27,7 +27,7 @@ def connect(flag: str, address: str) -> "JobSubmissionClient":
     """Returns a client of the jobs of the cluster whose dashboard is at `address`.
 
     Raises:
-        ConfigError: where none answers, or it wants another token.
+        ConfigError: if none answers, or it wants another token.
     """
     scheme, host, port = place_of(flag, address)
     if scheme not in HTTP_PORTS or not host:
@@ -63,7 +63,7 @@ def newest_job(client: "JobSubmissionClient", study: str) -> "JobDetails":
     """Returns the last job that was sent for a study.
 
     Raises:
-        ConfigError: where there is none, naming those that there are.
+        ConfigError: if there is none, naming those that there are.
     """
     jobs = jobs_of_studies(client)
     for job in jobs:
@@ -77,7 +77,7 @@ def follow(client: "JobSubmissionClient", job_id: str) -> int:
     """Prints a job's log from its start until the job ends; returns the job's exit code.
 
     Raises:
-        ConfigError: where the dashboard goes away, and is not back within a minute.
+        ConfigError: if the dashboard goes away, and is not back within a minute.
         KeyboardInterrupt: on Ctrl-C; the job goes on.
     """
     log = _Log(client, job_id)
@@ -94,7 +94,7 @@ def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
     """Returns what Ray knows of a job; waits for a dashboard that has gone away.
 
     Raises:
-        ConfigError: where it is not back within a minute.
+        ConfigError: if it is not back within a minute.
     """
     away, deadline = _away(), time.monotonic() + AWAY_S
     while True:
@@ -112,7 +112,7 @@ def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
 
 
 def exit_code(job: Any) -> int:
-    """Returns what the job's own process returned, 130 where Ray stopped it, 1 where it never ran."""
+    """Returns what the job's own process returned, 130 where Ray stopped it, 1 if it never ran."""
     if job.driver_exit_code is not None:
         return int(job.driver_exit_code)
     return {"SUCCEEDED": 0, "STOPPED": 130}.get(job.status, 1)

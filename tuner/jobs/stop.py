@@ -29,7 +29,7 @@ def stop_here(name: str, runs_dir: str, tell: Callable[[str], None], wait_s: flo
     A driver that still prepares its study (images, downloads) is waited for `wait_s` seconds.
 
     Raises:
-        ConfigError: where none runs it, or one on another machine or of another user does.
+        ConfigError: if none runs it, or one on another machine or of another user does.
     """
     folder = Path(runs_dir) / name
     deadline = time.monotonic() + wait_s
@@ -63,7 +63,7 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
     folder on the cluster.
 
     Raises:
-        ConfigError: where no such job runs, or it is not stopped.
+        ConfigError: if no such job runs, or it is not stopped.
     """
     client = job_client.connect("--address", address)
     job = job_client.newest_job(client, name)

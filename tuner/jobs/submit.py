@@ -70,7 +70,7 @@ def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, c
     """Follows a job's log; on Ctrl-C says how to go on, and returns 130.
 
     Raises:
-        ConfigError: where the dashboard has gone away; how to go on was said.
+        ConfigError: if the dashboard has gone away; how to go on was said.
     """
 
     def tell(what: str) -> None:

@@ -42,7 +42,7 @@ def read_test_accuracies(
     without a whole checkpoint has no figure; `report` is given a line that says why.
 
     Returns:
-        Accuracy by trial, or None where there are no test images; then nothing is written.
+        Accuracy by trial, or None if there are no test images; then nothing is written.
 
     Raises:
         ConfigError: for a file of figures that is damaged or cannot be written.

@@ -119,7 +119,7 @@ class _Claim:
         self.where = {"study": study_id, "key": schema.DRIVER}
 
     def read(self) -> str | None:
-        """Returns the attribute's text, None where it was never written."""
+        """Returns the attribute's text, None if it was never written."""
         from sqlalchemy import text
 
         query = "SELECT value_json FROM study_user_attributes WHERE study_id = :study AND key = :key"

@@ -31,7 +31,7 @@ def confirmed_result(own: float, runs: Mapping[int, Mapping[str, Any]]) -> Confi
 
 
 def read_outcomes(folder: Path) -> Outcomes:
-    """Returns what is in a study's `confirm.json`: nothing where there is no such file.
+    """Returns what is in a study's `confirm.json`: nothing if there is no such file.
 
     Raises:
         ConfigError: for a file that is damaged.
@@ -52,7 +52,7 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> None:
     """Writes `confirm.json`, whole or not at all, in the order of trials and seeds, whichever ended first.
 
     Raises:
-        ConfigError: where it cannot be written.
+        ConfigError: if it cannot be written.
     """
     ordered = {trial: dict(sorted(seeds.items())) for trial, seeds in sorted(outcomes.items())}
     write_whole(folder / FILE, json.dumps(ordered, indent=2) + "\n")

@@ -31,7 +31,7 @@ def pareto_front(results: Sequence[Trial]) -> list[Trial]:
 
 
 def hypervolume(results: Sequence[Trial], budget_mib: float | None) -> Hypervolume | None:
-    """Returns the hypervolume of the front of `results`, or None where there are none.
+    """Returns the hypervolume of the front of `results`, or None if there are none.
 
     Measured from accuracy 0 and `budget_mib`, or, without a budget, from the largest peak memory among
     `results`: fractions of one budget compare, those of studies without one only roughly.

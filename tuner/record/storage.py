@@ -126,7 +126,7 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
     """Loads a study to read it; its storage is the one that its folder names, unless `url` is given.
 
     Raises:
-        ConfigError: where there is none of that name, naming those that exist.
+        ConfigError: if there is none of that name, naming those that exist.
     """
     if url is None:
         url = read_study_file(name, runs_dir).get("storage")

@@ -131,7 +131,7 @@ def _figure(value: float | None) -> float:
 
 
 def read_params(folder: Path) -> dict[str, Any]:
-    """Returns the fields in the `config.yaml` of a trial's folder: none where there is no such file."""
+    """Returns the fields in the `config.yaml` of a trial's folder: none if there is no such file."""
     path = folder / "config.yaml"
     if not path.is_file():
         return {}

@@ -253,7 +253,7 @@ def _against_memory(
 
 
 def _columns(values: Sequence[Any]) -> list[Any] | None:
-    """Returns the different values in order where each has a column; None where they are a scale."""
+    """Returns the different values in order where each has a column; None if they are a scale."""
     different = list(dict.fromkeys(values))
     numbers = [v for v in different if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if len(numbers) == len(different) > MOST_CATEGORIES:

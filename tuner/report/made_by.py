@@ -52,7 +52,7 @@ def commands(study: StudyReading) -> dict[str, str]:
 
 
 def at_once(first: str, later: Sequence[str]) -> str | None:
-    """Returns the command that does what several did; None where a later one changed what is searched."""
+    """Returns the command that does what several did; None if a later one changed what is searched."""
     whole = _given(first)
     if whole is None:
         return None

@@ -34,7 +34,7 @@ def write_report(name: str, runs_dir: str, storage: str | None = None, out: str 
     """Writes the report of a study as it stands; returns its path.
 
     Raises:
-        ConfigError: where there is no such study, none of its trials is complete, a file of its folder is
+        ConfigError: if there is no such study, none of its trials is complete, a file of its folder is
             damaged, or the report cannot be written.
     """
     study = open_study(name, runs_dir, storage)

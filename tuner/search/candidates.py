@@ -22,9 +22,9 @@ from tuner.trial.worker_death import WorkerDeath
 from tuner.trial_config import trial_config
 
 INFEASIBLE_IN_A_ROW = 500
-"""The search ends where so many configurations in a row exceed the budget."""
+"""The search ends if so many configurations in a row exceed the budget."""
 REPEATED_IN_A_ROW = 500
-"""The search ends where so many candidates in a row have run before: a finite space is used up."""
+"""The search ends if so many candidates in a row have run before: a finite space is used up."""
 
 
 @dataclass

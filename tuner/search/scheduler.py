@@ -1,4 +1,4 @@
-"""Who is stopped early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
+"""Which trials stop early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,12 +15,12 @@ from tuner.trial.worker_death import describe_death, last_error
 
 
 class Rungs:
-    """What trials reached at each rung, and the rule that says who goes on.
+    """What trials reached at each rung, and the rule that says which trial continues.
 
     A trial is judged when it comes, against those that came before: nobody waits.
 
-    - `asha`: goes on if it is among the most accurate 1 / `reduction_factor`, rounded up.
-    - `pareto`: goes on if no other trial at the rung has at least its accuracy in at most its memory, one of
+    - `asha`: continues if it is among the most accurate 1 / `reduction_factor`, rounded up.
+    - `pareto`: continues if no other trial at the rung has its accuracy or more in at most its memory, one of
       them better. Where memory is the same for all, that would be the best alone, and `asha`'s rule holds.
 
     `past`: the trials of a study that is resumed.

@@ -17,11 +17,11 @@ from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
-"""The search ends where so many trials in a row ran out of memory."""
+"""The search ends if so many trials in a row ran out of memory."""
 
 
 class Observer(Protocol):
-    """Who follows a study: the terminal, MLflow. Called from several threads; must return at once."""
+    """What follows a study: the terminal, MLflow. Called from several threads; must return at once."""
 
     def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
         """A trial starts with this flat configuration."""

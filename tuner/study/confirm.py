@@ -33,7 +33,7 @@ def trial_configs(folder: Path, front: Sequence[Trial]) -> dict[str, TrainConfig
     """Returns what each trial of a study in `folder` was trained with, by its name.
 
     Raises:
-        ConfigError: where a trial's `config.yaml` is gone or damaged.
+        ConfigError: if a trial's `config.yaml` is gone or damaged.
     """
     return {r.name: read_config_file(RunDirectory(folder / r.name).config_file) for r in front}
 
@@ -57,7 +57,7 @@ def confirm_front(
         front: the trials.
         configs: what each was trained with (`trial_configs`).
         resources: how many runs at a time, and what each is given.
-        on_done: called with trial, seed and accuracy as each run ends; NaN where it failed.
+        on_done: called with trial, seed and accuracy as each run ends; NaN if it failed.
         stopped: asked twice a second.
 
     Raises:

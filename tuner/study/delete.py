@@ -67,7 +67,7 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
     """Finds all that there is of a study, and sees that MLflow answers.
 
     Raises:
-        ConfigError: where there is no such study, a driver runs it, or its storage or MLflow does not answer.
+        ConfigError: if there is no such study, a driver runs it, or its storage or MLflow does not answer.
     """
     check_study_name(name, "NAME")
     folder = Path(runs_dir) / name
@@ -110,7 +110,7 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
     """Removes what was found; `tell` is given a line for each thing that is gone.
 
     Raises:
-        ConfigError: where a driver has begun to run the study, MLflow does not answer any more, or a file
+        ConfigError: if a driver has begun to run the study, MLflow does not answer any more, or a file
             cannot be removed: the same call goes on from there.
     """
     lines = iter(found.lines())

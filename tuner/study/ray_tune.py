@@ -30,7 +30,7 @@ def run_trials(
     """Trains what `search` suggests; returns when all has ended, or each trial at its epoch's end on a stop.
 
     Raises:
-        KeyboardInterrupt: where the user would not wait for the epochs' ends.
+        KeyboardInterrupt: if the user would not wait for the epochs' ends.
     """
     # Test images stay behind: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
@@ -68,7 +68,7 @@ def run_trials(
 
 
 class _Epochs(Callback):
-    """Tells those who follow the study of each epoch."""
+    """Reports each epoch to what follows the study."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         super().__init__()

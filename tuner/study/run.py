@@ -79,7 +79,7 @@ class StudyOutcome:
 
     @property
     def exit_code(self) -> int:
-        """0; 130 where interrupted; 1 where every trial failed, or the search found none to train."""
+        """0; 130 if interrupted; 1 if every trial failed, or the search found none to train."""
         if self.interrupted:
             return 130
         if self.study.counts["complete"] or self.study.counts["pruned"]:
@@ -95,7 +95,7 @@ def run_study(
     `notice` is given what goes on before the first trial starts.
 
     Raises:
-        ConfigError: where another driver runs the study, or a cluster or MLflow does not answer, before
+        ConfigError: if another driver runs the study, or a cluster or MLflow does not answer, before
             anything is written.
     """
     from tuner.cluster.waiting import Waiting

@@ -61,7 +61,7 @@ def front_of(
     What the other study did not search is drawn at random.
 
     Raises:
-        ConfigError: where there is no such study, or it has no complete trial.
+        ConfigError: if there is no such study, or it has no complete trial.
     """
     front = open_study(name, runs_dir, storage).front
     if not front:

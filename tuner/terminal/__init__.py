@@ -1,4 +1,4 @@
 """What a terminal shows of a study: plain lines, or a live view.
 
-Observers of a study: they are told, return at once, and decide nothing.
+Observers of a study: they receive what happens, return at once, and decide nothing.
 """

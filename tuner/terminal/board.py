@@ -1,4 +1,4 @@
-"""What is known of a study as it runs: who trains, what has ended, how fast, and when it will be over."""
+"""What is known of a study as it runs: which trials run, what has ended, how fast, when it will end."""
 
 import heapq
 import time

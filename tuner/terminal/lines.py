@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 MEMORY_TOLERANCE = 0.1
-"""A measured peak further than this from the prediction is told."""
+"""A measured peak further than this from the prediction is reported."""
 
 
 class TrialLines:

@@ -1,4 +1,4 @@
-"""The live view of a study on a terminal: who trains what, the front so far, and when it will be over."""
+"""The live view of a study on a terminal: what each trial trains, the front so far, when it will end."""
 
 import threading
 from collections.abc import Callable, Mapping

@@ -48,7 +48,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
     """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
 
     Raises:
-        ConfigError: where MLflow does not answer.
+        ConfigError: if MLflow does not answer.
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -70,7 +70,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
 
 @contextmanager
 def answering(uri: str, own: Path | None = None) -> Iterator[None]:
-    """Raises ConfigError where a call of MLflow fails within, or a file in the study's `own` folder."""
+    """Raises ConfigError if a call of MLflow fails within, or a file in the study's `own` folder."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -133,7 +133,7 @@ def _no_answer(uri: str, error: Exception) -> str:
 
 
 def check_database(uri: str) -> None:
-    """Raises ConfigError where there is no database at `uri`, or it does not answer; makes none."""
+    """Raises ConfigError if there is no database at `uri`, or it does not answer; makes none."""
     file = sqlite_file(uri)
     if file is not None:
         if not file.is_file():

@@ -16,7 +16,7 @@ def run_links(uri: str, study: str, identity: Mapping[str, Any]) -> dict[str, st
     `identity`: the study's user attributes.
 
     Raises:
-        ConfigError: where the server does not answer.
+        ConfigError: if the server does not answer.
     """
     if not is_server(uri) or schema.DATASET not in identity:
         return {}

@@ -29,7 +29,7 @@ def find_runs(
 
 
 def refuse_taken_name(client: "MlflowClient", experiment: str, name: str) -> None:
-    """Raises ConfigError where the experiment has a study of the name of one that is to begin."""
+    """Raises ConfigError if the experiment has a study of the name of one that is to begin."""
     found = client.get_experiment_by_name(experiment)
     if found is not None and is_taken(client, found.experiment_id, name):
         raise ConfigError(

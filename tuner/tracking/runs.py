@@ -141,7 +141,7 @@ class StudyRuns:
     """Finds the study's experiment and parent run, or makes them.
 
     Raises:
-        ConfigError: where the experiment has another study of that name.
+        ConfigError: if the experiment has another study of that name.
     """
 
     def __init__(self, client: "MlflowClient", labels: StudyLabels) -> None:

@@ -47,7 +47,7 @@ def sync(
     is found out.
 
     Raises:
-        ConfigError: where there is no such study, or MLflow does not answer.
+        ConfigError: if there is no such study, or MLflow does not answer.
     """
     study = read_study(load_study(name, runs_dir, storage), runs_dir, driver_is_gone=driver_is_gone)
     config = StudyConfig(runs_dir=runs_dir, tracking_uri=tracking_uri or study.settings.get("tracking_uri"))

@@ -39,7 +39,7 @@ class TinyTLTrainable(tune.Trainable):
     """
 
     trainer: Trainer | None
-    """None where there is nothing to train: what went wrong is in `failure`."""
+    """None if there is nothing to train: what went wrong is in `failure`."""
     failure: dict[str, Any]
     rows: list[dict[str, Any]]
     """Metrics of the epochs so far."""
@@ -107,7 +107,7 @@ class TinyTLTrainable(tune.Trainable):
             save_checkpoint(checkpoint_state(self.trainer, self.own, self.rows), path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Goes on where a `last.pt` was written.
+        """Resumes if a `last.pt` was written.
 
         Raises:
             ConfigError: for one of another configuration or of other images.
