@@ -17,23 +17,40 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tinytl/data/sets/test_named_set.py",
         "archives, folders, damage and missing parts stand in tables of all sets; it has no case of its own",
     ),
+    "tuner/commands/best.py": (
+        "tests/tuner/findings/test_best.py",
+        "the command prints what is chosen there, as text and as JSON; all its flags are given there",
+    ),
+    "tuner/commands/export.py": (
+        "tests/tuner/findings/test_export.py",
+        "the command does nothing but export a trial; all its flags are given there",
+    ),
+    "tuner/commands/report.py": (
+        "tests/tuner/report/test_page.py",
+        "the command prints where the page is, and opens it; all its flags are given there",
+    ),
+    "tuner/commands/status.py": (
+        "tests/tuner/findings/test_findings.py",
+        "the command prints the findings, as text and as JSON; all its flags are given there",
+    ),
+    "tuner/commands/sync.py": (
+        "tests/tuner/tracking/test_sync.py",
+        "the command prints what was written; all its flags are given there",
+    ),
+    "tuner/search/candidates.py": (
+        "tests/tuner/search/test_searcher.py",
+        "candidates are found as Ray asks for them: over the budget, run before, given, cut off, unwritten",
+    ),
+    "tuner/study/delete.py": (
+        "tests/tuner/commands/test_delete.py",
+        "what is removed, and in which order, is seen from the command, which only asks and prints",
+    ),
+    "tuner/tracking/children.py": (
+        "tests/tuner/tracking/test_sync.py",
+        "a run is brought in line there for every state, in a database that takes seconds to make",
+    ),
 }
 """Modules without a test file of their own: the file that tests them, and why it stands there."""
-
-WITHOUT_A_TEST = frozenset(
-    {
-        "tuner/commands/best.py",
-        "tuner/commands/export.py",
-        "tuner/commands/report.py",
-        "tuner/commands/status.py",
-        "tuner/commands/sync.py",
-        "tuner/search/candidates.py",
-        "tuner/study/delete.py",
-        "tuner/study/ray_tune.py",
-        "tuner/tracking/children.py",
-    }
-)
-"""Modules that no test file names yet. It only shrinks."""
 
 OF_NO_SINGLE_MODULE = frozenset(
     {
@@ -91,10 +108,9 @@ def names_in(file: str) -> set[str]:
     return names
 
 
-def test_modules_without_a_test_are_the_ones_listed():
+def test_each_module_has_a_test_file_or_one_that_covers_it():
     tests = mirrored_tests()
-    alone = {module for module in modules() - COVERED_BY.keys() if place_of_test(module) not in tests}
-    assert alone == WITHOUT_A_TEST
+    assert {module for module in modules() - COVERED_BY.keys() if place_of_test(module) not in tests} == set()
 
 
 def test_each_test_file_at_a_mirrored_place_has_its_module():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.entities import RunStatus
 from mlflow.tracking import MlflowClient
 
 from tests.support import mlflow_studies as made
@@ -13,6 +14,8 @@ from tinytl.config.flat import flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tuner.__main__ import main
+from tuner.record.schema import INTERRUPTED, STATES
+from tuner.tracking.children import STATUS
 from tuner.tracking.client import open_mlflow
 from tuner.tracking.sync import SyncCounts, sync
 
@@ -61,6 +64,11 @@ def test_each_trial_has_one_run_in_its_state(synced):
         made.trial_name(7): ("FINISHED", "complete", "false"),
     }
     assert said[made.trial_name(2)]["tags"]["failure"] == "the loss is nan at step 7"
+
+
+def test_each_state_of_a_trial_that_has_a_run_has_a_status_of_mlflows():
+    assert STATUS.keys() == {*STATES, INTERRUPTED} - {"infeasible"}
+    assert all(RunStatus.from_string(status) for status in STATUS.values())
 
 
 def test_metrics_stand_at_their_epochs_and_times(synced):
