@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from search_spaces.values import Choices, Range, Scalar, SpaceError, Values, read_values
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -25,74 +25,6 @@ FOLDER = Path(__file__).parent
 _SPACE_KEYS = ("description", "fixed", "parameters", "baselines")
 _RANGE_KEYS = ("low", "high", "log", "step", "when")
 _CHOICE_KEYS = ("choices", "when")
-Scalar = str | int | float | bool | None
-
-
-class SpaceError(ValueError):
-    """A mistake in a search space: file, place, what is wrong, what to do."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Plain values, one of which is taken."""
-
-    choices: tuple[Scalar, ...]
-
-    def contains(self, value: Any) -> bool:
-        """Whether `value` is one of them; 1 is not true, and not 1.0."""
-        return any(value == choice and type(value) is type(choice) for choice in self.choices)
-
-    def describe(self) -> str:
-        """Returns the choices as a reader would write them."""
-        return ", ".join("none" if choice is None else str(choice) for choice in self.choices)
-
-    def distribution(self) -> BaseDistribution:
-        """Returns what Optuna samples from."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(self.choices)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Numbers from `low` to `high`, both included."""
-
-    low: float
-    high: float
-    log: bool = False
-    """Whether equal ratios, not equal differences, are equally likely."""
-    step: float | None = None
-    """Distance of neighbouring values. None: any value."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether its values are integers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def contains(self, value: Any) -> bool:
-        """Whether `value` is a number of the range that the step reaches."""
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            return False
-        steps = 0.0 if self.step is None else (value - self.low) / self.step
-        return self.low <= value <= self.high and abs(steps - round(steps)) < STEP_TOLERANCE
-
-    def describe(self) -> str:
-        """Returns the range as a reader would write it."""
-        step = f", step {self.step:g}" if self.step not in (None, 1) else ""
-        return f"{self.low:g} to {self.high:g}{step}{', log scale' if self.log else ''}"
-
-    def distribution(self) -> BaseDistribution:
-        """Returns what Optuna samples from."""
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        if self.whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-
-Values: TypeAlias = Choices | Range
-STEP_TOLERANCE = 1e-8
-"""Part of a step by which a value may miss it: what rounding leaves."""
 
 
 @dataclass(frozen=True)
@@ -321,48 +253,7 @@ def _parameter(
         for wanted in when[key]:
             if key in before and not before[key].contains(wanted):
                 raise SpaceError(f"{place}: when {key}: {wanted} is outside {before[key].describe()}")
-    return Parameter(name, _values(raw, place), when)
-
-
-def _values(raw: Mapping[str, Any], place: str) -> Values:
-    if "choices" in raw:
-        choices = raw["choices"]
-        if not isinstance(choices, list) or not choices:
-            raise SpaceError(f"{place}: choices must be a list with one value or more")
-        if any(isinstance(choice, (list, dict)) for choice in choices):
-            raise SpaceError(f"{place}: choices must be plain values")
-        return Choices(tuple(choices))
-    for key in ("low", "high"):
-        if key not in raw:
-            raise SpaceError(f"{place}: {key} is missing; give low and high, or choices")
-        _check_number(raw[key], f"{place}: {key}")
-    low, high, log, step = raw["low"], raw["high"], raw.get("log", False), raw.get("step")
-    if low >= high:
-        raise SpaceError(f"{place}: low {low} is not below high {high}; exchange them, or fix the value")
-    if not isinstance(log, bool):
-        raise SpaceError(f"{place}: log: {log!r} is neither true nor false")
-    if log and low <= 0:
-        raise SpaceError(f"{place}: low {low} with log: true; a logarithm needs a low above 0")
-    if step is not None:
-        _check_number(step, f"{place}: step")
-        if step <= 0:
-            raise SpaceError(f"{place}: step {step} is not above 0")
-    whole = isinstance(low, int) and isinstance(high, int)
-    if whole:
-        step = 1 if step is None else step
-        if not isinstance(step, int) or (high - low) % step:
-            raise SpaceError(f"{place}: high {high} is not low {low} plus a multiple of step {step}")
-    if log and step is not None and not (whole and step == 1):
-        raise SpaceError(f"{place}: step {step} with log: true; leave out one of them")
-    if not whole and step is not None:
-        exact = [Decimal(str(number)) for number in (low, high, step)]
-        high = float(exact[0] + (exact[1] - exact[0]) // exact[2] * exact[2])  # the last that a step reaches
-    return Range(low=low, high=high, log=log, step=step)
-
-
-def _check_number(value: Any, place: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise SpaceError(f"{place}: {value!r} is not a number")
+    return Parameter(name, read_values(raw, place), when)
 
 
 def _suggest(trial: Trial, parameter: Parameter) -> Any:

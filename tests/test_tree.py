@@ -19,23 +19,23 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
     ),
     "tuner/commands/best.py": (
         "tests/tuner/findings/test_best.py",
-        "the command prints what is chosen there, as text and as JSON; all its flags are given there",
+        "the command prints what is chosen there, as text and as JSON; some flags: test_study_flags",
     ),
     "tuner/commands/export.py": (
         "tests/tuner/findings/test_export.py",
-        "the command does nothing but export a trial; all its flags are given there",
+        "the command does nothing but export a trial; some flags: test_study_flags",
     ),
     "tuner/commands/report.py": (
         "tests/tuner/report/test_page.py",
-        "the command prints where the page is, and opens it; all its flags are given there",
+        "the command prints where the page is, and opens it; some flags: test_study_flags",
     ),
     "tuner/commands/status.py": (
         "tests/tuner/findings/test_findings.py",
-        "the command prints the findings, as text and as JSON; all its flags are given there",
+        "the command prints the findings, as text and as JSON; some flags: test_study_flags",
     ),
     "tuner/commands/sync.py": (
         "tests/tuner/tracking/test_sync.py",
-        "the command prints what was written; all its flags are given there",
+        "the command prints what was written; some flags: test_study_flags",
     ),
     "tuner/search/candidates.py": (
         "tests/tuner/search/test_searcher.py",

@@ -4,7 +4,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search_spaces.space import Choices, Parameter, SearchSpace
+from search_spaces.space import Parameter, SearchSpace
+from search_spaces.values import Choices
 from tinytl.config.flags import parse_field, split_assignments
 from tinytl.config.flat import FIELD_ALIASES, config_from_flat, field_names
 from tinytl.config.method_aliases import choose_method, own_name

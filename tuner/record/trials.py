@@ -132,7 +132,7 @@ def _figure(value: float | None) -> float:
 
 def read_params(folder: Path) -> dict[str, Any]:
     """Returns the fields in the `config.yaml` of a trial's folder: none if there is no such file."""
-    path = folder / "config.yaml"
+    path = RunDirectory(folder).config_file
     if not path.is_file():
         return {}
     # The fast loader, where there is one: a study may have a thousand of these files.

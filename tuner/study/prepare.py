@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.space import SearchSpace, SpaceError, load_space
+from search_spaces.space import SearchSpace, load_space
+from search_spaces.values import SpaceError
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError

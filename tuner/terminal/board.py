@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.record import schema
 from tuner.record.results import best_under, pareto_front
 from tuner.record.trials import Trial
-
-ENDED = ("complete", "pruned", "failed")
-"""States of trials that `--trials` counts."""
 
 
 @dataclass
@@ -98,7 +96,7 @@ class StudyBoard:
         self.counts[state] = self.counts.get(state, 0) + 1
         if trial is None or not trial.row:
             return
-        if state in ENDED:
+        if state in schema.ENDED:
             self._lengths.append(trial.epoch)
         if state == "complete":
             self.results.append(
@@ -114,7 +112,7 @@ class StudyBoard:
     @property
     def ended(self) -> int:
         """How many trials count."""
-        return sum(self.counts.get(state, 0) for state in ENDED)
+        return sum(self.counts.get(state, 0) for state in schema.ENDED)
 
     @property
     def front(self) -> list[Trial]:

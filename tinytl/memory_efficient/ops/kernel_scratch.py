@@ -96,7 +96,7 @@ def _column_bytes(
     out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
     result = image.shape[0] * out_channels * sides[0] * sides[1] * weight.element_size()
     columns = _columns_of_a_group(weight, image.shape[0], image.shape[2:] if transposed else sides)
-    own = _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
+    own = _copied_weight_bytes(weight, groups)
     if groups == 1:
         return own + columns
     return own + max(result, image.nbytes // groups + columns)
@@ -105,12 +105,16 @@ def _column_bytes(
 def _column_bytes_of_backward(
     grad: torch.Tensor, image: torch.Tensor, weight: torch.Tensor, groups: int, wanted: list[bool]
 ) -> int:
-    own = _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
+    own = _copied_weight_bytes(weight, groups)
     columns = _columns_of_a_group(weight, grad.shape[0], grad.shape[2:]) if wanted[1] else 0
     if groups == 1:
         return own + columns
     pieces = (image.nbytes + grad.nbytes) // groups + columns if wanted[1] else 0
     return own + max(image.nbytes if wanted[0] else 0, pieces)
+
+
+def _copied_weight_bytes(weight: torch.Tensor, groups: int) -> int:
+    return _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
 
 
 def _columns_of_a_group(weight: torch.Tensor, samples: int, sides: Sequence[int]) -> int:
