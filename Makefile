@@ -8,6 +8,8 @@ BASE := build/base-tools
 ALL := build/all-tools
 RESULTS := benchmarks/results
 STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
+# Without bytecode beside them, each of a study's many processes compiles torch, Ray and MLflow for half a minute.
+unexport PYTHONDONTWRITEBYTECODE
 TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
 .PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster base-tools all-tools peers system-packages clean
@@ -22,6 +24,7 @@ setup: ## build .venv/ from requirements.lock (only when the lock changed)
 	  rm -rf .venv && python3 -m venv .venv && \
 	  $(PY) -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ;]*' requirements.lock)" && \
 	  .venv/bin/uv pip sync --quiet --python $(PY) requirements.lock && \
+	  $(PY) -c "import mlflow.tracking, optuna, ray.tune, torchvision.models" && \
 	  cp requirements.lock .venv/requirements.lock; }
 
 tune: setup ## search: make tune [SPACE=separate_lr] [ARGS="--trials 32 --memory-budget-mib 60"]
