@@ -257,7 +257,7 @@ class TestWeights:
     def test_lite_residuals_that_fit(self, capsys, tmp_path, runs_dir):
         lite = self.lite_residuals(tmp_path)
         argv = ["--space", "joint", "--backbone", "mobilenet_v2", "--weights", "none", "--lite-weights", lite]
-        for setting in ("method=TinyTL-L,TinyTL-L+B", "resolution=64", *self.geometry):
+        for setting in ("method=TinyTL-L,TinyTL-L+B", "resolution=64", "norm=frozen_bn", *self.geometry):
             argv += ["--set", setting]
         assert launch.main([*argv, "--dry-run", "--runs-dir", str(runs_dir)]) == 0
         assert capsys.readouterr().err == ""
@@ -324,7 +324,8 @@ def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(c
     runs_dir = tmp_path / "runs"
     (runs_dir / "mine").mkdir(parents=True)
     (runs_dir / "mine" / "driver.lock").write_text("{}")
-    argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    argv = ["--name", "mine", "--weights", "none", "--runs-dir", str(runs_dir)]
+    argv += ["--set", "resolution=32", "--set", "method=FT-Last"]
     assert launch.main([*argv, "--dry-run"]) == 0
     directions = ["maximize", "minimize"]
     optuna.create_study(study_name="mine", storage=open_storage(None, str(runs_dir)), directions=directions)

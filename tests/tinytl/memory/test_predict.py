@@ -242,7 +242,7 @@ def _gradients(config: TrainConfig) -> dict[str, Tensor]:
 
 
 def test_plans_change_memory_and_leave_gradients() -> None:
-    fast = small(method="TinyTL-L+B", norm="frozen_bn", resolution=64, dropout=0.0)
+    fast = small(method="TinyTL-B", norm="frozen_bn", resolution=64, dropout=0.0)
     smallest = resolve_plan(dataclasses.replace(fast, plan="smallest"))
     least = predict_memory(smallest).peak_mib
     assert smallest.micro_batch_size == 1
@@ -255,7 +255,7 @@ def test_plans_change_memory_and_leave_gradients() -> None:
     assert (budget.micro_batch_size, budget.checkpoint) != (4, "none")
 
     expected = _gradients(fast)
-    assert len(expected) > 100
+    assert len(expected) > 50
     for config in (smallest, budget):
         found = _gradients(config)
         assert found.keys() == expected.keys()

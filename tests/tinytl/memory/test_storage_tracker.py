@@ -1,7 +1,10 @@
 import re
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.gradient_checkpoints.segment import checkpoint_segment
 from tinytl.memory.measure import MIB
@@ -57,3 +60,30 @@ def test_the_peak_of_a_second_run_is_placed() -> None:
         net(x).sum().backward()
     assert tracker.prediction().peak_at == "0.0 backward"
     assert tracker.modules.again == []
+
+
+NORMS = {
+    "batch norm": lambda x, w: F.batch_norm(x, torch.zeros(6), torch.ones(6), w, w, training=True),
+    "frozen batch norm": lambda x, w: F.batch_norm(x, torch.zeros(6), torch.ones(6), w, w),
+    "group norm": lambda x, w: F.group_norm(x, 3, w, w),
+}
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_norm_of_fake_tensors_allocates_what_a_real_one_does(norm, memory_format, trained) -> None:
+    def traced() -> tuple[object, ...]:
+        x = torch.ones(2, 6, 5, 4).contiguous(memory_format=memory_format).requires_grad_()
+        weight = torch.ones(6, requires_grad=trained)
+        tracker = StorageTracker(cpu_kernels=False)
+        tracker.add_existing("parameters", [x, weight])
+        with tracker:
+            y = NORMS[norm](x, weight)
+            y.backward(torch.empty_like(y))
+        prediction = tracker.prediction()
+        return y.stride(), x.grad.stride(), weight.grad is None, prediction.peak_mib, prediction.parts_mib
+
+    real = traced()
+    with FakeTensorMode():
+        assert traced() == real

@@ -85,7 +85,7 @@ def test_float32_is_left_alone() -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
 def test_predicted_memory_is_measured_memory(method: str, precision: str, engine: str) -> None:
-    config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=96)
+    config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=64)
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
 
 
