@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
         stop.stop_here(args.name, runs_dir, tell, args.wait)
     else:
         runs_dir = stop.stop_job(args.name, args.address, tell)
-    tell(f"Stopped. Go on:  {resume_command(args.name, runs_dir, args.address)}")
+    tell(f"Stopped. Resume:  {resume_command(args.name, runs_dir, args.address)}")
     return 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 STATES = {0: "done", 2: "refused", 130: "stopped"}
-"""How a study that has ended is called, by its exit code; any other has failed."""
+"""What an ended study is called, by its exit code; with any other code it has failed."""
 
 
 def print_jobs(console: Console, address: str) -> None:
@@ -49,7 +49,7 @@ def _state(job: "JobDetails") -> str:
 
 
 def _trials(job: "JobDetails") -> str:
-    """Returns `ended/requested` where the study's folder can be seen from here, else nothing."""
+    """Returns `ended/requested` if the study's folder can be seen from here, else nothing."""
     assert job.metadata is not None
     name, runs_dir = job.metadata[job_client.STUDY], job.metadata[job_client.RUNS_DIR]
     with suppress(ConfigError, OSError):

@@ -120,7 +120,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
             line(f"Rungs:   {picture}")
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
-        line(f"{cut_off}Go on:  {resume_command(prepared.name, config.runs_dir)}")
+        line(f"{cut_off}Resume:  {resume_command(prepared.name, config.runs_dir)}")
     if not config.tracks:
         further = f"{sync_command(prepared.name, where, 'URI')}    (brings it to MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):

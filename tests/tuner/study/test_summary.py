@@ -66,7 +66,7 @@ def test_a_study_that_was_interrupted(prepared):
     text = summary_of(prepared, complete=0, interrupted=True, note="the time budget is spent")
     assert "s: no trials (of 4 requested)" in text
     assert "The search ended: the time budget is spent." in text
-    assert "Go on:  python launch.py --name s --resume --runs-dir " in text
+    assert "Resume:  python launch.py --name s --resume --runs-dir " in text
     assert "Picture" not in text
 
 
