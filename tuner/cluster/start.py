@@ -30,18 +30,18 @@ SETTINGS = {
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 STARTS = 3
-"""How often Ray is started where its processes do not answer within the half minute that it grants them."""
+"""How often to start Ray if its processes do not answer within Ray's own limit of half a minute."""
 PAUSE_S = 2.0
-"""For the processes of a start that came to nothing to end: they hold the dashboard's port."""
+"""Time for the processes of a failed start to end: they hold the dashboard's port."""
 TIMED_OUT = "timed out during startup"
 DASHBOARD_PORT_TAKEN = "already occupied"
-"""What Ray says."""
+"""Parts of Ray's own messages."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
-"""Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
+"""Modules that a worker process imports when Ray starts it, not in its first trial: they need seconds."""
 
 
 class Cluster:
-    """Comes up in a thread from `begin` on: most of that is waiting for Ray's processes."""
+    """Starts in a thread after `begin`: most of that time is spent waiting for Ray's processes."""
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
@@ -64,7 +64,7 @@ class Cluster:
         return self._url.result()
 
     def end(self) -> None:
-        """Ends what was started here, or leaves the cluster that was joined."""
+        """Ends the cluster that was started here, or leaves the one that was joined."""
         if self._url is not None:
             import ray
 
@@ -85,8 +85,8 @@ def _start(config: StudyConfig) -> str:
     apply_verbosity()
     if config.address is not None:
         return join(config.address)
-    # A signal to a whole group of processes, as `timeout` sends it, is the driver's: it ends Ray when all is
-    # saved and recorded. Ray's processes end with the driver whatever becomes of it.
+    # A signal to a whole group of processes, as `timeout` sends it, is for the driver: it ends Ray when
+    # everything is saved and recorded. Ray's processes end with the driver, however it ends.
     services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)
     for left in reversed(range(STARTS)):
         try:

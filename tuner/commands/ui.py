@@ -22,7 +22,7 @@ from tuner.passwords import without_password
 from tuner.ports import HOST, check_free, check_port
 
 END_S = 5.0
-"""How long the server has to end by itself."""
+"""How long the server may need to end by itself."""
 POLL_S = 0.2
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
     """Serves until it is interrupted, or the server ends; returns an exit code.
 
-    `tracking_uri`: a database; unset, RUNS_DIR/mlflow.db. What the server says is shown where `verbose`, and
-    in short where it does not come up.
+    `tracking_uri`: a database; None: RUNS_DIR/mlflow.db. The server's output is shown if `verbose`, its last
+    error if it does not start.
 
     Raises:
         ConfigError: if there is no such database, or the port is taken.
@@ -106,12 +106,10 @@ def _database(runs_dir: str, tracking_uri: str | None) -> str:
         if not (folder / "optuna.journal").exists() and not any(folder.glob(f"*/{STUDY_FILE}")):
             raise ConfigError(f"no studies under {runs_dir}: run a study, or give --runs-dir")
         bring = sync_command("NAME", where_flags(runs_dir), f"sqlite:///{folder}/mlflow.db")
-        raise ConfigError(
-            f"no MLflow database under {runs_dir}: `{bring}` brings a study there, or give --tracking-uri"
-        )
+        raise ConfigError(f"no MLflow database under {runs_dir}: `{bring}` makes one, or give --tracking-uri")
     if is_server(tracking_uri):
         page = without_password(tracking_uri)
-        raise ConfigError(f"--tracking-uri {page}: it is a server already: open {page} in a browser")
+        raise ConfigError(f"--tracking-uri {page}: it is already a server: open {page} in a browser")
     from tuner.tracking.client import check_database
 
     check_database(tracking_uri)

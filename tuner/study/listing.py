@@ -1,4 +1,4 @@
-"""The studies of a folder and of its storages: how far each is. Imports neither torch nor ray."""
+"""The studies of a folder and of its storages, and how far each is. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ListedStudy:
     began: datetime | None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `--json` prints of it."""
+        """Returns what `--json` prints about it."""
         return {
             "study": self.study,
             "state": self.state,
@@ -53,7 +53,7 @@ def list_studies(runs_dir: str, storage: str | None = None) -> tuple[list[Listed
     They are those of its journal, those whose folders name another storage, and those of `storage`.
 
     Raises:
-        ConfigError: for a `storage` that does not answer, and where there are no studies at all.
+        ConfigError: for a `storage` that does not answer, or if there are no studies at all.
     """
     found: dict[str, ListedStudy] = {}
     unread: list[str] = []

@@ -1,4 +1,4 @@
-"""Running a study: new, going on after whatever cut it off, or extended."""
+"""Running a study: a new one, one that was cut off, or one that is extended."""
 
 import dataclasses
 import json
@@ -92,7 +92,7 @@ def run_study(
 ) -> StudyOutcome:
     """Runs the trials that a prepared study still lacks, records them, and reads the result.
 
-    `notice` is given what goes on before the first trial starts.
+    `notice` is called with what happens before the first trial starts.
 
     Raises:
         ConfigError: if another driver runs the study, or a cluster or MLflow does not answer, before
@@ -164,14 +164,14 @@ def run_study(
                         tracking.close(study, stopping.interrupted or unfinished)
         if search.bug is not None:
             go_on = resume_command(prepared.name, config.runs_dir)
-            search.bug.add_note(f"This is a bug. What was trained is kept; go on with `{go_on}`")
+            search.bug.add_note(f"This is a bug. What was trained is kept; resume with `{go_on}`")
             raise search.bug
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
             remedy = "" if records.remedy is None else f"{records.remedy}, then "
             raise ConfigError(
                 f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: {remedy}"
-                f"go on with `{resume_command(prepared.name, config.runs_dir)}`"
+                f"resume with `{resume_command(prepared.name, config.runs_dir)}`"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         found = read_study(study, config.runs_dir)
@@ -184,14 +184,14 @@ def _what_starts(config: StudyConfig) -> str:
 
 
 def _streamed(data: DataSplits) -> list[Path]:
-    """Returns some of the files that trials read for themselves: the first of each split."""
+    """Returns some of the files that trials read: the first of each split."""
     return [split.path(0) for split in (data.train, data.val) if isinstance(split, ImageFiles)]
 
 
 def _lines(
     prepared: PreparedStudy, study: optuna.Study, records: StudyRecords, workers: int, console: Console
 ) -> "TrialLines":
-    """Returns a live view for a terminal, plain lines for all else."""
+    """Returns a live view for a terminal, plain lines for anything else."""
     from tuner.terminal.lines import TrialLines
 
     config, past = prepared.config, read_study(study)
@@ -277,7 +277,7 @@ def _look_again(
     stopping: Stopping,
     lines: "TrialLines",
 ) -> None:
-    """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
+    """Trains the final front again with other seeds, if that was asked for, and reads its test images."""
     try:
         if prepared.config.confirm and front:
             lines.phase("training the front again")
@@ -293,7 +293,7 @@ def _look_again(
 
 
 def _predict_first(prepared: PreparedStudy) -> None:
-    """Predicts the memory of what is tried first, while others start; predictions are kept."""
+    """Predicts the memory of what is tried first, while Ray and MLflow start; predictions are cached."""
     from tinytl.memory.predict import predict_memory
 
     for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
@@ -303,7 +303,7 @@ def _predict_first(prepared: PreparedStudy) -> None:
 
 @contextmanager
 def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
-    """Opens the study in its storage, new or as it stands, and keeps other drivers off."""
+    """Opens the study in its storage, new or as it stands, and keeps other drivers out."""
     config = prepared.config
     store = storage.open_storage(config.storage, config.runs_dir)
     directions = [StudyDirection.MAXIMIZE]
@@ -322,7 +322,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
 
 
 def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
-    """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
+    """Writes what is asked for, and enqueues what is tried first; what is already there is left alone."""
     records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
     for key, value in identity_of(prepared).items():
         records.set_study_attribute(key, value)
@@ -344,7 +344,7 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
-    """Writes what made the study: command, settings, and the space as it was."""
+    """Writes what made the study: command, settings, and the space as it is now."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}

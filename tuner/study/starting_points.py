@@ -30,7 +30,7 @@ def points_of_file(path_text: str, space: SearchSpace, base: TrainConfig) -> lis
     or the searched values alone.
 
     Raises:
-        ConfigError: naming file, configuration and value, for one that is not in the space.
+        ConfigError: naming file, configuration and value, if a value is not in the space.
     """
     path = Path(path_text)
     if not path.is_file():
@@ -88,7 +88,7 @@ def front_of(
 
 
 def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, place: str) -> dict[str, Any]:
-    """Returns the searched values of a configuration; what else it says must be so in the study, too."""
+    """Returns the searched values of a configuration; its other values must be those of the study."""
     shared = flat_from_config(base) | dict(space.fixed)
     known = {parameter.name: parameter for parameter in space.parameters}
     values: dict[str, Any] = {}

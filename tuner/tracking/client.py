@@ -1,4 +1,4 @@
-"""Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
+"""Opening MLflow: quickly, quietly, and with one line if it does not answer. Imports mlflow when asked."""
 
 import os
 import sqlite3
@@ -27,9 +27,9 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 BUSY_S = 60.0
-"""How long another study may hold the database."""
+"""How long to wait while another study holds the database."""
 ARTIFACTS = "mlartifacts"
-"""Folder beside the database, where no server knows a better place."""
+"""Folder beside the database, if no server knows a better place."""
 REFUSALS = (
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -39,13 +39,13 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_LIMIT_EXCEEDED",
 )
-"""Codes of errors by which MLflow says that it will not: it is there."""
+"""Error codes that mean that MLflow answered, and refused."""
 LONGEST_REASON = 90
-"""Characters: MLflow's own may quote all that was sent."""
+"""In characters: MLflow's own text may quote all that was sent."""
 
 
 def open_mlflow(uri: str) -> "MlflowClient":
-    """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
+    """Returns a client of the server or database at `uri`; makes a SQLite database if there is none.
 
     Raises:
         ConfigError: if MLflow does not answer.
@@ -83,9 +83,9 @@ def answering(uri: str, own: Path | None = None) -> Iterator[None]:
 
 
 def mlflow_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """Returns what MLflow and the databases, servers and files behind it raise: anything else is a bug.
+    """Returns the errors of MLflow and of the databases, servers and files behind it: any other is a bug.
 
-    `more`: what is expected beside it.
+    `more`: further errors that are expected.
     """
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
@@ -97,7 +97,7 @@ def mlflow_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def refuses(error: BaseException) -> bool:
-    """Whether MLflow answered, and would not do what it was asked."""
+    """Whether MLflow answered, and refused what it was asked to do."""
     from mlflow.exceptions import MlflowException
 
     # A page that is quoted is some other server's.
@@ -133,7 +133,7 @@ def _no_answer(uri: str, error: Exception) -> str:
 
 
 def check_database(uri: str) -> None:
-    """Raises ConfigError if there is no database at `uri`, or it does not answer; makes none."""
+    """Raises ConfigError if there is no database at `uri`, or it does not answer; never makes one."""
     file = sqlite_file(uri)
     if file is not None:
         if not file.is_file():
@@ -146,9 +146,9 @@ def check_database(uri: str) -> None:
 
 
 def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
-    """Returns where the artifacts of a database lie: beside its file, else in `runs_dir`; None of a server.
+    """Returns the folder of a database's artifacts: beside its file, else in `runs_dir`; None for a server.
 
-    MLflow itself would take the working directory.
+    MLflow itself would use the working directory.
     """
     if is_server(uri):
         return None
@@ -160,8 +160,8 @@ def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
 def _make_database(path: Path) -> None:
     """Makes a new database under another name and links it to its own once it is whole.
 
-    MLflow's first opening runs all its migrations, for seconds: what a kill leaves behind in their middle
-    may not open again. A file that is not there yet need not be safe on the disk at each step, either.
+    MLflow's first opening runs all its migrations, for seconds. After a kill in their middle the file may not
+    open again. Before the link, no step has to be safe on the disk, either.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder")
@@ -203,7 +203,7 @@ def _check_can_write(path: Path) -> None:
 
 
 def _connect_once(uri: str) -> None:
-    """MLflow tries a database that is not there for an hour; this raises at once."""
+    """Raises at once if a database does not answer: MLflow would try for an hour."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri)
