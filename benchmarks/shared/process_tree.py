@@ -13,7 +13,7 @@ def command_line(process: int) -> list[str]:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Returns the children of a process, theirs, and so on."""
+    """Returns the children of a process, their children, and so on."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
