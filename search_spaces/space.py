@@ -116,7 +116,7 @@ class SearchSpace:
         fixed = dict(self.fixed)
         for name, value in settings.items():
             if isinstance(value, list) or (name in searched and searched[name].when):
-                # A parameter with a condition keeps it: fixed where it exists, absent elsewhere.
+                # A parameter with a condition keeps it: it is fixed if it exists, else absent.
                 value = value if isinstance(value, list) else [value]
                 if name not in searched:
                     given = ",".join(map(str, value))

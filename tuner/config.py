@@ -82,7 +82,7 @@ class StudyConfig:
     """Seconds after which the study ends. Running trials save at the end of their epoch, and --resume
     continues them. Default: no limit."""
     max_failures: int = 1
-    """How often a trial whose process died resumes from its last checkpoint before it counts as failed."""
+    """How often a trial resumes from its last checkpoint after its process died; then it counts as failed."""
     gpus_per_trial: float | None = None
     """Share of a GPU that each trial gets, such as 0.25. Default: from the largest predicted memory."""
     pack: bool = False

@@ -186,7 +186,7 @@ def float64_gradient(peer: Peer, config: TrainConfig, state: dict[str, Tensor]) 
 
 def enter(peer: Peer, config: TrainConfig, state: dict[str, Tensor], exact: Tensor) -> Entry:
     """Takes a peer's gradients before any step, then measures the peak of its second step."""
-    # A net compiled for float64 would be another net, and a minute more.
+    # A net compiled for float64 would be another net, and would need a minute more.
     is_compiled = peer.prepare is call_compiled
     error = None if is_compiled else relative_error(float64_gradient(peer, config, state), exact)
     net, batch, step = build(peer, config, state)
@@ -310,7 +310,7 @@ def main() -> int:
         dropout=0.0,  # compiled nets draw other random numbers: their gradients could not be compared
     )  # fmt: skip
     results: dict[str, list[dict[str, object]]] = {}
-    with tempfile.TemporaryDirectory() as cache:  # or a second run would report how long a cache takes
+    with tempfile.TemporaryDirectory() as cache:  # else a second run would time the cache of the first
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         for method in args.methods:
             torch._dynamo.reset()

@@ -80,7 +80,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        # A token of its own: who starts a cluster by `ray start` has to say which.
+        # A token of its own: `ray start` needs one.
         self.environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.log = (folder / "ray.log").open("w")
         port = self.address.rpartition(":")[2]
@@ -132,7 +132,7 @@ class Cluster:
         ray = Path(sys.executable).with_name("ray")
         command = [str(ray), "start", *flags, "--num-cpus", "1", "--disable-usage-stats", "--block"]
         up = self._count(STARTED) + 1
-        for _ in range(START_TRIES):  # Ray gives a node thirty seconds, too few on a busy machine
+        for _ in range(START_TRIES):  # Ray's limit for a node is thirty seconds, too few on a busy machine
             process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.environment)
             self._processes.append(process)
             _wait(lambda p=process, n=up: p.poll() is not None or self._count(STARTED) >= n, "a Ray node")  # type: ignore[misc]

@@ -63,7 +63,7 @@ def launch(program: str, workers: int) -> dict[str, Any]:
                     raise RuntimeError(f"{program}: no training step ({process.returncode=})")
                 time.sleep(0.05)
         finally:
-            # Ray's processes end by themselves once the driver has gone; the next launch waits for them.
+            # Ray's processes end by themselves after the driver; the next launch waits for them.
             below = descendants(process.pid)
             process.kill()
             process.wait()

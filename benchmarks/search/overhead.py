@@ -250,7 +250,7 @@ def main() -> None:
     rows = {}
     load = os.getloadavg()[0]
     for arm in args.arms:
-        # The bare arms are slow where Tune does not reuse their processes.
+        # The bare arms are slow if Tune does not reuse their processes.
         trials = max(1, args.trials // 10) if arm in ("bare", "mlflow_callback") else args.trials
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "figures.json"
@@ -260,7 +260,7 @@ def main() -> None:
                 raise RuntimeError(f"{arm}: {(done.stdout + done.stderr)[-3000:]}")
             rows[arm] = json.loads(file.read_text())
         print(arm, rows[arm], flush=True)
-        if args.json:  # after each arm: what was measured stays
+        if args.json:  # after each arm: a later failure loses no measurement
             figures = {"load_average_before": round(load, 2), "predicted_before": PREDICTED, "arms": rows}
             write_result(args.json, figures | {"reports": REPORTS, "workers": WORKERS})
 

@@ -127,7 +127,7 @@ def simulate(
             started += 1
         if not running:
             break
-        # Who has waited longest trains next: with epochs of one length, that is who ends first.
+        # The trial that has waited longest trains next: with equal epochs, it is the one that ends first.
         trial, row, epoch = running.popleft()
         spent += 1
         accuracy = row.accuracies[epoch - 1]

@@ -119,7 +119,7 @@ def main() -> None:
     without = measure(args.trials, args.epochs, args.epoch_s, False)
     reports = args.trials * args.epochs
     cpu_ms = 1e3 * (told["cpu_s"] - without["cpu_s"]) / reports
-    a_call_ms = cpu_ms * reports / told["calls"]  # the runs' making and ending in it
+    a_call_ms = cpu_ms * reports / told["calls"]  # with the making and ending of runs
     figures = {
         "load_average_before": round(load, 2),
         "predicted_before": PREDICTED,

@@ -17,7 +17,7 @@ def descendants(ancestor: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name stands in brackets and may hold anything; the parent is the second word behind it.
+            # The name is in brackets and may hold anything; the parent is the second word after it.
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
         except (OSError, IndexError):
             continue

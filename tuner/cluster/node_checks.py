@@ -65,7 +65,7 @@ def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> lis
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # It takes no CPU: a node whose CPUs are busy answers, too.
+    # It needs no CPU: a node with busy CPUs answers, too.
     ask = ray.remote(num_cpus=0, num_gpus=0, max_retries=0)(question)
     asked = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)).remote(
@@ -87,13 +87,13 @@ def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> lis
 
 
 def _versions_there() -> tuple[str, dict[str, str]]:
-    from tuner.trial import trainable  # noqa: F401 - what its first trial would wait for
+    from tuner.trial import trainable  # noqa: F401 - else its first trial waits for this
 
     return socket.gethostname(), _versions()
 
 
 def _versions() -> dict[str, str]:
-    # Less what it was built for: this machine may have no GPU. Ray compares itself and Python.
+    # Without the build (`+cu126`): this machine may have no GPU. Ray compares itself and Python.
     return {name: version(name).partition("+")[0] for name in ("torch", "torchvision")}
 
 
@@ -126,7 +126,7 @@ def _arrives(path: Path) -> bool:
     while not path.exists():
         if time.monotonic() > deadline:
             return False
-        list(path.parent.iterdir())  # has a network file system look again
+        list(path.parent.iterdir())  # makes a network file system look again
         time.sleep(0.1)
     return True
 

@@ -74,7 +74,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # A process of its own, which ends: one that has seen all GPUs could not be given one of them later.
+    # In a process that ends afterwards: one that has seen all GPUs could not be given a single one later.
     ask = ray.remote(num_cpus=0, num_gpus=0, max_calls=1, max_retries=0)(_smallest_gpu_mib)
     answers = {
         node.node_id: ask.options(

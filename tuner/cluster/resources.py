@@ -83,7 +83,7 @@ def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -
     as on a GPU, whether or not there is one here.
 
     Raises:
-        ConfigError: for a share that is impossible, GPUs that torch does not find, or a space whose largest
+        ConfigError: for a share that is impossible, GPUs that torch does not find, or if the space's largest
             configuration does not fit the smallest GPU.
     """
     nodes = read_nodes()
@@ -151,7 +151,7 @@ def divide(
         return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=gpus_per_trial)
     memory_mib = _smallest_gpu_mib(with_gpu)
     share = share_of(largest_mib, memory_mib)
-    if pack:  # the largest fits; as many run as the smallest would let
+    if pack:  # the largest fits; as many run as would if all were the smallest
         share = share_of(0.0, memory_mib)
     workers = _at_most(workers, _at_a_time(with_gpu, share))
     shares = (part(k) for k in range(1, trials_per_gpu(share) + 1))
@@ -201,7 +201,7 @@ def largest_admissible_mib(
 
     bound = min(enough_mib, math.inf if budget_mib is None else budget_mib)
     configs = largest_configs(space, base)
-    # A plan of a budget makes each configuration fit it, or refuses it.
+    # The plan `budget` makes each configuration fit the budget, or refuses it.
     planned = max((c.budget_mib for c in configs if c.budget_mib is not None), default=0.0)
     configs = [c for c in configs if c.budget_mib is None]
     if planned >= bound or not configs:

@@ -16,7 +16,7 @@ SETTINGS = {
     # Ray's own files for each trial and its tables in the terminal: the study has its own.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial that failed has no metrics, and says why.
+    # A failed trial has no metrics; it says why itself.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Ctrl-C and SIGTERM are the study's.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -26,7 +26,7 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # It prints a stack at SIGTERM, and takes the signal from the study.
+    # Else Ray prints a stack at SIGTERM, and the study never gets the signal.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 STARTS = 3
@@ -99,7 +99,7 @@ def _start(config: StudyConfig) -> str:
                 log_to_driver=config.verbose,
             )
             break
-        except Exception as error:  # Ray's timeout is a bare Exception; what is neither known text is raised
+        except Exception as error:  # Ray's timeout is a bare Exception; an unknown text is raised again
             reason = str(error)
             if not left and DASHBOARD_PORT_TAKEN in reason:
                 told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"

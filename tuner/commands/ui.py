@@ -26,7 +26,7 @@ END_S = 5.0
 POLL_S = 0.2
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Evaluation jobs of language models: processes that nobody here needs.
+    # Evaluation jobs of language models: processes that are not needed here.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
@@ -66,18 +66,18 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     database = _database(runs_dir, tracking_uri)
     check_free(port, "--port")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
+    # One process: there is one reader, and each process needs seconds and hundreds of MiB to start.
     command += ["--workers", "1"]
-    # Who records through this server is on this machine: files go where the database's own do.
+    # Studies that record through this server run on this machine: their files go beside the database's.
     command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
     url = f"http://{HOST}:{port}"
     shown = runs_dir if tracking_uri is None else without_password(tracking_uri)
     print(f"MLflow on {shown} is starting ...", flush=True)
     with tempfile.TemporaryFile("w+") as said:
-        # A group of its own: Ctrl-C is ours, and ends the server with all its processes, once.
+        # A group of its own: only we get Ctrl-C, and we end the server with all its processes, once.
         server = subprocess.Popen(
             command,
-            # Not a flag: all users of the machine can read those, and there may be a password in it.
+            # Not a flag: all users of the machine can read flags, and it may hold a password.
             env=SETTINGS | os.environ | {"MLFLOW_BACKEND_STORE_URI": database},
             stdout=None if verbose else said,
             stderr=None if verbose else subprocess.STDOUT,

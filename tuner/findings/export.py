@@ -44,7 +44,7 @@ def export_trial(
 
     from tinytl.export.folder import export_run, shown
 
-    about = export_run(folder / name, target, epoch="last", known=facts)  # what its accuracy is of
+    about = export_run(folder / name, target, epoch="last", known=facts)  # the epoch of its accuracy
     return json.dumps(about, indent=2) if as_json else "\n".join((name, *shown(about, target)))
 
 

@@ -47,7 +47,7 @@ def _changes_memory(name: str) -> bool:
 def _shares(
     trials: Sequence[Trial], target: Callable[[Trial], float], judged: Callable[[str], bool]
 ) -> dict[str, float]:
-    # Brings scikit-learn's forests with it: seconds, for a status that may not need them.
+    # Imports scikit-learn's forests, which needs seconds: not every status needs them.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     values = [target(trial) for trial in trials]

@@ -51,7 +51,7 @@ def front_table(front: Sequence[Trial]) -> Table:
         table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
     table.add_column(titles[-1])
     for *cells, configuration in rows:
-        # Where space is short, rich takes it from columns that may wrap: this one alone.
+        # If space is short, rich narrows the columns that may wrap: only this one.
         table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
     return table
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 STUDY, RUNS_DIR = "study", "runs_dir"
-"""In a job's metadata: the study that it runs, and where on the cluster its folder lies."""
+"""In a job's metadata: the study that it runs, and its folder on the cluster."""
 ALIVE = ("PENDING", "RUNNING")
 AWAY_S = 60.0
 """How long to wait for a dashboard that no longer answers."""
@@ -82,7 +82,7 @@ def follow(client: "JobSubmissionClient", job_id: str) -> int:
     """
     log = _Log(client, job_id)
     while True:
-        with suppress(*_away()):  # what is asked next waits for it
+        with suppress(*_away()):  # the next call waits for the dashboard
             asyncio.run(log.print_new())
         job = details(client, job_id)
         if job.status not in ALIVE:
@@ -102,7 +102,7 @@ def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
             return client.get_job_info(job_id)
         except away as error:
             if time.monotonic() >= deadline:
-                # What Ray itself answers is a RuntimeError; of a connection, the rest is noise.
+                # A RuntimeError is Ray's own answer; the text of a connection's error is noise.
                 reason = f" ({str(error).splitlines()[0]})" if isinstance(error, RuntimeError) else ""
                 raise ConfigError(
                     f"{client.get_address()}: the dashboard has not answered about job {job_id} for "
@@ -124,7 +124,7 @@ def _away() -> tuple[type[Exception], ...]:
     import requests
     from ray.exceptions import AuthenticationError
 
-    # Not every OSError: a reader that has left is one, too.
+    # Not every OSError: a closed pipe on standard output is one, too.
     return RuntimeError, TimeoutError, aiohttp.ClientError, requests.RequestException, AuthenticationError
 
 

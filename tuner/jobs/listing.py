@@ -36,7 +36,7 @@ def print_jobs(console: Console, address: str) -> None:
         changed_ms = job.end_time or job.start_time
         since = f"{datetime.fromtimestamp(changed_ms / 1000):%Y-%m-%d %H:%M}" if changed_ms else ""
         state = _state(job)
-        # Of a study that goes its way Ray says nothing that the other columns do not.
+        # While a study runs, Ray's message adds nothing to the other columns.
         message = " ".join((job.message or "").split()) if state in ("waiting", "failed", "refused") else ""
         table.add_row(job.metadata[job_client.STUDY], state, since, _trials(job), message)
     console.print(table)

@@ -83,7 +83,7 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
     try:
         stopping = client.submit_job(
             entrypoint=shlex.join(stop),
-            runtime_env={"working_dir": (job.runtime_env or {}).get("working_dir")},  # it lies there already
+            runtime_env={"working_dir": (job.runtime_env or {}).get("working_dir")},  # it is there already
             entrypoint_num_cpus=0,
         )
     except RuntimeError as error:

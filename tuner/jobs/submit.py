@@ -130,7 +130,7 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
     """Copies what the job needs into `folder`; returns the job's flags, which name the copies."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    # Not the checkout's own file: what is installed has none.
+    # Not the checkout's own file: an installed package has none.
     shutil.copyfile(ROOT / "tuner" / "commands" / "launch.py", folder / SCRIPT)
     flags = _without(argv, "--submit", "--name")
     files = {"--from-config": config.from_config}
@@ -138,7 +138,7 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
         files["--space"] = config.space
     for flag, path in files.items():
         given = _without(flags, flag)
-        if path is not None and given != flags:  # not what a resumed study took over
+        if path is not None and given != flags:  # not what a resumed study has from its first call
             copy = folder / GIVEN / flag.strip("-") / Path(path).name
             copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)

@@ -42,7 +42,7 @@ def front_figure(
         name="Pareto front",
         mode="lines+markers" + ("+text" if labels else ""),
         text=labels and [html.escape(label, quote=False) for label in labels],
-        # The leftmost would reach into the axis.
+        # The leftmost label would reach into the axis.
         textposition=["bottom right", *["top left"] * (len(front) - 1)],
         textfont={"size": 11},
         cliponaxis=False,
@@ -168,7 +168,7 @@ def _add_budget(figure: go.Figure, budget_mib: float) -> None:
         yref="paper",
         line={"color": VERMILION, "dash": "dash", "width": 1.5},
     )
-    # A shape's place is a value on any axis, an annotation's on a log axis its logarithm.
+    # On a log axis plotly wants a shape's value, but the logarithm of an annotation's.
     log = figure.layout.xaxis.type == "log"
     figure.add_annotation(
         x=math.log10(budget_mib) if log else budget_mib,

@@ -48,7 +48,7 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            # What ends before anything was written leaves nothing behind.
+            # A study that ends before it wrote anything leaves nothing behind.
             if is_empty(folder):
                 for entry in folder.iterdir():
                     entry.unlink()
@@ -68,7 +68,7 @@ def storage_claimed(
     Raises:
         ConfigError: naming the driver that has it.
     """
-    from sqlalchemy.exc import SQLAlchemyError  # half a second, which a journal's study need not spend
+    from sqlalchemy.exc import SQLAlchemyError  # needs half a second, which a study with a journal saves
 
     claim = _Claim(storage, study_id)
     seen = claim.read()
@@ -89,7 +89,7 @@ def storage_claimed(
                     said = sign
                     continue
                 now = claim.read() or "{}"
-            except SQLAlchemyError:  # a database that is away for a while: the next sign may arrive
+            except SQLAlchemyError:  # the database is away for a while: the next sign may arrive
                 continue
             if _is_mine(json.loads(now)):  # it arrived, though its answer did not
                 said = now
@@ -143,7 +143,7 @@ class _Claim:
         try:
             with self.engine.begin() as connection:
                 return connection.execute(text(change), self.where | {"seen": seen, "new": new}).rowcount == 1
-        except IntegrityError:  # a study has one row of each key
+        except IntegrityError:  # a study has one row per key
             return False
 
 
@@ -156,7 +156,7 @@ def is_empty(folder: Path) -> bool:
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
-    # A driver that ends may take the file away at any moment.
+    # A driver that ends may remove the file at any moment.
     with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
         if not try_lock(file, shared=True):
             return dict(json.loads(file.read() or "{}"))

@@ -104,7 +104,9 @@ class StudyReading:
         """The most accurate trial within the budget; by the mean over seeds if the front was confirmed."""
         fitting = [trial for trial in self.front if within(trial.peak_memory_mib, self.budget_mib)]
         again = None
-        if all(trial.confirmed is not None for trial in fitting):  # else seeds would be held against luck
+        if all(
+            trial.confirmed is not None for trial in fitting
+        ):  # else a mean would compete with one lucky seed
             again = best_confirmed(self.front, self.budget_mib)
         return again or best_under(self.complete, self.budget_mib)
 

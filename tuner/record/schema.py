@@ -14,7 +14,7 @@ SESSIONS = "sessions"
 DRIVER = "driver"
 """Host, process and last sign of life of the driver that runs the study (`claim.py`)."""
 
-# Of a study: what stays the same when it is resumed, or its trials could not be compared.
+# Of a study: what has to stay the same when it is resumed, so that its trials can be compared.
 SPACE = "space"
 """Name of the search space."""
 PARAMETERS = "parameters"

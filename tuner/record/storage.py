@@ -42,7 +42,7 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
         except OSError as error:
             raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
         return JournalStorage(JournalFileBackend(str(journal)))
-    # A connection is asked for a sign of life before it is used: nothing is half-written on a dead one.
+    # A connection is tested before it is used: nothing is half-written on a dead one.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
@@ -89,7 +89,7 @@ def _drop_torn_end(journal: Path) -> None:
     if not journal.exists() or _ends_whole(journal):
         return
     with get_lock_file(JournalFileSymlinkLock(str(journal))):
-        if not _ends_whole(journal):  # it may have been a line that was just being written
+        if not _ends_whole(journal):  # it may have been a line that another process was just writing
             content = journal.read_bytes()
             os.truncate(journal, content.rfind(b"\n") + 1)
 

@@ -135,7 +135,7 @@ def read_params(folder: Path) -> dict[str, Any]:
     path = RunDirectory(folder).config_file
     if not path.is_file():
         return {}
-    # The fast loader, where there is one: a study may have a thousand of these files.
+    # The fast loader, if there is one: a study may have a thousand of these files.
     loaded = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return loaded if isinstance(loaded, dict) else {}
 

@@ -151,7 +151,7 @@ class StudyRecords:
         enqueued = {t.user_attrs.get(schema.AGAIN) for t in self.trials(TrialState.WAITING)}
         for trial in cut_off:
             name = trial.user_attrs[schema.NAME]
-            # Enqueued first: killed here, the next driver finds the trial still RUNNING and the copy made.
+            # Enqueued first: after a kill here the next driver finds the copy and the trial, still RUNNING.
             if name not in enqueued:
                 kept = {k: v for k, v in trial.user_attrs.items() if k in (schema.SOURCE, schema.RUNGS)}
                 self.enqueue((trial.params, trial.distributions), kept | {schema.AGAIN: name})

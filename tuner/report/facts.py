@@ -131,7 +131,7 @@ def in_mlflow(
 
     Args:
         name: of the study.
-        runs_dir: where it lies.
+        runs_dir: the folder of all studies.
         storage: its Optuna storage, if it was named.
         tracking_uri: as the study was given it.
         links: the pages of its trials.

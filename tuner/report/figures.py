@@ -94,7 +94,7 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
         if columns is not None:
             _add_medians(figure, row, places, y)
     style(figure, x, {}, height=300)
-    # Fixed margins: to find them out, plotly draws each of the many slices twice.
+    # Fixed margins: to compute them, plotly would draw each of the many slices twice.
     slanted = bool(x.get("tickangle"))
     figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
     figure.update_xaxes(automargin=False)

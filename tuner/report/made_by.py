@@ -38,7 +38,7 @@ def commands(study: StudyReading) -> dict[str, str]:
     lines = [session.command for session in study.sessions]
     if not lines and study.settings.get("command"):  # an older version made the study
         lines = [shlex.join(["python", *study.settings["command"]])]
-    # A command that was given again, on other code or another device, is shown once.
+    # A repeated command, with other code or on another device, is shown once.
     lines = [line for line, _ in groupby(map(without_password, lines))]
     first = [line for line in lines[:1] if "--resume" not in shlex.split(line)]
     later = lines[len(first) :]
@@ -56,7 +56,7 @@ def at_once(first: str, later: Sequence[str]) -> str | None:
     whole = _given(first)
     if whole is None:
         return None
-    # It ends a call, and the study went on.
+    # A time budget ends one call; a later one resumed the study.
     whole.pop("time_budget", None)
     unset = {field.name: field.default for field in fields(StudyConfig)}
     for command in later:

@@ -207,6 +207,6 @@ def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequen
 
 
 def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
-    # In a script element nothing but its end is read: no text of a user may write one.
+    # A script element ends at the first end tag, even inside a text: no user's text may hold one.
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
     return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)

@@ -167,7 +167,7 @@ class Candidates:
         attributes = {
             schema.PEAK_MEMORY_MIB: peak_mib,
             schema.NAME: name,
-        }  # who has a name has its memory, too
+        }  # a record with a name always has its memory, too
         if waiting is None:
             record = self.records.enqueue(params, attributes)
         else:

@@ -37,7 +37,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
-            # Joint in all parameters that exist together; the space has conditions, hence groups.
+            # Multivariate: parameters are sampled jointly. Groups: the space has conditions.
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         if name == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed)
@@ -60,7 +60,7 @@ class Proposals:
         self.searches_memory = searches_memory
         self._only_complete = sampler in LEARNS_FROM_COMPLETE_ONLY
         self._sampler = make_sampler(sampler, seed)
-        # Another seed: the random sampler would draw again what it has drawn.
+        # Another seed: with the same one it would draw what a random sampler has already drawn.
         self._random = optuna.samplers.RandomSampler(seed=seed + 1)
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + searches_memory]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler)

@@ -92,7 +92,7 @@ class StudyScheduler(FIFOScheduler):
             trial.run_metadata.num_failures -= 1  # nothing that the trial did
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """Judges a trial whose epoch is a rung; no trial continues in a study that stops."""
+        """Judges a trial at a rung; no trial continues in a study that stops."""
         epoch = result["epoch"]
         if self.rungs is not None and epoch in self.rungs:
             accuracy, memory_mib = result["accuracy_top1"], result["peak_memory_mib"]
@@ -111,15 +111,15 @@ class StudyScheduler(FIFOScheduler):
         if chosen is None:
             self.waiting.look(None)
             return None
-        controller = tune_controller._tune_controller  # behind what Ray wraps it in
+        controller = tune_controller._tune_controller  # inside Ray's wrapper
         if self.stopping.reason:
             for trial in tune_controller.get_trials():
                 if trial.status in (Trial.PENDING, Trial.PAUSED):
-                    # Not `stop_trial`: it has Ray print that the trial is complete.
+                    # Not `stop_trial`: it makes Ray print that the trial is complete.
                     tune_controller.search_alg.on_trial_complete(trial.trial_id)
                     controller._schedule_trial_stop(trial)
             return None
-        # A process that starts has what it needs, though its trial is pending until it stands.
+        # A starting process already has its resources, though its trial is pending until it is up.
         all_wait = not controller._actor_manager.num_live_actors
         self.waiting.look(chosen.placement_group_factory.required_resources if all_wait else None)
         return chosen

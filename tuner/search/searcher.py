@@ -90,7 +90,7 @@ class MemoryAwareSearch(Searcher):
             return Searcher.FINISHED
         self.remaining -= 1
         live = self._live[trial_id] = found.live
-        # Before the next one is looked for: what waits in the record is taken first.
+        # Before the search for the next one: it would find this one still waiting in the record.
         self._submit(lambda: self.records.start(live.record))
         self.prepare()
         for observer in self.observers:
@@ -129,7 +129,7 @@ class MemoryAwareSearch(Searcher):
         result = result or {}
         if result.get("unsaved"):
             self.unwritten = self.gave_up = result["unsaved"]
-            return  # it goes on from the epoch before, once there is room
+            return  # it resumes from the epoch before, once there is room
         if error and live.death is not None and live.death.out_of_memory:
             self._ran_out_of_memory(live, live.death.reason, live.death.need_mib)
             return
@@ -145,7 +145,7 @@ class MemoryAwareSearch(Searcher):
             self._submit(lambda: self._prune(live))
         elif result.get("finished"):
             self._submit(lambda: self._complete(live, result))
-        # Else it was stopped in the middle: it stays RUNNING, and is ended as cut off.
+        # Else it was stopped in the middle: it stays RUNNING, and counts as cut off later.
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns nothing: Ray pickles this with its own state, which a study never restores."""

@@ -125,7 +125,7 @@ def _train_all(
         num_cpus=resources.cpus_per_trial,
         max_retries=prepared.config.max_failures,
     )(train_again)
-    # Test images stay behind, as in the search.
+    # Test images are left out, as in the search.
     data = ray.put(dataclasses.replace(prepared.data, test=None))
     weights = {name: ray.put(prepared.weights[name]) for name in {configs[t].backbone for t, _ in waiting}}
     running: dict[Any, tuple[str, int]] = {}

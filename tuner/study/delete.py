@@ -79,7 +79,7 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
         store = open_storage(url, runs_dir)
         study = optuna.load_study(study_name=name, storage=store)
     elif not settings:
-        study = load_study(name, runs_dir, storage)  # names those that there are
+        study = load_study(name, runs_dir, storage)  # raises with the names of those that exist
     attributes: Mapping[str, Any] = {} if study is None else study.user_attrs
     check_free(folder, attributes, name)
     uri = StudyConfig(

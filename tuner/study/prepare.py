@@ -166,11 +166,9 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
     if schema.DATASET in was:
-        was = {
-            schema.EXPERIMENT: was[schema.DATASET]
-        } | was  # of a study that was begun before there was the flag
+        was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
     check_free(prepared.folder, was, prepared.name)
-    # As the storage gives it back: lists for tuples.
+    # As the storage returns it: lists for tuples.
     for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):
             continue  # killed while it was being made
@@ -242,7 +240,7 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
 
     smallest = [
-        # Plan budget would complain of the first that does not fit.
+        # Plan budget would raise for the first configuration that does not fit.
         dataclasses.replace(c, plan="smallest", budget_mib=None) if c.plan == "budget" else c
         for c in smallest_configs(space, base)
     ]

@@ -32,7 +32,7 @@ def run_trials(
     Raises:
         KeyboardInterrupt: if the user does not wait for the epochs' ends.
     """
-    # Test images stay behind: nothing in a search may see them.
+    # Test images are left out: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
     with_data = tune.with_parameters(trainable, data=data, weights=prepared.weights)
     folder = prepared.folder / RAY_FOLDER
@@ -58,8 +58,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        # Tune gives its actors an environment of their own, for the sake of PyTorch Lightning; without it
-        # they take the processes that Ray has started beforehand.
+        # Tune gives its actors their own environment, for PyTorch Lightning. Without it they use the
+        # processes that Ray has already started.
         class_cache.DEFAULT_ENV_VARS.clear()
         with every_death_counts():
             tuner.fit()
@@ -81,7 +81,7 @@ class _Epochs(Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Makes Ray's dashboard name the trial at its epochs: its process may have had others before."""
         actor = trial.temporary_state.ray_actor
-        vars(actor).pop("train", None)  # what was named for the trial before
+        vars(actor).pop("train", None)  # which has the name of the trial before
         actor.train = actor.train.options(name=_trial_name(trial))
 
     def on_trial_result(

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 FIRST = 2
-"""Configurations whose memory is predicted while Ray and MLflow start."""
+"""The number of configurations with memory that is predicted while Ray and MLflow start."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def run_study(
         cluster.begin()
         stack.callback(cluster.end)
         if config.address is not None:
-            cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
+            cluster.dashboard_url()  # raises if we cannot join it, before MLflow's database is made
         with ThreadPoolExecutor(1, "mlflow start") as starting:
             client = starting.submit(_open_tracking, prepared)
             _predict_first(prepared)
@@ -126,7 +126,7 @@ def run_study(
             nodes = nodes_for_trials(resources.gpus_per_trial)
             check_folders(nodes, prepared.folder, _streamed(prepared.data))
         if prepared.base.device == "auto":
-            # What trials are given decides, not what this machine has: memory is predicted for that.
+            # The trials' device decides, not this machine's: memory is predicted for it.
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(_opened(prepared))
@@ -148,9 +148,9 @@ def run_study(
                     front = records.reach(read_study, study).front
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
-                pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
+                pass  # a second Ctrl-C, which `stopping` knows, or a failed storage, which `records` knows
             finally:
-                # Whatever broke, what is left must not look as if it ran.
+                # After any failure, no trial may look as if it still ran.
                 with suppress(KeyboardInterrupt):
                     lines.phase("recording the end")
                     search.close()
@@ -239,7 +239,7 @@ def _search(
     config = prepared.config
     proposals = Proposals(
         sampler=config.sampler,
-        # A study that goes on draws other numbers than it did at its start.
+        # A resumed study draws other numbers than at its start.
         seed=config.seed + len(records.trials(*FINISHED)),
         space=prepared.space,
         searches_memory=prepared.searches_memory,
@@ -288,7 +288,7 @@ def _look_again(
         if stopping.reason is None:
             lines.phase("reading test images")
             read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
-    except ConfigError as error:  # the study itself is whole
+    except ConfigError as error:  # the study itself is complete
         lines.note(str(error))
 
 
@@ -348,11 +348,11 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
-    content["command"] = as_typed(sys.argv)[1:]  # behind `python`
+    content["command"] = as_typed(sys.argv)[1:]  # without `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = addresses.with_whole_path(without_password(content[key]))
-    # Whole paths: a study may be resumed from another folder.
+    # Absolute paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
     if config.from_config is not None:

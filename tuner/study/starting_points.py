@@ -101,8 +101,8 @@ def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, plac
         value = tuple(value) if isinstance(value, list) else value
         values[key] = own_name(str(value)) if key == "method" else value
     point: dict[str, Any] = {}
-    # Of a whole configuration, what does not exist beside its other values is left out: a rate of a group
-    # that its method has not.
+    # A whole configuration also has values without effect, such as the rate of a group that its method does
+    # not have: they are left out.
     for parameter in space.parameters:
         if parameter.name in values and parameter.active(dict(space.fixed) | point):
             point[parameter.name] = parameter.spelled(values[parameter.name])

@@ -83,7 +83,7 @@ class StudyBoard:
         trial.mark_s, trial.epoch, trial.row = now, int(row["epoch"]), row
         if spent_s < training_s / 2:
             return
-        if not trial.trained:  # a process had to start, perhaps, which tells nothing of the other epochs
+        if not trial.trained:  # a process may have had to start, which says nothing about later epochs
             spent_s = min(spent_s, 2 * training_s)
         trial.trained += 1
         trial.spent_s += spent_s

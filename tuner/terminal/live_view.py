@@ -39,7 +39,7 @@ class LiveView(TrialLines):
         super().__init__(console, board.ended, board.requested)
         self.board = board
         self.refused = refused
-        self._lock = threading.RLock()  # Ctrl-C is told in the middle of whatever runs
+        self._lock = threading.RLock()  # Ctrl-C may call `stopping` in the middle of whatever runs
         self._live = Live(
             console=console,
             get_renderable=self._draw,
@@ -166,7 +166,7 @@ def _front(
     table = _plain_table("front", "accuracy", "MiB", "")
     under = "best" if board.budget_mib is None else f"best under {board.budget_mib:g} MiB"
     best = board.best
-    rows = _cut(front[::-1], shown)  # the most accurate ones, where not all can be shown
+    rows = _cut(front[::-1], shown)  # the most accurate ones, if not all fit
     if best is not None and best not in rows:
         rows[-1:] = [best]
     for result in reversed(rows):

@@ -71,7 +71,7 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([names, *cells])
     (made / "trials.csv").write_text(text.getvalue())
-    # As MLflow's log_table writes it: its pages show it as a table.
+    # In the form of MLflow's log_table: its pages show it as a table.
     (made / TABLE).write_text(json.dumps({"columns": names, "data": cells}))
     for name, content in spaces.items():
         (made / name).write_text(content)
@@ -83,7 +83,7 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
 
 
 def _write_pictures(made: Path, summary: StudySummary) -> None:
-    # Seconds to import, for a study that may be in line.
+    # The import needs seconds, and a study may already be in line.
     from tuner.pictures.interactive import front_figure
     from tuner.pictures.still import plot_front
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SETTINGS = {
-    # Waiting is the tracking thread's matter: MLflow itself would hold a call for minutes.
+    # The tracking thread decides how long to wait: MLflow itself would block a call for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -64,7 +64,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         return client
-    except mlflow_errors(ImportError) as error:  # of the last kind is a database driver that is missing
+    except mlflow_errors(ImportError) as error:  # ImportError: a database driver is missing
         raise ConfigError(_no_answer(uri, error)) from None
 
 
@@ -75,7 +75,7 @@ def answering(uri: str, own: Path | None = None) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:  # of the second kind are those of files that it keeps
+    except (MlflowException, OSError) as error:  # OSError: of the files that it keeps
         if own is not None and isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike):
             if Path(error.filename).is_relative_to(own):
                 raise ConfigError(f"{error.filename} cannot be read ({error.strerror})") from None
@@ -100,7 +100,7 @@ def refuses(error: BaseException) -> bool:
     """Whether MLflow answered, and refused what it was asked to do."""
     from mlflow.exceptions import MlflowException
 
-    # A page that is quoted is some other server's.
+    # A quoted page comes from another server.
     quoted = "Response body" in str(error)
     return isinstance(error, MlflowException) and error.error_code in REFUSALS and not quoted
 
@@ -112,7 +112,7 @@ def reason(error: BaseException) -> str:
         if isinstance(inner, OSError) and inner.strerror:
             return f"{inner.filename}: {inner.strerror}" if inner.filename else inner.strerror
         inner = inner.__cause__ or inner.__context__
-    text = getattr(error, "message", None) or str(error)  # without the code before it
+    text = getattr(error, "message", None) or str(error)  # without its error code
     text = str(text).strip()
     for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
         if known in text:
@@ -173,10 +173,10 @@ def _make_database(path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.touch()  # tells at once what MLflow would try for minutes
+    beside.touch()  # fails at once, and MLflow would retry for minutes
 
     def hurry(connection: Any, _: Any) -> None:
-        # Optuna may open its own database meanwhile.
+        # Only this database: Optuna may open its own meanwhile.
         if any(Path(row[2]) == beside for row in connection.execute("PRAGMA database_list")):
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=MEMORY")

@@ -180,12 +180,12 @@ class StudyTracking:
             name, news = item
             known = self._news.setdefault(name, _News())
             if news.params is not None:
-                # A trial that goes on after an end that is not yet written has not ended.
+                # A trial may resume before its end is written: then it has not ended.
                 known.params, known.start = known.params or news.params, known.start or news.start
                 known.state, known.reason, known.end = "running", None, None
             elif news.end is not None:
                 known.state, known.reason, known.end = news.state, news.reason, news.end
-            known.rows = news.rows | known.rows  # of an epoch that is trained again, the first
+            known.rows = news.rows | known.rows  # of an epoch that is trained twice, the first row
             if news.rows:
                 self._last_rows[name] = news.rows[max(news.rows)][0]
 
@@ -196,7 +196,7 @@ class StudyTracking:
                 self._write(name, self._news[name])
             except mlflow_errors() as error:
                 self._trial_runs = None
-                # To the end: what MLflow may refuse holds up no other trial.
+                # Moved to the end: news that MLflow may refuse does not hold up other trials.
                 self._news[name] = self._news.pop(name)
                 if refuses(error):
                     if name not in self._refused:
@@ -223,7 +223,7 @@ class StudyTracking:
             params={},
             failure=news.reason,
             start=news.start,
-            last_start=datetime.now(),  # it runs in the session of now
+            last_start=datetime.now(),  # it runs in the current session
             end=news.end,
             on_front=name in front,
         )

@@ -185,7 +185,7 @@ class StudyRuns:
         return True
 
     def recorded_epochs(self, run_id: str) -> set[int]:
-        """Returns the epochs whose metrics a run has: an epoch's metrics are written all or none."""
+        """Returns the epochs that a run has metrics of: an epoch's metrics are written all or none."""
         return {metric.step for metric in self.client.get_metric_history(run_id, "epoch")}
 
     def log(

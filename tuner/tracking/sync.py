@@ -74,7 +74,7 @@ def sync_runs(runs: StudyRuns, study: StudyReading, interrupted: bool | None = N
         written.add("")
     else:
         in_line.add("")
-    # What is small first: where a server takes no files, it knows all else.
+    # Artifacts last: a server that accepts no files has all else by then.
     for trial in study.front:
         if sync_trial_artifacts(runs.client, children[trial.name].run, study.folder / trial.name):
             written.add(trial.name)

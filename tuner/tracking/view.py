@@ -79,7 +79,7 @@ def _view(summary: StudySummary, order_by: str) -> str:
             {"uuid": SECTION, "name": "Study", "display": True} | OURS,
             {"uuid": "searched", "name": SEARCHED.rstrip("/"), "display": False} | OURS,
         ],
-        "isAccordionReordered": True,  # else MLflow puts its own before them
+        "isAccordionReordered": True,  # else MLflow puts its own charts before these
         "hideEmptyCharts": True,
     }
     return json.dumps(view, separators=(",", ":"))

@@ -54,7 +54,7 @@ class TinyTLTrainable(tune.Trainable):
         data: DataSplits,
         weights: Mapping[str, Weights],
     ) -> None:
-        """Builds the trial; the rest comes from Ray's object store, where all workers of a node share it."""
+        """Builds the trial; the rest comes from Ray's object store, which all workers of a node share."""
         # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
         self.data = data
@@ -93,9 +93,9 @@ class TinyTLTrainable(tune.Trainable):
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
             except ConfigError as error:
-                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                # The disk is full, which is not the trial's fault: it resumes once there is room.
                 self.failure = {"unsaved": str(error)}
-            except Exception as error:  # whatever a trial raises: its traceback goes to error.txt
+            except Exception as error:  # of any kind: its traceback goes to error.txt
                 self.failure = self._explain(error)
         self._claim.close()
         return {"done": True, "epoch": len(self.rows), "peak_memory_mib": self.peak_memory_mib} | self.failure
@@ -115,7 +115,7 @@ class TinyTLTrainable(tune.Trainable):
         path = Path(checkpoint_dir) / self.directory.last.name
         if self.trainer is not None and path.is_file():
             state = read_checkpoint(path, self.trainer.device)
-            # A trial never sees test images.
+            # A trial never reads test images.
             check_same_run(state, self.own, self.data, path)
             self.trainer.load_state_dict(state)
             self.rows = list(state["rows"])

@@ -93,9 +93,9 @@ def every_death_counts() -> Iterator[None]:
     def process_as_running(self: Any, trial: Any, exception: Exception) -> None:
         if trial in self._resetting_trials:
             self._resetting_trials.remove(trial)
-            self._set_trial_status(trial, Trial.RUNNING)  # what recovers
+            self._set_trial_status(trial, Trial.RUNNING)  # only a running trial is retried
         elif trial.status == Trial.PENDING:
-            return  # the same death, told of the process and of the call
+            return  # the same death, reported for the process and for the call
         process_failure(self, trial, exception)
 
     tune_controller.RayActorManager = _ActorManager
@@ -137,7 +137,7 @@ def _of_the_memory_monitor(text: str, actor_id: str | None) -> WorkerDeath:
 def _of_a_call(cause: BaseException) -> WorkerDeath:
     reason = f"{type(cause).__name__}: {_first_line(str(cause)) or 'no message'}"
     ran_out = is_out_of_memory(cause)
-    # What its process held is not known here.
+    # The memory of its process is not known here.
     need_mib = tried_mib(cause) or None if ran_out else None
     return WorkerDeath(reason=reason, out_of_memory=ran_out, need_mib=need_mib, node_died=False)
 
