@@ -77,7 +77,7 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
 
     if job.status == "PENDING":
         client.stop_job(job_id)
-        _wait(name, "Ray takes the job back", tell, lambda: lives(job_id))
+        _wait(name, "Ray withdraws the job", tell, lambda: lives(job_id))
         return runs_dir
     stop = ["exec", "python", "-m", "tuner", "stop", name, "--runs-dir", runs_dir, "--wait", f"{CLAIM_S:g}"]
     try:
