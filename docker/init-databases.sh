@@ -31,5 +31,5 @@ SELECT format('CREATE DATABASE %I OWNER %I', wanted.database, wanted.owner)
 -- Each user may connect to its own databases only.
 REVOKE CONNECT ON DATABASE optuna, mlflow, mlflow_auth FROM PUBLIC;
 EOF
-  fail "the databases could not be made on $PGHOST:$PGPORT as $PGUSER (psql's reason stands above)"
-echo "databases optuna, mlflow and mlflow_auth are there"
+  fail "the databases could not be made on $PGHOST:$PGPORT as $PGUSER (see psql's reason above)"
+echo "databases optuna, mlflow and mlflow_auth exist"

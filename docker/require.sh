@@ -19,7 +19,7 @@ need_command() {
 # read_secret NAME: prints the file's content
 read_secret() {
   [ -s "$SECRETS_DIR/$1" ] || fail "no secret $SECRETS_DIR/$1: run 'make secrets', or set SECRETS_DIR"
-  [ -r "$SECRETS_DIR/$1" ] || fail "$SECRETS_DIR/$1 cannot be read by user $(id -u), who runs this"
+  [ -r "$SECRETS_DIR/$1" ] || fail "user $(id -u) cannot read $SECRETS_DIR/$1"
   cat "$SECRETS_DIR/$1"
 }
 
@@ -53,7 +53,7 @@ EOF
 
 # need_answer HOST:PORT VARIABLE: waits up to half a minute until a server listens there
 need_answer() {
-  python3 - "$1" <<'EOF' || fail "nobody listens at $1: start it, or set another $2"
+  python3 - "$1" <<'EOF' || fail "nothing listens at $1: start it, or set another $2"
 import socket, sys, time
 
 host, _, port = sys.argv[1].rpartition(":")

@@ -5,7 +5,7 @@
 #   RAY_NODE_IP                   this machine's address for the other nodes (Ray's guess)
 #   RAY_PORT                      where workers join (6379)
 #   RAY_DASHBOARD_HOST, RAY_DASHBOARD_PORT   where the dashboard and jobs listen (127.0.0.1, 8265)
-#   RAY_AGENT_PORT                where this node takes jobs from the dashboard (52365): a second Ray on this machine
+#   RAY_AGENT_PORT                where this node gets jobs from the dashboard (52365): a second Ray on this machine
 #                                 needs another
 #   RAY_NUM_CPUS                  CPUs of this machine for trials (0: it is for the driver alone)
 #   SECRETS_DIR                   ray_token; optuna_password and mlflow_admin_password, if the studies that run

@@ -6,7 +6,7 @@ set -eu
 
 docker compose version >/dev/null 2>&1 ||
   fail "'docker compose' is missing: install Docker with its Compose plugin, or start docker/start-*.sh without it"
-docker info >/dev/null 2>&1 || fail "Docker's engine does not answer: 'docker info' tells why"
+docker info >/dev/null 2>&1 || fail "Docker's engine does not answer: 'docker info' says why"
 
 # An exported variable overrides .env, as with Compose.
 setting() {
@@ -18,7 +18,7 @@ setting() {
 }
 # Each worker would claim all GPUs, and Ray would count them once per worker.
 if [ "$(setting DEVICE cpu)" = cuda ] && [ "$(setting WORKERS 1)" != 1 ]; then
-  fail "DEVICE=cuda takes one worker, with all GPUs: leave out WORKERS=$(setting WORKERS 1)"
+  fail "DEVICE=cuda needs one worker, with all GPUs: leave out WORKERS=$(setting WORKERS 1)"
 fi
 TUNER_UID=$(setting TUNER_UID "$(id -u)")
 if [ "$TUNER_UID" = 0 ]; then

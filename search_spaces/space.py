@@ -1,6 +1,6 @@
-"""A search space: parsed from YAML, checked, narrowed, sampled. User files work as those beside this do.
+"""A search space: parsed from YAML, checked, narrowed, sampled. A user's file works like those here.
 
-Imports optuna only to sample: a mistake, and a list of the spaces, need not wait for it.
+Imports optuna only to sample: an error or a list of the spaces does not wait for it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Parameter:
         return self.values.distribution()
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the parameter exists beside `values` of the parameters before it."""
+        """Whether the parameter exists with these `values` of the parameters before it."""
         return all(
             key in values and any(_same(values[key], value) for value in allowed)
             for key, allowed in self.when.items()
@@ -78,7 +78,7 @@ class SearchSpace:
     baselines: Mapping[str, Mapping[str, Scalar]]
 
     def sample(self, suggest: Callable[[Parameter], Any]) -> dict[str, Any]:
-        """Returns a whole configuration: fixed values, and for each active parameter what `suggest` gives."""
+        """Returns a whole configuration: fixed values, and `suggest`'s value for each active parameter."""
         values: dict[str, Any] = dict(self.fixed)
         for parameter in self.parameters:
             if parameter.active(values):
@@ -86,11 +86,11 @@ class SearchSpace:
         return values
 
     def sample_trial(self, trial: Trial) -> dict[str, Any]:
-        """Samples through an optuna trial; the sampler learns of each parameter."""
+        """Samples through an optuna trial; the sampler sees each parameter."""
         return self.sample(lambda parameter: _suggest(trial, parameter))
 
     def product(self, candidates: Callable[[Parameter], Sequence[Any]]) -> Iterator[dict[str, Any]]:
-        """Yields every configuration in which each active parameter takes one of its `candidates`."""
+        """Yields every configuration in which each active parameter has one of its `candidates`."""
 
         def extend(values: dict[str, Any], rest: tuple[Parameter, ...]) -> Iterator[dict[str, Any]]:
             if not rest:
@@ -104,19 +104,19 @@ class SearchSpace:
         return extend(dict(self.fixed), self.parameters)
 
     def narrowed(self, settings: Mapping[str, Scalar | list[Scalar]]) -> SearchSpace:
-        """Returns the space with names fixed to a value, or, for a list, with these choices only.
+        """Returns the space with names fixed to a value or, for a list, with only these choices.
 
-        A baseline takes the fixed values, and of given choices the nearest; one that no longer lies in the
-        space is left out.
+        A baseline gets the fixed values, and the nearest of given choices; one that is no longer in the space
+        is left out.
 
         Raises:
-            SpaceError: for a list where the space does not search the name.
+            SpaceError: for a list, if the space does not search the name.
         """
         searched = {parameter.name: parameter for parameter in self.parameters}
         fixed = dict(self.fixed)
         for name, value in settings.items():
             if isinstance(value, list) or (name in searched and searched[name].when):
-                # A parameter with a condition keeps it: fixed where it exists, absent elsewhere.
+                # A parameter with a condition keeps it: it is fixed if it exists, else absent.
                 value = value if isinstance(value, list) else [value]
                 if name not in searched:
                     given = ",".join(map(str, value))
@@ -140,7 +140,7 @@ class SearchSpace:
         return dataclasses.replace(space, baselines=baselines)
 
     def active_parameters(self, point: Mapping[str, Any]) -> list[Parameter]:
-        """Returns the parameters that exist beside the values of `point` and the fixed ones."""
+        """Returns the parameters that exist with the values of `point` and the fixed ones."""
         values = dict(self.fixed) | dict(point)
         return [parameter for parameter in self.parameters if parameter.active(values)]
 
@@ -267,7 +267,7 @@ def _suggest(trial: Trial, parameter: Parameter) -> Any:
 
 
 def _nearest(value: Any, choices: Any) -> Any:
-    """Returns the choice nearest to a number; `value` itself where there are no numbers to choose from."""
+    """Returns the choice nearest to a number; `value` itself if there are no numbers to choose from."""
     if isinstance(value, (int, float)) and isinstance(choices, list):
         numbers = [choice for choice in choices if isinstance(choice, (int, float))]
         return min(numbers, key=lambda choice: abs(choice - value), default=value)
@@ -275,7 +275,7 @@ def _nearest(value: Any, choices: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Equality in which 1 is 1.0 but true is not 1, and names match without regard to case."""
+    """Equality in which 1 is 1.0 but true is not 1, and names match in any case."""
     if isinstance(a, str) and isinstance(b, str):
         return a.lower() == b.lower()
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 STEP_TOLERANCE = 1e-8
-"""Part of a step by which a value may miss it: what rounding leaves."""
+"""How far a value may be from a step, as a part of it: room for rounding."""
 
 
 class SpaceError(ValueError):
@@ -25,12 +25,12 @@ class SpaceError(ValueError):
 
 @dataclass(frozen=True)
 class Choices:
-    """Plain values, one of which is taken."""
+    """Plain values to choose from."""
 
     choices: tuple[Scalar, ...]
 
     def contains(self, value: Any) -> bool:
-        """Whether `value` is one of them; 1 is not true, and not 1.0."""
+        """Whether `value` is one of them; 1 equals neither true nor 1.0."""
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
     def describe(self) -> str:
@@ -103,7 +103,7 @@ def read_values(raw: Mapping[str, Any], place: str) -> Values:
         _check_number(raw[key], f"{place}: {key}")
     low, high, log, step = raw["low"], raw["high"], raw.get("log", False), raw.get("step")
     if low >= high:
-        raise SpaceError(f"{place}: low {low} is not below high {high}; exchange them, or fix the value")
+        raise SpaceError(f"{place}: low {low} is not below high {high}; swap them, or fix the value")
     if not isinstance(log, bool):
         raise SpaceError(f"{place}: log: {log!r} is neither true nor false")
     if log and low <= 0:

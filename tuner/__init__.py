@@ -1,6 +1,6 @@
-"""The search: Optuna asks, the memory model judges, Ray trains, MLflow records.
+"""The search: Optuna proposes, the memory model checks, Ray trains, MLflow records.
 
-What a notebook imports is here; all else may move:
+What a notebook imports is here; everything else may move:
 
     import tuner
     study = tuner.open_study("flowers")

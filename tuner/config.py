@@ -16,17 +16,17 @@ from tuner.ports import check_port
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 REDUCTION_FACTOR = 3
-"""Successive halving goes on with one trial in this many, and each rung is this many times the one before."""
+"""Successive halving keeps one trial in this many, and each rung is this many times the one before."""
 SCHEDULERS = ("none", "asha", "pareto")
 RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
-"""What lies in RUNS_DIR beside the studies' folders."""
+"""Files and folders in RUNS_DIR that are not a study's."""
 NO_TRACKING = "none"
 """As `--tracking-uri`: nothing goes to MLflow."""
 WITHOUT_TRACKING = f"start it, or go without MLflow by --tracking-uri {NO_TRACKING}"
 PROGRAM = "launch.py"
-"""What starts a study, in its help and its complaints."""
+"""The command that starts a study, as its help and its errors name it."""
 STUDY_FILE = "study.json"
-"""In the study's folder: the settings that made it, so that it can be resumed, and its storage found."""
+"""In the study's folder: the settings that made it. They resume the study and find its storage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,82 +44,83 @@ class StudyConfig:
     cifar100, cub200, cars, food101, imagenet."""
     data_dir: str | None = None
     """Folder of the data set. imagefolder: train/CLASS/*, and val/, test/ if there are any; or CLASS/*. A
-    published set: its archives as downloaded, or what they hold."""
+    published set: its archives as downloaded, or their contents."""
     download: bool = False
-    """First fetch the data set's archives into --data-dir where they are not there."""
+    """Download the data set's archives into --data-dir first, if they are not there."""
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"
-    """Where the backbone starts: imagenet (imagenet_v1, imagenet_v2: torchvision's two of mobilenet_v2), none
-    (random), or a file or URL of tensors."""
+    """Initial weights of the backbone: imagenet (imagenet_v1, imagenet_v2: torchvision's two for
+    mobilenet_v2), none (random), or a file or URL of tensors."""
     lite_weights: str | None = None
-    """File or URL of pretrained lite residuals of the space's geometry. Unset: they start at random."""
+    """File or URL of pretrained lite residuals of the space's geometry. Default: they start at random."""
     input_mean: str | None = None
-    """Mean that the weights expect of each input channel in [0, 1]: one number, or R,G,B. Unset: theirs."""
+    """Mean of each input channel in [0, 1], as the weights expect it: one number, or R,G,B. Default: that of
+    the weights."""
     input_std: str | None = None
-    """Standard deviation that the weights expect of each input channel. Unset: theirs."""
+    """Standard deviation of each input channel, as the weights expect it. Default: that of the weights."""
     trials: int = 12
     """Configurations to train. Those over the memory budget never start and are not counted."""
     epochs: int = 3
     """Epochs of each trial."""
     name: str | None = None
-    """Name of the study. Unset: SPACE-YYYYMMDD-HHMMSS."""
+    """Name of the study. Default: SPACE-YYYYMMDD-HHMMSS."""
     runs_dir: str = "runs"
     """Folder of all studies: mlflow.db, optuna.journal and a folder for each."""
     workers: int | None = None
-    """Trials at a time. Unset: one for each CPU core, or each GPU where there are any."""
+    """Trials at a time. Default: one per CPU core, or one per GPU if there are any."""
     memory_budget_mib: float | None = None
-    """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Unset: no limit."""
+    """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Default: no limit."""
     sampler: str = "tpe"
-    """How Optuna chooses: tpe, nsga2, gp, random or qmc."""
+    """Optuna's sampler: tpe, nsga2, gp, random or qmc."""
     scheduler: str = "none"
-    """Who is stopped early, at the rungs: none, asha (all but the most accurate third) or pareto (those whom
-    another beats in both accuracy and memory)."""
+    """Which trials stop early, at the rungs: none, asha (all but the most accurate third) or pareto (those
+    that another trial beats in both accuracy and memory)."""
     rungs: str | None = None
-    """Epochs after which trials are judged, such as 1,3. Unset: a third of --epochs, a ninth, and so on."""
+    """Epochs after which trials are judged, such as 1,3. Default: a third of --epochs, a ninth, and so on."""
     time_budget: float | None = None
-    """Seconds after which the study ends: running trials save at the end of their epoch, and --resume goes on
-    with them. Unset: no limit."""
+    """Seconds after which the study ends. Running trials save at the end of their epoch, and --resume
+    continues them. Default: no limit."""
     max_failures: int = 1
-    """How often a trial whose process died goes on from its last checkpoint before it counts as failed."""
+    """How often a trial resumes from its last checkpoint after its process died; then it counts as failed."""
     gpus_per_trial: float | None = None
-    """Share of a GPU that each trial is given, such as 0.25. Unset: from the largest predicted memory."""
+    """Share of a GPU that each trial gets, such as 0.25. Default: from the largest predicted memory."""
     pack: bool = False
-    """Give each trial the share of a GPU that its own memory needs; each share is a process of its own."""
+    """Give each trial the share of a GPU that its own memory needs; each share needs a process of its own."""
     warm_start: str | None = None
-    """A study under --runs-dir whose front is tried first."""
+    """A study under --runs-dir: the configurations of its front are tried first."""
     from_config: str | None = None
     """YAML file of configurations that are tried first: one, or a list; a trial's config.yaml is one."""
     confirm: int = 0
-    """Seeds with which the front's trials are trained again at the end, before one is named best."""
+    """Number of other seeds with which the front's trials are trained again, before one is named best."""
     settings: tuple[str, ...] = ()
-    """KEY=VALUE, repeatable: fixes a field of TrainConfig or a parameter of the space; several values with
-    commas leave the parameter these choices."""
+    """KEY=VALUE, repeatable: fixes a field of TrainConfig or a parameter of the space. Several values,
+    separated by commas, leave the parameter these choices."""
     address: str | None = None
-    """A running Ray cluster to use, such as 127.0.0.1:6379. Unset: Ray is started here, for this study."""
+    """A running Ray cluster to use, such as 127.0.0.1:6379. Default: Ray is started here, for this study."""
     submit: str | None = None
-    """Dashboard of a Ray cluster, such as http://127.0.0.1:8265: the study runs there as a job, whose log is
-    shown; Ctrl-C leaves it running. Unset: it runs here."""
+    """Dashboard of a Ray cluster, such as http://127.0.0.1:8265. The study runs there as a job, and its
+    log is shown here; Ctrl-C leaves it running. Default: it runs here."""
     tracking_uri: str | None = None
-    """MLflow server or database; none goes without MLflow (`python -m tuner sync` brings the study later). A
-    server's user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD. Unset: RUNS_DIR/mlflow.db
-    (SQLite)."""
+    """MLflow server or database; none: nothing goes to MLflow (`python -m tuner sync` adds the study later).
+    A server's user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD. Default:
+    RUNS_DIR/mlflow.db (SQLite)."""
     experiment: str | None = None
-    """MLflow experiment of the study, as long as it lives. Unset: the data set's name, or its folder's."""
+    """MLflow experiment of the study, fixed once it starts. Default: the data set's name, or its folder's."""
     storage: str | None = None
-    """Optuna storage as a database URL. Unset: the file RUNS_DIR/optuna.journal."""
+    """Optuna storage as a database URL. Default: the file RUNS_DIR/optuna.journal."""
     seed: int = 0
     """Seed of the sampler and of every trial; with --workers 1 the same seed gives the same study."""
     resume: bool = False
-    """Go on with the study --name until it has --trials trials."""
+    """Resume the study --name, until it has --trials trials."""
     dry_run: bool = False
     """Check everything, show the space and its first configurations with their memory, and start nothing."""
     dashboard: bool = False
     """Start Ray's dashboard and print its address (http://127.0.0.1:8265)."""
     dashboard_port: int | None = None
-    """Port of the dashboard. Unset: 8265, or the next that is free."""
+    """Port of the dashboard. Default: 8265, or the next free one."""
     verbose: bool = False
-    """Show what Ray (its workers, too), Optuna and MLflow log; plain lines in place of the live view."""
+    """Show what Ray (its workers, too), Optuna and MLflow log, and plain lines in place of the live view."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
@@ -148,7 +149,7 @@ class StudyConfig:
         if self.scheduler == "none" and self.rungs is not None:
             raise ConfigError(f"--rungs {self.rungs} without --scheduler asha or pareto: nothing is stopped")
         if self.scheduler != "none":
-            self.rung_epochs  # noqa: B018 - a plan with a mistake is told now
+            self.rung_epochs  # noqa: B018 - a plan with a mistake raises now
         if self.dashboard_port is not None:
             if not self.dashboard:
                 raise ConfigError(f"--dashboard-port {self.dashboard_port}: add --dashboard, or leave it out")
@@ -158,11 +159,11 @@ class StudyConfig:
         if self.submit is not None and self.address is not None:
             raise ConfigError("--submit runs the study on the cluster it is sent to: leave out --address")
         if self.resume and self.name is None:
-            raise ConfigError("--resume needs --name, the study to go on with")
+            raise ConfigError("--resume needs --name, the study to resume")
 
     @property
     def rung_epochs(self) -> tuple[int, ...]:
-        """The epochs after which trials are judged, rising; the last epoch is none of them.
+        """The epochs after which trials are judged, rising; the last epoch is not one of them.
 
         Raises:
             ConfigError: for a plan with no rung before the last epoch, or no plan at all.
@@ -193,7 +194,7 @@ class StudyConfig:
 
     @property
     def tracks(self) -> bool:
-        """Whether MLflow is told of the study."""
+        """Whether the study is recorded in MLflow."""
         return self.tracking_uri != NO_TRACKING
 
     @property
@@ -214,7 +215,7 @@ OF_ONE_CALL = {
     "verbose",
     "submit",
 }
-"""Flags that a resumed study does not take over from the call before."""
+"""Flags that a resumed study does not take from the call before."""
 _METAVARS = {
     "rungs": "EPOCHS",
     "time_budget": "SECONDS",
@@ -246,7 +247,7 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text())) if path.is_file() else {}
     except (ValueError, TypeError):
-        raise ConfigError(f"{path} is damaged: bring it back from a copy, or take it away") from None
+        raise ConfigError(f"{path} is damaged: restore it from a copy, or remove it") from None
 
 
 def build_parser(program: str = PROGRAM) -> OneLineParser:
@@ -292,7 +293,7 @@ def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[Stu
     parser = build_parser(program)
     values = vars(parser.parse_args(argv))
     if values["resume"] and values["name"]:
-        # A study goes on as it was begun; flags given now come on top.
+        # A study resumes with the flags that began it; those given now replace them.
         known = {field.name for field in dataclasses.fields(StudyConfig)} - OF_ONE_CALL
         saved = read_study_file(values["name"], values["runs_dir"])
         if values["submit"]:

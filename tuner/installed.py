@@ -1,4 +1,4 @@
-"""Whether the packages of the search are installed: `pip install tinytl-tuner` alone brings training only."""
+"""Whether the search's packages are installed: `pip install tinytl-tuner` alone installs training only."""
 
 from importlib.util import find_spec
 
@@ -11,7 +11,7 @@ def check_installed() -> None:
     """Looks for the packages, and imports none.
 
     Raises:
-        ConfigError: naming those that are missing, and the command that brings them.
+        ConfigError: naming those that are missing, and the command that installs them.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:

@@ -1,4 +1,4 @@
-"""The commands that are printed for what comes next, as they are typed where the user is.
+"""The commands that are printed for what comes next, as the user would type them.
 
 Every command that is printed is made here: folders are quoted, passwords left out. Imports nothing heavy.
 """
@@ -12,7 +12,7 @@ from tuner.config import StudyConfig
 from tuner.passwords import without_password, without_passwords
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Where the packages lie: a checkout has `launch.py` there, an installed package has not."""
+"""The folder of the packages: a checkout has `launch.py` there, an installed package does not."""
 SCRIPT = "launch.py"
 
 
@@ -26,7 +26,7 @@ def where_flags(runs_dir: str, storage: str | None = None) -> str:
 def tuner_command(command: str, *words: str, where: str = "", then: Sequence[str] = ()) -> str:
     """Returns a command of `python -m tuner`, which runs wherever the packages can be imported.
 
-    `where`: flags as `where_flags` returns them. `then`: words behind those.
+    `where`: flags as `where_flags` returns them. `then`: words after those.
     """
     return f"python -m tuner {command}{_flags(*words)}{where}{_flags(*then)}"
 
@@ -46,7 +46,7 @@ def launch_command(*words: str, where: str = "") -> str:
 
 
 def resume_command(study: str, runs_dir: str, submit: str | None = None) -> str:
-    """Returns the command that goes on with a study, here or as a job of the cluster at `submit`."""
+    """Returns the command that resumes a study, here or as a job of the cluster at `submit`."""
     words = ["--name", study, "--resume"] + ([] if submit is None else ["--submit", submit])
     return launch_command(*words, where=where_flags(runs_dir))
 
@@ -57,12 +57,12 @@ def ui_command(uri: str | None, where: str) -> str:
 
 
 def sync_command(study: str, where: str, uri: str | None = None) -> str:
-    """Returns the command that brings a study to `uri`, or to where it was tracked."""
+    """Returns the command that writes a study to `uri`, or to where it was tracked."""
     return tuner_command("sync", study, where=where, then=_tracking(uri))
 
 
 def as_typed(argv: Sequence[str]) -> list[str]:
-    """Returns the words that start this program again, `python` first, less the passwords in `sys.argv`."""
+    """Returns the words that start this program again, `python` first and no passwords."""
     path, words = Path(argv[0]), without_passwords(argv[1:])
     if path.suffix == ".py" and path.name != "__main__.py":
         return ["python", argv[0], *words]

@@ -35,9 +35,9 @@ class PreparedStudy:
     weights: Mapping[str, "Weights"]
     """What each backbone of the space starts from."""
     searches_memory: bool
-    """Whether peak memory is an objective; False where it is the same for every configuration."""
+    """Whether peak memory is an objective; False if it is the same for every configuration."""
     starting_points: tuple[StartingPoint, ...] = ()
-    """Configurations that were given, to be tried first."""
+    """The given configurations, which are tried first."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts."""
 

@@ -1,4 +1,4 @@
-"""When a study is to stop before its last trial: Ctrl-C, a signal to end, or its time is spent."""
+"""Why a study stops before its last trial: Ctrl-C, SIGTERM, or a time budget that is spent."""
 
 import signal
 import time
@@ -13,13 +13,13 @@ TIME_SPENT = "the time budget is spent"
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Has SIGTERM raise KeyboardInterrupt, as Ctrl-C does, in what the main thread runs."""
+    """Makes SIGTERM raise KeyboardInterrupt in the main thread, as Ctrl-C does."""
     with _handled({signal.SIGTERM: signal.default_int_handler}):
         yield
 
 
 class Stopping:
-    """Asked wherever a study could go on: `reason` is None until it is to stop."""
+    """Says whether a study continues: `reason` is None until it has to stop."""
 
     def __init__(self, time_budget_s: float | None = None) -> None:
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
@@ -27,12 +27,12 @@ class Stopping:
         self._because: str | None = None
 
     def because(self, reason: str) -> None:
-        """Has the study stop for `reason`; the first one stays."""
+        """Stops the study for `reason`; the first reason stays."""
         self._because = self._because or reason
 
     @property
     def reason(self) -> str | None:
-        """Why the study is to stop, or None."""
+        """Why the study has to stop, or None."""
         if self._interrupted:
             return INTERRUPTED
         if self._because is not None:
@@ -42,12 +42,14 @@ class Stopping:
 
     @property
     def interrupted(self) -> bool:
-        """Whether a signal asked for it."""
+        """Whether a signal asked the study to stop."""
         return self._interrupted
 
     @contextmanager
     def on_signals(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Takes Ctrl-C and SIGTERM: the first is kept and told, the next raises KeyboardInterrupt."""
+        """Handles Ctrl-C and SIGTERM: the first stops the study and calls `tell`, the next raises
+        KeyboardInterrupt.
+        """
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self._interrupted:

@@ -35,7 +35,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
     "plan": PLANS,
     "checkpoint": CHECKPOINTS,
 }
-"""Fields whose values are names: one that is unknown is told before any combination is tried."""
+"""Fields that hold names: an unknown name raises before any combination is tried."""
 _CHECKED_SAMPLES = 256
 _MEMORY_RISES_WITH = ("resolution", "batch_size", "micro_batch_size", "expand", "kernel_size")
 _TRAINS_MORE_THAN = {
@@ -120,7 +120,7 @@ def trial_config(base: TrainConfig, values: Mapping[str, Any]) -> TrainConfig:
 
 
 def check_space(space: SearchSpace, base: TrainConfig) -> None:
-    """Builds every baseline and 256 seeded samples of the space, so that a bad combination is found now.
+    """Builds every baseline and 256 seeded samples of the space, so that a bad combination is found early.
 
     Raises:
         ConfigError: naming the space and the mistake.
@@ -142,7 +142,7 @@ def memory_varies(space: SearchSpace) -> bool:
 
 
 def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
-    """Returns a configuration for each backbone, `n_groups` and `expand` of the space's lite residuals; where
+    """Returns a configuration for each backbone, `n_groups` and `expand` of the space's lite residuals; if
     they are pretrained, for each geometry.
     """
     decisive = ["backbone", "method", "n_groups", "expand"]
@@ -162,14 +162,14 @@ def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
 
 
 def smallest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
-    """Returns configurations among which the space's least memory is: one a method, norm and backbone."""
+    """Returns one configuration per method, norm and backbone; one needs the least memory of the space."""
     return _extreme_configs(space, base, largest=False)
 
 
 def largest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
-    """Returns configurations among which the space's most memory is; those that train all come first.
+    """Returns configurations, one of which needs the space's most memory; those that train all come first.
 
-    For each norm and backbone, the methods of which none trains a part of what another trains.
+    For each norm and backbone, a method is left out if another one trains all that it trains, and more.
     """
     found: dict[tuple[Any, ...], dict[str, TrainConfig]] = {}
     for config in _extreme_configs(space, base, largest=True):
@@ -187,7 +187,7 @@ def largest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
 def _extreme_configs(space: SearchSpace, base: TrainConfig, *, largest: bool) -> list[TrainConfig]:
     """Memory rises with resolution, batch, micro-batch, width and kernel; it falls with groups and pooling.
 
-    None stands above all numbers: no micro-batches, or pooling of the whole map.
+    None counts as more than any number: no micro-batches, or pooling over the whole map.
     """
 
     def candidates(parameter: Parameter) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""What Ray, Optuna and MLflow say of themselves: nothing, unless `--verbose` asks for it."""
+"""What Ray, Optuna and MLflow log: nothing, unless `--verbose` asks for it."""
 
 import logging
 
@@ -14,11 +14,11 @@ def set_verbose(verbose: bool) -> None:
 
 
 def is_verbose() -> bool:
-    """Whether the libraries are to be heard."""
+    """Whether the libraries may log."""
     return _verbose
 
 
 def apply_verbosity() -> None:
-    """Silences the libraries' loggers, or lets them speak; to be called after an import that sets them up."""
+    """Silences the libraries' loggers, or lets them log. Call it after an import that sets them up."""
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.INFO if _verbose else logging.CRITICAL)

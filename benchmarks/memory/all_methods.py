@@ -15,7 +15,7 @@ from tinytl.config.train_config import BACKBONES
 
 
 def main() -> None:
-    """Runs the command and writes what it said."""
+    """Runs the command and writes its result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
     parser.add_argument("--resolution", type=int, default=224)

@@ -1,9 +1,9 @@
 """The report's table: peak memory and time of a full fine-tuning step, without and with checkpoints.
 
-A checkpoint stands at every inverted residual; FT-Full, Adam, on either engine. Predicted peaks come from
+There is a checkpoint at every inverted residual; FT-Full, Adam, on either engine. Predicted peaks come from
 fake tensors, for every batch size; measured ones from the allocator's events, for the sizes of `--measure`.
-Times are CPU time of one thread, all ways taking turns, the median of `--rounds`. The figures of the user's
-report stand in benchmarks/transfer/published.py.
+Times are CPU time of one thread; all ways take turns, and the median of `--rounds` counts. The figures of the
+user's report are in benchmarks/transfer/published.py.
 """
 
 import argparse
@@ -26,11 +26,11 @@ WIDTHS = {
     "backbone": 20, "norm": 11, "batch_size": 10, "engine": 6, "checkpoint": 10, "predicted_mib": 13,
     "measured_mib": 12, "step_s": 7, "peak_at": 0,
 }  # fmt: skip
-"""Columns, and how wide they are."""
+"""Columns and their widths."""
 
 
 def rows_of(config: TrainConfig, engines: list[str], measures: bool, rounds: int) -> list[dict[str, object]]:
-    """Returns a line without and a line with checkpoints for each engine."""
+    """Returns two rows for each engine, without and with checkpoints."""
     ways = [
         replace(config, engine=engine, checkpoint=checkpoint)
         for engine, checkpoint in itertools.product(engines, ("none", "all"))

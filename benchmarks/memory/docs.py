@@ -1,7 +1,7 @@
 """Writes the tables of docs/memory.md and docs/memory_time.png from benchmarks/results/*.json.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, so that no figure is typed by hand. Tables
-whose result file is missing stay as they are, and are named.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`, so that no figure is typed by hand. A table
+stays as it is, and is named, if its result file is missing.
 """
 
 import argparse
@@ -30,10 +30,10 @@ STEPS = (
 )
 """Lines of a table of numbers: norm, method, samples at a time."""
 MUSTS = dict(zip(STEPS, (70, 75, 92.9, 215, 255, None, None, 25, 40, 60, 85), strict=True))
-"""MiB that MobileNetV2 was to stay under; None: this share of stock."""
+"""Limits in MiB that were set for MobileNetV2; None: this share of stock."""
 MUST_SHARE = 0.70
 MUST_TIME = 1.05
-"""Of the faster of stock's two memory formats, for plan `fast`."""
+"""Limit of a step's time with plan `fast`, as a multiple of the faster of stock's two memory formats."""
 
 
 def ratio(row: Result) -> str:
@@ -42,7 +42,7 @@ def ratio(row: Result) -> str:
 
 
 def numbers(result: Result) -> list[str]:
-    """What a step takes, stock and lean; with the limits that were set for MobileNetV2."""
+    """What a step needs, stock and lean, with the limits that were set for MobileNetV2."""
     found = {(r["norm"], r["method"], r["micro_batch_size"], r["way"]): r for r in result["rows"]}
     limited = result["backbone"] == "mobilenet_v2"
     head = ["trained", "at a time", "stock", "lean, `fast`", "of stock"]
@@ -98,7 +98,7 @@ def oracle(results: Result) -> list[str]:
 
 
 def off_line(name: str, off: dict[str, float]) -> str:
-    """Returns the line of some predictions, by what was predicted: their relative errors."""
+    """Returns a line with the relative errors of predictions, which are given by what was predicted."""
     worst = max(off, key=lambda what: abs(off[what]))
     median = statistics.median(map(abs, off.values()))
     return cells(name, len(off), f"{median:.1%}", f"{off[worst]:+.1%}", worst)
@@ -169,7 +169,7 @@ def fast_times(result: Result) -> list[str]:
 
 
 def plan_order(result: Result) -> list[str]:
-    """Measured time of every choice of the planner beside its rule's."""
+    """The measured time of every choice of the planner, beside its rule's estimate."""
     lines = []
     for row in result["order"]:
         if (row["method"], row["resolution"]) == ("TinyTL-L+B", 96):
@@ -191,7 +191,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "fast": ("plan_time", fast_times),
     "order": ("plan_time", plan_order),
 }
-"""Each table's name in the page, the result that it is made of, and what makes it."""
+"""Each table's name in the page, the result file for it, and the function that makes it."""
 
 
 def main() -> None:

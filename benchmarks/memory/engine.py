@@ -1,10 +1,10 @@
 """Peak memory and time of one optimiser step, stock and lean, as a `TrainConfig` asks for them.
 
-For each norm and method, in micro-batches of the whole batch and of one: stock in both memory formats, lean
-without and with what it may recompute, and `fast`, what a user gets who asks for nothing. Judges: predictions
-(nothing executed) beside the allocator's events; process CPU time on one thread, all ways of a method taking
-turns, the median of the rounds. `step_ratio` is to the faster of stock's two formats at the same micro-batch,
-`step_ratio_whole` to that at the whole batch. Example, and what `--json` is for:
+For each norm and method, with the whole batch at once and in micro-batches of one: stock in both memory
+formats, lean without and with recomputing, and `fast`, the default. Memory is predicted (nothing is executed)
+and measured by the allocator's events. Time is process CPU time on one thread: all ways of a method take
+turns, and the median of the rounds counts. `step_ratio` is relative to the faster of stock's two formats at
+the same micro-batch, `step_ratio_whole` to that at the whole batch. Example, and what `--json` is for:
 
     python -m benchmarks.memory.engine --json benchmarks/results/memory_engine_BACKBONE_MACHINE_YYYYMM.json
 """
@@ -31,15 +31,15 @@ STOCK = ("stock", "stock_nchw")
 
 @dataclass(frozen=True)
 class Way:
-    """One way to take the step: what it sets in the configuration."""
+    """One way to take the step: the fields that it sets in the configuration."""
 
     fields: dict[str, object]
     channels_last: bool = True
-    """As `tinytl` builds every net; stock alone is also timed contiguous."""
+    """As `tinytl` builds every net; only stock is also timed contiguous."""
 
 
 def lean(checkpoint: str) -> Way:
-    """Returns the lean engine with every block lean, and this recomputed."""
+    """Returns the lean engine with every block lean, and `checkpoint` recomputed."""
     return Way({"engine": "lean", "checkpoint": checkpoint, "stock_below_kib": 0.0})
 
 
@@ -53,7 +53,7 @@ WAYS = {
 
 
 def row_of(config: TrainConfig, name: str) -> dict[str, object]:
-    """Returns a way's memory. No configuration asks for contiguous nets: they have no prediction."""
+    """Returns a way's memory. Contiguous nets have no prediction: no configuration asks for them."""
     row: dict[str, object] = {
         "norm": config.norm, "method": config.method, "micro_batch_size": config.micro_batch_size, "way": name
     }  # fmt: skip

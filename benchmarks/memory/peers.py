@@ -1,10 +1,10 @@
-"""One training step taken by stock torch, by what torch offers against its memory, and by the lean engine.
+"""One training step by stock torch, by torch's own ways to save memory, and by the lean engine.
 
 Peers, all in one run on the same net, batch and method: stock in both memory formats, micro-batches of one,
-`torch.compile`, `torch.utils.checkpoint` around each block, and lean. Judges: the allocator's events for the
-peak (parameters, gradients, moments and batch included), process CPU time on one thread for the step (peers
-take turns; the median counts), and the gradients themselves: a peer whose gradient is another is not a peer.
-Ratios are to the better of stock's two memory formats. Example, and what `--json` is for:
+`torch.compile`, `torch.utils.checkpoint` around each block, and lean. The peak is measured by the allocator's
+events (parameters, gradients, moments and batch included), the step by process CPU time on one thread (peers
+take turns; the median counts). The gradients are compared, too: a peer with another gradient does not count.
+Ratios are relative to the better of stock's two memory formats. Example, and what `--json` is for:
 
     python -m benchmarks.memory.peers --json benchmarks/results/memory_peers_mobilenet_v2_MACHINE_YYYYMM.json
 """
@@ -38,8 +38,8 @@ from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 SAME_IN_FLOAT64 = 1e-10
 """Largest relative error of a gradient in float64 that passes as rounding."""
 SAME_IN_FLOAT32 = 5e-2
-"""The same in float32. Where rounding moves an element across a kink of ReLU6 its gradient jumps: stock's own
-is off by a hundredth. All but compiled nets must pass in float64, too."""
+"""The same in float32. If rounding moves an element across a kink of ReLU6, its gradient jumps: stock's own
+is off by a hundredth. All nets except compiled ones must pass in float64, too."""
 STOCK = ("stock, NCHW", "stock, channels_last")
 
 
@@ -49,7 +49,7 @@ def call_stock(net: nn.Module) -> nn.Module:
 
 
 def call_compiled(net: nn.Module) -> nn.Module:
-    """Compiles the net by torch's default backend, whole: a graph break is an error, no slowdown."""
+    """Compiles the net by torch's default backend, whole: a graph break is an error, not a slowdown."""
     return torch.compile(net, fullgraph=True)
 
 
@@ -67,12 +67,12 @@ class Peer:
 
     name: str
     prepare: Callable[[nn.Module], nn.Module]
-    """Net to what is called; may edit the net."""
+    """Returns what to call for a net; may edit the net."""
     micro_batch_size: int | None = None
     channels_last: bool = True
     engine: str = "stock"
     checkpoint: str = "auto"
-    """Of the engine; `auto`: as plan `fast` has it, which is what a user gets."""
+    """The engine's field; `auto`: as plan `fast` sets it, which is the default."""
 
     def config(self, config: TrainConfig) -> TrainConfig:
         """Returns `config` for this peer."""
@@ -81,7 +81,7 @@ class Peer:
 
 
 def peers_of(method: str, compiles: bool) -> list[Peer]:
-    """Returns what is compared; the stock ones first, as they are what the others are measured by."""
+    """Returns what is compared; the stock ones first, as the others are measured against them."""
     peers = [
         Peer(STOCK[1], call_stock),
         Peer(STOCK[0], call_stock, channels_last=False),
@@ -100,7 +100,7 @@ def peers_of(method: str, compiles: bool) -> list[Peer]:
 
 
 class GradientCatcher(torch.optim.Optimizer):
-    """Takes no step and keeps the gradients of all that trains, as one vector."""
+    """Takes no step, and keeps the gradients of all trained parameters as one vector."""
 
     def __init__(self, net: nn.Module) -> None:
         self.trained = [p for p in net.parameters() if p.requires_grad]
@@ -113,14 +113,14 @@ class GradientCatcher(torch.optim.Optimizer):
 
 @dataclass
 class Entry:
-    """A peer that is ready to run, and what was measured of it."""
+    """A peer that is ready to run, and its measurements."""
 
     peer: Peer
     step: Callable[[], None]
     peak_mib: float
     gradient: Tensor
     first_call_s: float
-    """Wall time of the first gradient: of a compiled net, nearly all of it compilation."""
+    """Wall time of the first gradient; for a compiled net it is nearly all compilation."""
     error_float64: float | None
     times_s: list[float] = field(default_factory=list)
 
@@ -128,8 +128,8 @@ class Entry:
 def start_state(config: TrainConfig) -> dict[str, Tensor]:
     """Returns weights and statistics as training might leave them.
 
-    As built, lite branches are multiplied by zero and frozen statistics fit no random net, so most gradients
-    would be zero and equal by accident.
+    In a new net, lite branches are multiplied by zero and frozen statistics do not fit random weights, so
+    most gradients would be zero and equal by accident.
     """
     torch.manual_seed(0)
     net = build_model(config).net
@@ -153,7 +153,7 @@ def _fit_statistics(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
 def build(
     peer: Peer, config: TrainConfig, state: dict[str, Tensor], dtype: torch.dtype = torch.float32
 ) -> tuple[nn.Module, tuple[Tensor, Tensor], Callable[[torch.optim.Optimizer], None]]:
-    """Returns a peer's net, the batch, and the step that an optimiser of the net takes on it."""
+    """Returns a peer's net, the batch, and a function that takes one step with a given optimiser."""
     net = build_model(peer.config(config)).net
     net.load_state_dict(state)
     if not peer.channels_last:
@@ -186,7 +186,7 @@ def float64_gradient(peer: Peer, config: TrainConfig, state: dict[str, Tensor]) 
 
 def enter(peer: Peer, config: TrainConfig, state: dict[str, Tensor], exact: Tensor) -> Entry:
     """Takes a peer's gradients before any step, then measures the peak of its second step."""
-    # A net compiled for float64 would be another net, and a minute more.
+    # A net compiled for float64 would be another net, and would need a minute more.
     is_compiled = peer.prepare is call_compiled
     error = None if is_compiled else relative_error(float64_gradient(peer, config, state), exact)
     net, batch, step = build(peer, config, state)
@@ -208,7 +208,7 @@ def relative_error(mine: Tensor, exact: Tensor) -> float:
 
 
 def take_turns(entries: list[Entry], rounds: int) -> None:
-    """Adds each entry's CPU times, one a round, so that a busy machine is busy for all."""
+    """Adds each entry's CPU times, one per round, so that a busy machine is busy for all."""
     for _ in range(rounds):
         for entry in entries:
             start = time.process_time()
@@ -217,7 +217,7 @@ def take_turns(entries: list[Entry], rounds: int) -> None:
 
 
 def compare(config: TrainConfig, rounds: int, compiles: bool) -> list[dict[str, object]]:
-    """Returns a row a peer; a peer that cannot run has a row that says why."""
+    """Returns one row per peer; the row of a peer that cannot run says why."""
     state = start_state(config)
     exact = float64_gradient(Peer(STOCK[1], call_stock), config, state)
     entries: list[Entry] = []
@@ -247,7 +247,7 @@ def median_s(entry: Entry) -> float:
 
 
 def as_row(entry: Entry, least_mib: float, least_s: float | None, error: float) -> dict[str, object]:
-    """Returns an entry's figures; `gradient_error` in float32 and float64 are to stock's in float64."""
+    """Returns an entry's figures; `gradient_error` (float32, float64) is relative to stock's in float64."""
     row: dict[str, object] = {
         "peer": entry.peer.name,
         "peak_mib": round(entry.peak_mib, 1),
@@ -298,7 +298,9 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--resolution", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=15, help="steps of each peer that are timed")
-    parser.add_argument("--no-compile", action="store_true", help="torch.compile takes a minute a net")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="leave out torch.compile (a minute per net)"
+    )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -308,7 +310,7 @@ def main() -> int:
         dropout=0.0,  # compiled nets draw other random numbers: their gradients could not be compared
     )  # fmt: skip
     results: dict[str, list[dict[str, object]]] = {}
-    with tempfile.TemporaryDirectory() as cache:  # or a second run would report how long a cache takes
+    with tempfile.TemporaryDirectory() as cache:  # else a second run would time the cache of the first
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         for method in args.methods:
             torch._dynamo.reset()

@@ -1,6 +1,6 @@
-"""Whether plans keep their word: `fast` against stock over input sizes, the planner's order against time.
+"""Whether plans hold: `fast` against stock over input sizes, the planner's order against measured time.
 
-`fast`: process CPU time of a step, one thread, stock (channels_last and contiguous) and lean in turns; the
+`fast`: process CPU time of a step, one thread, stock (channels_last and contiguous) and lean in turns; its
 ratio of medians to the faster stock. `order`: every choice of the planner for one configuration, its measured
 time and the planner's estimate, both relative to the fastest. Example, and what `--json` is for:
 

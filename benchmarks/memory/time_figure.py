@@ -18,12 +18,12 @@ POINTS = {
     ("depthwise", True): ("depthwise", "^", "#0b5394", True, "below"),
     ("all", True): ("all", "D", "#0b5394", True, "above"),
 }
-"""Way and whether the whole batch is in memory: label, marker, colour, filled, where the label stands. Points
-may coincide: where nothing is kept that runs again, `fast` and `depthwise` are one."""
+"""Way and whether the whole batch is in memory: label, marker, colour, filled, and the label's side. Points
+may coincide: without anything to recompute, `fast` and `depthwise` are the same."""
 
 
 def plot_memory_time(result: dict[str, Any], path: Path) -> None:
-    """Draws the rows of `benchmarks.memory.engine` with frozen batch norm to `path`, a panel a method."""
+    """Draws the rows of `benchmarks.memory.engine` with frozen batch norm to `path`, one panel per method."""
     rows = [r for r in result["rows"] if r["norm"] == "frozen_bn" and "step_ratio_whole" in r]
     shown = [method for method in METHODS if any(r["method"] == method for r in rows)]
     if not shown:

@@ -1,4 +1,4 @@
-"""Training steps to call again and again, and their times in turns."""
+"""Training steps that can be called repeatedly, and their times in turns."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ Name = TypeVar("Name")
 
 
 class ContiguousNormalizer(InputNormalizer):
-    """The same for nets whose weights are contiguous: no channels_last copy on the way."""
+    """The same for nets with contiguous weights: makes no channels_last copy."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns `(image / 255 - mean) / std`, `(N, 3, H, W)`, contiguous."""
@@ -57,7 +57,7 @@ def measured_peak_mib(config: TrainConfig, channels_last: bool = True) -> float:
 
 def median_times(steps: Mapping[Name, Callable[[], None]], rounds: int) -> dict[Name, float]:
     """Returns the median CPU time of each step, in seconds; they take turns, so that a busy machine is
-    busy for all, every other round backwards, so that none always follows the same one.
+    busy for all. Every other round runs backwards, so that no step always follows the same one.
     """
     times: dict[Name, list[float]] = {name: [] for name in steps}
     for n in range(rounds):

@@ -1,6 +1,6 @@
-"""Ray Tune and nothing else: the least program that trains tinytl's networks on digits in parallel.
+"""Ray Tune and nothing else: the smallest program that trains tinytl's networks on digits in parallel.
 
-What `benchmarks.search.launch` compares with: no Optuna, no MLflow, no prediction of memory.
+`benchmarks.search.launch` compares with it: no Optuna, no MLflow, no prediction of memory.
 
     python -m benchmarks.search.bare_ray --trials 2 --workers 2
 """

@@ -36,10 +36,10 @@ from tuner.search.scheduler import Rungs
 WORKERS = 2
 STOCK_TRIALS = 64
 GIVES_UP = 2
-"""A search that has not reached the goal after so many budgets counts as never."""
+"""A search that has not reached the goal after this many budgets counts as never reaching it."""
 CURVE_POINTS = 64
 REPEATED_IN_A_ROW = 500
-"""Ours ends if so many candidates in a row have run before, as tuner/search/searcher.py does."""
+"""Ours ends if this many candidates in a row have run before, as tuner/search/searcher.py does."""
 STOCK = "Ray OptunaSearch (TPE)"
 OURS = "ours"
 
@@ -76,7 +76,7 @@ class Ours:
         return found
 
     def goes_on(self, trial: Hashable, epoch: int, accuracy: float, memory_mib: float) -> bool:
-        """Asks the rungs; the sampler learns of a trial that is stopped."""
+        """Asks the rungs; a stopped trial is reported to the sampler."""
         if self.rungs is None or epoch not in self.rungs:
             return True
         going = self.rungs.goes_on(str(trial), epoch, accuracy, memory_mib)
@@ -85,7 +85,7 @@ class Ours:
         return going
 
     def finished(self, trial: Hashable, accuracy: float, memory_mib: float) -> None:
-        """Tells the sampler."""
+        """Reports the trial to the sampler."""
         self.proposals.complete(trial, accuracy, memory_mib)
 
     def _find(self) -> tuple[Hashable, Mapping[str, Any]] | None:
@@ -110,7 +110,7 @@ class Competitor:
 
 
 def competitors() -> list[Competitor]:
-    """Returns stock first, then its peers, ours, and ours with a part taken out or exchanged."""
+    """Returns stock first, then its peers, ours, and ours with a part left out or replaced."""
     found = [
         Competitor(STOCK, lambda table, seed: RaySearch(table_space(), seed)),
         Competitor(
@@ -158,7 +158,7 @@ def competitors() -> list[Competitor]:
 
 
 def search(competitor: Competitor, table: Table, seed: int, goal: float) -> History:
-    """Runs a search for the stock budget, and on until it reaches `goal` or gives up."""
+    """Runs a search for the stock budget, and longer until it reaches `goal` or gives up."""
     budget = STOCK_TRIALS * table.epochs
     return simulate(
         competitor.make(table, seed),
@@ -205,9 +205,9 @@ def summary(
 
 
 def quartiles(values: Sequence[float]) -> list[float | None]:
-    """Returns the lower quartile, the median and the upper quartile; None for one that is infinite.
+    """Returns the lower quartile, the median and the upper quartile; None if one is infinite.
 
-    Of two values between which a quantile lies, the larger: no average with what never was.
+    Of the two values around a quantile the larger counts: an average with infinity would mean nothing.
     """
     ordered = sorted(values)
     picked = [ordered[math.ceil(q * (len(ordered) - 1))] for q in (0.25, 0.5, 0.75)]

@@ -1,4 +1,4 @@
-"""The figure of what each search has found after how many epochs."""
+"""The figure of what each search has found, by epochs trained."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tinytl.plots.style import GRID_ALPHA, line_style, save_figure
 
 
 def plot_search_epochs(result: dict[str, Any], path: Path) -> None:
-    """Draws the median hypervolume of each search, that of ours between its quartiles."""
+    """Draws the median hypervolume of each search, and the quartiles of ours."""
     settings = result["settings"]
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.subplots()

@@ -1,9 +1,9 @@
 """Does a study survive `kill -9` ten times over: driver, a trial's process, or a Ray node, at random moments?
 
 One study on small pictures made here, on a cluster of two nodes on this machine. After each kill of the
-driver `--resume` goes on; a killed node is started anew. At the end: exactly N trials ended, none is there
-twice or RUNNING in Optuna or MLflow, none over the budget was started, and what was kept of a trial that had
-ended (its record in Optuna, the bytes of its metrics.jsonl) is what it was at every kill.
+driver `--resume` continues; a killed node is started again. At the end: exactly N trials ended, none is in
+Optuna or MLflow twice or still RUNNING, and none over the budget was started. The record of each trial that
+had ended before a kill (in Optuna, and the bytes of its metrics.jsonl) is unchanged.
 
     python -m benchmarks.search.kills --json benchmarks/results/search_kills_MACHINE_YYYYMM.json
 """
@@ -53,12 +53,12 @@ TARGETS = (
     "node",
 )
 LONGEST_WAIT_S = 8.0
-"""A kill comes at a random moment of so many seconds after trials are seen to be at work."""
+"""A kill comes at a random moment within this many seconds after trials are seen to be at work."""
 LONGEST_START_S = 12.0
 TIMEOUT_S = 900
 START_TRIES = 4
 STARTED = "Ray runtime started."
-"""What `ray start` says once its node is up."""
+"""What `ray start` prints once its node is up."""
 
 
 def write_pictures(folder: Path, per_class: int) -> None:
@@ -80,7 +80,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        # A token of its own: who starts a cluster by `ray start` has to say which.
+        # A token of its own: `ray start` needs one.
         self.environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.log = (folder / "ray.log").open("w")
         port = self.address.rpartition(":")[2]
@@ -98,7 +98,7 @@ class Cluster:
         self.node = self._start("--address", self.address)
 
     def kill_node(self) -> int:
-        """Kills the second node's raylet, and with it what runs there; returns its process."""
+        """Kills the second node's raylet, and everything that runs there with it; returns its process."""
         raylet = self._raylet(self.node)
         assert raylet is not None
         os.kill(raylet, signal.SIGKILL)
@@ -132,7 +132,7 @@ class Cluster:
         ray = Path(sys.executable).with_name("ray")
         command = [str(ray), "start", *flags, "--num-cpus", "1", "--disable-usage-stats", "--block"]
         up = self._count(STARTED) + 1
-        for _ in range(START_TRIES):  # Ray gives a node thirty seconds, too few on a busy machine
+        for _ in range(START_TRIES):  # Ray's limit for a node is thirty seconds, too few on a busy machine
             process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=self.environment)
             self._processes.append(process)
             _wait(lambda p=process, n=up: p.poll() is not None or self._count(STARTED) >= n, "a Ray node")  # type: ignore[misc]
@@ -149,7 +149,7 @@ class Cluster:
 
 
 def ended_records(study: optuna.Study, folder: Path) -> dict[str, str]:
-    """Returns, by its name, all that is kept of each trial that ended: Optuna's record, and its metrics."""
+    """Returns, by name, all that is kept of each trial that ended: Optuna's record, and its metrics."""
     records = {}
     for trial in study.get_trials(deepcopy=False):
         name = trial.user_attrs.get("name")
@@ -163,7 +163,7 @@ def ended_records(study: optuna.Study, folder: Path) -> dict[str, str]:
 
 
 def final_checks(runs_dir: Path, trials: int) -> dict[str, Any]:
-    """Returns what the storage and MLflow say of the study that has ended."""
+    """Returns what the storage and MLflow say about the study after its end."""
     study = load_study(NAME, str(runs_dir))
     found = read_study(study)
     every = study.get_trials(deepcopy=False)
@@ -223,7 +223,7 @@ class Killing:
         self.driver = self.drive()
 
     def drive(self) -> "subprocess.Popen[bytes]":
-        """Starts the study, or goes on with it where it has been written down."""
+        """Starts the study, or resumes it if it has a record."""
         known = (self.runs_dir / NAME / "study.json").exists()
         flags = ["--resume"] if known else self.flags
         command = [sys.executable, "launch.py", "--name", NAME, "--runs-dir", str(self.runs_dir), *flags]
@@ -239,7 +239,7 @@ class Killing:
         return self.driver.poll() is not None or any(_written_at(f) > self.drove_at for f in files)
 
     def compare(self) -> dict[str, int]:
-        """Takes the records of ended trials, notes which changed, and returns the counts of states."""
+        """Reads the records of ended trials, notes which changed, and returns the counts of states."""
         if not (self.runs_dir / "optuna.journal").exists():
             return {}
         study = load_study(NAME, str(self.runs_dir))
@@ -249,7 +249,7 @@ class Killing:
         return dict(Counter(state_of(trial) for trial in study.get_trials(deepcopy=False)))
 
     def kill(self, target: str) -> None:
-        """Kills one target at a random moment, and brings back what does not come back by itself."""
+        """Kills one target at a random moment, and restarts what does not restart by itself."""
         if target == "starting driver":
             moment = "starting"
             time.sleep(self.rng.uniform(0, LONGEST_START_S))
@@ -285,7 +285,7 @@ class Killing:
             self.drive()
 
     def finish(self) -> dict[str, Any]:
-        """Waits for the study's end, going on with it where its driver gave up, and returns the checks."""
+        """Waits for the study's end, resumes it if its driver gave up, and returns the checks."""
         codes = [self.driver.wait(TIMEOUT_S)]
         while codes[-1] and len(codes) < 3:
             codes.append(self.drive().wait(TIMEOUT_S))
@@ -312,7 +312,7 @@ def _written_at(file: Path) -> float:
 
 
 def passed(checks: dict[str, Any]) -> bool:
-    """Whether a study that was killed is what an unharmed one would be."""
+    """Whether a killed study ended as an unharmed one would."""
     nothing = ("doubled_in_optuna", "doubled_in_mlflow", "running_in_optuna", "running_in_mlflow")
     nothing += ("started_over_budget", "changed_after_they_ended")
     exactly = checks["ended"] == checks["requested"] and checks["names_agree"]
@@ -320,13 +320,13 @@ def passed(checks: dict[str, Any]) -> bool:
 
 
 def main() -> int:
-    """Kills, resumes, checks; returns 1 if something was lost, doubled or left behind."""
+    """Kills, resumes, checks; returns 1 if something was lost, repeated or left behind."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--pictures", type=int, default=60, help="of each of three classes, to train on")
+    parser.add_argument("--pictures", type=int, default=60, help="training pictures in each of 3 classes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -1,8 +1,8 @@
 """How long from the command to the first training step, against bare Ray Tune (`benchmarks.search.bare_ray`)?
 
-Digits, the same first configuration; both programs run as commands, in turn, each with a fresh folder, and
-are stopped once they train. The first step is noted in the same way in both: `benchmarks/search/timeline`, a
-sitecustomize, writes down when `Trainer._step` is first called, and where the time went before.
+Digits, the same first configuration. Both programs run as commands, in turn, each with a fresh folder, and
+are stopped once they train. The first step is recorded in the same way in both: `benchmarks/search/timeline`,
+a sitecustomize, writes when `Trainer._step` is first called, and how the time before was spent.
 
     python -m benchmarks.search.launch --json benchmarks/results/search_launch_MACHINE_YYYYMM.json
 """
@@ -27,7 +27,7 @@ TIMELINE = Path(__file__).parent / "timeline"
 STEP = "Trainer._step starts"
 TIMEOUT_S = 180
 PREDICTED = {"1": 1.05, "2": 1.05}
-"""By workers, expected of the search once it prepares itself beside Ray's start; one after the other, a first
+"""Expected ratios by workers, once the search prepares itself while Ray starts; one after the other, a first
 try had shown 1.48."""
 
 
@@ -63,7 +63,7 @@ def launch(program: str, workers: int) -> dict[str, Any]:
                     raise RuntimeError(f"{program}: no training step ({process.returncode=})")
                 time.sleep(0.05)
         finally:
-            # Ray's processes end by themselves once the driver has gone; the next launch waits for them.
+            # Ray's processes end by themselves after the driver; the next launch waits for them.
             below = descendants(process.pid)
             process.kill()
             process.wait()
@@ -82,7 +82,7 @@ def _lines(timeline: Path) -> list[list[Any]]:
 
 
 def _spans(lines: Sequence[Sequence[Any]], process: int, start: float) -> dict[str, list[float]]:
-    """Returns, of one process, when each thing began and ended, in seconds after the command."""
+    """Returns when each thing in one process began and ended, in seconds after the command."""
     own = [line for line in lines if line[0] == process and not line[1].endswith("starts")]
     return {
         what.partition(" /")[0]: [round(begin - start, 2), round(end - start, 2)]

@@ -1,9 +1,9 @@
 """What one would write without this project's tuner: Ray's multi-objective OptunaSearch example with its
 MLflow callback, and tinytl's training inside.
 
-As the documentation has it: a function trainable that reports each epoch, objectives by name, a limit of
-concurrency, data handed over by `with_parameters`, MLflow in SQLite. It writes no checkpoints, which spares
-it work. `benchmarks.search.throughput` compares with it.
+As in the documentation: a function trainable that reports each epoch, objectives by name, a concurrency
+limit, data passed by `with_parameters`, MLflow in SQLite. It writes no checkpoints, which saves it work.
+`benchmarks.search.throughput` compares with it.
 
     python -m benchmarks.search.obvious_program --configurations FILE.json --folder runs/obvious
 """
@@ -35,7 +35,7 @@ SPACE = {
 
 
 def train(values: dict[str, Any], data: DataSplits, base: TrainConfig) -> None:
-    """Trains one configuration, telling Ray the accuracy of each epoch and the memory of a step."""
+    """Trains one configuration, and reports the accuracy of each epoch and the memory of a step to Ray."""
     torch.set_num_threads(1)
     config = config_from_flat(values, base)
     peak_memory_mib = predict_memory(config).peak_mib
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--configurations", type=Path, help="a JSON list of them, tried first")
+    parser.add_argument("--configurations", type=Path, help="a JSON list of configurations to try first")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--resolution", type=int, default=32)

@@ -1,12 +1,12 @@
-"""What does the search itself cost: a report in the driver's thread, a trial in time, the driver in memory?
+"""What does the search itself cost: time per report and per trial, and the driver's memory?
 
-A thousand trials of five reports that train nothing go through the real search, scheduler, callbacks,
-storage and tracking (SQLite), with two workers: with samplers tpe and random. Beside them, each in a process
-of its own too: bare Ray Tune (random search, actors reused, no callback), and a hundred trials of it with
-Ray's MLflowLoggerCallback. `report_ms` is the time in the driver's thread inside `on_trial_result` of
-scheduler, search and callbacks, by report; `driver_cpu_ms` is all CPU time of the process by report, Ray's
-own and other threads included. Ray's start is not counted, the study's closing is. Memory grows from the
-fiftieth trial's end to the last one's.
+A thousand trials that train nothing, with five reports each, go through the real search, scheduler,
+callbacks, storage and tracking (SQLite), with two workers and with the samplers tpe and random. They are
+compared with bare Ray Tune (random search, actors reused, no callback), and with a hundred trials of it with
+Ray's MLflowLoggerCallback. Each runs in a process of its own. `report_ms` is the time per report in the
+driver's thread inside `on_trial_result` of scheduler, search and callbacks. `driver_cpu_ms` is all CPU time
+of the process per report, Ray's own and other threads included. Ray's start is not counted, the study's
+closing is. Memory growth is counted from the end of the fiftieth trial to the end of the last.
 
     python -m benchmarks.search.overhead --json benchmarks/results/search_overhead_MACHINE_YYYYMM.json
 """
@@ -34,7 +34,7 @@ REPORTS = 5
 WORKERS = 2
 WARM_UP = 50
 PREDICTED = {"report_ms": 0.5, "overhead_ms_a_trial": 70, "memory_growth_mib": 80}
-"""Of ours with tpe, expected before the first run."""
+"""Figures of ours with tpe, expected before the first run."""
 
 
 def resident_mib() -> float:
@@ -114,7 +114,7 @@ def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
     from tuner.study.run import run_study
 
     class NoOp(Trainable):
-        """Reports what an epoch would."""
+        """Reports as an epoch would."""
 
         def setup(self, config: dict[str, Any], **shared: Any) -> None:
             self.reset_config(config)
@@ -179,7 +179,7 @@ def bare(trials: int, folder: Path, with_mlflow: bool) -> dict[str, Any]:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     class NoOp(tune.Trainable):
-        """Reports what an epoch would."""
+        """Reports as an epoch would."""
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.epoch = 0
@@ -250,7 +250,7 @@ def main() -> None:
     rows = {}
     load = os.getloadavg()[0]
     for arm in args.arms:
-        # The bare arms are slow where Tune does not reuse their processes.
+        # The bare arms are slow if Tune does not reuse their processes.
         trials = max(1, args.trials // 10) if arm in ("bare", "mlflow_callback") else args.trials
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "figures.json"
@@ -260,7 +260,7 @@ def main() -> None:
                 raise RuntimeError(f"{arm}: {(done.stdout + done.stderr)[-3000:]}")
             rows[arm] = json.loads(file.read_text())
         print(arm, rows[arm], flush=True)
-        if args.json:  # after each arm: what was measured stays
+        if args.json:  # after each arm: a later failure loses no measurement
             figures = {"load_average_before": round(load, 2), "predicted_before": PREDICTED, "arms": rows}
             write_result(args.json, figures | {"reports": REPORTS, "workers": WORKERS})
 

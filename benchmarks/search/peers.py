@@ -1,4 +1,4 @@
-"""The searches that ours is compared with, each as its own project ships it, for `simulated_search`."""
+"""The searches that ours is compared with, each as its own project ships it, for `simulated`."""
 
 import sys
 import warnings
@@ -15,7 +15,7 @@ from search_spaces.space import SearchSpace
 from tinytl.errors import ConfigError
 
 PEERS = ROOT / "build" / "peers"
-"""Where benchmarks/search/peers.txt was installed."""
+"""The folder where benchmarks/search/peers.txt was installed."""
 GRACE_EPOCHS, REDUCTION_FACTOR = 1, 3
 
 
@@ -47,14 +47,14 @@ class RaySearch:
         return True
 
     def finished(self, trial: Hashable, accuracy: float, memory_mib: float) -> None:
-        """Tells Ray's searcher."""
+        """Reports the trial to Ray's searcher."""
         self.search.on_trial_complete(str(trial), {"accuracy": accuracy, "memory": memory_mib})
 
 
 class Moasha:
     """Syne Tune's MOASHA with its random search: error and memory judged together at epochs 1, 3, ...
 
-    `mended`: its sort returns indices in order of rank, which it then takes for the ranks themselves; mended,
+    `mended`: its sort returns indices in order of rank, but uses them as the ranks themselves. If mended,
     each trial has its own rank.
     """
 
@@ -80,7 +80,7 @@ class Moasha:
         np.random.seed(seed)  # its search space draws from the global generator
 
     def next_trial(self) -> tuple[Hashable, Mapping[str, Any]]:
-        """Asks the scheduler; of its flat draw, what exists beside the rest is kept."""
+        """Asks the scheduler; keeps only the values of its flat draw that exist beside the others."""
         drawn = self.scheduler.suggest().config
         trial = SimpleNamespace(trial_id=self.count)
         self.scheduler.on_trial_add(trial)
@@ -92,7 +92,7 @@ class Moasha:
         return self._report(trial, epoch, accuracy, memory_mib) == "CONTINUE"
 
     def finished(self, trial: Hashable, accuracy: float, memory_mib: float) -> None:
-        """Is of no use: the scheduler has no rung at the last epoch, and its search does not learn."""
+        """Does nothing: the scheduler has no rung at the last epoch, and its search does not learn."""
 
     def _report(self, trial: Hashable, epoch: int, accuracy: float, memory_mib: float) -> str:
         result = {"epoch": epoch, "error": 1 - accuracy, "memory": memory_mib}

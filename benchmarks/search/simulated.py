@@ -1,6 +1,6 @@
 """Searches on a table of trained configurations: what a search would have spent and found, without training.
 
-Trials run side by side, every epoch takes as long as another, and a search hears of an epoch when it ends.
+Trials run side by side, all epochs are equally long, and a search learns of an epoch when it ends.
 Cost is counted in epochs that ended, also those of stopped trials.
 """
 
@@ -33,7 +33,7 @@ class Table:
 
     @property
     def epochs(self) -> int:
-        """Epochs that a whole trial takes."""
+        """The number of epochs of a whole trial."""
         return len(next(iter(self.rows.values())).accuracies)
 
     @property
@@ -43,12 +43,12 @@ class Table:
 
     @property
     def hypervolume(self) -> float:
-        """What a search has that has trained everything, in MiB."""
+        """The hypervolume of a search that has trained everything, in MiB."""
         points = [(row.accuracies[-1], row.memory_mib) for row in self.rows.values()]
         return hypervolume(points, self.worst_memory_mib)
 
     def memory_mib(self, values: Mapping[str, Any]) -> float:
-        """Returns what a configuration takes, which is known before it starts."""
+        """Returns the memory that a configuration needs, which is known before it starts."""
         return self.rows[row_key(values)].memory_mib
 
 
@@ -62,16 +62,16 @@ class Searcher(Protocol):
         """Whether a trial continues after its epoch `epoch` (from 1), which is not its last."""
 
     def finished(self, trial: Hashable, accuracy: float, memory_mib: float) -> None:
-        """Hears of a trial that trained all its epochs."""
+        """Learns of a trial that trained all its epochs."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What a search had found by when: hypervolume after so many epochs, at each trial that raised it."""
+    """What a search had found, and when: epochs and hypervolume at each trial that raised it."""
 
     steps: tuple[tuple[int, float], ...]
     epochs: int
-    """Spent in all."""
+    """Epochs spent in all."""
     started: int
     complete: int
 
@@ -106,7 +106,8 @@ def simulate(
 ) -> History:
     """Runs `search` with `workers` trials at a time until `epochs` are spent or `trials` were started.
 
-    One that has not the hypervolume `goal` by then goes on until it has, or has spent `most_epochs`.
+    A search that has not reached the hypervolume `goal` by then continues until it has, or has spent
+    `most_epochs`.
     """
     running: deque[tuple[Hashable, Row, int]] = deque()
     points: list[Point] = []
@@ -126,7 +127,7 @@ def simulate(
             started += 1
         if not running:
             break
-        # Who has waited longest trains next: with epochs of one length, that is who ends first.
+        # The trial that has waited longest trains next: with equal epochs, it is the one that ends first.
         trial, row, epoch = running.popleft()
         spent += 1
         accuracy = row.accuracies[epoch - 1]
@@ -142,7 +143,7 @@ def simulate(
 
 
 def read_rows(rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Returns the table of the rows of a result of `benchmarks.search.table`."""
+    """Returns the table of rows from a result of `benchmarks.search.table`."""
     return Table(
         {
             row_key(row["values"]): Row(

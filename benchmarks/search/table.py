@@ -1,8 +1,8 @@
-"""Trains every configuration of search_table.yaml, so that searches can be compared by looking results up.
+"""Trains every configuration of search_table.yaml, so that searches can be compared by a look-up.
 
 256 configurations of EfficientNet-Lite0 on the bundled digits, eight epochs each, one thread. A row has the
-validation accuracy after each epoch, the predicted peak and the seconds of an epoch. Rows are kept under
-`--runs` as they come: a call that was cut off goes on. About 80 minutes of one core.
+validation accuracy after each epoch, the predicted peak and the seconds per epoch. Rows are kept under
+`--runs` as they come: a call that was cut off resumes. It needs about 80 minutes of one core.
 
     python -m benchmarks.search.table --json benchmarks/results/search_table_MACHINE_YYYYMM.json
 """
@@ -25,7 +25,7 @@ EPOCHS = 8
 
 
 def table_space() -> SearchSpace:
-    """Returns the finite space whose configurations are all in the table."""
+    """Returns the finite space of the table: each of its configurations has a row."""
     return load_space(str(SPACE_FILE))
 
 
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _train(values: dict[str, Any]) -> dict[str, Any]:
-    """Trains one configuration; a loss that diverges leaves the accuracy of a guess for the rest."""
+    """Trains one configuration; if its loss diverges, the remaining epochs get the accuracy of a guess."""
     import torch
 
     from tinytl.config.flat import config_from_flat

@@ -1,10 +1,9 @@
-"""How many trials an hour, against the obvious program (`benchmarks.search.obvious_program`)?
+"""How many trials per hour, against the obvious program (`benchmarks.search.obvious_program`)?
 
 The twelve configurations of search_throughput.yaml on the bundled digits: two epochs at 32 pixels, two
 workers of one thread. Both programs run as commands, in turn. `whole` counts from the start of the process to
-its end, `between` the trials that ended after the first one, by MLflow's clock in both: what a longer search
-has.
-Accuracies are compared, so that both have done the same work.
+its end, `between` the trials that ended after the first one, by MLflow's clock in both: the rate of a longer
+search. Accuracies are compared, to check that both did the same work.
 
     python -m benchmarks.search.throughput --json benchmarks/results/search_throughput_MACHINE_YYYYMM.json
 """
@@ -54,7 +53,7 @@ def run_obvious(folder: Path, epochs: int, workers: int) -> list[str]:
 
 
 def timed(command: list[str], folder: Path, epochs: int) -> dict[str, Any]:
-    """Runs a command and returns its trials, its seconds, and what its MLflow database says of them.
+    """Runs a command and returns its trials, its seconds, and what its MLflow database says about them.
 
     Raises:
         RuntimeError: with the end of its output, if the command fails.

@@ -1,11 +1,11 @@
 """How large is the report of a large study, and how long until its last figure is drawn?
 
-A study of 500 trials of 20 epochs that were never trained is written by what writes real ones: Optuna's
-journal, a run folder a trial; two rungs, a front, failures. `python -m tuner report` makes its page, which
+A study of 500 trials of 20 epochs that were never trained is written with the code for real ones: Optuna's
+journal, a run folder per trial, two rungs, a front, failures. `python -m tuner report` makes its page, which
 then opens five times in headless Chromium, at desktop and at phone width. By the page's own clock, from the
-navigation on: `front_s` until the front is drawn, `opened_s` until every figure in or near the window is,
-`all_figures_s` with the time that printing takes to draw every figure; `opening_cpu_s` is what the page's own
-thread worked until it was open. Nothing else should run beside it.
+navigation on: `front_s` until the front is drawn, `opened_s` until every figure in or near the window is
+drawn, `all_figures_s` with the time to draw every figure for printing. `opening_cpu_s` is the work of the
+page's own thread until it was open. Nothing else should run beside it.
 
     python -m benchmarks.service.report_size --json benchmarks/results/report_size_MACHINE_YYYYMM.json
 """
@@ -31,9 +31,9 @@ DRAW_ALL = """() => {
   dispatchEvent(new Event("beforeprint"));
   return performance.now() - start;
 }"""
-"""What printing does: every figure is drawn, those again that stand there."""
+"""What printing does: every figure is drawn, also those that are already drawn."""
 PREDICTED = {"mb": 5.8, "make_s": 15, "front_s": 0.9, "opened_s": 1.2, "all_figures_s": 2.0}
-"""Expected at desktop width before the first run; `opened_s`, of figures drawn late, was added after it."""
+"""Expected at desktop width before the first run; `opened_s`, for figures drawn late, was added later."""
 
 
 def opening(page_file: Path, size: tuple[int, int]) -> dict[str, Any]:

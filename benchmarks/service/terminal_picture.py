@@ -23,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(record=True, width=args.width, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(sys.stdin.read().rstrip()), soft_wrap=True)
-    # Without Rich's fonts from the network: the reader's own will do.
+    # Without Rich's fonts from the network: the reader's own are good enough.
     picture = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=args.title), flags=re.DOTALL)
     args.out.write_text(picture)
 

@@ -1,15 +1,15 @@
-r"""What does MLflow over HTTP cost the driver? 200 trials of 20 epochs, told to a real server.
+r"""What does MLflow over HTTP cost the driver? 200 trials of 20 epochs, recorded on a real server.
 
-The calls are those of a study, in its order, with two trials at a time, an epoch each `--epoch-s` (far faster
-than any real one). Tracking gathers what comes within a second; here within a tenth of an epoch, and more
-where the server falls behind. The same program without tracking is subtracted.
+The calls are those of a study, in its order, with two trials at a time and an epoch every `--epoch-s` seconds
+(far faster than any real one). Tracking gathers what comes within a second; here within a tenth of an epoch,
+and more if the server falls behind. The same program without tracking is subtracted.
 
 - `calls_ms_a_report`: time of the main thread inside StudyTracking's calls.
 - `cpu_ms_a_report`: CPU time of the driver's process, its MLflow thread included.
-- `percent_of_driver`: that CPU time over the time between two reports, for epochs of so many seconds;
-  `percent_where_each_report_is_a_call`: the same, were nothing gathered: the most that it can be.
+- `percent_of_driver`: that CPU time over the time between two reports, for epochs of this many seconds;
+  `percent_where_each_report_is_a_call`: the same if nothing were gathered, which is the most that it can be.
 
-`close` comes after the last epoch, when nothing trains; its seconds are told apart.
+`close` comes after the last epoch, when nothing trains; its seconds are counted apart.
 
     python -m benchmarks.service.tracking_overhead \
         --json benchmarks/results/tracking_overhead_MACHINE_YYYYMM.json
@@ -32,7 +32,7 @@ WORKERS = 2
 
 
 def measure(trials: int, epochs: int, epoch_s: float, with_tracking: bool) -> dict[str, Any]:
-    """Tells a server of a study as its driver would; returns seconds."""
+    """Records a study on a server as its driver would; returns seconds."""
     from tests.support import mlflow_studies as made
     from tests.support.mlflow_server import Server
     from tinytl.config.flat import flat_from_config
@@ -119,7 +119,7 @@ def main() -> None:
     without = measure(args.trials, args.epochs, args.epoch_s, False)
     reports = args.trials * args.epochs
     cpu_ms = 1e3 * (told["cpu_s"] - without["cpu_s"]) / reports
-    a_call_ms = cpu_ms * reports / told["calls"]  # the runs' making and ending in it
+    a_call_ms = cpu_ms * reports / told["calls"]  # with the making and ending of runs
     figures = {
         "load_average_before": round(load, 2),
         "predicted_before": PREDICTED,

@@ -14,7 +14,7 @@ import torch
 
 
 def about() -> dict[str, object]:
-    """Returns machine, torch, date, and the command of the benchmark that runs."""
+    """Returns machine, torch, date, and the command of the running benchmark."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), None)
@@ -32,7 +32,7 @@ def about() -> dict[str, object]:
 
 
 def write_result(path: Path, figures: Mapping[str, Any]) -> None:
-    """Writes figures as JSON, a row a line, with what they depend on before them."""
+    """Writes figures as JSON, one row per line, after what they depend on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(row_a_line(about() | dict(figures)))
 

@@ -20,7 +20,7 @@ def table(head: Iterable[str], lines: Iterable[str]) -> list[str]:
 
 
 def source(result: Result) -> list[str]:
-    """Returns the line that says where figures come from."""
+    """Returns the line that names the source of the figures."""
     machine = result["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores, threads: {machine['threads']}"
     return ["", f"*{where}; torch {result['torch']}; {result['date'][:10]}; `{result['command']}`*"]
@@ -30,7 +30,7 @@ def fill(page: str, tables: dict[str, list[str]], name: str = "the page") -> str
     """Returns the page `name` with these tables between `<!-- table: NAME -->` and `<!-- end -->`.
 
     Raises:
-        ValueError: for a table that has no place in the page.
+        ValueError: for a table without a place in the page.
     """
     for title, lines in tables.items():
         place = re.compile(rf"(<!-- table: {re.escape(title)} -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Where the project and its results lie."""
+"""The folders of the project and of its results."""
 
 from pathlib import Path
 

@@ -13,11 +13,11 @@ def command_line(process: int) -> list[str]:
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Returns the children of a process, theirs, and so on."""
+    """Returns the children of a process, their children, and so on."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            # The name stands in brackets and may hold anything; the parent is the second word behind it.
+            # The name is in brackets and may hold anything; the parent is the second word after it.
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
         except (OSError, IndexError):
             continue

@@ -1,9 +1,9 @@
-r"""How many training images a second can be had: from memory, and streamed from JPEG files by workers.
+r"""How many training images per second can be loaded: from memory, and streamed from JPEG files by workers.
 
 Photograph-like JPEGs of 500x375 pixels (smoothed noise, quality 90) are written to a temporary folder; a pass
-of `train_batches` (random crops, mirrored) is timed by the wall, nothing is trained. `resize` compares the
-two ways of resizing a crop of a stored picture; on a CPU by its process's time. The fastest of several passes
-counts: on a shared machine the others measure what else runs. What `--json` is for:
+of `train_batches` (random crops, mirrored) is timed by the wall clock, and nothing is trained. `resize`
+compares the two ways of resizing a crop of a stored picture; on a CPU by the process's CPU time. The fastest
+of several passes counts: on a shared machine the others measure what else runs. What `--json` is for:
 
     python -m benchmarks.transfer.data_throughput \
         --json benchmarks/results/data_throughput_MACHINE_YYYYMM.json
@@ -34,7 +34,7 @@ BATCH_SIZE = 32
 
 
 def write_photos(folder: Path, n: int) -> None:
-    """Writes `n` JPEGs in two classes, for training alone."""
+    """Writes `n` JPEGs in two classes, for training only."""
     rng = np.random.default_rng(0)
     for split, count in (("train", n), ("val", 2)):
         for i in range(count):
@@ -47,7 +47,7 @@ def write_photos(folder: Path, n: int) -> None:
 def images_per_s(
     run: Callable[[], object], n: int, rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Returns `n` images by the seconds that the fastest of `rounds` runs takes, after a first one."""
+    """Returns `n` images divided by the seconds of the fastest of `rounds` runs, after a warm-up."""
     run()
     rates = []
     for _ in range(rounds):
@@ -71,7 +71,7 @@ def one_pass(data: Split, resolution: int, device: torch.device, workers: int | 
 def loading_rows(
     folder: Path, device: torch.device, workers: list[int], rounds: int
 ) -> list[dict[str, object]]:
-    """Returns the rate of memory and of stream loading at each resolution."""
+    """Returns the rates of loading from memory and from files at each resolution."""
     rows: list[dict[str, object]] = []
     for resolution in RESOLUTIONS:
         config = TrainConfig(dataset="imagefolder", data_dir=str(folder), resolution=resolution)

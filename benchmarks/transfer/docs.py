@@ -26,7 +26,7 @@ def top1(row: Result) -> str:
 
 
 def rate(row: Result) -> str:
-    """Returns the learning rate that was chosen; `*` where it was the grid's lowest or highest."""
+    """Returns the learning rate that was chosen; `*` if it was the grid's lowest or highest."""
     if "base_lr" not in row:
         return ""
     return f"{row['base_lr']:g}{'*' if row['at_the_grid_s_edge'] else ''}"
@@ -38,7 +38,7 @@ def published(figures: tuple[float, float] | None) -> str:
 
 
 def methods(result: Result) -> list[str]:
-    """Every backbone and method: accuracy here, memory here and at 224 px, and what others published."""
+    """Every backbone and method: accuracy here, memory here and at 224 px, and published figures."""
     small = str(result["settings"]["resolution"])
     lines = []
     for row in result["rows"]:
@@ -61,7 +61,7 @@ def methods(result: Result) -> list[str]:
 
 
 def readme(result: Result) -> list[str]:
-    """The backbones with weights, a line a method."""
+    """The backbones with weights, one line per method."""
     small = str(result["settings"]["resolution"])
     rows = {(row["backbone"], row["method"]): row for row in result["rows"] if "base_lr" in row}
     backbones = list(dict.fromkeys(backbone for backbone, _ in rows))
@@ -82,7 +82,7 @@ def readme(result: Result) -> list[str]:
 
 
 def memory(result: Result) -> list[str]:
-    """Batches of 1 and of 64: measured MiB of each way, and the report's."""
+    """Batches of 1 and of 64: measured MiB of each way, and those of the report."""
     found = {(r["method"], r["batch_size"], r["way"]): r["measured_mib"] for r in result["rows"]}
     ways = list(dict.fromkeys(way for _, _, way in found))
     lines = []
@@ -94,7 +94,7 @@ def memory(result: Result) -> list[str]:
 
 
 def variants(result: Result) -> list[str]:
-    """What is compared, with accuracy, rate, memory and time."""
+    """The compared variants, with accuracy, rate, memory and time."""
     lines = [
         cells(
             row["variant"],
@@ -109,7 +109,7 @@ def variants(result: Result) -> list[str]:
 
 
 def datasets(result: Result) -> list[str]:
-    """A line a method, a column a data set; then what the report has of other sets."""
+    """One line per method, one column per data set; then the report's figures for other sets."""
     found = {(row["method"], row["dataset"]): row for row in result["rows"]}
     names = list(dict.fromkeys(dataset for _, dataset in found))
     lines = [

@@ -1,4 +1,4 @@
-"""Curves of what a benchmark compared: validation accuracy and training loss by epoch."""
+"""Curves of the compared variants: validation accuracy and training loss by epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ CURVES = {"val_curve": "validation top-1", "loss_curve": "training loss"}
 
 
 def plot_variants(result: dict[str, Any], path: Path) -> None:
-    """Draws each variant at its tuned rate: the mean of the seeds, and from lowest to highest as a band."""
+    """Draws each variant at its tuned rate: the mean of the seeds, and a band from lowest to highest."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     panels = figure.subplots(1, len(CURVES))
     for turn, row in enumerate(result["rows"]):

@@ -2,8 +2,8 @@
 
 Methods that change weights train with batch norm, as fine-tuning usually does; the others with frozen
 statistics, for which the memory figures of TinyTL are made. Lite residuals start at random. A backbone
-without weights here gets its memory only (`--memory-only`). The published setting:
-`--dataset cifar10 --data-dir DIR --backbone mobilenet_v2 --epochs 50 --resolution 224 --lrs 3e-4`.
+without weights here gets only its memory (`--memory-only`). The published setting: `--dataset cifar10
+--data-dir DIR --backbone mobilenet_v2 --epochs 50 --resolution 224 --lrs 3e-4`.
 """
 
 import argparse

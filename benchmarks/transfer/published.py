@@ -1,4 +1,4 @@
-"""Figures that others published, to stand beside ours: percent of images (top-1), megabytes as given."""
+"""Published figures to compare with ours: percent of images (top-1), megabytes as given."""
 
 PAPER = "TinyTL paper, table 2 (ProxylessNAS-Mobile, 224 px, 50 epochs; CIFAR10 test)"
 """Cai, Gan, Zhu and Han, NeurIPS 2020, arXiv:2007.11622. Memory by the authors' formula, batch 8."""
@@ -12,7 +12,7 @@ PAPER_CIFAR10 = {
 }
 
 TINYTL_REPORT = "the user's TinyTL report (CIFAR10, 224 px, Adam 3e-4, cosine, batch 8, 50 epochs)"
-"""Memory is what the GPU's driver showed for the process; accuracy was called train accuracy there."""
+"""Memory is what the GPU's driver showed for the process; the report calls its accuracy train accuracy."""
 TINYTL_REPORT_CIFAR10 = {
     "mobilenet_v2": {
         "FT-Last": (990, 76.37),
@@ -33,7 +33,7 @@ TINYTL_REPORT_CIFAR10 = {
 }
 CHECKPOINT_REPORT = "the user's report (MobileNetV2, 224 px, MB of the process on a GPU)"
 CHECKPOINT_REPORT_MB = {1: (821, 817), 8: (1318, 912), 16: (2105, 1393), 32: (3541, 2119), 64: (7492, 3291)}
-"""Batch size to memory without and with a checkpoint at every inverted residual."""
+"""By batch size: memory without and with a checkpoint at every inverted residual."""
 
 FINETUNE_REPORT = "the user's report on separate learning rates (MobileNetV2)"
 FINETUNE_REPORT_MB = {"FT-Full": (1756, 6225), "TinyTL-L": (849, 3125), "FT-Last": (1157, 5426)}
@@ -49,4 +49,4 @@ FINETUNE_REPORT_TOP1 = {
     "CUB-200-2011": 78.141,
     "ImageNet": 70.241,
 }
-"""Validation accuracy, separate learning rates where nothing else is said."""
+"""Validation accuracy; separate learning rates unless it says otherwise."""

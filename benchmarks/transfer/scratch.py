@@ -12,7 +12,7 @@ from tinytl.config.train_config import TrainConfig
 
 
 def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
-    """Returns what is compared."""
+    """Returns the variants to compare."""
     scratch = dataclasses.replace(
         base, method="Scratch", weights="none", norm="batch_norm", weight_decay=1e-4
     )

@@ -1,6 +1,6 @@
 """Separate learning rates against one learning rate, and against training the last blocks only.
 
-Separate: classifier 1, last five blocks 0.6, the rest 0.4 of the base rate, as the user's report meant it.
+Separate: classifier 1, last five blocks 0.6, the rest 0.4 of the base rate, as the user's report intended.
 All train with batch norm, and each gets the same grid of base rates. The published setting:
 `--dataset cifar10 --data-dir DIR --backbone mobilenet_v2 --epochs 40 --resolution 224`.
 """
@@ -14,7 +14,7 @@ REPORT_RATIO = LrRatio(late=0.6, early=0.4)
 
 
 def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
-    """Returns what is compared."""
+    """Returns the variants to compare."""
     full = dataclasses.replace(base, method="FT-Full", norm="batch_norm")
     return {
         "separate rates": dataclasses.replace(full, lr_ratio=REPORT_RATIO),

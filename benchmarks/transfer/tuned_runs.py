@@ -1,8 +1,8 @@
 """Training runs with their learning rate tuned: every variant gets the same grid, then more seeds.
 
-The rate is chosen by validation accuracy with the first seed; other seeds then run with it. What is
-reported is accuracy on test images, which chose nothing. Runs are `python -m tinytl train` folders, so that a
-benchmark that was cut off goes on where it was.
+The rate is chosen by validation accuracy with the first seed; other seeds then run with it. The reported
+accuracy is on test images, which chose nothing. Runs are `python -m tinytl train` folders, so a benchmark
+that was cut off resumes.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Tuned:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """What a result file keeps."""
+        """The values in a result file."""
         accuracies = [run["accuracy_top1"] for run in self.runs]
         return {
             "base_lr": self.base_lr,
@@ -55,9 +55,9 @@ class Tuned:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds what all of these benchmarks share; the published setting is the same command with other flags."""
+    """Adds the flags that these benchmarks share; the published setting only needs other flags."""
     parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--data-dir", help="for imagefolder: a val/ without test/ is taken as test images")
+    parser.add_argument("--data-dir", help="for imagefolder: a val/ without test/ holds the test images")
     parser.add_argument(
         "--backbone",
         action="append",
@@ -75,10 +75,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def base_configs(args: argparse.Namespace) -> dict[str, TrainConfig]:
-    """Returns what the flags say for each backbone.
+    """Returns the configuration of each backbone, from the flags.
 
     Raises:
-        ConfigError: for a field or a value that is unknown.
+        ConfigError: for an unknown field or value.
     """
     configs = {}
     for text in args.backbone or ["efficientnet_lite0"]:
@@ -160,7 +160,7 @@ def _run_all(configs: Sequence[TrainConfig], args: argparse.Namespace) -> list[R
 
 
 def _train(config: TrainConfig, folder: Path) -> Run:
-    """Trains one configuration, or reads what an earlier call left; empty if training diverged."""
+    """Trains one configuration, or reads the result of an earlier call; empty if training diverged."""
     import torch
 
     from tinytl.errors import NonFiniteLossError
@@ -197,10 +197,10 @@ def _folder_name(config: TrainConfig) -> str:
 
 
 def _with_test(root: Path, runs: Path) -> Path:
-    """Returns a folder in which the pictures of `val/` are test images, where there are no others.
+    """Returns a folder in which the pictures of `val/` are test images, if there are no others.
 
-    Learning rates are chosen by validation images, so that these cannot be what is reported; they are cut
-    from `train/` then.
+    Learning rates are chosen by validation images, so results cannot be reported on those. The validation
+    images are then cut from `train/`.
     """
     if not root.is_dir():
         raise ConfigError(f"--data-dir {root}: no such folder")

@@ -121,7 +121,7 @@ def test_a_port_in_use_names_the_variable_to_change(script, variable, secrets, t
 def test_a_worker_names_a_head_that_does_not_exist(secrets):
     out = call("start-ray-worker.sh", 2, SECRETS_DIR=str(secrets), RAY_HEAD="nowhere.invalid:6379")
     assert out == (
-        "start-ray-worker.sh: nobody listens at nowhere.invalid:6379: start it, or set another RAY_HEAD\n"
+        "start-ray-worker.sh: nothing listens at nowhere.invalid:6379: start it, or set another RAY_HEAD\n"
     )
 
 
@@ -157,7 +157,7 @@ def test_make_cluster_brings_up_what_was_asked_for(tmp_path):
         out = call("up.sh", 2, path=path, **given)
         assert out.endswith(" on 127.0.0.1 cannot be opened: is it in use? Set another MLFLOW_PORT\n")
     out = call("up.sh", 2, path=path, WORKERS="3", **given)
-    assert out == "up.sh: DEVICE=cuda takes one worker, with all GPUs: leave out WORKERS=3\n"
+    assert out == "up.sh: DEVICE=cuda needs one worker, with all GPUs: leave out WORKERS=3\n"
     out = call("up.sh", path=path, **given)
     uid = os.getuid() or 1000
     files = f"-f {DOCKER / 'compose.yaml'} -f {DOCKER / 'compose.cuda.yaml'}"

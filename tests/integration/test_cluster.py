@@ -103,7 +103,7 @@ def test_a_job_is_left_watched_stopped_and_goes_on(pictures, cluster, tmp_path):
     assert "running" in tuner("jobs", "--address", cluster.url)
 
     out = tuner("stop", "job", "--address", cluster.url)
-    assert "running trials end their epoch and are saved" in out and "Stopped. Go on:" in out
+    assert "running trials end their epoch and are saved" in out and "Stopped. Resume:" in out
     assert status_of("job", runs_dir)["trials"]["running"] == 0
     saved = epochs_saved(runs_dir / "job")
     assert 1 <= saved < 60

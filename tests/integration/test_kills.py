@@ -88,7 +88,7 @@ def test_ctrl_c_saves_and_ends_with_130_and_names_the_way_on(pictures, tmp_path)
     out = log.read_text()
     assert driver.returncode == 130, out
     assert "Stopping: running trials end their epoch and are saved" in out
-    assert "Go on:  python launch.py --name k --resume" in out
+    assert "Resume:  python launch.py --name k --resume" in out
     assert "Traceback" not in out
     assert status_of("k", runs_dir)["trials"]["running"] == 0
     assert {r.info.status for r in mlflow_runs("k", runs_dir, "trial")} <= {"KILLED"}
@@ -103,7 +103,7 @@ def test_sigterm_to_the_whole_group_of_processes_ends_as_ctrl_c_does(pictures, t
         driver.wait(TIMEOUT_S)
     out = log.read_text()
     assert driver.returncode == 130, out
-    assert "Go on:  python launch.py --name k --resume" in out
+    assert "Resume:  python launch.py --name k --resume" in out
     assert "Traceback" not in out
     assert status_of("k", runs_dir)["trials"]["running"] == 0
 
@@ -125,7 +125,7 @@ def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_
     runs_dir = tmp_path / "runs"
     flags = [*STUDY, "--trials", "2", "--epochs", "30"]
     out = run(command(pictures, runs_dir, *flags, "--time-budget", "20"))
-    assert "The search ended: the time budget is spent." in out and "Go on:" in out
+    assert "The search ended: the time budget is spent." in out and "Resume:" in out
     assert status_of("k", runs_dir)["trials"]["running"] == 0
     run(resume("k", runs_dir))
     check_whole("k", runs_dir, trials=2, epochs=30)
@@ -175,7 +175,7 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_once_there_is_room(pictures,
 
 @pytest.mark.slow
 def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
-    """Two nodes with a CPU each; the one that is killed takes a trial with it, which goes on on the other."""
+    """Two nodes with a CPU each; one is killed while it trains, and its trial continues on the other."""
     runs_dir, address = tmp_path / "runs", f"127.0.0.1:{free_port()}"
     head_flags = ["--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false"]
     study = command(pictures, runs_dir, *LONG, "--address", address, "--max-failures", "0")

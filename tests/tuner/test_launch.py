@@ -181,7 +181,7 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
 def test_the_floor_is_held_against_the_budget_of_a_plan_too(capsys, runs_dir):
     settings = ["plan=budget", "budget_mib=2", "resolution=32", "method=FT-Last", "norm=frozen_bn"]
     line = one_line_of(capsys, [f"--set={setting}" for setting in settings], runs_dir)
-    assert "budget_mib 2 is under what every configuration of space joint takes: the least is " in line
+    assert "budget_mib 2 is under what every configuration of space joint needs: the least is " in line
 
 
 def test_an_own_space_with_an_unknown_parameter_is_told(capsys, runs_dir, tmp_path):

@@ -1,4 +1,4 @@
-"""Joining a Ray cluster that is there: its token, its versions, and our code on its nodes."""
+"""Joining a Ray cluster that is already running: its token, its versions, and our code on its nodes."""
 
 import logging
 import os
@@ -12,17 +12,17 @@ from tuner.verbosity import is_verbose
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("search_spaces", "tinytl", "tuner")
-"""What nodes import. They are sent it as it is here, uncommitted changes included."""
+"""Packages that nodes import. They are sent as they are here, with uncommitted changes."""
 ANSWER_TIMEOUT_S = 5.0
 OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set where Ray runs this process as a job: its nodes have the job's working tree."""
+"""Set if Ray runs this process as a job: its nodes have the job's working tree."""
 
 
 def join(address: str) -> str:
-    """Connects to a cluster and sees that its nodes can run trials; returns its dashboard's address, or "".
+    """Connects to a cluster and checks that its nodes can run trials; returns its dashboard's address, or "".
 
     Raises:
-        ConfigError: if none answers, it wants another token, or a node has other versions.
+        ConfigError: if no cluster answers, it wants another token, or a node has other versions.
     """
     import ray
 

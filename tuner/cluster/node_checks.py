@@ -1,6 +1,6 @@
-"""Every node that may train looks at what it needs before the first trial: versions, folders, images.
+"""Every node that may train checks what it needs before the first trial: versions, folders, images.
 
-Imports nothing but ray, when asked: nodes import this module before they are known to have the rest.
+Imports only ray, inside functions: a node imports this module before it is known to have anything else.
 """
 
 import getpass
@@ -18,11 +18,11 @@ from tuner.cluster.nodes import ANSWER_TIMEOUT_S, Node
 from tuner.record.claim import LOCK_FILE, SEEN_BY
 
 ARRIVES_WITHIN_S = 15.0
-"""For a file that a node has written to show here: network file systems look again after some seconds."""
+"""How long a file that a node wrote may need to show here: network file systems cache for some seconds."""
 
 
 def check_versions(nodes: Sequence[Node]) -> None:
-    """Compares the software of each node with this machine's. The processes that answer train later on.
+    """Compares the software of each node with this machine's. The processes that answer later train trials.
 
     Raises:
         ConfigError: naming the node, and both versions.
@@ -38,9 +38,9 @@ def check_versions(nodes: Sequence[Node]) -> None:
 
 
 def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = ()) -> None:
-    """Has each node read what the driver has written to the study's folder, and write there as well.
+    """Makes each node read what the driver wrote to the study's folder, and write there itself.
 
-    `images` are files that trials will read for themselves.
+    `images` are files that trials will read.
 
     Raises:
         ConfigError: naming the node, and what it does not see.
@@ -61,11 +61,11 @@ def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = 
 
 
 def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> list[tuple[Node, Any]]:
-    """Calls a function on every node at the same time; returns what each said."""
+    """Calls a function on every node at the same time; returns each node's answer."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # It takes no CPU: a node whose CPUs are busy answers, too.
+    # It needs no CPU: a node with busy CPUs answers, too.
     ask = ray.remote(num_cpus=0, num_gpus=0, max_retries=0)(question)
     asked = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)).remote(
@@ -87,13 +87,13 @@ def _ask(nodes: Sequence[Node], question: Callable[..., Any], *args: Any) -> lis
 
 
 def _versions_there() -> tuple[str, dict[str, str]]:
-    from tuner.trial import trainable  # noqa: F401 - what its first trial would wait for
+    from tuner.trial import trainable  # noqa: F401 - else its first trial waits for this
 
     return socket.gethostname(), _versions()
 
 
 def _versions() -> dict[str, str]:
-    # Less what it was built for: this machine may have no GPU. Ray compares itself and Python.
+    # Without the build (`+cu126`): this machine may have no GPU. Ray compares itself and Python.
     return {name: version(name).partition("+")[0] for name in ("torch", "torchvision")}
 
 
@@ -126,7 +126,7 @@ def _arrives(path: Path) -> bool:
     while not path.exists():
         if time.monotonic() > deadline:
             return False
-        list(path.parent.iterdir())  # has a network file system look again
+        list(path.parent.iterdir())  # makes a network file system look again
         time.sleep(0.1)
     return True
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tinytl.errors import ConfigError
 
 ANSWER_TIMEOUT_S = 120.0
-"""For a process to start on each node that has GPUs, and to import torch."""
+"""How long a process may need to start on each node that has GPUs, and to import torch."""
 NODES_TOLD = 3
-"""Nodes that one line names."""
+"""Most nodes that one line names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,13 @@ class Node:
     cpus: float
     gpus: float = 0.0
     gpu_memory_mib: float | None = None
-    """Memory of its smallest GPU; None if nobody asked."""
+    """Memory of its smallest GPU; None if it was not read."""
     node_id: str = ""
     address: str = ""
 
 
 def read_nodes() -> list[Node]:
-    """Returns the machines that are alive, their GPUs' memory not yet asked for."""
+    """Returns the machines that are alive, without their GPUs' memory."""
     import ray
 
     return [
@@ -74,7 +74,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # A process of its own, which ends: one that has seen all GPUs could not be given one of them later.
+    # In a process that ends afterwards: one that has seen all GPUs could not be given a single one later.
     ask = ray.remote(num_cpus=0, num_gpus=0, max_calls=1, max_retries=0)(_smallest_gpu_mib)
     answers = {
         node.node_id: ask.options(
@@ -92,7 +92,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
             memory_mib = ray.get(answers[node.node_id], timeout=ANSWER_TIMEOUT_S)
         except ray.exceptions.RayError as error:
             raise ConfigError(
-                f"node {node.address} does not tell its GPUs' memory ({type(error).__name__}): "
+                f"node {node.address} does not report its GPUs' memory ({type(error).__name__}): "
                 "give --gpus-per-trial"
             ) from None
         if memory_mib is None:

@@ -1,4 +1,4 @@
-"""How many trials run at a time, and what each is given of a cluster's CPUs and GPUs."""
+"""How many trials run at a time, and each one's share of a cluster's CPUs and GPUs."""
 
 import dataclasses
 import math
@@ -14,23 +14,23 @@ from tuner.config import StudyConfig
 from tuner.trial_config import largest_configs
 
 CUDA_CONTEXT_MIB = 750.0
-"""What a process needs of a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
+"""What a process needs on a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
 
-Source: the user's report, where a step of MobileNetV2 at batch 1 takes 821 MB of a GPU, of which its
-tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
+Source: the user's report, in which a step of MobileNetV2 at batch 1 needs 821 MB on a GPU, of which
+its tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
 issue 107667).
 """
 MARGIN = 0.1
-"""Part of a trial's need that is added to it, for memory that torch's allocator holds and cannot use."""
+"""Margin on a trial's need, as a part of it, for memory that torch's allocator holds but cannot use."""
 RAY_UNIT = 1e-4
-"""Ray counts resources in this."""
+"""The unit in which Ray counts resources."""
 MOST_PER_GPU = 100
-"""Trials on one GPU: up to here, Ray's unit tells 1/k from 1/(k + 1)."""
+"""Most trials on one GPU: up to this k, 1/k and 1/(k + 1) differ in Ray's unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedShare:
-    """What a trial is given under `--pack`: Ray calls this with the trial's configuration. Can be pickled.
+    """The resources of a trial with `--pack`: Ray calls this with the trial's configuration. Can be pickled.
 
     Ray reuses a process only for a trial of the same share, and starts another for others. So shares are few:
     a half, a third, a quarter, a sixth, an eighth, a twelfth, ...
@@ -39,7 +39,7 @@ class PackedShare:
     cpus: float
     gpu_memory_mib: float
     least: float
-    """Share that every trial is given at least, so that trials spread over all GPUs."""
+    """The least share of a trial, so that trials spread over all GPUs."""
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
         """Returns Ray's placement group for `config["peak_memory_mib"]`."""
@@ -63,27 +63,27 @@ class TrialResources:
     """Trials at a time."""
     cpus_per_trial: float
     gpus_per_trial: float = 0.0
-    """One share for the whole study; with `packed`, the least that a trial is given."""
+    """One share for the whole study; with `packed`, the least share of a trial."""
     packed: PackedShare | None = None
 
     @property
     def for_ray(self) -> dict[str, float] | Callable[[Mapping[str, Any]], Any]:
-        """What `tune.with_resources` takes."""
+        """The argument of `tune.with_resources`."""
         return self.packed or {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
     def gpus_of(self, peak_memory_mib: float) -> float:
-        """Returns what a trial of that predicted peak is given of a GPU."""
+        """Returns the share of a GPU that a trial of that predicted peak gets."""
         return self.gpus_per_trial if self.packed is None else self.packed.share(peak_memory_mib)
 
 
 def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
     """Divides the cluster to which Ray is connected among the trials of a study.
 
-    Where shares follow from memory, the space's largest configurations are predicted (seconds), as a GPU has
-    them, whether or not there is one here.
+    If shares follow from memory, the memory of the space's largest configurations is predicted (for seconds),
+    as on a GPU, whether or not there is one here.
 
     Raises:
-        ConfigError: for a share that cannot be had, GPUs that torch does not find, or a space whose largest
+        ConfigError: for a share that is impossible, GPUs that torch does not find, or if the space's largest
             configuration does not fit the smallest GPU.
     """
     nodes = read_nodes()
@@ -120,20 +120,21 @@ def divide(
     largest_mib: float = 0.0,
     pack: bool = False,
 ) -> TrialResources:
-    """Divides `nodes` among trials: one CPU each and, where there are GPUs, one share for all.
+    """Divides `nodes` among trials: one CPU each and, if there are GPUs, one share for all.
 
     From memory, the share is the largest 1/k that still lets as many trials run as memory, CPUs and `workers`
-    allow: where memory is not what limits them, trials have more of a GPU each, and spread over all GPUs.
+    allow. If memory is not what limits them, each trial gets more of a GPU, and trials spread over all GPUs.
 
     Args:
-        nodes: the cluster's; with `gpu_memory_mib` where shares follow from memory.
-        workers: most trials at a time; None for as many as fit. Without GPUs, more than the CPUs share them.
-        gpus_per_trial: share that is given in place of one from memory.
+        nodes: the cluster's; with `gpu_memory_mib` if shares follow from memory.
+        workers: most trials at a time; None: as many as fit. Without GPUs, more trials than CPUs share
+            the CPUs.
+        gpus_per_trial: share to use in place of one from memory.
         largest_mib: largest predicted memory of an admissible configuration.
         pack: shares by configuration.
 
     Raises:
-        ConfigError: for a share that cannot be had.
+        ConfigError: for a share that is impossible.
     """
     with_gpu = [node for node in nodes if node.gpus]
     if not with_gpu:
@@ -150,7 +151,7 @@ def divide(
         return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=gpus_per_trial)
     memory_mib = _smallest_gpu_mib(with_gpu)
     share = share_of(largest_mib, memory_mib)
-    if pack:  # the largest fits; as many run as the smallest would let
+    if pack:  # the largest fits; as many run as would if all were the smallest
         share = share_of(0.0, memory_mib)
     workers = _at_most(workers, _at_a_time(with_gpu, share))
     shares = (part(k) for k in range(1, trials_per_gpu(share) + 1))
@@ -162,7 +163,7 @@ def divide(
 def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
     """Returns the share of a GPU that a trial of that predicted peak needs, 1/k for a whole k.
 
-    CUDA's context and a margin come on top of the prediction: k trials are k processes.
+    CUDA's context and a margin are added to the prediction: k trials are k processes.
 
     Raises:
         ConfigError: if a whole GPU is not enough.
@@ -194,13 +195,13 @@ def largest_admissible_mib(
 ) -> float:
     """Returns the largest predicted peak of what may start: the space's largest, or the budget.
 
-    About a second a prediction. `enough_mib` or the budget, where reached, is the answer at once.
+    A prediction needs about a second. Once one reaches `enough_mib` or the budget, no more are made.
     """
     from tinytl.memory.predict import predict_memories, predict_memory
 
     bound = min(enough_mib, math.inf if budget_mib is None else budget_mib)
     configs = largest_configs(space, base)
-    # A plan of a budget makes each configuration fit it, or refuses it.
+    # The plan `budget` makes each configuration fit the budget, or refuses it.
     planned = max((c.budget_mib for c in configs if c.budget_mib is not None), default=0.0)
     configs = [c for c in configs if c.budget_mib is None]
     if planned >= bound or not configs:

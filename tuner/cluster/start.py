@@ -16,7 +16,7 @@ SETTINGS = {
     # Ray's own files for each trial and its tables in the terminal: the study has its own.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # A trial that failed has no metrics, and says why.
+    # A failed trial has no metrics; it says why itself.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # Ctrl-C and SIGTERM are the study's.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -26,22 +26,22 @@ SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # It prints a stack at SIGTERM, and takes the signal from the study.
+    # Else Ray prints a stack at SIGTERM, and the study never gets the signal.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 STARTS = 3
-"""How often Ray is started where its processes do not answer within the half minute that it grants them."""
+"""How often to start Ray if its processes do not answer within Ray's own limit of half a minute."""
 PAUSE_S = 2.0
-"""For the processes of a start that came to nothing to end: they hold the dashboard's port."""
+"""Time for the processes of a failed start to end: they hold the dashboard's port."""
 TIMED_OUT = "timed out during startup"
 DASHBOARD_PORT_TAKEN = "already occupied"
-"""What Ray says."""
+"""Parts of Ray's own messages."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
-"""Modules that a worker process imports as Ray starts it, not as its first trial does: they take seconds."""
+"""Modules that a worker process imports when Ray starts it, not in its first trial: they need seconds."""
 
 
 class Cluster:
-    """Comes up in a thread from `begin` on: most of that is waiting for Ray's processes."""
+    """Starts in a thread after `begin`: most of that time is spent waiting for Ray's processes."""
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
@@ -64,7 +64,7 @@ class Cluster:
         return self._url.result()
 
     def end(self) -> None:
-        """Ends what was started here, or leaves the cluster that was joined."""
+        """Ends the cluster that was started here, or leaves the one that was joined."""
         if self._url is not None:
             import ray
 
@@ -85,8 +85,8 @@ def _start(config: StudyConfig) -> str:
     apply_verbosity()
     if config.address is not None:
         return join(config.address)
-    # A signal to a whole group of processes, as `timeout` sends it, is the driver's: it ends Ray when all is
-    # saved and recorded. Ray's processes end with the driver whatever becomes of it.
+    # A signal to a whole group of processes, as `timeout` sends it, is for the driver: it ends Ray when
+    # everything is saved and recorded. Ray's processes end with the driver, however it ends.
     services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)
     for left in reversed(range(STARTS)):
         try:
@@ -99,7 +99,7 @@ def _start(config: StudyConfig) -> str:
                 log_to_driver=config.verbose,
             )
             break
-        except Exception as error:  # Ray's timeout is a bare Exception; what is neither known text is raised
+        except Exception as error:  # Ray's timeout is a bare Exception; an unknown text is raised again
             reason = str(error)
             if not left and DASHBOARD_PORT_TAKEN in reason:
                 told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"

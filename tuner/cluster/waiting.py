@@ -1,4 +1,4 @@
-"""Trials that wait because the cluster has no room: told, not left to be guessed."""
+"""Says so if trials wait because the cluster has no room."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from tuner.cluster.nodes import what_is_taken
 
 PATIENCE_S = 10.0
-"""What a trial may wait before that is reported."""
+"""How long a trial may wait before that is reported."""
 REPEAT_S = 300.0
 
 
 class Waiting:
-    """Tells what trials wait for, once none has run for a while, and again every few minutes."""
+    """Says what trials wait for, once none has run for a while, and again every few minutes."""
 
     def __init__(
         self,
@@ -20,14 +20,14 @@ class Waiting:
         taken: Callable[[float, float], str | None] = what_is_taken,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`taken`: what keeps a trial of so many CPUs and GPUs from its start, or None."""
+        """`taken`: returns why a trial with these CPUs and GPUs cannot start, or None."""
         self._tell = tell
         self._taken = taken
         self._clock = clock
         self._tell_at_s: float | None = None
 
     def look(self, needs: Mapping[str, float] | None) -> None:
-        """Takes what a trial waits for while none runs, by Ray's names, or None if nobody waits so."""
+        """Notes what a trial waits for while none runs, by Ray's names; None if no trial waits like that."""
         if needs is None:
             self._tell_at_s = None
             return

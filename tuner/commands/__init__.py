@@ -1,4 +1,4 @@
-"""The commands of `python -m tuner`, a file each: flags, and what they run.
+"""The commands of `python -m tuner`, one file per command: its flags, and what it runs.
 
 A command parses, calls one function of another room, and prints. It computes nothing itself.
 """

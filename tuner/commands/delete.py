@@ -1,4 +1,4 @@
-"""`python -m tuner delete`: a study's record, folder and MLflow runs removed."""
+"""`python -m tuner delete`: removes a study's record, folder and MLflow runs."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ def add_parser(commands: Commands) -> None:
     delete.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow server or database of its runs, none to leave them (default: the study's own)",
+        help="MLflow server or database of its runs, or none to keep them (default: the study's own)",
     )
     delete.add_argument("--yes", action="store_true", help="do not ask")
     delete.set_defaults(run=run)
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     found = find_study(args.name, args.runs_dir, args.storage, args.tracking_uri)
     if not args.yes:
         if not sys.stdin.isatty():
-            raise ConfigError(f"{args.name} is not deleted: nobody can be asked here, so add --yes")
+            raise ConfigError(f"{args.name} is not deleted: without a terminal, add --yes to confirm")
         print(f"To be removed of study {args.name}:", *found.lines(), sep="\n  ", flush=True)
         if input("Remove all this? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was removed.")

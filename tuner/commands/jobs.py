@@ -5,7 +5,7 @@ import argparse
 from tuner.commands.study_flags import Commands
 
 DASHBOARD = "http://127.0.0.1:8265"
-"""The address of Ray's dashboard, unless another was given to Ray."""
+"""Ray's default address of its dashboard."""
 
 
 def add_parser(commands: Commands) -> None:

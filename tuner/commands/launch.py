@@ -12,7 +12,7 @@ from tuner.stopping import sigterm_as_ctrl_c
 
 def add_parser(commands: Commands) -> None:
     """Adds the command's name to `python -m tuner`; its flags are those of StudyConfig, parsed here."""
-    commands.add_parser("launch", help="search: start a study, or go on with one (launch --help)")
+    commands.add_parser("launch", help="search: start a study, or resume one (launch --help)")
 
 
 def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:

@@ -16,13 +16,13 @@ def add_parser(commands: Commands) -> None:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="wait so long for a study here that is still preparing (default: 0)",
+        help="wait this long for a study here that is still preparing (default: 0)",
     )
     stop.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Stops the study, and prints how to go on with it."""
+    """Stops the study, and prints how to resume it."""
     from tuner.jobs import stop
     from tuner.next_commands import resume_command
 
@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
         stop.stop_here(args.name, runs_dir, tell, args.wait)
     else:
         runs_dir = stop.stop_job(args.name, args.address, tell)
-    tell(f"Stopped. Go on:  {resume_command(args.name, runs_dir, args.address)}")
+    tell(f"Stopped. Resume:  {resume_command(args.name, runs_dir, args.address)}")
     return 0

@@ -7,7 +7,7 @@ from tinytl.config.one_line_parser import OneLineParser
 from tuner.config import StudyConfig
 
 Commands: TypeAlias = "argparse._SubParsersAction[OneLineParser]"
-"""What a command adds its parser to."""
+"""The subparsers to which a command adds its own."""
 
 
 def add_runs_dir_flag(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tuner sync`: MLflow made to say what the study's storage and folders say."""
+"""`python -m tuner sync`: makes MLflow say what the study's storage and folders say."""
 
 import argparse
 

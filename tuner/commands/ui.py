@@ -22,11 +22,11 @@ from tuner.passwords import without_password
 from tuner.ports import HOST, check_free, check_port
 
 END_S = 5.0
-"""How long the server has to end by itself."""
+"""How long the server may need to end by itself."""
 POLL_S = 0.2
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # Evaluation jobs of language models: processes that nobody here needs.
+    # Evaluation jobs of language models: processes that are not needed here.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
     """Serves until it is interrupted, or the server ends; returns an exit code.
 
-    `tracking_uri`: a database; unset, RUNS_DIR/mlflow.db. What the server says is shown where `verbose`, and
-    in short where it does not come up.
+    `tracking_uri`: a database; None: RUNS_DIR/mlflow.db. The server's output is shown if `verbose`, its last
+    error if it does not start.
 
     Raises:
         ConfigError: if there is no such database, or the port is taken.
@@ -66,18 +66,18 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     database = _database(runs_dir, tracking_uri)
     check_free(port, "--port")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)]
-    # One process: there is one reader, and each takes seconds and hundreds of MiB to start.
+    # One process: there is one reader, and each process needs seconds and hundreds of MiB to start.
     command += ["--workers", "1"]
-    # Who records through this server is on this machine: files go where the database's own do.
+    # Studies that record through this server run on this machine: their files go beside the database's.
     command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
     url = f"http://{HOST}:{port}"
     shown = runs_dir if tracking_uri is None else without_password(tracking_uri)
     print(f"MLflow on {shown} is starting ...", flush=True)
     with tempfile.TemporaryFile("w+") as said:
-        # A group of its own: Ctrl-C is ours, and ends the server with all its processes, once.
+        # A group of its own: only we get Ctrl-C, and we end the server with all its processes, once.
         server = subprocess.Popen(
             command,
-            # Not a flag: all users of the machine can read those, and there may be a password in it.
+            # Not a flag: all users of the machine can read flags, and it may hold a password.
             env=SETTINGS | os.environ | {"MLFLOW_BACKEND_STORE_URI": database},
             stdout=None if verbose else said,
             stderr=None if verbose else subprocess.STDOUT,
@@ -106,12 +106,10 @@ def _database(runs_dir: str, tracking_uri: str | None) -> str:
         if not (folder / "optuna.journal").exists() and not any(folder.glob(f"*/{STUDY_FILE}")):
             raise ConfigError(f"no studies under {runs_dir}: run a study, or give --runs-dir")
         bring = sync_command("NAME", where_flags(runs_dir), f"sqlite:///{folder}/mlflow.db")
-        raise ConfigError(
-            f"no MLflow database under {runs_dir}: `{bring}` brings a study there, or give --tracking-uri"
-        )
+        raise ConfigError(f"no MLflow database under {runs_dir}: `{bring}` makes one, or give --tracking-uri")
     if is_server(tracking_uri):
         page = without_password(tracking_uri)
-        raise ConfigError(f"--tracking-uri {page}: it is a server already: open {page} in a browser")
+        raise ConfigError(f"--tracking-uri {page}: it is already a server: open {page} in a browser")
     from tuner.tracking.client import check_database
 
     check_database(tracking_uri)

@@ -20,13 +20,13 @@ from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
 
-ONE_THREAD = "On a CPU a trial has one thread: put OMP_NUM_THREADS=1 before the command to repeat it."
-"""With more threads sums are taken in another order, and rounded otherwise."""
+ONE_THREAD = "On a CPU a trial has one thread: put OMP_NUM_THREADS=1 before the command to repeat it exactly."
+"""With more threads sums are added in another order, and rounded differently."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The trial that `python -m tuner status` names, or would under another budget."""
+    """The trial that `python -m tuner status` names as the best, or would name with another budget."""
 
     study: StudyReading
     trial: Trial
@@ -38,7 +38,7 @@ class Best:
         return train_command(self.config, self.trial.name)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all that is known of it, its configuration and command included."""
+        """Returns all that is known about it, with its configuration and command."""
         confirmed = self.trial.confirmed
         return {
             "study": self.study.name,
@@ -52,10 +52,10 @@ class Best:
 
 
 def choose_best(study: StudyReading, under_mib: float | None) -> Best:
-    """Returns the best trial within `under_mib`, or, where that is None, within the study's own budget.
+    """Returns the best trial within `under_mib`, or within the study's own budget if that is None.
 
     Raises:
-        ConfigError: for a budget that is no number above 0 or that no complete trial keeps, and where the
+        ConfigError: for a budget that is not a number above 0 or that no complete trial fits, or if the
             trial's `config.yaml` is gone or damaged.
     """
     if under_mib is not None and not (under_mib > 0 and math.isfinite(under_mib)):
@@ -66,7 +66,7 @@ def choose_best(study: StudyReading, under_mib: float | None) -> Best:
     if study.best is None:
         least = min(study.complete, key=lambda trial: trial.peak_memory_mib)
         raise ConfigError(
-            f"no complete trial of {study.name} takes {study.budget_mib:g} MiB or less: the least "
+            f"no complete trial of {study.name} needs {study.budget_mib:g} MiB or less: the least "
             f"is {least.peak_memory_mib:.1f} MiB ({least.name}): raise --under-mib"
         )
     config = read_config_file(RunDirectory(study.folder / study.best.name).config_file)
@@ -103,7 +103,7 @@ def print_best(console: Console, best: Best) -> None:
     if best.config.device == "cpu":
         line(ONE_THREAD)
     export = tuner_command("export", study.name, "--trial", trial.name, where=where_flags(study.runs_dir))
-    line(f"Take it to a device:  {export}")
+    line(f"Export for a device: {export}")
 
 
 def _wrapped(texts: list[str], width: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which trial of a study is exported, and what the study knows of it; `tinytl.export` does it."""
+"""Which trial of a study is exported, and what the study knows about it; `tinytl.export` writes the files."""
 
 import difflib
 import json
@@ -13,9 +13,9 @@ from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
 
 FOLDER = "export"
-"""In the study's folder: what was exported, by trial."""
+"""In the study's folder: the exported trials, a folder each."""
 _NAMED = 3
-"""Trials that are named where there is none of a name."""
+"""How many trials an error names if there is no trial of the given name."""
 
 
 def export_trial(
@@ -29,8 +29,8 @@ def export_trial(
     """Exports `trial`, or the best within `under_mib`, to `out`; returns what to print.
 
     Raises:
-        ConfigError: if no trial is meant, or it has no checkpoint, and as
-            `tinytl.export.folder.export_run`.
+        ConfigError: if there is no such trial, or it has no checkpoint; also what
+            `tinytl.export.folder.export_run` raises.
     """
     chosen = _find(study, trial or choose_best(study, under_mib).trial.name)
     name, folder = chosen.name, study.folder
@@ -44,7 +44,7 @@ def export_trial(
 
     from tinytl.export.folder import export_run, shown
 
-    about = export_run(folder / name, target, epoch="last", known=facts)  # what its accuracy is of
+    about = export_run(folder / name, target, epoch="last", known=facts)  # the epoch of its accuracy
     return json.dumps(about, indent=2) if as_json else "\n".join((name, *shown(about, target)))
 
 

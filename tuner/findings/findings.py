@@ -1,4 +1,4 @@
-"""What a study has found, in one screen. Imports neither torch nor ray."""
+"""What a study has found, on one screen. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def print_findings(
 ) -> None:
     """Prints counts, the front, its hypervolume, what decides it, and the best within the budget.
 
-    Of a front longer than `most_rows` as many, and `where_all`, what prints it all; then the best is told in
-    two lines.
+    Of a front longer than `most_rows`, prints that many rows and `where_all`, the command that prints all;
+    then the best has two lines.
     """
 
     def line(text: str) -> None:
@@ -52,7 +52,7 @@ def print_findings(
         line(volume)
     importance = parameter_importance(study)
     if importance is None:
-        line(f"What decides: told once {MIN_TRIALS} trials are complete")
+        line(f"What decides: shown once {MIN_TRIALS} trials are complete")
     for objective, shares in (importance or {}).items():
         line(importance_line(_OBJECTIVES[objective], shares))
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"

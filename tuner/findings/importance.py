@@ -1,4 +1,4 @@
-"""How much each searched parameter decides, of accuracy and of memory. Imports neither torch nor ray."""
+"""How much each searched parameter decides accuracy and memory. Imports neither torch nor ray."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
 MIN_TRIALS = 16
-"""Complete trials below which shares are chance: parameters without effect then get a quarter or more."""
+"""With fewer complete trials shares are chance: parameters without effect then get a quarter or more."""
 ABSENT = "absent"
 """Stands for a parameter that a trial does not have, because of its method or norm."""
 
@@ -21,9 +21,9 @@ ABSENT = "absent"
 def parameter_importance(study: StudyReading) -> dict[str, dict[str, float]] | None:
     """Returns each parameter's share of the variance over the complete trials, largest first, by objective.
 
-    Objectives are `accuracy_top1` and, where memory is one, `peak_memory_mib`, whose logarithm is taken. Of
-    memory only parameters are judged that can change it. Shares add up to 1; an objective that is the same
-    in all trials has none. None with fewer than MIN_TRIALS complete trials.
+    Objectives are `accuracy_top1` and, if memory is one, `peak_memory_mib`, by its logarithm. Memory has
+    shares only for parameters that can change it. Shares add up to 1; an objective that is the same in all
+    trials has none. Returns None with fewer than MIN_TRIALS complete trials.
 
     fANOVA, with a value of its own for a parameter that a trial does not have: Optuna's evaluator leaves
     such parameters out. PED-ANOVA, which keeps them, gave half of the memory of 32 trials to parameters
@@ -47,7 +47,7 @@ def _changes_memory(name: str) -> bool:
 def _shares(
     trials: Sequence[Trial], target: Callable[[Trial], float], judged: Callable[[str], bool]
 ) -> dict[str, float]:
-    # Brings scikit-learn's forests with it: seconds, for a status that may not need them.
+    # Imports scikit-learn's forests, which needs seconds: not every status needs them.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     values = [target(trial) for trial in trials]

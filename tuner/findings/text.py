@@ -13,15 +13,15 @@ from tuner.record.trials import Trial, known
 
 SHARES_SHOWN = 4
 LEAST_SHARE = 0.02
-"""A parameter below decides nothing worth a word."""
+"""A parameter with a smaller share is not named."""
 
 
 def front_table(front: Sequence[Trial]) -> Table:
-    """Returns the front as a table: accuracy, memory in MiB, seconds of an epoch, and what differs.
+    """Returns the front as a table: accuracy, memory in MiB, seconds per epoch, and what differs.
 
-    A line a trial, cut off where the terminal ends: names first, then numbers. What all have in common stands
-    below. Where the front was trained again, accuracy is that over seeds; accuracy on the test images has a
-    column where there is any.
+    One line per trial, cut off at the terminal's width: names first, then numbers. What all have in common is
+    below. If the front was trained again, accuracy is the mean over seeds. Accuracy on the test images has a
+    column if there is any.
     """
     has_tests = any(known(trial.test_accuracy_top1) is not None for trial in front)
     shared = shared_params(front)
@@ -51,13 +51,13 @@ def front_table(front: Sequence[Trial]) -> Table:
         table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
     table.add_column(titles[-1])
     for *cells, configuration in rows:
-        # Where space is short, rich takes it from columns that may wrap: this one alone.
+        # If space is short, rich narrows the columns that may wrap: only this one.
         table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
     return table
 
 
 def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
-    """Returns the parameters that every row has with the same value; none of a single row."""
+    """Returns the parameters that every row has with the same value; none if there is one row."""
     if len(front) < 2:
         return {}
     first = front[0].params
@@ -69,7 +69,7 @@ def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
 
 
 def over_seeds(confirmed: ConfirmedResult) -> str:
-    """Returns mean, standard deviation, and of how many seeds."""
+    """Returns mean, standard deviation, and the number of seeds."""
     failed = f", {len(confirmed.failures)} failed" if confirmed.failures else ""
     spread = f" ± {confirmed.deviation:.3f}" if confirmed.again else ""
     plural = "s" if confirmed.seeds > 1 else ""
@@ -100,7 +100,7 @@ def hypervolume_line(study: StudyReading) -> str | None:
 
 
 def spread(front: Sequence[Trial], count: int) -> list[Trial]:
-    """Returns at most `count` (2 or more) of a front, from its one end to the other."""
+    """Returns at most `count` (2 or more) of a front, from one end to the other."""
     if len(front) <= count:
         return list(front)
     return [front[round(index * (len(front) - 1) / (count - 1))] for index in range(count)]

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 STUDY, RUNS_DIR = "study", "runs_dir"
-"""In a job's metadata: the study that it runs, and where on the cluster its folder lies."""
+"""In a job's metadata: the study that it runs, and its folder on the cluster."""
 ALIVE = ("PENDING", "RUNNING")
 AWAY_S = 60.0
-"""How long a dashboard that has gone away is waited for."""
+"""How long to wait for a dashboard that no longer answers."""
 PAUSE_S = 1.0
 OF_RAY = ("Running entrypoint for job ", " job_manager.py:")
 """In lines that Ray itself writes to a job's log."""
 
 
 def connect(flag: str, address: str) -> "JobSubmissionClient":
-    """Returns a client of the jobs of the cluster whose dashboard is at `address`.
+    """Returns a client for the jobs of the cluster that has its dashboard at `address`.
 
     Raises:
         ConfigError: if none answers, or it wants another token.
@@ -63,7 +63,7 @@ def newest_job(client: "JobSubmissionClient", study: str) -> "JobDetails":
     """Returns the last job that was sent for a study.
 
     Raises:
-        ConfigError: if there is none, naming those that there are.
+        ConfigError: if there is none, naming those that exist.
     """
     jobs = jobs_of_studies(client)
     for job in jobs:
@@ -77,12 +77,12 @@ def follow(client: "JobSubmissionClient", job_id: str) -> int:
     """Prints a job's log from its start until the job ends; returns the job's exit code.
 
     Raises:
-        ConfigError: if the dashboard goes away, and is not back within a minute.
-        KeyboardInterrupt: on Ctrl-C; the job goes on.
+        ConfigError: if the dashboard stops answering, and does not answer again within a minute.
+        KeyboardInterrupt: on Ctrl-C; the job continues.
     """
     log = _Log(client, job_id)
     while True:
-        with suppress(*_away()):  # what is asked next waits for it
+        with suppress(*_away()):  # the next call waits for the dashboard
             asyncio.run(log.print_new())
         job = details(client, job_id)
         if job.status not in ALIVE:
@@ -91,10 +91,10 @@ def follow(client: "JobSubmissionClient", job_id: str) -> int:
 
 
 def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
-    """Returns what Ray knows of a job; waits for a dashboard that has gone away.
+    """Returns what Ray knows of a job; waits for a dashboard that no longer answers.
 
     Raises:
-        ConfigError: if it is not back within a minute.
+        ConfigError: if it does not answer within a minute.
     """
     away, deadline = _away(), time.monotonic() + AWAY_S
     while True:
@@ -102,34 +102,34 @@ def details(client: "JobSubmissionClient", job_id: str) -> "JobDetails":
             return client.get_job_info(job_id)
         except away as error:
             if time.monotonic() >= deadline:
-                # What Ray itself answers is a RuntimeError; of a connection, the rest is noise.
+                # A RuntimeError is Ray's own answer; the text of a connection's error is noise.
                 reason = f" ({str(error).splitlines()[0]})" if isinstance(error, RuntimeError) else ""
                 raise ConfigError(
-                    f"{client.get_address()}: the dashboard has told nothing of job {job_id} for "
+                    f"{client.get_address()}: the dashboard has not answered about job {job_id} for "
                     f"{AWAY_S:.0f} s{reason}"
                 ) from None
         time.sleep(PAUSE_S)
 
 
 def exit_code(job: Any) -> int:
-    """Returns what the job's own process returned, 130 where Ray stopped it, 1 if it never ran."""
+    """Returns what the job's own process returned, 130 if Ray stopped it, 1 if it never ran."""
     if job.driver_exit_code is not None:
         return int(job.driver_exit_code)
     return {"SUCCEEDED": 0, "STOPPED": 130}.get(job.status, 1)
 
 
 def _away() -> tuple[type[Exception], ...]:
-    """Returns what calls raise whose dashboard does not answer, or not as it should."""
+    """Returns what calls raise if the dashboard does not answer, or not as it should."""
     import aiohttp
     import requests
     from ray.exceptions import AuthenticationError
 
-    # Not every OSError: a reader that has left is one, too.
+    # Not every OSError: a closed pipe on standard output is one, too.
     return RuntimeError, TimeoutError, aiohttp.ClientError, requests.RequestException, AuthenticationError
 
 
 class _Log:
-    """A job's log, of which each part is printed once, however often the connection breaks."""
+    """A job's log: each part is printed once, however often the connection breaks."""
 
     def __init__(self, client: "JobSubmissionClient", job_id: str) -> None:
         self._client, self._job_id = client, job_id
@@ -137,7 +137,7 @@ class _Log:
         """Characters that were printed."""
 
     async def print_new(self) -> None:
-        """Prints what was not printed yet, as it comes, until the job ends or the connection does."""
+        """Prints what was not printed yet, as it comes, until the job or the connection ends."""
         length = 0
         async for chunk in self._client.tail_job_logs(self._job_id):
             new = chunk[max(0, self._seen - length) :]

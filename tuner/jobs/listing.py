@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 STATES = {0: "done", 2: "refused", 130: "stopped"}
-"""How a study that has ended is called, by its exit code; any other has failed."""
+"""What an ended study is called, by its exit code; with any other code it has failed."""
 
 
 def print_jobs(console: Console, address: str) -> None:
@@ -36,7 +36,7 @@ def print_jobs(console: Console, address: str) -> None:
         changed_ms = job.end_time or job.start_time
         since = f"{datetime.fromtimestamp(changed_ms / 1000):%Y-%m-%d %H:%M}" if changed_ms else ""
         state = _state(job)
-        # Of a study that goes its way Ray says nothing that the other columns do not.
+        # While a study runs, Ray's message adds nothing to the other columns.
         message = " ".join((job.message or "").split()) if state in ("waiting", "failed", "refused") else ""
         table.add_row(job.metadata[job_client.STUDY], state, since, _trials(job), message)
     console.print(table)
@@ -49,7 +49,7 @@ def _state(job: "JobDetails") -> str:
 
 
 def _trials(job: "JobDetails") -> str:
-    """Returns `ended/requested` where the study's folder can be seen from here, else nothing."""
+    """Returns `ended/requested` if the study's folder can be seen from here, else nothing."""
     assert job.metadata is not None
     name, runs_dir = job.metadata[job_client.STUDY], job.metadata[job_client.RUNS_DIR]
     with suppress(ConfigError, OSError):

@@ -1,4 +1,4 @@
-"""Stopping a study gently: running epochs end and are saved, as on Ctrl-C; `--resume` goes on from there."""
+"""Stopping a study gently: running epochs end and are saved, as on Ctrl-C; `--resume` continues them."""
 
 import os
 import shlex
@@ -15,9 +15,9 @@ from tuner.record.claim import holder_of
 
 POLL_S = 0.5
 SILENT_S = 15.0
-"""How long a wait says nothing."""
+"""Seconds between two lines about a wait."""
 CLAIM_S = 60.0
-"""How long the driver of a job is waited for that still prepares: it has its folder's lock only then."""
+"""How long to wait for a job's driver that still prepares its study: it locks the folder only afterwards."""
 EPOCHS = "epochs under way may take long"
 EPOCHS_OR_IMAGES = f"{EPOCHS}; so may images or downloads of a study that has not begun"
 SAVING = "study {}: running trials end their epoch and are saved ..."
@@ -26,7 +26,7 @@ SAVING = "study {}: running trials end their epoch and are saved ..."
 def stop_here(name: str, runs_dir: str, tell: Callable[[str], None], wait_s: float = 0.0) -> None:
     """Asks the driver that runs a study on this machine to stop, and waits for its end.
 
-    A driver that still prepares its study (images, downloads) is waited for `wait_s` seconds.
+    Waits `wait_s` seconds for a driver that still prepares its study (images, downloads).
 
     Raises:
         ConfigError: if none runs it, or one on another machine or of another user does.
@@ -57,7 +57,7 @@ def stop_here(name: str, runs_dir: str, tell: Callable[[str], None], wait_s: flo
 
 
 def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
-    """Has the cluster's head stop the driver of a study that was sent as a job, and waits for its end.
+    """Makes the cluster's head stop the driver of a study that was sent as a job, and waits for its end.
 
     Ray's own stop kills a job after three seconds, which may be in the middle of an epoch. Returns the runs'
     folder on the cluster.
@@ -77,17 +77,17 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
 
     if job.status == "PENDING":
         client.stop_job(job_id)
-        _wait(name, "Ray takes the job back", tell, lambda: lives(job_id))
+        _wait(name, "Ray withdraws the job", tell, lambda: lives(job_id))
         return runs_dir
     stop = ["exec", "python", "-m", "tuner", "stop", name, "--runs-dir", runs_dir, "--wait", f"{CLAIM_S:g}"]
     try:
         stopping = client.submit_job(
             entrypoint=shlex.join(stop),
-            runtime_env={"working_dir": (job.runtime_env or {}).get("working_dir")},  # it lies there already
+            runtime_env={"working_dir": (job.runtime_env or {}).get("working_dir")},  # it is there already
             entrypoint_num_cpus=0,
         )
     except RuntimeError as error:
-        raise ConfigError(f"--address {address}: it takes no job ({error})") from None
+        raise ConfigError(f"--address {address}: it accepts no job ({error})") from None
     tell(SAVING.format(name))
     _wait(name, EPOCHS_OR_IMAGES, tell, lambda: lives(job_id) and lives(stopping))
     if lives(stopping):  # the job has ended: it must not wait for the study's next driver
@@ -100,7 +100,7 @@ def stop_job(name: str, address: str, tell: Callable[[str], None]) -> str:
 
 
 def _wait(name: str, what: str, tell: Callable[[str], None], goes_on: Callable[[], bool]) -> None:
-    """Waits for a driver that was told to stop; says now and then that it does, and what Ctrl-C leaves."""
+    """Waits for a driver that was asked to stop; says so now and then. On Ctrl-C says what still happens."""
     began = told = time.monotonic()
     try:
         while goes_on():
@@ -109,5 +109,5 @@ def _wait(name: str, what: str, tell: Callable[[str], None], goes_on: Callable[[
                 told = time.monotonic()
                 tell(f"study {name}: still waiting, {told - began:.0f} s by now: {what} ...")
     except KeyboardInterrupt:
-        tell(f"\nNot waited for: study {name} goes on stopping")
+        tell(f"\nNot waiting any longer: study {name} is still stopping")
         raise

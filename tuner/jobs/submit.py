@@ -1,4 +1,4 @@
-"""A study sent to a Ray cluster as a job, with the code and the files that it is made of."""
+"""A study sent to a Ray cluster as a job, with the code and the files that it needs."""
 
 import shlex
 import shutil
@@ -32,7 +32,7 @@ GIVEN = "given"
 
 
 def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
-    """Sends a study, follows its log to its end and returns its exit code; 130 where Ctrl-C detached.
+    """Sends a study, follows its log to its end and returns its exit code; 130 if Ctrl-C detached.
 
     Raises:
         ConfigError: for a mistake that can be found here, before anything is sent.
@@ -61,16 +61,16 @@ def submit(config: StudyConfig, argv: Sequence[str], console: Console) -> int:
                 entrypoint_num_cpus=0,  # trials need them
             )
         except RuntimeError as error:
-            raise ConfigError(f"--submit {config.submit}: it takes no job ({error})") from None
+            raise ConfigError(f"--submit {config.submit}: it accepts no job ({error})") from None
     console.print(f"Sent to {config.submit} as job {job_id} ({size_mib:.1f} MiB)", highlight=False)
     return watch(client, config.submit, name, job_id, console)
 
 
 def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, console: Console) -> int:
-    """Follows a job's log; on Ctrl-C says how to go on, and returns 130.
+    """Follows a job's log; on Ctrl-C prints how to watch or stop the job, and returns 130.
 
     Raises:
-        ConfigError: if the dashboard has gone away; how to go on was said.
+        ConfigError: if the dashboard no longer answers; how to watch or stop the job is printed first.
     """
 
     def tell(what: str) -> None:
@@ -85,10 +85,10 @@ def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, c
     try:
         return job_client.follow(client, job_id)
     except KeyboardInterrupt:
-        tell(f"Detached: study {name} goes on.")
+        tell(f"Detached: study {name} continues.")
         return 130
     except ConfigError:
-        tell(f"Out of sight: study {name} may go on.")
+        tell(f"Out of sight: study {name} may still be running.")
         raise
 
 
@@ -130,7 +130,7 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
     """Copies what the job needs into `folder`; returns the job's flags, which name the copies."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    # Not the checkout's own file: what is installed has none.
+    # Not the checkout's own file: an installed package has none.
     shutil.copyfile(ROOT / "tuner" / "commands" / "launch.py", folder / SCRIPT)
     flags = _without(argv, "--submit", "--name")
     files = {"--from-config": config.from_config}
@@ -138,7 +138,7 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
         files["--space"] = config.space
     for flag, path in files.items():
         given = _without(flags, flag)
-        if path is not None and given != flags:  # not what a resumed study took over
+        if path is not None and given != flags:  # not what a resumed study has from its first call
             copy = folder / GIVEN / flag.strip("-") / Path(path).name
             copy.parent.mkdir(parents=True)
             shutil.copyfile(path, copy)
@@ -147,7 +147,7 @@ def _pack(config: StudyConfig, argv: Sequence[str], folder: Path) -> list[str]:
 
 
 def _without(argv: Sequence[str], *names: str) -> list[str]:
-    """Returns a command line less some flags and their values."""
+    """Returns a command line without some flags and their values."""
     kept, words = [], iter(argv)
     for word in words:
         if word in names:

@@ -13,12 +13,12 @@ from tuner.record.results import pareto_front
 from tuner.record.trials import Trial
 
 INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
-"""Text, what stands behind, and lines of the grid. The report's page has other ones for a dark screen."""
+"""Text, marks in the background, and grid lines. The report's page has other colours for a dark screen."""
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 MEMORY = "peak memory of a training step, MiB"
 ACCURACY = "validation accuracy, top-1"
 MOST_LABELS = 8
-"""Trials of a front up to which each says its method."""
+"""Up to this many trials of a front, each is labelled with its method."""
 _FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
 
 
@@ -42,7 +42,7 @@ def front_figure(
         name="Pareto front",
         mode="lines+markers" + ("+text" if labels else ""),
         text=labels and [html.escape(label, quote=False) for label in labels],
-        # The leftmost would reach into the axis.
+        # The leftmost label would reach into the axis.
         textposition=["bottom right", *["top left"] * (len(front) - 1)],
         textfont={"size": 11},
         cliponaxis=False,
@@ -101,7 +101,7 @@ def style(
     height: int | None = None,
     legend: bool = False,
 ) -> None:
-    """Gives a figure its axes and the look that all share."""
+    """Gives a figure its axes and the look that all figures share."""
     shared = {
         "gridcolor": GRID,
         "zeroline": False,
@@ -127,7 +127,7 @@ def style(
 
 
 def memory_axis(values_mib: Iterable[float], title: str) -> dict[str, Any]:
-    """Returns an axis of memory, logarithmic where `values_mib` span enough."""
+    """Returns an axis of memory, logarithmic if `values_mib` span enough."""
     return _axis([value for value in values_mib if value > 0], LOG_FROM_RATIO, title)
 
 
@@ -154,7 +154,7 @@ def _axis(values: Sequence[float], log_from_ratio: float, title: str) -> dict[st
 
 
 def shorter(value: float) -> float:
-    """Returns a number with the digits that a figure can show: a report holds many."""
+    """Returns a number with only the digits that a figure can show: a report holds many numbers."""
     return float(f"{value:.4g}")
 
 
@@ -168,7 +168,7 @@ def _add_budget(figure: go.Figure, budget_mib: float) -> None:
         yref="paper",
         line={"color": VERMILION, "dash": "dash", "width": 1.5},
     )
-    # A shape's place is a value on any axis, an annotation's on a log axis its logarithm.
+    # On a log axis plotly wants a shape's value, but the logarithm of an annotation's.
     log = figure.layout.xaxis.type == "log"
     figure.add_annotation(
         x=math.log10(budget_mib) if log else budget_mib,

@@ -1,4 +1,4 @@
-"""The front, and who was stopped at which rung, as pictures."""
+"""The front, and which trials stopped at which rung, as pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
 
 
 def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
-    """Writes a PNG: a panel for each rung with who went on and who was stopped there, and one for the end."""
+    """Writes a PNG: a panel per rung (which trials continued, which stopped), and one for the end."""
     judged = [trial for trial in trials if trial.rungs]
     complete = [trial for trial in trials if trial.state == "complete"]
     epochs = sorted({epoch for trial in judged for epoch in trial.rungs})
@@ -59,7 +59,7 @@ def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
     for axes, epoch in zip(panels, epochs, strict=False):
         here = [trial for trial in judged if epoch in trial.rungs]
         for gone, color, marker, label in (
-            (False, BLUE, "o", "goes on"),
+            (False, BLUE, "o", "continues"),
             (True, VERMILION, "x", "stopped"),
         ):
             chosen = [trial for trial in here if (trial.stopped_at == epoch) is gone]

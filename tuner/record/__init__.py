@@ -1,4 +1,4 @@
 """A study's record: Optuna's storage and the study's folder, written and read in one place.
 
-The only truth of a study. Names of attributes stand in `schema.py`; nobody else writes them.
+The only truth about a study. The names of its attributes are in `schema.py`; no other room writes them.
 """

@@ -15,7 +15,7 @@ _IMAGES_AT_ONCE = 32
 
 
 def known_test_accuracies(folder: Path) -> dict[str, float]:
-    """Returns what is in a study's `test_accuracy.json`: nothing where the test images were not read.
+    """Returns what is in a study's `test_accuracy.json`: nothing if the test images were not read.
 
     Raises:
         ConfigError: for a file that is damaged.
@@ -26,7 +26,7 @@ def known_test_accuracies(folder: Path) -> dict[str, float]:
     try:
         return {str(trial): float(accuracy) for trial, accuracy in json.loads(path.read_text()).items()}
     except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged: take it away, and the test images are read again") from None
+        raise ConfigError(f"{path} is damaged: remove it, and the test images are read again") from None
 
 
 def read_test_accuracies(
@@ -35,11 +35,11 @@ def read_test_accuracies(
     data: DataSplits,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, float] | None:
-    """Judges each trial of the final front on `data.test`, by its last checkpoint, as its accuracy was.
+    """Evaluates each trial of the final front on `data.test`, with the checkpoint of its last epoch.
 
-    A trial whose figure stands in the study's `folder` is not judged again: a study that goes on reads the
-    test images for those that are new on its front. Figures of trials that left it stay in the file. A trial
-    without a whole checkpoint has no figure; `report` is given a line that says why.
+    A trial that has a figure in the study's `folder` is not evaluated again: a resumed study reads the test
+    images only for trials that are new on its front. Figures of trials that left the front stay in the file.
+    A trial without a whole checkpoint has no figure; `report` is called with a line that says why.
 
     Returns:
         Accuracy by trial, or None if there are no test images; then nothing is written.

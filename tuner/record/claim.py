@@ -1,4 +1,4 @@
-"""One driver a study: a lock on its folder, and a sign of life in a storage that other machines share."""
+"""One driver per study: a lock on its folder, and a sign of life in a storage that other machines share."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from tuner.record import schema
 
 LOCK_FILE = "driver.lock"
 SEEN_BY = ".seen-by-"
-"""How files begin with which a node shows that it can write to a study's folder."""
+"""Prefix of the files by which a node shows that it can write to a study's folder."""
 SIGN_OF_LIFE_S = 5.0
-"""How often a driver says that it lives."""
+"""How often a driver writes that it is alive."""
 GONE_AFTER_S = 30.0
-"""A driver of another machine that has said nothing for so long is gone."""
+"""A driver on another machine counts as gone once it has written nothing for this long."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
     """Keeps other drivers out of a study's folder; the lock ends with the process, however it ends.
 
     Raises:
-        ConfigError: naming the driver that has it, or where the folder cannot be written.
+        ConfigError: naming the driver that has it, or if the folder cannot be written.
     """
     path = folder / LOCK_FILE
     try:
@@ -48,7 +48,7 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            # What ends before anything was written leaves nothing behind.
+            # A study that ends before it wrote anything leaves nothing behind.
             if is_empty(folder):
                 for entry in folder.iterdir():
                     entry.unlink()
@@ -62,13 +62,13 @@ def storage_claimed(
 ) -> Iterator[None]:
     """Keeps drivers of other machines and folders off a study in a shared storage.
 
-    `on_lost` is told, from another thread, where another driver has it in spite of that: this one had said
-    nothing for too long.
+    `on_lost` is called, from another thread, if another driver has it in spite of that, because this one was
+    silent for too long.
 
     Raises:
         ConfigError: naming the driver that has it.
     """
-    from sqlalchemy.exc import SQLAlchemyError  # half a second, which a journal's study need not spend
+    from sqlalchemy.exc import SQLAlchemyError  # needs half a second, which a study with a journal saves
 
     claim = _Claim(storage, study_id)
     seen = claim.read()
@@ -89,7 +89,7 @@ def storage_claimed(
                     said = sign
                     continue
                 now = claim.read() or "{}"
-            except SQLAlchemyError:  # a database that is away for a while: the next sign may arrive
+            except SQLAlchemyError:  # the database is away for a while: the next sign may arrive
                 continue
             if _is_mine(json.loads(now)):  # it arrived, though its answer did not
                 said = now
@@ -127,7 +127,7 @@ class _Claim:
             return connection.execute(text(query), self.where).scalar()
 
     def replace(self, seen: str | None, new: str) -> bool:
-        """Writes `new` where the attribute is `seen`; returns whether it was."""
+        """Writes `new` if the attribute is `seen`; returns whether it was."""
         from sqlalchemy import text
         from sqlalchemy.exc import IntegrityError
 
@@ -143,7 +143,7 @@ class _Claim:
         try:
             with self.engine.begin() as connection:
                 return connection.execute(text(change), self.where | {"seen": seen, "new": new}).rowcount == 1
-        except IntegrityError:  # a study has one row of each key
+        except IntegrityError:  # a study has one row per key
             return False
 
 
@@ -156,7 +156,7 @@ def is_empty(folder: Path) -> bool:
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
-    # A driver that ends may take the file away at any moment.
+    # A driver that ends may remove the file at any moment.
     with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
         if not try_lock(file, shared=True):
             return dict(json.loads(file.read() or "{}"))
@@ -165,7 +165,7 @@ def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | N
 
 
 def check_free(folder: Path, attributes: Mapping[str, Any], name: str) -> None:
-    """Raises ConfigError, naming the driver, where one runs the study."""
+    """Raises ConfigError, naming the driver, if one runs the study."""
     holder = holder_of(folder, attributes)
     if holder is not None:
         raise _taken(name, holder)

@@ -45,7 +45,7 @@ def read_outcomes(folder: Path) -> Outcomes:
             trial: {int(seed): dict(run) for seed, run in seeds.items()} for trial, seeds in content.items()
         }
     except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged: take it away, and finished runs are read again") from None
+        raise ConfigError(f"{path} is damaged: remove it, and finished runs are read again") from None
 
 
 def write_outcomes(folder: Path, outcomes: Outcomes) -> None:
@@ -60,10 +60,10 @@ def write_outcomes(folder: Path, outcomes: Outcomes) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfirmedResult:
-    """A trial's validation accuracy in the study, and when it was trained again."""
+    """A trial's validation accuracy in the study, and after training it again."""
 
     own: float
-    """The accuracy that brought the trial on the front."""
+    """The accuracy that put the trial on the front."""
     again: Mapping[int, float]
     """By seed."""
     failures: Mapping[int, str] = field(default_factory=dict)
@@ -71,15 +71,15 @@ class ConfirmedResult:
 
     @property
     def seeds(self) -> int:
-        """How many accuracies there are, the study's own among them."""
+        """How many accuracies there are, the study's own included."""
         return 1 + len(self.again)
 
     @property
     def mean(self) -> float:
-        """Over the study's own accuracy and the others."""
+        """Mean of the study's own accuracy and the others."""
         return statistics.fmean([self.own, *self.again.values()])
 
     @property
     def deviation(self) -> float:
-        """Standard deviation of a sample; NaN of one accuracy."""
+        """Standard deviation of a sample; NaN if there is one accuracy."""
         return statistics.stdev([self.own, *self.again.values()]) if self.again else math.nan

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def identity_of(prepared: "PreparedStudy") -> dict[str, Any]:
-    """Returns what stays the same when a study is resumed, or its trials could not be compared."""
+    """Returns what has to stay the same when a study is resumed: else its trials could not be compared."""
     from tinytl.runs.checkpoint_file import MAY_DIFFER
 
     data, base = prepared.data, prepared.base

@@ -1,7 +1,7 @@
 """One reading of a study: all that its storage and its folder say, at one moment.
 
-What is shown of a study (status, best, report, MLflow, a notebook) is derived from one reading, so that no
-two lines of it are of different moments. Imports neither torch nor ray.
+Everything that shows a study (status, best, report, MLflow, a notebook) is derived from one reading, so all
+of it shows the same moment. Imports neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Refusal:
 class StudyReading:
     """A study as it stood when it was read.
 
-    `trials` has every trial, `front` those that none beats in accuracy and memory, `best` the most accurate
-    one within the budget, `rows()` the trials as dictionaries for a table.
+    `trials` has every trial, `front` those that no other beats in accuracy and memory, `best` the most
+    accurate one within the budget, `rows()` the trials as dictionaries for a table.
     """
 
     name: str
@@ -56,7 +56,7 @@ class StudyReading:
     requested: int = 0
     """What `--trials` asks for."""
     states: Mapping[str, int] = field(default_factory=dict)
-    """How many trials of the storage are in each state, attempts that were cut off among them."""
+    """How many trials of the storage are in each state, with the attempts that were cut off."""
     trials: Sequence[Trial] = ()
     """Every trial that started, in order."""
     refused: Sequence[Refusal] = ()
@@ -70,7 +70,7 @@ class StudyReading:
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What `study.json` holds: the flags of the last driver."""
     test_accuracy: Mapping[str, float] = field(default_factory=dict, repr=False)
-    """Accuracy on the test images by trial, of trials that have left the front, too."""
+    """Accuracy on the test images by trial, also of trials that have left the front."""
     holder: Mapping[str, Any] | None = None
     """Host and process of the driver that runs the study now."""
 
@@ -96,7 +96,7 @@ class StudyReading:
 
     @cached_property
     def front(self) -> list[Trial]:
-        """The complete trials that none beats in both accuracy and memory, by rising memory."""
+        """The complete trials that no other beats in both accuracy and memory, by rising memory."""
         return pareto_front(self.complete)
 
     @cached_property
@@ -104,18 +104,20 @@ class StudyReading:
         """The most accurate trial within the budget; by the mean over seeds if the front was confirmed."""
         fitting = [trial for trial in self.front if within(trial.peak_memory_mib, self.budget_mib)]
         again = None
-        if all(trial.confirmed is not None for trial in fitting):  # else seeds would be held against luck
+        if all(
+            trial.confirmed is not None for trial in fitting
+        ):  # else a mean would compete with one lucky seed
             again = best_confirmed(self.front, self.budget_mib)
         return again or best_under(self.complete, self.budget_mib)
 
     @cached_property
     def hypervolume(self) -> Hypervolume | None:
-        """Of the front; None without a complete trial, and if memory is no objective."""
+        """Of the front; None without a complete trial, or if memory is not an objective."""
         return hypervolume(self.complete, self.budget_mib) if self.searches_memory else None
 
     @property
     def confirmed(self) -> dict[str, ConfirmedResult]:
-        """What training the trials of the front again gave, by name."""
+        """The results of training the trials of the front again, by name."""
         return {trial.name: trial.confirmed for trial in self.front if trial.confirmed is not None}
 
     @property
@@ -155,7 +157,7 @@ class StudyReading:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the contract of `python -m tuner status --json`, and more."""
+        """Returns what `python -m tuner status --json` prints, and more."""
         on_front = {trial.name for trial in self.front}
         return {
             "study": self.name,
@@ -197,9 +199,9 @@ def open_study(name: str, runs_dir: str = "runs", storage: str | None = None) ->
 def read_study(
     study: optuna.Study, runs_dir: str | None = None, *, driver_is_gone: bool | None = None
 ) -> StudyReading:
-    """Reads a study's storage once, and its folder; without `runs_dir` the storage alone.
+    """Reads a study's storage once, and its folder; without `runs_dir` only the storage.
 
-    `driver_is_gone`: trials that are RUNNING in the storage were cut off. None: that is found out.
+    `driver_is_gone`: trials that are RUNNING in the storage were cut off. None: find out.
 
     Raises:
         ConfigError: for a file in the folder that is damaged.

@@ -13,13 +13,13 @@ class Hypervolume:
     accuracy_mib: float
     """Accuracy (a fraction) x MiB."""
     reference_mib: float
-    """The memory budget, where there is one, else the largest peak memory of the complete trials."""
+    """The memory budget if there is one, else the largest peak memory of the complete trials."""
     fraction: float
     """Share, 0 to 1, of the area that a trial with accuracy 1 in 0 MiB would dominate."""
 
 
 def pareto_front(results: Sequence[Trial]) -> list[Trial]:
-    """Returns the results that none beats in both accuracy and memory, by rising memory.
+    """Returns the results that no other beats in both accuracy and memory, by rising memory.
 
     Of several with equal accuracy and memory, the first stays.
     """
@@ -34,7 +34,7 @@ def hypervolume(results: Sequence[Trial], budget_mib: float | None) -> Hypervolu
     """Returns the hypervolume of the front of `results`, or None if there are none.
 
     Measured from accuracy 0 and `budget_mib`, or, without a budget, from the largest peak memory among
-    `results`: fractions of one budget compare, those of studies without one only roughly.
+    `results`: fractions under one budget can be compared, those without a budget only roughly.
     """
     if not results:
         return None
@@ -48,12 +48,12 @@ def hypervolume(results: Sequence[Trial], budget_mib: float | None) -> Hypervolu
 
 
 def within(peak_memory_mib: float, budget_mib: float | None) -> bool:
-    """Whether a peak fits the budget; anything does where there is none."""
+    """Whether a peak fits the budget; any peak does if there is no budget."""
     return budget_mib is None or peak_memory_mib <= budget_mib
 
 
 def best_under(results: Sequence[Trial], budget_mib: float | None) -> Trial | None:
-    """Returns the most accurate result within the budget (None: any), of equals the one with least memory."""
+    """Returns the most accurate result in the budget (None: any), of equals the one with the least memory."""
     fitting = [r for r in results if within(r.peak_memory_mib, budget_mib)]
     return max(fitting, key=lambda r: (r.accuracy_top1, -r.peak_memory_mib), default=None)
 
@@ -61,7 +61,7 @@ def best_under(results: Sequence[Trial], budget_mib: float | None) -> Trial | No
 def best_confirmed(front: Sequence[Trial], budget_mib: float | None) -> Trial | None:
     """Returns the trial of the front with the best mean accuracy within the budget (None: any).
 
-    Only trials that were trained again can be it, and one that failed with some seed only if all did.
+    Only trials that were trained again count. One that failed with some seed counts only if all of them did.
     """
     fitting = [
         ((not t.confirmed.failures, t.confirmed.mean, -t.peak_memory_mib), t)

@@ -1,20 +1,20 @@
 """The names of a study's record: user attributes of studies and trials in Optuna's storage, and their states.
 
-An older study was written with these names, so a changed name loses what it holds. Whoever writes or reads
-the record takes the names from here.
+An older study was written with these names, so a changed name loses what it holds. All code that writes or
+reads the record takes the names from here.
 """
 
 # Of a study.
 REQUESTED = "requested_trials"
 """`--trials`."""
 STUDY_ID = "study_id"
-"""What no other study has, and the tag of its runs in MLflow; older studies have none."""
+"""A unique id of the study, also a tag of its runs in MLflow; older studies have none."""
 SESSIONS = "sessions"
 """Every driver of the study, oldest first (`sessions.py`)."""
 DRIVER = "driver"
 """Host, process and last sign of life of the driver that runs the study (`claim.py`)."""
 
-# Of a study: what stays the same when it is resumed, or its trials could not be compared.
+# Of a study: what has to stay the same when it is resumed, so that its trials can be compared.
 SPACE = "space"
 """Name of the search space."""
 PARAMETERS = "parameters"
@@ -30,7 +30,7 @@ IMAGES = "images"
 """How many training images it has."""
 BACKBONE = "backbone"
 WEIGHTS = "weights"
-"""What the backbone starts from."""
+"""The initial weights of the backbone."""
 EPOCHS = "epochs"
 """Epochs of a trial that is not stopped."""
 OBJECTIVES = "objectives"
@@ -39,9 +39,9 @@ SETTINGS = "settings"
 
 # Of a trial.
 NAME = "name"
-"""Name of the trial and of its folder. An attempt that goes on has the name of the one that was cut off."""
+"""Name of the trial and of its folder. A resumed attempt has the name of the one that was cut off."""
 SOURCE = "source"
-"""Where a configuration came from that was enqueued before the search began."""
+"""Where an enqueued configuration came from, if it was enqueued before the search began."""
 PEAK_MEMORY_MIB = "peak_memory_mib"
 """Predicted peak memory of a training step, in MiB."""
 MEASURED_PEAK_MIB = "measured_peak_mib"
@@ -51,15 +51,15 @@ MEASURED_NEED_MIB = "measured_need_mib"
 EPOCH_TIME_S = "epoch_time_s"
 """Seconds per epoch."""
 INFEASIBLE = "infeasible"
-"""Why a trial does not fit: over the budget, or out of memory. It counts as no trial."""
+"""Why a trial does not fit: over the budget, or out of memory. It does not count as a trial."""
 FAILURE = "failure"
 """Why a trial failed."""
 DROPPED = "dropped"
 """Why a configuration that was enqueued never ran."""
 INTERRUPTED = "interrupted"
-"""True for a trial that was cut off; it goes on as a later trial of the same name."""
+"""True for a trial that was cut off; it continues as a later trial of the same name."""
 AGAIN = "again"
-"""Name of the trial that was cut off and that this one goes on for."""
+"""Name of the trial that was cut off and that this one continues."""
 RUNGS = "rungs"
 """Accuracy at each rung that the trial passed: {"1": 0.62, "3": 0.71}."""
 PRUNED_AT = "pruned_at"
@@ -68,6 +68,6 @@ CONSTRAINT = "memory_budget_mib"
 """Name of Optuna's constraint: predicted peak minus budget, feasible at 0 or below."""
 
 STATES = ("complete", "pruned", "failed", "infeasible", "running")
-"""States that a study counts; `waiting` and `interrupted` attempts count as no trial."""
+"""States that a study counts; `waiting` and `interrupted` attempts do not count."""
 ENDED = ("complete", "pruned", "failed")
 """States of the trials that `--trials` counts."""

@@ -25,24 +25,24 @@ class Images:
 
     name: str
     source: str
-    """Its folder, or the package that brings it."""
+    """Its folder, or the package that holds it."""
     digest: str | None
     classes: int
     counts: Mapping[str, int]
-    """Images of each split."""
+    """Number of images per split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What trained the trials that started after `began_ms`, until the next session."""
+    """The driver of the trials that started after `began_ms`, until the next session."""
 
     began_ms: int
     command: str
-    """As it was typed, without passwords."""
+    """The command as it was typed, without passwords."""
     commit: str | None
     versions: Mapping[str, str]
     device: str
-    """cpu or cuda: what trials are given."""
+    """cpu or cuda: the device of the trials."""
     images: Images
 
     @property
@@ -57,7 +57,7 @@ class Session:
 
 
 def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Session:
-    """Returns the session of this process; trials' device must have been settled."""
+    """Returns the session of this process; the trials' device must be known."""
     data, base = prepared.data, prepared.base
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return Session(
@@ -77,7 +77,7 @@ def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Sessi
 
 
 def with_session(stored: Sequence[Mapping[str, Any]], new: Session) -> list[dict[str, Any]]:
-    """Returns what the storage is to hold: as it is where `new` differs from the last in nothing but time."""
+    """Returns what the storage has to hold: no change if `new` differs from the last only in its time."""
     kept = [dict(session) for session in stored]
     if kept and kept[-1] | {"began_ms": new.began_ms} == new.to_json():
         return kept
@@ -85,7 +85,7 @@ def with_session(stored: Sequence[Mapping[str, Any]], new: Session) -> list[dict
 
 
 def read_sessions(attributes: Mapping[str, Any]) -> list[Session]:
-    """Returns the sessions in a study's user attributes: none of a study that an older version made."""
+    """Returns the sessions in a study's user attributes: none if an older version made the study."""
     return [
         Session(**{**content, "images": Images(**content["images"])})
         for content in attributes.get(schema.SESSIONS, [])
@@ -93,6 +93,6 @@ def read_sessions(attributes: Mapping[str, Any]) -> list[Session]:
 
 
 def session_at(sessions: Sequence[Session], moment_ms: int | None) -> Session | None:
-    """Returns the session in which something started; the last, where that is not known."""
+    """Returns the session in which something started; the last one if that is not known."""
     begun = [s for s in sessions if moment_ms is None or s.began_ms <= moment_ms]
     return begun[-1] if begun else next(iter(sessions), None)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 AWAY_S = 60.0
-"""How long a study waits for a database that has gone away, before it stops."""
+"""How long a study waits for a database that no longer answers, before it stops."""
 CONNECT_TIMEOUT_S = 5
 
 logger = logging.getLogger(__name__)
 
 
 def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
-    """Opens the database at `url`, or the journal file under `runs_dir` (made where it is missing).
+    """Opens the database at `url`, or the journal file under `runs_dir` (made if it is missing).
 
     Raises:
         ConfigError: for a database that does not answer.
@@ -42,7 +42,7 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
         except OSError as error:
             raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
         return JournalStorage(JournalFileBackend(str(journal)))
-    # A connection is asked for a sign of life before it is used: nothing is half-written on a dead one.
+    # A connection is tested before it is used: nothing is half-written on a dead one.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
         options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
@@ -55,7 +55,7 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
 
 
 def _reason(error: Exception) -> str:
-    """Returns what a database said, in a line; its own last line says most."""
+    """Returns what a database said, in one line; its own last line says most."""
     text = str(getattr(error, "orig", None) or error.__cause__ or error).strip()
     reason = without_password(text.splitlines()[-1].rpartition("FATAL:  ")[2].strip())
     if "password" in reason:
@@ -64,7 +64,7 @@ def _reason(error: Exception) -> str:
 
 
 def _outlast_restarts(engine: "Engine") -> None:
-    """Makes each new connection wait for a database that is away for a while, such as for its restart."""
+    """Makes each new connection wait for a database that is away for a while, as during its restart."""
     from sqlalchemy import event
     from sqlalchemy.engine.interfaces import Dialect
 
@@ -85,11 +85,11 @@ def _outlast_restarts(engine: "Engine") -> None:
 
 
 def _drop_torn_end(journal: Path) -> None:
-    """Cuts off half a line, which a full disk left at the end: nothing could be appended behind it."""
+    """Cuts off half a line that a full disk left at the end: nothing could be appended after it."""
     if not journal.exists() or _ends_whole(journal):
         return
     with get_lock_file(JournalFileSymlinkLock(str(journal))):
-        if not _ends_whole(journal):  # it may have been a line that was just being written
+        if not _ends_whole(journal):  # it may have been a line that another process was just writing
             content = journal.read_bytes()
             os.truncate(journal, content.rfind(b"\n") + 1)
 
@@ -126,7 +126,7 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
     """Loads a study to read it; its storage is the one that its folder names, unless `url` is given.
 
     Raises:
-        ConfigError: if there is none of that name, naming those that exist.
+        ConfigError: if there is no study of that name; it names those that exist.
     """
     if url is None:
         url = read_study_file(name, runs_dir).get("storage")

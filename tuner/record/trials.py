@@ -1,4 +1,4 @@
-"""A study's trials one by one, as its storage and their folders have them. Imports neither torch nor ray."""
+"""A study's trials one by one, as its storage and their folders hold them. Imports neither torch nor ray."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from tuner.record.confirmed import ConfirmedResult
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A trial of a study; its attempts are one, and the last decides. A figure that it lacks is NaN."""
+    """A trial of a study. Its attempts count as one, and the last decides. A missing figure is NaN."""
 
     name: str
     state: str = "complete"
@@ -27,7 +27,7 @@ class Trial:
     params: Mapping[str, Any]
     """The searched values."""
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict, repr=False)
-    """What each searched value was drawn from."""
+    """The distribution of each searched value."""
     accuracy_top1: float = math.nan
     """On the validation images, 0 to 1: after the last epoch, or after the rung at which it was stopped."""
     peak_memory_mib: float = math.nan
@@ -47,14 +47,14 @@ class Trial:
     """Of the last attempt."""
     end: datetime | None = None
     on_front: bool = False
-    """Whether no complete trial beats it in accuracy and memory."""
+    """Whether no other complete trial beats it in accuracy and memory."""
     test_accuracy_top1: float = math.nan
     """On the test images, which are read once, for the final front."""
     confirmed: ConfirmedResult | None = None
-    """What training it again with other seeds gave (`--confirm`)."""
+    """Its results with other seeds (`--confirm`)."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the trial as `python -m tuner status --json` has those of the front."""
+        """Returns the trial as `python -m tuner status --json` prints those of the front."""
         return {
             "trial": self.name,
             "accuracy_top1": self.accuracy_top1,
@@ -65,7 +65,7 @@ class Trial:
 
 
 def merged_trials(attempts: Sequence[FrozenTrial], *, driver_is_gone: bool = False) -> list[Trial]:
-    """Returns the named trials among a storage's, in order; what only waits is none yet.
+    """Returns the named trials of a storage, in order, without those that only wait.
 
     `driver_is_gone`: trials that are RUNNING in the storage were cut off.
     """
@@ -106,7 +106,7 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """Returns one of `schema.STATES`, or `waiting` or `interrupted`, which count as no trial."""
+    """Returns one of `schema.STATES`, or `waiting` or `interrupted`, which do not count."""
     if schema.INTERRUPTED in trial.user_attrs:
         return schema.INTERRUPTED
     if schema.INFEASIBLE in trial.user_attrs:
@@ -135,13 +135,13 @@ def read_params(folder: Path) -> dict[str, Any]:
     path = RunDirectory(folder).config_file
     if not path.is_file():
         return {}
-    # The fast loader, where there is one: a study may have a thousand of these files.
+    # The fast loader, if there is one: a study may have a thousand of these files.
     loaded = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return loaded if isinstance(loaded, dict) else {}
 
 
 def read_rows(folder: Path) -> list[tuple[dict[str, Any], int]]:
-    """Returns the epochs' rows in order, each with the file's time in ms; no line that is not whole."""
+    """Returns the epochs' rows in order, each with the file's time in ms; half a line is left out."""
     metrics = RunDirectory(folder).metrics_file
     if not metrics.is_file():
         return []

@@ -1,6 +1,6 @@
 """A study's record in Optuna's storage: the only place that writes what happened to a trial.
 
-Whatever is killed between two writes, the next driver can tell what was meant: attributes come first, the
+After a kill between two writes the next driver still knows what was meant: attributes are written first, the
 state that makes them valid last.
 """
 
@@ -24,7 +24,7 @@ Params = tuple[Mapping[str, Any], Mapping[str, BaseDistribution]]
 
 
 def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
-    """Whether a configuration never started for a budget that has been raised since."""
+    """Whether a configuration never started because of a budget that has been raised since."""
     attributes = trial.user_attrs
     refused = schema.DROPPED in attributes or (
         state_of(trial) == "infeasible" and schema.NAME not in attributes
@@ -44,11 +44,11 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class UnwrittenError(RuntimeError):
-    """The disk or the database took no more: what it said."""
+    """The disk or the database refused a write; the text is what it said."""
 
 
 def remedy_for(error: BaseException) -> str:
-    """Returns what to do once a disk or a database has failed with `error`."""
+    """Returns what to do after a disk or a database failed with `error`."""
     numbers, texts, inner = set(), "", error
     while True:
         numbers.add(getattr(inner, "errno", None))
@@ -67,40 +67,40 @@ def remedy_for(error: BaseException) -> str:
 class StudyRecords:
     """The trials of one study in a storage; numbers are Optuna's trial ids.
 
-    After a write that failed every other raises UnwrittenError, too: behind half a line of a file nothing
-    could be read again.
+    After one failed write every later one raises UnwrittenError, too: nothing that follows half a line of a
+    file could be read.
     """
 
     def __init__(self, storage: BaseStorage, study_name: str) -> None:
         self.storage = storage
         self.study_id = storage.get_study_id_from_name(study_name)
         self.unwritten: str | None = None
-        """What the disk or the database said, once it took no more."""
+        """What the disk or the database said, once a write failed."""
         self.remedy: str | None = None
         """What to do about that, if it is known."""
         self.refused = 0
         """Configurations that this driver did not start."""
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Returns the trials, or those in the given states, in order. They are not to be changed."""
+        """Returns the trials, or those in the given states, in order. Do not change them."""
         found = self.reach(self.storage.get_all_trials, self.study_id, deepcopy=False, states=states or None)
         return list(found)
 
     def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> int:
-        """Puts a trial at the end of those that wait; returns its number."""
+        """Adds a trial to the end of the waiting ones; returns its number."""
         return self._add(TrialState.WAITING, params, attributes)
 
     def name_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
-        """Writes the name of an enqueued trial, which goes on waiting for a worker."""
+        """Writes the name of an enqueued trial, which still waits for a worker."""
         self._set(trial._trial_id, attributes)
         return trial._trial_id
 
     def start(self, number: int) -> None:
-        """Writes that a trial that waited runs."""
+        """Writes that a waiting trial runs now."""
         self._end(number, TrialState.RUNNING)
 
     def drop_waiting(self, trial: FrozenTrial, reason: str, peak_memory_mib: float | None = None) -> None:
-        """Takes an enqueued trial out that never ran; it counts as no trial."""
+        """Removes an enqueued trial that never ran; it does not count."""
         dropped = {schema.INTERRUPTED: True, schema.DROPPED: reason, schema.PEAK_MEMORY_MIB: peak_memory_mib}
         self._set(trial._trial_id, dropped)
         self._end(trial._trial_id, TrialState.FAIL)
@@ -108,7 +108,7 @@ class StudyRecords:
     def refuse(
         self, params: Params, reason: str, peak_memory_mib: float | None, budget_mib: float | None
     ) -> None:
-        """Writes a configuration that never starts: infeasible, with its memory where that is known."""
+        """Writes a configuration that never starts: infeasible, with its memory if that is known."""
         attributes: dict[str, Any] = {schema.INFEASIBLE: reason}
         constraints = None
         if peak_memory_mib is not None:
@@ -145,13 +145,13 @@ class StudyRecords:
     def end_cut_off(self) -> int:
         """Ends trials that are still RUNNING and enqueues them again; returns how many there were.
 
-        For a study that no driver works on: after a kill, or once Ray has stopped.
+        For a study without a running driver: after a kill, or once Ray has stopped.
         """
         cut_off = self.trials(TrialState.RUNNING)
         enqueued = {t.user_attrs.get(schema.AGAIN) for t in self.trials(TrialState.WAITING)}
         for trial in cut_off:
             name = trial.user_attrs[schema.NAME]
-            # Enqueued first: killed here, the next driver finds the trial still RUNNING and the copy made.
+            # Enqueued first: after a kill here the next driver finds the copy and the trial, still RUNNING.
             if name not in enqueued:
                 kept = {k: v for k, v in trial.user_attrs.items() if k in (schema.SOURCE, schema.RUNGS)}
                 self.enqueue((trial.params, trial.distributions), kept | {schema.AGAIN: name})
@@ -160,7 +160,7 @@ class StudyRecords:
         return len(cut_off)
 
     def give_up(self, reason: str) -> None:
-        """Has nothing more written: the study ends with `reason`."""
+        """Stops all further writes: the study ends with `reason`."""
         self.unwritten = self.unwritten or reason
 
     def study_attributes(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class StudyRecords:
         return dict(self.storage.get_study_user_attrs(self.study_id))
 
     def set_study_attribute(self, key: str, value: Any) -> None:
-        """Writes an attribute of the study where it is another than now."""
+        """Writes an attribute of the study if it differs from the current one."""
         if self.study_attributes().get(key) != json.loads(json.dumps(value)):
             self.reach(self.storage.set_study_user_attr, self.study_id, key, value)
 
@@ -197,7 +197,7 @@ class StudyRecords:
         self.reach(self.storage.set_trial_state_values, number, state, values)
 
     def reach(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Returns what a call returns that reads or writes the record.
+        """Calls a function that reads or writes the record, and returns its result.
 
         Raises:
             UnwrittenError: if the disk or the database fails, and at every call after that. Any other error

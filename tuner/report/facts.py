@@ -1,4 +1,4 @@
-"""What the report says of a study in words: what was searched, on what, and how to do it again."""
+"""What the report says about a study in words: what was searched, on which data, and how to repeat it."""
 
 import shlex
 from collections import Counter
@@ -15,12 +15,12 @@ from tuner.record import schema
 from tuner.record.reading import StudyReading
 
 Facts = dict[str, str]
-"""A label, and what stands beside it."""
+"""Each label, with the text beside it."""
 _MOST_REASONS = 5
 
 
 def data_facts(study: StudyReading) -> dict[str, Facts]:
-    """Returns what was trained, and on what."""
+    """Returns what was trained, and on which data."""
     identity, settings = study.attributes, study.settings
     data: Facts = {"Data set": str(identity.get(schema.DATASET, "unknown"))}
     if settings.get("data_dir"):
@@ -56,7 +56,7 @@ def search_facts(study: StudyReading) -> Facts:
 
 
 def date_facts(study: StudyReading) -> Facts:
-    """Returns when the first trial began and the last one ended, in the local time of who searched."""
+    """Returns when the first trial began and the last one ended, in the searching machine's local time."""
     starts = [trial.start for trial in study.trials if trial.start]
     if not starts:
         return {}
@@ -106,7 +106,7 @@ def problems(study: StudyReading) -> list[str]:
 
 
 def made_with(study: StudyReading) -> Facts:
-    """Returns the commit, versions and device of the study's last driver, where they were recorded."""
+    """Returns the commit, versions and device of the study's last driver, if they were recorded."""
     sessions = study.sessions
     if not sessions:
         return {}
@@ -131,22 +131,22 @@ def in_mlflow(
 
     Args:
         name: of the study.
-        runs_dir: where it lies.
+        runs_dir: the folder of all studies.
         storage: its Optuna storage, if it was named.
-        tracking_uri: as the study was told.
-        links: pages of its trials.
-        answers: whether MLflow did.
+        tracking_uri: as the study was given it.
+        links: the pages of its trials.
+        answers: whether MLflow answered.
     """
     where = where_flags(runs_dir, storage)
     if tracking_uri == NO_TRACKING:
-        return ["The study was not told to MLflow; ", sync_command(name, where, "URI"), " brings it there."]
+        return ["The study is not recorded in MLflow; ", sync_command(name, where, "URI"), " adds it."]
     if tracking_uri is not None and is_server(tracking_uri):
         server = f"MLflow at {without_password(tracking_uri)}"
         if links:
             return [f"Names lead to the runs in {server}."]
         if not answers:
             return [f"{server} did not answer when this page was made: names have no links."]
-        return [f"{server} does not know the study; ", sync_command(name, where), " brings it there."]
+        return [f"{server} does not know the study; ", sync_command(name, where), " adds it."]
     if tracking_uri is None and not (Path(runs_dir) / "mlflow.db").is_file():
         return ["There is no MLflow database here; ", sync_command(name, where), " makes it."]
     database = ui_command(tracking_uri, where_flags(runs_dir, None))

@@ -1,4 +1,4 @@
-"""The report's figures beside the front. Dots carry trials' names; the page knows what to say of each."""
+"""The report's figures beside the front. Each dot has the name of its trial; the page shows the rest."""
 
 import html
 import math
@@ -18,16 +18,16 @@ from tuner.record.results import pareto_front
 from tuner.record.trials import Trial
 
 MOST_CATEGORIES = 8
-"""Different numbers of a parameter up to which each has a column of its own."""
+"""Up to this many different numbers of a parameter, each has a column of its own."""
 LONG_LABELS = 32
-"""Characters of a row of labels from which they are slanted."""
+"""From this many characters in a row of labels, the labels are slanted."""
 BAND = 0.1
-"""Share by which measured memory may differ from the predicted before a trial warns."""
+"""How far measured memory may be from the predicted, as a share, before a trial warns."""
 _SMALL = {"height": 300}
 
 
 def importance_figure(shares: Mapping[str, Mapping[str, float]], parameters: Sequence[str]) -> go.Figure:
-    """Returns each parameter's share of the variance, a bar an objective; the first parameter on top."""
+    """Returns each parameter's share of the variance, one bar per objective, the first parameter on top."""
     figure = go.Figure()
     looks = {"accuracy_top1": ("of accuracy", BLUE), "peak_memory_mib": ("of memory", ORANGE)}
     for objective, own in reversed(list(shares.items())):
@@ -53,7 +53,7 @@ def importance_figure(shares: Mapping[str, Mapping[str, float]], parameters: Seq
 def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDistribution) -> go.Figure:
     """Returns accuracy above memory over a parameter's values, of the complete trials that have it.
 
-    Few values have a column each, with a stroke at the median.
+    If there are few values, each has a column, with a stroke at the median.
     """
     front = {result.name for result in pareto_front(results)}
     having = [result for result in results if parameter in result.params]
@@ -94,7 +94,7 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
         if columns is not None:
             _add_medians(figure, row, places, y)
     style(figure, x, {}, height=300)
-    # Fixed margins: to find them out, plotly draws each of the many slices twice.
+    # Fixed margins: to compute them, plotly would draw each of the many slices twice.
     slanted = bool(x.get("tickangle"))
     figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
     figure.update_xaxes(automargin=False)
@@ -106,13 +106,13 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
 
 
 def rung_figure(trials: Sequence[Trial], epoch: int, span_mib: Sequence[float]) -> go.Figure:
-    """Returns accuracy against memory at the rung `epoch`: which trials went on, and which were stopped.
+    """Returns accuracy against memory at the rung `epoch`: which trials continued, and which stopped.
 
     `span_mib`: all memories of the study, so that its rungs have one axis.
     """
     figure = go.Figure()
     for gone, name, marker in (
-        (False, "goes on", {"color": BLUE, "size": 7}),
+        (False, "continues", {"color": BLUE, "size": 7}),
         (True, "stopped", {"color": VERMILION, "size": 8, "symbol": "x-thin", "line": {"width": 2}}),
     ):
         chosen = [trial for trial in trials if (trial.stopped_at == epoch) is gone]
@@ -140,7 +140,7 @@ def curves_figure(
 ) -> go.Figure:
     """Returns `accuracy` or `loss` by epoch of the front's trials: validation thick, training thin.
 
-    `rows`: the epochs of each trial; `named`: labels of those that can be told apart; others are grey.
+    `rows`: the epochs of each trial; `named`: labels of those that have a colour; the others are grey.
     """
     keys = {"accuracy": ("accuracy_top1", "train_accuracy_top1"), "loss": ("val_loss", "loss")}[measure]
     figure = go.Figure()
@@ -219,14 +219,14 @@ def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[
 
 
 def time_figure(results: Sequence[Trial]) -> go.Figure:
-    """Returns seconds of an epoch against memory, the front's trials in blue."""
-    y = memory_axis([result.epoch_time_s for result in results], "seconds of an epoch")
+    """Returns seconds per epoch against memory, the front's trials in blue."""
+    y = memory_axis([result.epoch_time_s for result in results], "seconds per epoch")
     memories = [result.peak_memory_mib for result in results]
     return _against_memory(results, "epoch_time_s", memory_axis(memories, MEMORY), y, 360)
 
 
 def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
-    """Returns accuracy against memory of those that trained to the end, beside the rungs."""
+    """Returns accuracy against memory of the trials that trained to the end; it stands beside the rungs."""
     return _against_memory(results, "accuracy_top1", memory_axis(span_mib, MEMORY), {"title": ACCURACY}, 300)
 
 
@@ -253,7 +253,7 @@ def _against_memory(
 
 
 def _columns(values: Sequence[Any]) -> list[Any] | None:
-    """Returns the different values in order where each has a column; None if they are a scale."""
+    """Returns the different values in order if each has a column; None if they are a scale."""
     different = list(dict.fromkeys(values))
     numbers = [v for v in different if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if len(numbers) == len(different) > MOST_CATEGORIES:

@@ -1,4 +1,4 @@
-"""The command lines that made a study, and one that makes it at once."""
+"""The command lines that made a study, and one command that makes it at once."""
 
 import argparse
 import io
@@ -14,7 +14,7 @@ from tuner.passwords import without_password
 from tuner.record.reading import StudyReading
 
 _SAYS_NOTHING = OF_ONE_CALL - {"warm_start", "from_config"}
-"""Flags of a later command that change nothing of the study."""
+"""Flags of a later command that change nothing about the study."""
 _LAST_ONE_COUNTS = {
     "trials",
     "confirm",
@@ -34,17 +34,17 @@ _LAST_ONE_COUNTS = {
 
 
 def commands(study: StudyReading) -> dict[str, str]:
-    """Returns the commands that made a study, under what they did; several stand on a line each."""
+    """Returns the commands that made a study, by what they did; each command has its own line."""
     lines = [session.command for session in study.sessions]
     if not lines and study.settings.get("command"):  # an older version made the study
         lines = [shlex.join(["python", *study.settings["command"]])]
-    # A command that was given again, on other code or another device, is shown once.
+    # A repeated command, with other code or on another device, is shown once.
     lines = [line for line, _ in groupby(map(without_password, lines))]
     first = [line for line in lines[:1] if "--resume" not in shlex.split(line)]
     later = lines[len(first) :]
     found = {"The command": first[0]} if first else {}
     if later:
-        found["Gone on with"] = "\n".join(later)
+        found["Resumed with"] = "\n".join(later)
     whole = at_once(first[0], later) if first and later else None
     if whole is not None:
         found["The whole study at once"] = whole
@@ -52,11 +52,11 @@ def commands(study: StudyReading) -> dict[str, str]:
 
 
 def at_once(first: str, later: Sequence[str]) -> str | None:
-    """Returns the command that does what several did; None if a later one changed what is searched."""
+    """Returns one command for the whole study; None if a later command changed what is searched."""
     whole = _given(first)
     if whole is None:
         return None
-    # It ends a call, and the study went on.
+    # A time budget ends one call; a later one resumed the study.
     whole.pop("time_budget", None)
     unset = {field.name: field.default for field in fields(StudyConfig)}
     for command in later:
@@ -75,7 +75,7 @@ def at_once(first: str, later: Sequence[str]) -> str | None:
 
 
 def _given(command: str) -> dict[str, Any] | None:
-    """Returns the flags that a command names; None of one that launch.py no longer takes."""
+    """Returns the flags that a command names; None if launch.py no longer accepts it."""
     unset = argparse.Namespace(**{field.name: None for field in fields(StudyConfig)})  # not the defaults
     try:
         with redirect_stderr(io.StringIO()):

@@ -123,12 +123,12 @@ def _check_has_results(study: StudyReading) -> None:
     why = f"; the last failure: {failures[-1].splitlines()[0]}" if failures and failures[-1] else ""
     raise ConfigError(
         f"study {study.name} has no complete trial to report on ({counts}{why}): "
-        f"let it go on with `{resume_command(study.name, study.runs_dir)}`"
+        f"resume it with `{resume_command(study.name, study.runs_dir)}`"
     )
 
 
 def _read_folders(study: StudyReading) -> tuple[Rows, list[str]]:
-    """Returns each trial's epochs, and what is missing of those that are complete."""
+    """Returns each trial's epochs, and what is missing from those that are complete."""
     epochs = int(study.attributes.get(schema.EPOCHS, 0))
     rows: dict[str, list[dict[str, Any]]] = {}
     missing, short_of = [], []
@@ -167,7 +167,7 @@ def _subtitle(study: StudyReading) -> str:
     if schema.SPACE in identity:
         parts.append(f"space {identity[schema.SPACE]}")
     if schema.EPOCHS in identity:
-        parts.append(f"{identity[schema.EPOCHS]} epochs a trial")
+        parts.append(f"{identity[schema.EPOCHS]} epochs per trial")
     if study.budget_mib is not None:
         parts.append(f"budget {study.budget_mib:g} MiB")
     return " · ".join(parts)
@@ -181,7 +181,7 @@ def _state(study: StudyReading, go_on: str) -> dict[str, str]:
             "text": f"Still running: {ended}. This is how it stood when the report was made.",
         }
     if study.ended < study.requested:
-        return {"kind": "unfinished", "text": f"Unfinished: {ended}. Go on with: {go_on}"}
+        return {"kind": "unfinished", "text": f"Unfinished: {ended}. Resume it with: {go_on}"}
     return {"kind": "finished", "text": ""}
 
 

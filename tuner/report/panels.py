@@ -1,4 +1,4 @@
-"""Which figures a report holds, each with its heading, its words, and what it is to those who cannot see."""
+"""The figures of a report, each with its heading, its note, and a text for readers who cannot see it."""
 
 import json
 import math
@@ -42,7 +42,7 @@ class Panel:
     figure: str
     """JSON, safe inside a script element."""
     height: int | None
-    """In pixels; None: the page decides."""
+    """Height in pixels; None: the page decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Section:
     note: str
     panels: Sequence[Panel]
     columns: int = 1
-    """At most so many beside each other."""
+    """At most this many beside each other."""
 
 
 def front_panel(study: StudyReading) -> Panel:
@@ -98,9 +98,7 @@ def measured_mib(rows: Rows) -> dict[str, float]:
 def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int) -> Section:
     title = "What decides"
     if shares is None:
-        note = (
-            f"Told once {MIN_TRIALS} trials are complete; {complete} are. Of fewer, shares would be chance."
-        )
+        note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are. Fewer would give chance shares."
         return Section(id="importance", title=title, note=note, panels=())
     names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
     alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."
@@ -151,7 +149,7 @@ def _rungs(study: StudyReading) -> Section | None:
         panels.append(_panel(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
     end = f"{len(pareto_front(results))} of {len(results)} on the front"
     panels.append(_panel("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib)))
-    note = "Who was judged at each rung, by accuracy so far and memory, and who was stopped there."
+    note = "The trials that reached each rung, by accuracy so far and memory, and those that stopped there."
     return Section(id="rungs", title="Stopped early", note=note, panels=panels, columns=3)
 
 
@@ -194,10 +192,10 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section:
         title = "Predicted against measured"
         panels.append(_panel("measured", title, note, f"{title} memory: {note}", figure))
     title = "Memory against time"
-    note = "Seconds of an epoch, with as many trials beside each other as ran then."
-    alt = f"Seconds of an epoch against memory of {len(results)} trials; the table has the figures."
+    note = "Seconds per epoch, with as many trials beside each other as ran then."
+    alt = f"Seconds per epoch against memory of {len(results)} trials; the table has the figures."
     panels.append(_panel("time", title, note, alt, time_figure(results)))
-    words = "Predicted is what the search goes by; measured is the allocator's count in training."
+    words = "Predicted is what the search uses; measured is the allocator's count in training."
     return Section(id="memory", title="Memory", note=words if off else "", panels=panels, columns=2)
 
 
@@ -209,6 +207,6 @@ def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequen
 
 
 def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
-    # In a script element nothing but its end is read: no text of a user may write one.
+    # A script element ends at the first end tag, even inside a text: no user's text may hold one.
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
     return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)

@@ -1,6 +1,6 @@
 (() => {
   "use strict";
-  // Figures are stored for a bright screen: what their colours are on a dark one.
+  // Figures are stored for a bright screen; these are their colours on a dark one.
   const DARK = {
     "#1c2127": "#e6e9ed", "#8c8c8c": "#87919c", "#e4e7eb": "#2c333b", "#0072b2": "#4aa8e8",
     "#56b4e9": "#a9dcff", "#000000": "#f2f2f2", "#d55e00": "#f08a3c",
@@ -14,7 +14,7 @@
   }));
   const hover = new Map();
 
-  // Drawn again for another theme, and for paper, which is bright.
+  // Figures are drawn again for another theme, and in bright colours for paper.
   function draw(panel, paper = false) {
     const dark = darkScreen.matches && !paper;
     const figure = JSON.parse(panel.text, (_, value) => (dark && DARK[value]) || value);
@@ -51,14 +51,14 @@
     row.classList.add("picked");
     const link = Object.assign(document.createElement("a"), { href: "#" + row.id, textContent: "its row" });
     const lines = (hover.get(name) || name).replace(/<\/?b>/g, "").split("<br>");
-    // The text was escaped for the figure; a text area undoes that, and runs nothing.
+    // The text was escaped for the figure; a text area undoes that without running anything.
     const plain = document.createElement("textarea");
     plain.innerHTML = lines.slice(1).join(" · ");
     const bold = Object.assign(document.createElement("b"), { textContent: name });
     picked.replaceChildren(bold, " " + plain.value + " · ", link);
   }
 
-  // The front at once; the others when they come near the window, one after another, so that the page answers.
+  // The front is drawn at once; the others when they come near the window, one by one, so that the page responds.
   const waiting = [];
   function drawNext() {
     const panel = waiting.shift();
@@ -93,7 +93,7 @@
       const rows = [...table.tBodies[0].rows].map((row) => [row.cells[column].textContent.trim(), row]);
       const numbers = rows.every(([text]) => text === "" || !Number.isNaN(Number(text)));
       rows.sort(([a], [b]) => {
-        if (a === "" || b === "") return (a === "") - (b === ""); // what has none comes last
+        if (a === "" || b === "") return (a === "") - (b === ""); // rows without a value come last
         const order = numbers ? Number(a) - Number(b) : a.localeCompare(b, "en", { numeric: true });
         return down ? -order : order;
       });

@@ -1,4 +1,4 @@
-"""The next configuration to run: one that waits, or that the sampler proposes; it fits, and has not run."""
+"""The next configuration to run, waiting or proposed by the sampler: it fits, and has not run before."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,9 +22,9 @@ from tuner.trial.worker_death import WorkerDeath
 from tuner.trial_config import trial_config
 
 INFEASIBLE_IN_A_ROW = 500
-"""The search ends if so many configurations in a row exceed the budget."""
+"""The search ends if this many configurations in a row exceed the budget."""
 REPEATED_IN_A_ROW = 500
-"""The search ends if so many candidates in a row have run before: a finite space is used up."""
+"""The search ends if this many candidates in a row have run before: a finite space is used up."""
 
 
 @dataclass
@@ -52,11 +52,11 @@ class NextTrial:
 
 
 class Candidates:
-    """Finds what runs next and records it, waiting: who hands it to a worker starts it.
+    """Finds what runs next and records it as waiting; `MemoryAwareSearch` records its start.
 
     A configuration over the budget is recorded as infeasible (with its memory, and the constraint) and never
-    starts. Nothing runs twice: what ran or was refused before is passed over, an earlier call of the study
-    included. A trial that was cut off comes first, under its name.
+    starts. Nothing runs twice: what ran or was refused before, in an earlier call of the study too, is
+    skipped. A trial that was cut off comes first, under its name.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class Candidates:
         self.gave_up: str | None = None
         """Why there is no further configuration."""
         self.unwritten: str | None = None
-        """What the disk or the database said, where it would take no more."""
+        """What the disk or the database said, if a write failed."""
         self._ran: set[TrainConfig | str] = set()
         self._next_index = 0
         self._remember()
 
     def find(self) -> NextTrial | None:
-        """Looks for the next configuration to run; None, with `gave_up` set, where there is none.
+        """Looks for the next configuration to run; returns None, with `gave_up` set, if there is none.
 
-        None, too, once the study is to stop: where much does not fit, the search for what does takes long.
+        Also returns None once the study has to stop: if much does not fit, finding what fits can be slow.
         """
         try:
             waiting_trials = self.records.trials(TrialState.WAITING)
@@ -136,7 +136,7 @@ class Candidates:
         config: TrainConfig | str,
         waiting: FrozenTrial | None = None,
     ) -> NextTrial | None:
-        """Records a configuration as one to run, or, where it does not fit, as infeasible."""
+        """Records a configuration as one to run, or as infeasible if it does not fit."""
         self._ran.add(config)
         params = self.proposals.params(proposal)
         peak_mib: float | None = None
@@ -167,7 +167,7 @@ class Candidates:
         attributes = {
             schema.PEAK_MEMORY_MIB: peak_mib,
             schema.NAME: name,
-        }  # who has a name has its memory, too
+        }  # a record with a name always has its memory, too
         if waiting is None:
             record = self.records.enqueue(params, attributes)
         else:
@@ -178,7 +178,7 @@ class Candidates:
         return NextTrial(live, planned, directory.path)
 
     def _remember(self) -> None:
-        """Takes in what the study's record holds."""
+        """Reads what the study's record holds."""
         names = set()
         for trial in self.records.trials():
             attributes = trial.user_attrs
@@ -205,7 +205,7 @@ class Candidates:
         return dict(self.space.fixed) | dict(params)
 
     def _config(self, values: Mapping[str, Any]) -> TrainConfig | str:
-        """Returns the configuration of a sample, or the text of what makes it impossible."""
+        """Returns the configuration of a sample, or the reason why it is impossible."""
         try:
             return trial_config(self.base, values)
         except ConfigError as error:
@@ -213,6 +213,6 @@ class Candidates:
 
 
 def _name_of(waiting: FrozenTrial) -> str | None:
-    """Returns the name of a trial that was cut off, be it just before it was recorded as running."""
+    """Returns the name of a trial that was cut off, even just before it was recorded as running."""
     name = waiting.user_attrs.get(schema.AGAIN) or waiting.user_attrs.get(schema.NAME)
     return None if name is None else str(name)

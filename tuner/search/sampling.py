@@ -1,16 +1,16 @@
-"""What the sampler sees of a study: an Optuna study in memory, where a refused candidate costs nothing.
+"""What the sampler sees of a study: an Optuna study in memory, in which a refused candidate costs nothing.
 
-The record (`tuner/record/writer.py`) says what happened; this says what a sampler learns from best:
+The record (`tuner/record/writer.py`) says what happened; this is what each sampler learns from best:
 
 | | tpe | gp, nsga2 | random, qmc |
 |---|---|---|---|
 | over the budget | bad, worse the more it is over | nothing: they learn from complete trials only | nothing |
 | ran before | nothing | nothing | nothing |
 | stopped at a rung | bad | complete, with the accuracy that it had there | nothing |
-| running | bad until it ends, so that no two search one place | a place to stay away from (gp) | nothing |
+| running | bad until it ends, so that no two search in one place | a place to avoid (gp) | nothing |
 
-Whoever proposes nothing but what is refused is helped out by a random candidate: GP, which learns nothing
-from a refusal, would name the same place for ever.
+After several refusals in a row a candidate is random: GP learns nothing from a refusal, and would propose
+the same place for ever.
 """
 
 import warnings
@@ -28,7 +28,7 @@ from tuner.record import schema
 from tuner.verbosity import apply_verbosity
 
 REFUSED_BEFORE_RANDOM = 8
-"""After so many refusals in a row candidates are drawn at random until one is taken."""
+"""After this many refusals in a row candidates are drawn at random until one is accepted."""
 LEARNS_FROM_COMPLETE_ONLY = ("gp", "nsga2")
 
 
@@ -37,7 +37,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":
-            # Joint in all parameters that exist together; the space has conditions, hence groups.
+            # Multivariate: parameters are sampled jointly. Groups: the space has conditions.
             return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
         if name == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed)
@@ -49,7 +49,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
 
 class Proposals:
-    """Proposes configurations, and is told what became of each.
+    """Proposes configurations, and learns what became of each.
 
     Accuracies are fractions, memory is in MiB. The same seed and the same answers give the same proposals.
     """
@@ -60,7 +60,7 @@ class Proposals:
         self.searches_memory = searches_memory
         self._only_complete = sampler in LEARNS_FROM_COMPLETE_ONLY
         self._sampler = make_sampler(sampler, seed)
-        # Another seed: the random sampler would draw again what it has drawn.
+        # Another seed: with the same one it would draw what a random sampler has already drawn.
         self._random = optuna.samplers.RandomSampler(seed=seed + 1)
         directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + searches_memory]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler)
@@ -74,7 +74,7 @@ class Proposals:
         return self._ask()
 
     def adopt(self, params: Mapping[str, Any]) -> int:
-        """Takes searched values that were not proposed here as a candidate; returns its number."""
+        """Makes a candidate of searched values that were not proposed here; returns its number."""
         self._study.enqueue_trial(dict(params))
         return self._ask()[0]
 
@@ -84,27 +84,27 @@ class Proposals:
         return trial.params, trial.distributions
 
     def reject(self, number: int) -> None:
-        """Tells that a candidate has run before: nothing is to be learned."""
+        """Records that a candidate has run before: there is nothing to learn from it."""
         self._refused += 1
         self._study.tell(self._trials.pop(number), state=TrialState.FAIL)
 
     def infeasible(self, number: int, peak_memory_mib: float, budget_mib: float) -> None:
-        """Tells that a candidate exceeds the budget."""
+        """Records that a candidate exceeds the budget."""
         self._refused += 1
         trial = self._trials.pop(number)
         trial.set_constraint(schema.CONSTRAINT, peak_memory_mib - budget_mib)
         self._study.tell(trial, state=TrialState.FAIL if self._only_complete else TrialState.PRUNED)
 
     def start(self, number: int) -> None:
-        """Tells that a candidate runs."""
+        """Records that a candidate runs."""
         self._refused = 0
 
     def complete(self, number: int, accuracy: float, peak_memory_mib: float) -> None:
-        """Tells what a trial reached with all its epochs."""
+        """Records what a trial reached with all its epochs."""
         self._study.tell(self._trials.pop(number), self.objectives(accuracy, peak_memory_mib))
 
     def stopped(self, number: int, accuracy: float, peak_memory_mib: float) -> None:
-        """Tells that a trial was stopped at a rung, where it had `accuracy`."""
+        """Records that a trial was stopped at a rung, with `accuracy` there."""
         trial = self._trials.pop(number)
         if self._only_complete:
             self._study.tell(trial, self.objectives(accuracy, peak_memory_mib))
@@ -112,11 +112,11 @@ class Proposals:
             self._study.tell(trial, state=TrialState.PRUNED)
 
     def failed(self, number: int) -> None:
-        """Tells that a trial gave no result."""
+        """Records that a trial gave no result."""
         self._study.tell(self._trials.pop(number), state=TrialState.FAIL)
 
     def remember(self, trial: FrozenTrial, accuracy: float | None, peak_memory_mib: float) -> None:
-        """Takes an ended trial of the study's record: complete, stopped at a rung, or over the budget.
+        """Adds an ended trial of the study's record: complete, stopped at a rung, or over the budget.
 
         `accuracy` is that of the end or of the rung, None for one that never ran.
         """
@@ -133,7 +133,7 @@ class Proposals:
         self._study.add_trial(seen)
 
     def objectives(self, accuracy: float, peak_memory_mib: float) -> list[float]:
-        """Returns what is optimised, in Optuna's order: memory only where it varies."""
+        """Returns what is optimised, in Optuna's order: memory only if it varies."""
         return [accuracy, peak_memory_mib] if self.searches_memory else [accuracy]
 
     def _ask(self) -> tuple[int, dict[str, Any]]:

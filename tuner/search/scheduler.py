@@ -17,11 +17,12 @@ from tuner.trial.worker_death import describe_death, last_error
 class Rungs:
     """What trials reached at each rung, and the rule that says which trial continues.
 
-    A trial is judged when it comes, against those that came before: nobody waits.
+    A trial is judged when it reaches a rung, against those that reached it before: no trial waits.
 
     - `asha`: continues if it is among the most accurate 1 / `reduction_factor`, rounded up.
-    - `pareto`: continues if no other trial at the rung has its accuracy or more in at most its memory, one of
-      them better. Where memory is the same for all, that would be the best alone, and `asha`'s rule holds.
+    - `pareto`: continues if no other trial at the rung beats it: none has its accuracy or more in at most its
+      memory, and is better in one of them. If memory is the same for all, only the best trial would continue,
+      so `asha`'s rule holds.
 
     `past`: the trials of a study that is resumed.
 
@@ -48,7 +49,7 @@ class Rungs:
         return epoch in self._rungs
 
     def goes_on(self, name: str, epoch: int, accuracy: float, memory_mib: float) -> bool:
-        """Records what a trial reached at the rung `epoch`, and whether it is worth more epochs."""
+        """Records what a trial reached at the rung `epoch`, and returns whether it is worth more epochs."""
         rung = self._rungs[epoch]
         rung[name] = (accuracy, memory_mib)
         if self.rule == "pareto" and len({memory for _, memory in rung.values()}) > 1:
@@ -58,7 +59,7 @@ class Rungs:
 
 
 class StudyScheduler(FIFOScheduler):
-    """Stops trials at the rungs, and all of them once the study is to stop. Trials start in order."""
+    """Stops trials at the rungs, and all of them once the study has to stop. Trials start in order."""
 
     def __init__(
         self, search: MemoryAwareSearch, rungs: Rungs | None, stopping: Stopping, waiting: Waiting
@@ -70,11 +71,11 @@ class StudyScheduler(FIFOScheduler):
         self.waiting = waiting
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles what it runs beside its own state, which a study never goes back to."""
+        """Returns nothing: Ray pickles this with its own state, which a study never restores."""
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Learns why a trial's process died; one that ran out of memory would do so again, and gives up."""
+        """Records why a trial's process died; one that ran out of memory is not tried again."""
         error = last_error(trial)
         if error is None:
             return
@@ -91,7 +92,7 @@ class StudyScheduler(FIFOScheduler):
             trial.run_metadata.num_failures -= 1  # nothing that the trial did
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
-        """Judges a trial whose epoch is a rung; a study that stops lets nobody go on."""
+        """Judges a trial at a rung; no trial continues in a study that stops."""
         epoch = result["epoch"]
         if self.rungs is not None and epoch in self.rungs:
             accuracy, memory_mib = result["accuracy_top1"], result["peak_memory_mib"]
@@ -102,7 +103,7 @@ class StudyScheduler(FIFOScheduler):
         return str(TrialScheduler.STOP if self.stopping.reason else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Lets trials start in order; a study that stops ends those that wait, which report nothing.
+        """Lets trials start in order; a study that stops ends the waiting ones, which report nothing.
 
         Ray asks ten times a second.
         """
@@ -110,15 +111,15 @@ class StudyScheduler(FIFOScheduler):
         if chosen is None:
             self.waiting.look(None)
             return None
-        controller = tune_controller._tune_controller  # behind what Ray wraps it in
+        controller = tune_controller._tune_controller  # inside Ray's wrapper
         if self.stopping.reason:
             for trial in tune_controller.get_trials():
                 if trial.status in (Trial.PENDING, Trial.PAUSED):
-                    # Not `stop_trial`: it has Ray print that the trial is complete.
+                    # Not `stop_trial`: it makes Ray print that the trial is complete.
                     tune_controller.search_alg.on_trial_complete(trial.trial_id)
                     controller._schedule_trial_stop(trial)
             return None
-        # A process that starts has what it needs, though its trial is pending until it stands.
+        # A starting process already has its resources, though its trial is pending until it is up.
         all_wait = not controller._actor_manager.num_live_actors
         self.waiting.look(chosen.placement_group_factory.required_resources if all_wait else None)
         return chosen

@@ -1,7 +1,7 @@
 """The search as Ray Tune asks it: the next trial is chosen, predicted and recorded while others train.
 
-All that waits for a sampler, a prediction or a disk runs in one thread of its own, in the order in which it
-came, so that the same seed with one worker gives the same study.
+Everything that waits for a sampler, a prediction or a disk runs in one thread, in the order of arrival. So
+the same seed with one worker gives the same study.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
 OUT_OF_MEMORY_IN_A_ROW = 10
-"""The search ends if so many trials in a row ran out of memory."""
+"""The search ends if this many trials in a row ran out of memory."""
 
 
 class Observer(Protocol):
@@ -38,8 +38,8 @@ class MemoryAwareSearch(Searcher):
 
     Each suggestion is `{"name", "config", "peak_memory_mib", "folder"}`, the config a whole TrainConfig with
     what its plan chose, so that no worker builds or predicts it again. A trial that was cut off keeps its
-    name and folder, where its last checkpoint lies. Ends after `remaining` trials, or once the study is to
-    stop.
+    name and its folder with the last checkpoint. Ends after `remaining` trials, or once the study
+    has to stop.
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class MemoryAwareSearch(Searcher):
         self.gave_up: str | None = None
         """Why the search ended before its number of trials, if it did."""
         self.unwritten: str | None = None
-        """What the disk or the database said, where it would take no more."""
+        """What the disk or the database said, if a write failed."""
         self.bug: Exception | None = None
-        """What a trial's end raised that nothing here expects; the study has to stop for it."""
+        """An unexpected error while a trial's end was recorded; the study has to stop for it."""
         self._out_of_memory_in_a_row = 0
         self._live: dict[str, LiveTrial] = {}
         self._thread = ThreadPoolExecutor(1, "optuna")
@@ -69,7 +69,7 @@ class MemoryAwareSearch(Searcher):
         self.prepare()
 
     def prepare(self) -> None:
-        """Begins to look for the next configuration, if there is to be one."""
+        """Begins to look for the next configuration, if another one is needed."""
         if self._next is None and self.remaining > 0 and not self.stopping.reason and not self.gave_up:
             self._next = self._thread.submit(self.candidates.find)
 
@@ -90,7 +90,7 @@ class MemoryAwareSearch(Searcher):
             return Searcher.FINISHED
         self.remaining -= 1
         live = self._live[trial_id] = found.live
-        # Before the next one is looked for: what waits in the record is taken first.
+        # Before the search for the next one: it would find this one still waiting in the record.
         self._submit(lambda: self.records.start(live.record))
         self.prepare()
         for observer in self.observers:
@@ -106,7 +106,7 @@ class MemoryAwareSearch(Searcher):
         """Keeps the sampler out of the epochs: it learns of a trial when it ends."""
 
     def passed_rung(self, trial_id: str, epoch: int, accuracy: float, goes_on: bool) -> None:
-        """Takes the scheduler's word on a trial at a rung."""
+        """Records the scheduler's decision about a trial at a rung."""
         live = self._live[trial_id]
         live.rungs[epoch] = accuracy
         if not goes_on:
@@ -115,7 +115,7 @@ class MemoryAwareSearch(Searcher):
         self._submit(lambda: self.records.passed_rung(live.record, accuracies))
 
     def worker_died(self, trial_id: str, death: WorkerDeath) -> None:
-        """Takes the reason for which a trial's process ended."""
+        """Keeps the reason why a trial's process died."""
         if trial_id in self._live:
             self._live[trial_id].death = death
 
@@ -129,7 +129,7 @@ class MemoryAwareSearch(Searcher):
         result = result or {}
         if result.get("unsaved"):
             self.unwritten = self.gave_up = result["unsaved"]
-            return  # it goes on from the epoch before, once there is room
+            return  # it resumes from the epoch before, once there is room
         if error and live.death is not None and live.death.out_of_memory:
             self._ran_out_of_memory(live, live.death.reason, live.death.need_mib)
             return
@@ -145,10 +145,10 @@ class MemoryAwareSearch(Searcher):
             self._submit(lambda: self._prune(live))
         elif result.get("finished"):
             self._submit(lambda: self._complete(live, result))
-        # Else it was stopped in the middle: it stays RUNNING, and is ended as cut off.
+        # Else it was stopped in the middle: it stays RUNNING, and counts as cut off later.
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles what it runs beside its own state, which a study never goes back to."""
+        """Returns nothing: Ray pickles this with its own state, which a study never restores."""
         return {}
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class MemoryAwareSearch(Searcher):
             try:
                 job()
             except UnwrittenError as error:
-                # The record is the truth: a study that cannot write it must not go on as if it had.
+                # The record is the truth: a study that cannot write it must not continue.
                 self.unwritten = self.gave_up = str(error)
             except Exception as error:  # a bug: raised again in the main thread, once all else is recorded
                 self.bug = self.bug or error

@@ -1,7 +1,7 @@
 """`--confirm K`: the front's trials trained again with other seeds, before one is named best.
 
-These runs are no trials: Optuna knows nothing of them. Each has a folder, STUDY/confirm/TRIAL-seedS, and what
-they gave is kept in STUDY/confirm.json. Imports torch and ray only to train.
+These runs are not trials: Optuna does not know them. Each has a folder, STUDY/confirm/TRIAL-seedS, and their
+results are kept in STUDY/confirm.json. Imports torch and ray only to train.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FOLDER = "confirm"
 CLAIM_WAIT_S = 60.0
-"""How long a run waits for a process that outlived its driver and still writes in the run's folder."""
+"""How long a run waits for a process that outlived its driver and still writes to the run's folder."""
 _POLL_S = 0.5
 
 
@@ -48,15 +48,15 @@ def confirm_front(
 ) -> dict[str, ConfirmedResult]:
     """Trains the front's trials again with the `--confirm` seeds after their own, on the Ray that is running.
 
-    A run that is in `confirm.json` is not done again, one that was cut off goes on after its last epoch. A
-    run whose loss diverges is recorded as failed; one whose process dies is tried again by the next
-    `--resume`. Once `stopped()` is true the runs end at once, and what is done is returned.
+    A run that is in `confirm.json` is not repeated; one that was cut off resumes after its last epoch. If its
+    loss diverges, a run is recorded as failed; if its process dies, the next `--resume` tries it again. Once
+    `stopped()` is true the runs end at once, and the results so far are returned.
 
     Args:
         prepared: the study.
         front: the trials.
         configs: what each was trained with (`trial_configs`).
-        resources: how many runs at a time, and what each is given.
+        resources: how many runs at a time, and the share of each.
         on_done: called with trial, seed and accuracy as each run ends; NaN if it failed.
         stopped: asked twice a second.
 
@@ -85,9 +85,9 @@ def confirming_seeds(config: TrainConfig, count: int) -> range:
 
 
 def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", folder: Path) -> dict[str, Any]:
-    """Trains `config` in `folder`, or goes on there, on one thread; returns accuracy or failure.
+    """Trains `config` in `folder`, or resumes there, on one thread; returns accuracy or failure.
 
-    What a run that is done already gave is read from its folder.
+    The result of a finished run is read from its folder.
     """
     import torch
 
@@ -117,7 +117,7 @@ def _train_all(
     on_done: Callable[[str, int, float], None],
     stopped: Callable[[], bool],
 ) -> None:
-    """Adds to `outcomes` what each of `waiting` gives, and keeps it in the file."""
+    """Adds the result of each of `waiting` to `outcomes`, and writes it to the file."""
     import ray
 
     kept: Outcomes = {trial: dict(seeds) for trial, seeds in outcomes.items()}
@@ -125,7 +125,7 @@ def _train_all(
         num_cpus=resources.cpus_per_trial,
         max_retries=prepared.config.max_failures,
     )(train_again)
-    # Test images stay behind, as in the search.
+    # Test images are left out, as in the search.
     data = ray.put(dataclasses.replace(prepared.data, test=None))
     weights = {name: ray.put(prepared.weights[name]) for name in {configs[t].backbone for t, _ in waiting}}
     running: dict[Any, tuple[str, int]] = {}
@@ -154,7 +154,7 @@ def _train_all(
 
 
 def _reason(error: Exception) -> str:
-    """Returns one line on why Ray has no result of a run."""
+    """Returns one line that says why Ray has no result of a run."""
     cause = getattr(error, "cause", None)
     if not isinstance(cause, Exception):
         return "its process died"

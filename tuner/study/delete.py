@@ -1,7 +1,7 @@
-"""A study removed. Imports neither torch nor ray.
+"""Removes a study. Imports neither torch nor ray.
 
-MLflow's runs go first, then the record, the folder last: what is needed to find the rest goes after it, so
-that the next call finishes one that was cut off.
+MLflow's runs are removed first, then the record, and the folder last. Each is needed to find the one before
+it, so a second call can finish one that was cut off.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FoundStudy:
-    """What there is of a study."""
+    """What exists of a study."""
 
     name: str
     folder: Path
     study: optuna.Study | None
     """None: only a folder is left, of a call that was cut off."""
     store: BaseStorage | None
-    """Of its record."""
+    """The study's record."""
     storage: str
-    """Where that is, for people."""
+    """The place of the record, for messages."""
     mlflow: MlflowClient | None
     """None: there is nothing of it in MLflow."""
     tracking_uri: str
@@ -64,7 +64,7 @@ class FoundStudy:
 
 
 def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str | None) -> FoundStudy:
-    """Finds all that there is of a study, and sees that MLflow answers.
+    """Finds everything of a study, and checks that MLflow answers.
 
     Raises:
         ConfigError: if there is no such study, a driver runs it, or its storage or MLflow does not answer.
@@ -79,7 +79,7 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
         store = open_storage(url, runs_dir)
         study = optuna.load_study(study_name=name, storage=store)
     elif not settings:
-        study = load_study(name, runs_dir, storage)  # names those that there are
+        study = load_study(name, runs_dir, storage)  # raises with the names of those that exist
     attributes: Mapping[str, Any] = {} if study is None else study.user_attrs
     check_free(folder, attributes, name)
     uri = StudyConfig(
@@ -107,11 +107,11 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
 
 
 def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
-    """Removes what was found; `tell` is given a line for each thing that is gone.
+    """Removes what was found; `tell` is called with a line for each thing that is gone.
 
     Raises:
-        ConfigError: if a driver has begun to run the study, MLflow does not answer any more, or a file
-            cannot be removed: the same call goes on from there.
+        ConfigError: if a driver has begun to run the study, MLflow no longer answers, or a file
+            cannot be removed: the same call then continues.
     """
     lines = iter(found.lines())
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder; what says that it is a study's goes last."""
+    """Removes a folder; the file that marks it as a study's goes last."""
     last = (STUDY_FILE, LOCK_FILE)
     for entry in sorted(folder.iterdir(), key=lambda path: path.name in last):
         if entry.is_dir() and not entry.is_symlink():
@@ -145,7 +145,7 @@ def _remove(folder: Path) -> None:
 
 
 def _may_have_runs(uri: str, attributes: Mapping[str, Any]) -> bool:
-    """Whether MLflow may know the study: a database that is not there would be made to look."""
+    """Whether MLflow may know the study: to look into a missing database would make one."""
     if uri == NO_TRACKING or schema.DATASET not in attributes:
         return False
     file = sqlite_file(uri)
@@ -153,7 +153,7 @@ def _may_have_runs(uri: str, attributes: Mapping[str, Any]) -> bool:
 
 
 def _run_ids(client: MlflowClient, name: str, attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the study's runs, its own last: it is what a call that was cut off finds again."""
+    """Returns the study's runs, the parent last: a second call finds what is left by it."""
     experiment = client.get_experiment_by_name(experiment_name(attributes))
     if experiment is None:
         return ()

@@ -1,4 +1,4 @@
-"""The studies of a folder and of its storages: how far each is. Imports neither torch nor ray."""
+"""The studies of a folder and of its storages, and how far each is. Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ListedStudy:
     began: datetime | None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what `--json` prints of it."""
+        """Returns what `--json` prints about it."""
         return {
             "study": self.study,
             "state": self.state,
@@ -50,10 +50,10 @@ class ListedStudy:
 def list_studies(runs_dir: str, storage: str | None = None) -> tuple[list[ListedStudy], list[str]]:
     """Returns the studies of `runs_dir` by name, and a line for each storage or file that cannot be read.
 
-    They are those of its journal, those whose folders name another storage, and those of `storage`.
+    They are those of its journal, those with a folder that names another storage, and those of `storage`.
 
     Raises:
-        ConfigError: for a `storage` that does not answer, and where there are no studies at all.
+        ConfigError: for a `storage` that does not answer, or if there are no studies at all.
     """
     found: dict[str, ListedStudy] = {}
     unread: list[str] = []
@@ -77,7 +77,7 @@ def list_studies(runs_dir: str, storage: str | None = None) -> tuple[list[Listed
         except ConfigError as error:
             unread.append(f"study {example} and others of its storage: {error}")
             continue
-        # Of a storage that other folders use as well, only what lies here.
+        # Other folders may use the storage as well: only the studies of this one.
         here = {s.study: s for s in _in_storage(store, runs_dir) if url is None or _names(runs_dir, s, url)}
         found = here | found
     if not found and not unread:

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a study is found here, before Ray starts and before anything is written.
+"""Everything that can be wrong with a study is found here, before a trial starts and anything is written.
 
 Cheap checks come first: names, ranges and folders without torch, then images, then weights and memory.
 """
@@ -49,7 +49,7 @@ def prepare(
     """Checks a study and loads its data.
 
     `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
-    `notice` is given what takes long, as it begins.
+    `notice` is called with each slow step as it begins.
 
     Raises:
         ConfigError: one line that says what is wrong and what to do.
@@ -92,7 +92,7 @@ def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
     """Returns the space of a study and what its trials share; reads nothing but the space's file.
 
     Raises:
-        ConfigError: for a space, a setting or a combination of them that cannot be.
+        ConfigError: for a space or a setting that is impossible, or that the other excludes.
     """
     try:
         space = load_space(config.space).narrowed(parse_settings(config.settings))
@@ -120,7 +120,7 @@ def _check_name(config: StudyConfig, name: str) -> None:
     stored = storage.study_exists(config, name)
     if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
         raise ConfigError(
-            f"study {name} exists under {config.runs_dir}: add --resume to go on with it, or change --name"
+            f"study {name} exists under {config.runs_dir}: add --resume to continue it, or change --name"
         )
     if config.resume and not stored:
         raise ConfigError(
@@ -129,7 +129,7 @@ def _check_name(config: StudyConfig, name: str) -> None:
 
 
 def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
-    """Reads the weights of every backbone of the space, and sees that they fit it with every norm."""
+    """Reads the weights of every backbone of the space, and checks that they fit it with every norm."""
     from tinytl.build import check_weights
     from tinytl.networks.backbones.weights import read_weights
 
@@ -145,7 +145,7 @@ def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]
 
 
 def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
-    """Sees that the groups of every lite residual of the space divide its widths."""
+    """Checks that the groups of every lite residual of the space divide its widths."""
     import torch
 
     from tinytl.networks.backbones import BACKBONES
@@ -166,11 +166,9 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     study = storage.load_study(prepared.name, config.runs_dir, config.storage)
     was = study.user_attrs
     if schema.DATASET in was:
-        was = {
-            schema.EXPERIMENT: was[schema.DATASET]
-        } | was  # of a study that was begun before there was the flag
+        was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
     check_free(prepared.folder, was, prepared.name)
-    # As the storage gives it back: lists for tuples.
+    # As the storage returns it: lists for tuples.
     for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):
             continue  # killed while it was being made
@@ -191,7 +189,7 @@ def _check_same_study(prepared: PreparedStudy) -> None:
 
 
 def _change(key: str, was: Any, now: Any) -> str | None:
-    """Returns what is another than it was, as `epochs 3, not 5`; of several parameters the first."""
+    """Returns what has changed, such as `epochs 3, not 5`; of several parameters the first."""
     if was == now:
         return None
     if key == schema.SETTINGS:
@@ -224,7 +222,7 @@ def _starting_points(
 
 
 def _check_device(config: StudyConfig, base: TrainConfig) -> None:
-    """Sees that the device is here; a cluster's is the cluster's matter."""
+    """Checks that the device is here; the nodes of a cluster are checked there."""
     from tinytl.device import resolve_device
 
     if config.address is None:
@@ -242,7 +240,7 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
 
     smallest = [
-        # Plan budget would complain of the first that does not fit.
+        # Plan budget would raise for the first configuration that does not fit.
         dataclasses.replace(c, plan="smallest", budget_mib=None) if c.plan == "budget" else c
         for c in smallest_configs(space, base)
     ]
@@ -253,7 +251,7 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     if least.peak_mib <= budget_mib:
         return
     raise ConfigError(
-        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} takes: "
+        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} needs: "
         f"the least is {least.peak_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
         f"batch {c.batch_size}, {describe(resolve_plan(c))}), {least.what_sets_it()}"
     )

@@ -1,4 +1,4 @@
-"""Ray Tune's part of a study: the trials on a cluster that is there."""
+"""Ray Tune's part of a study: the trials on a running cluster."""
 
 import dataclasses
 import shutil
@@ -17,7 +17,7 @@ from tuner.trial.trainable import TinyTLTrainable
 from tuner.trial.worker_death import every_death_counts
 
 RAY_FOLDER = "ray"
-"""In the study's folder: what Ray writes while it runs. Nobody needs it afterwards."""
+"""In the study's folder: what Ray writes while it runs. It is not needed afterwards."""
 
 
 def run_trials(
@@ -27,12 +27,12 @@ def run_trials(
     resources: TrialResources,
     trainable: type[tune.Trainable] = TinyTLTrainable,
 ) -> None:
-    """Trains what `search` suggests; returns when all has ended, or each trial at its epoch's end on a stop.
+    """Trains what `search` suggests; returns when all trials ended, or on a stop when their epochs ended.
 
     Raises:
-        KeyboardInterrupt: if the user would not wait for the epochs' ends.
+        KeyboardInterrupt: if the user does not wait for the epochs' ends.
     """
-    # Test images stay behind: nothing in a search may see them.
+    # Test images are left out: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
     with_data = tune.with_parameters(trainable, data=data, weights=prepared.weights)
     folder = prepared.folder / RAY_FOLDER
@@ -58,8 +58,8 @@ def run_trials(
                 verbose=0,
             ),
         )
-        # Tune gives its actors an environment of their own, for the sake of PyTorch Lightning; without it
-        # they take the processes that Ray has started beforehand.
+        # Tune gives its actors their own environment, for PyTorch Lightning. Without it they use the
+        # processes that Ray has already started.
         class_cache.DEFAULT_ENV_VARS.clear()
         with every_death_counts():
             tuner.fit()
@@ -75,13 +75,13 @@ class _Epochs(Callback):
         self.observers = observers
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray pickles its callbacks beside its own state, which a study never goes back to."""
+        """Returns nothing: Ray pickles callbacks with its own state, which a study never restores."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Has Ray's dashboard call the trial's epochs by its name: its process may have had others before."""
+        """Makes Ray's dashboard name the trial at its epochs: its process may have had others before."""
         actor = trial.temporary_state.ray_actor
-        vars(actor).pop("train", None)  # what was named for the trial before
+        vars(actor).pop("train", None)  # which has the name of the trial before
         actor.train = actor.train.options(name=_trial_name(trial))
 
     def on_trial_result(

@@ -1,4 +1,4 @@
-"""Running a study: new, going on after whatever cut it off, or extended."""
+"""Running a study: a new one, one that was cut off, or one that is extended."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 FIRST = 2
-"""Configurations whose memory is predicted while Ray and MLflow start."""
+"""The number of configurations with memory that is predicted while Ray and MLflow start."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run_study(
 ) -> StudyOutcome:
     """Runs the trials that a prepared study still lacks, records them, and reads the result.
 
-    `notice` is given what goes on before the first trial starts.
+    `notice` is called with what happens before the first trial starts.
 
     Raises:
         ConfigError: if another driver runs the study, or a cluster or MLflow does not answer, before
@@ -111,7 +111,7 @@ def run_study(
         cluster.begin()
         stack.callback(cluster.end)
         if config.address is not None:
-            cluster.dashboard_url()  # what keeps us out of it is told before MLflow's database is made
+            cluster.dashboard_url()  # raises if we cannot join it, before MLflow's database is made
         with ThreadPoolExecutor(1, "mlflow start") as starting:
             client = starting.submit(_open_tracking, prepared)
             _predict_first(prepared)
@@ -126,7 +126,7 @@ def run_study(
             nodes = nodes_for_trials(resources.gpus_per_trial)
             check_folders(nodes, prepared.folder, _streamed(prepared.data))
         if prepared.base.device == "auto":
-            # What trials are given decides, not what this machine has: memory is predicted for that.
+            # The trials' device decides, not this machine's: memory is predicted for it.
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(_opened(prepared))
@@ -148,9 +148,9 @@ def run_study(
                     front = records.reach(read_study, study).front
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
-                pass  # the second Ctrl-C: `stopping` knows; or the storage failed: `records` knows
+                pass  # a second Ctrl-C, which `stopping` knows, or a failed storage, which `records` knows
             finally:
-                # Whatever broke, what is left must not look as if it ran.
+                # After any failure, no trial may look as if it still ran.
                 with suppress(KeyboardInterrupt):
                     lines.phase("recording the end")
                     search.close()
@@ -164,14 +164,14 @@ def run_study(
                         tracking.close(study, stopping.interrupted or unfinished)
         if search.bug is not None:
             go_on = resume_command(prepared.name, config.runs_dir)
-            search.bug.add_note(f"This is a bug. What was trained is kept; go on with `{go_on}`")
+            search.bug.add_note(f"This is a bug. What was trained is kept; resume with `{go_on}`")
             raise search.bug
         unwritten = search.unwritten or records.unwritten
         if unwritten is not None:
             remedy = "" if records.remedy is None else f"{records.remedy}, then "
             raise ConfigError(
                 f"study {prepared.name} was stopped: {unwritten}. What was trained is kept: {remedy}"
-                f"go on with `{resume_command(prepared.name, config.runs_dir)}`"
+                f"resume with `{resume_command(prepared.name, config.runs_dir)}`"
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         found = read_study(study, config.runs_dir)
@@ -184,14 +184,14 @@ def _what_starts(config: StudyConfig) -> str:
 
 
 def _streamed(data: DataSplits) -> list[Path]:
-    """Returns some of the files that trials read for themselves: the first of each split."""
+    """Returns some of the files that trials read: the first of each split."""
     return [split.path(0) for split in (data.train, data.val) if isinstance(split, ImageFiles)]
 
 
 def _lines(
     prepared: PreparedStudy, study: optuna.Study, records: StudyRecords, workers: int, console: Console
 ) -> "TrialLines":
-    """Returns a live view for a terminal, plain lines for all else."""
+    """Returns a live view for a terminal, plain lines for anything else."""
     from tuner.terminal.lines import TrialLines
 
     config, past = prepared.config, read_study(study)
@@ -239,7 +239,7 @@ def _search(
     config = prepared.config
     proposals = Proposals(
         sampler=config.sampler,
-        # A study that goes on draws other numbers than it did at its start.
+        # A resumed study draws other numbers than at its start.
         seed=config.seed + len(records.trials(*FINISHED)),
         space=prepared.space,
         searches_memory=prepared.searches_memory,
@@ -277,7 +277,7 @@ def _look_again(
     stopping: Stopping,
     lines: "TrialLines",
 ) -> None:
-    """Trains the final front again with other seeds, where that was asked for, and reads its test images."""
+    """Trains the final front again with other seeds, if that was asked for, and reads its test images."""
     try:
         if prepared.config.confirm and front:
             lines.phase("training the front again")
@@ -288,12 +288,12 @@ def _look_again(
         if stopping.reason is None:
             lines.phase("reading test images")
             read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
-    except ConfigError as error:  # the study itself is whole
+    except ConfigError as error:  # the study itself is complete
         lines.note(str(error))
 
 
 def _predict_first(prepared: PreparedStudy) -> None:
-    """Predicts the memory of what is tried first, while others start; predictions are kept."""
+    """Predicts the memory of what is tried first, while Ray and MLflow start; predictions are cached."""
     from tinytl.memory.predict import predict_memory
 
     for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
@@ -303,7 +303,7 @@ def _predict_first(prepared: PreparedStudy) -> None:
 
 @contextmanager
 def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
-    """Opens the study in its storage, new or as it stands, and keeps other drivers off."""
+    """Opens the study in its storage, new or as it stands, and keeps other drivers out."""
     config = prepared.config
     store = storage.open_storage(config.storage, config.runs_dir)
     directions = [StudyDirection.MAXIMIZE]
@@ -322,7 +322,7 @@ def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecord
 
 
 def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
-    """Writes what is asked for, and enqueues what is to be tried first; what stands there is left alone."""
+    """Writes what is asked for, and enqueues what is tried first; what is already there is left alone."""
     records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
     for key, value in identity_of(prepared).items():
         records.set_study_attribute(key, value)
@@ -344,15 +344,15 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
-    """Writes what made the study: command, settings, and the space as it was."""
+    """Writes what made the study: command, settings, and the space as it is now."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
-    content["command"] = as_typed(sys.argv)[1:]  # behind `python`
+    content["command"] = as_typed(sys.argv)[1:]  # without `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = addresses.with_whole_path(without_password(content[key]))
-    # Whole paths: a study may be resumed from another folder.
+    # Absolute paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
     if config.from_config is not None:

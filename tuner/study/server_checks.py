@@ -1,4 +1,4 @@
-"""Servers that a study names: do they answer?"""
+"""Checks that the servers that a study names answer."""
 
 import socket
 
@@ -15,9 +15,9 @@ TRACKING_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 
 
 def check_servers(config: StudyConfig) -> None:
-    """Sees that servers which a study names answer, and that ports which it wants are free.
+    """Checks that the servers that a study names answer, and that the ports that it needs are free.
 
-    Ray and MLflow wait for minutes for a server that is not there: a connection tells in seconds.
+    Ray and MLflow wait minutes for a server that does not answer: a connection fails within seconds.
 
     Raises:
         ConfigError: naming the flag.
@@ -51,7 +51,7 @@ def check_file_database(flag: str, address: str) -> None:
 
 
 def check_schemes(config: StudyConfig) -> None:
-    """Sees that addresses which a study names are some, whether or not they can be had from here.
+    """Checks that the addresses that a study names are valid, whether or not they answer from here.
 
     Raises:
         ConfigError: naming the flag.
@@ -76,7 +76,7 @@ def check_schemes(config: StudyConfig) -> None:
 
 
 def check_answers(what: str, host: str, port: int, then: str = "") -> None:
-    """Raises ConfigError, saying that `what` does not answer, and `then`, where nothing listens at a port."""
+    """Raises ConfigError, saying that `what` does not answer, and `then`, if nothing listens at a port."""
     try:
         socket.create_connection((host, port), timeout=SERVER_TIMEOUT_S).close()
     except OSError as error:

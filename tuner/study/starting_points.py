@@ -30,7 +30,7 @@ def points_of_file(path_text: str, space: SearchSpace, base: TrainConfig) -> lis
     or the searched values alone.
 
     Raises:
-        ConfigError: naming file, configuration and value, for one that is not in the space.
+        ConfigError: naming file, configuration and value, if a value is not in the space.
     """
     path = Path(path_text)
     if not path.is_file():
@@ -88,7 +88,7 @@ def front_of(
 
 
 def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, place: str) -> dict[str, Any]:
-    """Returns the searched values of a configuration; what else it says must be so in the study, too."""
+    """Returns the searched values of a configuration; its other values must be those of the study."""
     shared = flat_from_config(base) | dict(space.fixed)
     known = {parameter.name: parameter for parameter in space.parameters}
     values: dict[str, Any] = {}
@@ -101,8 +101,8 @@ def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, plac
         value = tuple(value) if isinstance(value, list) else value
         values[key] = own_name(str(value)) if key == "method" else value
     point: dict[str, Any] = {}
-    # Of a whole configuration, what does not exist beside its other values is left out: a rate of a group
-    # that its method has not.
+    # A whole configuration also has values without effect, such as the rate of a group that its method does
+    # not have: they are left out.
     for parameter in space.parameters:
         if parameter.name in values and parameter.active(dict(space.fixed) | point):
             point[parameter.name] = parameter.spelled(values[parameter.name])

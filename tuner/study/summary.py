@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 DRY_RUN_SAMPLES = 5
 LINES_BESIDE_FRONT = 18
-"""How many lines the summary has beside the rows of the front, at most, and the prompt after it."""
+"""Most lines of the summary beside the rows of the front, with the prompt after it."""
 
 
 def print_start(console: Console, prepared: PreparedStudy) -> None:
-    """Prints what is searched, on what, and what its networks start from."""
+    """Prints what is searched, on which data, and the initial weights."""
     from tinytl.networks.backbones.weights import input_normalization
 
     data, config = prepared.data, prepared.config
@@ -120,9 +120,9 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
             line(f"Rungs:   {picture}")
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
-        line(f"{cut_off}Go on:  {resume_command(prepared.name, config.runs_dir)}")
+        line(f"{cut_off}Resume:  {resume_command(prepared.name, config.runs_dir)}")
     if not config.tracks:
-        further = f"{sync_command(prepared.name, where, 'URI')}    (brings it to MLflow)"
+        further = f"{sync_command(prepared.name, where, 'URI')}    (records it in MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):
         further = f"MLflow at {without_password(config.tracking_uri)}"
     else:

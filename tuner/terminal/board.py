@@ -13,7 +13,7 @@ from tuner.record.trials import Trial
 
 @dataclass
 class RunningTrial:
-    """A trial that a worker has."""
+    """A trial that a worker trains."""
 
     name: str
     since_s: float
@@ -25,20 +25,20 @@ class RunningTrial:
     row: Mapping[str, Any] = field(default_factory=dict)
     """The last epoch's row of `metrics.jsonl`."""
     trained: int = 0
-    """Epochs that were trained since it was handed out."""
+    """Epochs that it has trained since it was handed out."""
     spent_s: float = 0.0
-    """On these."""
+    """Seconds spent on these."""
 
     @property
     def pace_s(self) -> float | None:
-        """Seconds of an epoch, all that comes with it included; None before the first."""
+        """Seconds per epoch, with everything between epochs; None before the first."""
         return self.spent_s / self.trained if self.trained else None
 
 
 class StudyBoard:
     """Follows a study; times are seconds of `clock`.
 
-    `counts`: trials by state when the driver started. `results`: those that were complete by then.
+    `counts`: trials by state when the driver started. `results`: those that were complete then.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class StudyBoard:
         self.clock = clock
         self.started_s = clock()
         self.phase = ""
-        """What goes on beside the search, in a few words."""
+        """What happens beside the search, in a few words."""
         self._spent_s = 0.0
         self._trained = 0
         self._lengths: list[int] = []
         """Epochs of the trials that ended here."""
 
     def trial_started(self, name: str) -> None:
-        """A worker has the trial, from now on."""
+        """A worker trains the trial from now on."""
         now = self.clock()
         self.running[name] = RunningTrial(name, now, now)
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
-        """A trial reports an epoch. One that goes on reports its last epoch again, which takes no time."""
+        """A trial reports an epoch. A resumed trial reports its last epoch again, which needs no time."""
         trial = self.running.get(name)
         if trial is None:
             return
@@ -83,7 +83,7 @@ class StudyBoard:
         trial.mark_s, trial.epoch, trial.row = now, int(row["epoch"]), row
         if spent_s < training_s / 2:
             return
-        if not trial.trained:  # a process had to start, perhaps, which tells nothing of the other epochs
+        if not trial.trained:  # a process may have had to start, which says nothing about later epochs
             spent_s = min(spent_s, 2 * training_s)
         trial.trained += 1
         trial.spent_s += spent_s
@@ -111,7 +111,7 @@ class StudyBoard:
 
     @property
     def ended(self) -> int:
-        """How many trials count."""
+        """How many trials ended and count."""
         return sum(self.counts.get(state, 0) for state in schema.ENDED)
 
     @property
@@ -131,7 +131,7 @@ class StudyBoard:
 
     @property
     def epochs_per_s(self) -> float | None:
-        """Of all trials that run, each at its pace; None before the first epoch has ended."""
+        """Sum over all running trials, each at its own pace; None before the first epoch has ended."""
         if not self._trained or not self.running:
             return None
         pace_s = self._spent_s / self._trained
@@ -139,16 +139,16 @@ class StudyBoard:
 
     @property
     def images_per_s(self) -> float | None:
-        """Training images a second of all trials that run, as each last reported; None before that."""
+        """Training images per second of all running trials, as each last reported; None before that."""
         rates = [float(t.row["images_per_s"]) for t in self.running.values() if "images_per_s" in t.row]
         return sum(rates) if rates else None
 
     @property
     def left_s(self) -> float | None:
-        """When all will have ended, if epochs go on as those that were seen; None before the first.
+        """Seconds until all trials have ended, estimated from the epochs so far; None before the first.
 
-        Each trial that runs goes on at its own pace, those to come at that of all; a trial to come is as long
-        as those that ended were, early stops included.
+        Each running trial keeps its own pace. Trials to come get the mean pace of all, and the mean length of
+        those that ended, early stops included.
         """
         if not self._trained:
             return None

@@ -1,4 +1,4 @@
-"""Standard output as a console that prints whatever its encoding can, and nothing worse."""
+"""Standard output as a console that never fails on a character that its encoding lacks."""
 
 import io
 import sys

@@ -39,7 +39,7 @@ class TrialLines:
         self._rows[name] = row
 
     def trial_ended(self, name: str, state: str, reason: str | None) -> None:
-        """Tells accuracy and memory, or why there are none."""
+        """Prints accuracy and memory, or why there are none."""
         row = self._rows.pop(name, None)
         if state == "infeasible":
             self._print(f"{name}  infeasible, not counted: {reason}")
@@ -52,19 +52,19 @@ class TrialLines:
         self._print(f"[{self.ended}/{self.requested}] {name}  {text}  ({elapsed:.0f} s)")
 
     def confirmed(self, name: str, seed: int, accuracy: float) -> None:
-        """Tells what a trial of the front reached with another seed."""
+        """Prints what a trial of the front reached with another seed."""
         text = "failed" if math.isnan(accuracy) else f"accuracy {accuracy:.3f}"
         self._print(f"confirm  {name}  seed {seed}  {text}")
 
     def phase(self, text: str) -> None:
-        """Says nothing: what a phase gives has lines of its own."""
+        """Says nothing: the results of a phase have lines of their own."""
 
     def note(self, text: str) -> None:
-        """Tells what else there is to know."""
+        """Prints what else there is to know."""
         self._print(text)
 
     def stopping(self) -> None:
-        """Tells what the first Ctrl-C does."""
+        """Prints what the first Ctrl-C does."""
         self._print("Stopping: running trials end their epoch and are saved (Ctrl-C again: at once).")
 
     def _print(self, text: str) -> None:

@@ -30,7 +30,7 @@ STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red
 class LiveView(TrialLines):
     """Lines for trials that end, above a view that is drawn anew twice a second in a thread of its own.
 
-    Who follows a study only writes down what happened; drawing is never on Ray's way. It takes 2 % of a core
+    Ray's calls only record what happened, so drawing never delays them. The view needs 2 % of a core
     (eight workers, a front of twelve, 120 x 40; process time over 20 s).
     """
 
@@ -39,7 +39,7 @@ class LiveView(TrialLines):
         super().__init__(console, board.ended, board.requested)
         self.board = board
         self.refused = refused
-        self._lock = threading.RLock()  # Ctrl-C is told in the middle of whatever runs
+        self._lock = threading.RLock()  # Ctrl-C may call `stopping` in the middle of whatever runs
         self._live = Live(
             console=console,
             get_renderable=self._draw,
@@ -56,7 +56,7 @@ class LiveView(TrialLines):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Takes the view away; the lines above it stay."""
+        """Removes the view; the lines above it stay."""
         self._live.stop()
 
     def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
@@ -77,12 +77,12 @@ class LiveView(TrialLines):
         super().trial_ended(name, state, reason)
 
     def phase(self, text: str) -> None:
-        """Shows what goes on beside the search."""
+        """Shows what happens beside the search."""
         with self._lock:
             self.board.phase = text
 
     def stopping(self) -> None:
-        """Tells what the first Ctrl-C does."""
+        """Shows what the first Ctrl-C does."""
         self.phase("stopping")
         super().stopping()
 
@@ -166,7 +166,7 @@ def _front(
     table = _plain_table("front", "accuracy", "MiB", "")
     under = "best" if board.budget_mib is None else f"best under {board.budget_mib:g} MiB"
     best = board.best
-    rows = _cut(front[::-1], shown)  # the most accurate ones, where not all can be shown
+    rows = _cut(front[::-1], shown)  # the most accurate ones, if not all fit
     if best is not None and best not in rows:
         rows[-1:] = [best]
     for result in reversed(rows):
@@ -196,7 +196,7 @@ def _plain_table(*titles: str) -> Table:
 
 
 def _cut(rows: list[Any], shown: int) -> list[Any]:
-    """Returns the rows that are shown, with room for a line that tells of the others."""
+    """Returns the rows that are shown, with room for a line that counts the others."""
     return rows if len(rows) <= shown else rows[: shown - 1]
 
 

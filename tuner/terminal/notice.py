@@ -1,4 +1,4 @@
-"""What is going on before trials train: plain lines, or on a terminal one line that goes away again."""
+"""What happens before trials train: plain lines, or on a terminal one line that disappears again."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 Notice: TypeAlias = Callable[[str | None], None]
-"""Is given what begins now, in a few words; None once the next thing says it itself."""
+"""Called with what begins now, in a few words; with None once the next part prints its own lines."""
 CLEAR_LINE = "\r\x1b[2K"
 
 
@@ -17,7 +17,7 @@ def no_notice(text: str | None) -> None:
 
 @contextmanager
 def notices(console: Console) -> Iterator[Notice]:
-    """Gives what prints notices to a console; none is left on a terminal's last line, however this ends."""
+    """Yields a function that prints notices to a console; at the end it clears the last one on a terminal."""
     on_terminal = console.is_terminal and console.is_interactive
     stands = False
 

@@ -8,7 +8,7 @@ from tuner.record.results import pareto_front
 from tuner.record.trials import Trial
 
 MARKS = {True: ("o", "."), False: ("●", "·")}
-"""By whether only ASCII can be printed: of the front, and of what it beats."""
+"""The marks of the front and of what it beats, by whether only ASCII can be printed."""
 
 
 def text_plot(results: Sequence[Trial], width: int, height: int, ascii_only: bool) -> Text:

@@ -1,4 +1,4 @@
 """MLflow's view of a study, written as the study runs and rebuilt from its record.
 
-MLflow is never read to decide anything: a study without it is whole.
+Nothing is decided by what MLflow says: a study is whole without it.
 """

@@ -1,7 +1,7 @@
-"""What a study's runs hold as files: the front's configurations and checkpoints, pictures, tables, commands.
+"""The files of a study's runs: the front's configurations and checkpoints, pictures, tables, commands.
 
-What is there with the same content is not written again: each run's tag `artifacts` keeps what its files were
-made from.
+A file with the same content is not written again: each run's tag `artifacts` keeps what its files were made
+from.
 """
 
 import csv
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 OF_A_TRIAL = ("config.yaml", "last.pt")
-"""Smallest first. `python -m tinytl evaluate` and `predict` take the checkpoint."""
+"""Smallest first. `python -m tinytl evaluate` and `predict` read the checkpoint."""
 TAG = "artifacts"
 TABLE = "trials.json"
 _FORM = 1
-"""Another number where files are made otherwise from the same results."""
+"""A new number once files are made differently from the same results."""
 
 
 def sync_trial_artifacts(client: "MlflowClient", run: "Run", folder: Path) -> bool:
-    """Brings what a trial's folder holds to its run; returns whether anything was written."""
+    """Writes what a trial's folder holds to its run; returns whether anything was written."""
     files = {name: folder / name for name in OF_A_TRIAL if (folder / name).is_file()}
     wanted = {name: _digest(path.read_bytes()) for name, path in files.items()}
     known = _known(client, run)
@@ -43,7 +43,7 @@ def sync_trial_artifacts(client: "MlflowClient", run: "Run", folder: Path) -> bo
 
 
 def sync_study_artifacts(runs: StudyRuns, summary: StudySummary, folder: Path) -> bool:
-    """Brings pictures, tables, the space and the commands to the study's run; returns whether it did."""
+    """Writes pictures, tables, the space and the commands to the study's run; returns whether it did."""
     run_id = runs.parent.info.run_id
     spaces = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
     sessions = [session.to_json() for session in runs.labels.sessions]
@@ -71,7 +71,7 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([names, *cells])
     (made / "trials.csv").write_text(text.getvalue())
-    # As MLflow's log_table writes it: its pages show it as a table.
+    # In the form of MLflow's log_table: its pages show it as a table.
     (made / TABLE).write_text(json.dumps({"columns": names, "data": cells}))
     for name, content in spaces.items():
         (made / name).write_text(content)
@@ -83,7 +83,7 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
 
 
 def _write_pictures(made: Path, summary: StudySummary) -> None:
-    # Seconds to import, for a study that may be in line.
+    # The import needs seconds, and a study may already be in line.
     from tuner.pictures.interactive import front_figure
     from tuner.pictures.still import plot_front
 
@@ -94,7 +94,7 @@ def _write_pictures(made: Path, summary: StudySummary) -> None:
 
 
 def _known(client: "MlflowClient", run: "Run") -> dict[str, Any]:
-    """Returns what a run's tag says of the files that it really has."""
+    """Returns what a run's tag says about the files that the run really has."""
     told = run.data.tags.get(TAG)
     if told is None:
         return {}

@@ -1,6 +1,6 @@
-"""The runs of a study's trials: one place knows their tags, parameters, metrics and states.
+"""The runs of a study's trials: the one place that knows their tags, parameters, metrics and states.
 
-What writes a study as it runs and what rebuilds it from its record both bring a run in line here.
+A run is brought in line here both while the study runs and when it is rebuilt from the record.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,20 +34,20 @@ class Child:
     run: "Run"
     status: str
     has_params: bool
-    """MLflow refuses parameters of a run that has others, such as those of another device."""
+    """MLflow refuses to change a run's parameters, for example after a resume on another device."""
     digests: set[str]
-    """Of the data sets that are its inputs."""
+    """Digests of the data sets that are its inputs."""
     epochs: set[int] | None = None
-    """Those that are recorded; None: not asked yet."""
+    """The recorded epochs; None: not read yet."""
 
     @property
     def run_id(self) -> str:
-        """MLflow's name of the run."""
+        """MLflow's id of the run."""
         return str(self.run.info.run_id)
 
 
 class TrialRuns:
-    """The runs of the trials as MLflow has them: asked once, then kept up to date."""
+    """The runs of the trials as MLflow has them: read once, then kept up to date."""
 
     def __init__(self, runs: StudyRuns) -> None:
         self.runs = runs
@@ -56,12 +56,12 @@ class TrialRuns:
             name: [Child(run, run.info.status, bool(run.data.params), digests_of(run)) for run in found]
             for name, found in runs.children().items()
         }
-        """Of several runs of a trial the oldest first."""
+        """If a trial has several runs, the oldest is first."""
 
     def bring_in_line(
         self, trial: Trial, rows: Sequence[Row], read_params: Callable[[], Mapping[str, Any]]
     ) -> bool:
-        """Makes MLflow say of a trial what `trial` and `rows` say; returns whether anything was written.
+        """Makes a trial's run in MLflow match `trial` and `rows`; returns whether anything was written.
 
         A trial that ran out of memory has no run. Epochs that are recorded are left as they are.
         `read_params` is called only if the run has no parameters yet.
@@ -77,7 +77,7 @@ class TrialRuns:
         return self._write(trial, rows, read_params) or bool(unwanted)
 
     def leaves_front(self, name: str) -> None:
-        """Writes that a trial is on the front no longer."""
+        """Writes that a trial is no longer on the front."""
         for child in self.by_trial.get(name, [])[:1]:
             self._client.set_tag(child.run_id, "on_front", "false")
             child.run.data.tags["on_front"] = "false"
@@ -116,7 +116,7 @@ class TrialRuns:
         return wrote or made
 
     def _add_judged(self, child: Child, trial: Trial) -> bool:
-        """Writes accuracies from after the search that a run lacks or has otherwise."""
+        """Writes accuracies from after the search that a run lacks or that differ."""
         metrics = child.run.data.metrics
         values = {key: value for key, value in judged(trial).items() if metrics.get(key) != value[0]}
         if values:

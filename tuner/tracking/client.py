@@ -1,4 +1,4 @@
-"""Opening MLflow: quickly, quietly, and with one line where it does not answer. Imports mlflow when asked."""
+"""Opening MLflow: quickly, quietly, and with one line if it does not answer. Imports mlflow when asked."""
 
 import os
 import sqlite3
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SETTINGS = {
-    # Waiting is the tracking thread's matter: MLflow itself would hold a call for minutes.
+    # The tracking thread decides how long to wait: MLflow itself would block a call for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -27,9 +27,9 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 BUSY_S = 60.0
-"""How long another study may hold the database."""
+"""How long to wait while another study holds the database."""
 ARTIFACTS = "mlartifacts"
-"""Folder beside the database, where no server knows a better place."""
+"""Folder beside the database, if no server knows a better place."""
 REFUSALS = (
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
@@ -39,13 +39,13 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
     "RESOURCE_LIMIT_EXCEEDED",
 )
-"""Codes of errors by which MLflow says that it will not: it is there."""
+"""Error codes that mean that MLflow answered, and refused."""
 LONGEST_REASON = 90
-"""Characters: MLflow's own may quote all that was sent."""
+"""In characters: MLflow's own text may quote all that was sent."""
 
 
 def open_mlflow(uri: str) -> "MlflowClient":
-    """Returns a client of the server or database at `uri`; makes a SQLite database where there is none.
+    """Returns a client of the server or database at `uri`; makes a SQLite database if there is none.
 
     Raises:
         ConfigError: if MLflow does not answer.
@@ -64,7 +64,7 @@ def open_mlflow(uri: str) -> "MlflowClient":
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
         return client
-    except mlflow_errors(ImportError) as error:  # of the last kind is a database driver that is missing
+    except mlflow_errors(ImportError) as error:  # ImportError: a database driver is missing
         raise ConfigError(_no_answer(uri, error)) from None
 
 
@@ -75,7 +75,7 @@ def answering(uri: str, own: Path | None = None) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:  # of the second kind are those of files that it keeps
+    except (MlflowException, OSError) as error:  # OSError: of the files that it keeps
         if own is not None and isinstance(error, OSError) and isinstance(error.filename, str | os.PathLike):
             if Path(error.filename).is_relative_to(own):
                 raise ConfigError(f"{error.filename} cannot be read ({error.strerror})") from None
@@ -83,9 +83,9 @@ def answering(uri: str, own: Path | None = None) -> Iterator[None]:
 
 
 def mlflow_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """Returns what MLflow and the databases, servers and files behind it raise: anything else is a bug.
+    """Returns the errors of MLflow and of the databases, servers and files behind it: any other is a bug.
 
-    `more`: what is expected beside it.
+    `more`: further errors that are expected.
     """
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
@@ -97,10 +97,10 @@ def mlflow_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def refuses(error: BaseException) -> bool:
-    """Whether MLflow answered, and would not do what it was asked."""
+    """Whether MLflow answered, and refused what it was asked to do."""
     from mlflow.exceptions import MlflowException
 
-    # A page that is quoted is some other server's.
+    # A quoted page comes from another server.
     quoted = "Response body" in str(error)
     return isinstance(error, MlflowException) and error.error_code in REFUSALS and not quoted
 
@@ -112,7 +112,7 @@ def reason(error: BaseException) -> str:
         if isinstance(inner, OSError) and inner.strerror:
             return f"{inner.filename}: {inner.strerror}" if inner.filename else inner.strerror
         inner = inner.__cause__ or inner.__context__
-    text = getattr(error, "message", None) or str(error)  # without the code before it
+    text = getattr(error, "message", None) or str(error)  # without its error code
     text = str(text).strip()
     for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
         if known in text:
@@ -133,7 +133,7 @@ def _no_answer(uri: str, error: Exception) -> str:
 
 
 def check_database(uri: str) -> None:
-    """Raises ConfigError if there is no database at `uri`, or it does not answer; makes none."""
+    """Raises ConfigError if there is no database at `uri`, or it does not answer; never makes one."""
     file = sqlite_file(uri)
     if file is not None:
         if not file.is_file():
@@ -146,9 +146,9 @@ def check_database(uri: str) -> None:
 
 
 def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
-    """Returns where the artifacts of a database lie: beside its file, else in `runs_dir`; None of a server.
+    """Returns the folder of a database's artifacts: beside its file, else in `runs_dir`; None for a server.
 
-    MLflow itself would take the working directory.
+    MLflow itself would use the working directory.
     """
     if is_server(uri):
         return None
@@ -160,8 +160,8 @@ def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
 def _make_database(path: Path) -> None:
     """Makes a new database under another name and links it to its own once it is whole.
 
-    MLflow's first opening runs all its migrations, for seconds: what a kill leaves behind in their middle
-    may not open again. A file that is not there yet need not be safe on the disk at each step, either.
+    MLflow's first opening runs all its migrations, for seconds. After a kill in their middle the file may not
+    open again. Before the link, no step has to be safe on the disk, either.
     """
     if path.is_dir():
         raise ConfigError(f"{path} is a folder")
@@ -173,10 +173,10 @@ def _make_database(path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.touch()  # tells at once what MLflow would try for minutes
+    beside.touch()  # fails at once, and MLflow would retry for minutes
 
     def hurry(connection: Any, _: Any) -> None:
-        # Optuna may open its own database meanwhile.
+        # Only this database: Optuna may open its own meanwhile.
         if any(Path(row[2]) == beside for row in connection.execute("PRAGMA database_list")):
             connection.execute("PRAGMA synchronous=OFF")
             connection.execute("PRAGMA journal_mode=MEMORY")
@@ -203,7 +203,7 @@ def _check_can_write(path: Path) -> None:
 
 
 def _connect_once(uri: str) -> None:
-    """MLflow tries a database that is not there for an hour; this raises at once."""
+    """Raises at once if a database does not answer: MLflow would try for an hour."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri)

@@ -1,4 +1,4 @@
-"""Where a study is seen in MLflow: pages of a server. Reads only; imports mlflow when used."""
+"""The pages of a study on an MLflow server. Reads only; imports mlflow when used."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from tuner.tracking.lookup import experiment_name, find_runs
 
 
 def run_links(uri: str, study: str, identity: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the page of each trial's run by the trial's name; none where `uri` is a database.
+    """Returns the page of each trial's run by the trial's name; none if `uri` is a database.
 
     `identity`: the study's user attributes.
 
@@ -33,7 +33,7 @@ def run_links(uri: str, study: str, identity: Mapping[str, Any]) -> dict[str, st
 
 
 def links_or_reason(uri: str, study: str, identity: Mapping[str, Any]) -> tuple[dict[str, str], str | None]:
-    """Returns `run_links`, and why there are none where the server does not answer."""
+    """Returns `run_links`, and the reason if the server does not answer."""
     try:
         return run_links(uri, study, identity), None
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""MLflow's view of a study as it runs: a thread records; the end brings it in line with the storage."""
+"""MLflow's view of a study as it runs: a thread records; the end brings all in line with the storage."""
 
 import logging
 import queue
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from tuner.prepared import PreparedStudy
 
 GATHER_S = 1.0
-"""What happens within this time is written together."""
+"""What happens within this time is written in one call."""
 RETRY_S = 5.0
-"""How long a server that went away is left alone."""
+"""How long to leave a server alone that does not answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class _News:
 
 
 class StudyTracking:
-    """Records a study as it runs; its calls but `close` only put into a queue.
+    """Records a study as it runs; all calls except `close` only put news into a queue.
 
-    A server that goes away costs nothing: what it missed is written once it is back, or by `close`, or by
-    `python -m tuner sync NAME`.
+    A server that stops answering costs nothing: what it missed is written once it answers again, or by
+    `close`, or by `python -m tuner sync NAME`.
 
     Raises:
-        ConfigError: at the start, where MLflow does not answer.
+        ConfigError: at the start, if MLflow does not answer.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StudyTracking:
     ) -> None:
         """Makes or finds the run of `study`; trials that are in its record already come first.
 
-        `client`: what `open_mlflow` returned, where that was called before.
+        `client`: what `open_mlflow` returned, if that was called before.
         """
         config = prepared.config
         self.folder = prepared.folder
@@ -82,13 +82,13 @@ class StudyTracking:
                 self._reopen_parent()
         self._past = reading
         self._trial_runs: TrialRuns | None = None
-        """None: ask MLflow, which may have got more than it could answer to."""
+        """None: read them from MLflow, as it may have stored more than it confirmed."""
         self._complete = {trial.name: trial for trial in reading.complete}
         self._front = {trial.name for trial in reading.front}
         self._last_rows: dict[str, Mapping[str, Any]] = {}
-        """The latest of each trial that runs."""
+        """The latest row of each running trial."""
         self._refused: set[str] = set()
-        """Trials of which MLflow refused something."""
+        """Trials with something that MLflow refused."""
         self._news: dict[str, _News] = {}
         self._away = False
         self._broken = False
@@ -98,7 +98,7 @@ class StudyTracking:
         self._thread.start()
 
     def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
-        """A trial starts, or goes on; `params` are the fields of its configuration."""
+        """A trial starts, or resumes; `params` are the fields of its configuration."""
         self._queue.put((name, _News(params=dict(params), start=datetime.now())))
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
@@ -121,17 +121,17 @@ class StudyTracking:
             sync_runs(self.runs, reading, interrupted)
         except mlflow_errors(ConfigError) as error:  # the study is whole without it
             logger.warning(
-                "MLflow at %s does not have all (%s): once it %s, `%s` brings the records",
+                "MLflow at %s does not have all (%s): once it %s, `%s` adds the rest",
                 without_password(self.uri),
                 reason(error),
-                "takes them" if refuses(error) else "answers",
+                "accepts records" if refuses(error) else "answers",
                 self._sync_command,
             )
         except Exception:
             self._report_bug()
 
     def _reopen_parent(self) -> None:
-        """A resumed study runs again, with the settings of now."""
+        """Marks the run of a resumed study as running, with the current settings."""
         parent = self.runs.parent
         if parent.info.status != "RUNNING":
             self.runs.client.update_run(parent.info.run_id, status="RUNNING")
@@ -152,7 +152,7 @@ class StudyTracking:
     def _report_bug(self) -> None:
         self._broken = True
         logger.exception(
-            "recording in MLflow stopped at an error of its own, training goes on: `%s` brings the records",
+            "recording in MLflow stopped at an error of its own, training continues: `%s` adds the rest",
             self._sync_command,
         )
 
@@ -180,31 +180,32 @@ class StudyTracking:
             name, news = item
             known = self._news.setdefault(name, _News())
             if news.params is not None:
-                # A trial that goes on after an end that is not yet written has not ended.
+                # A trial may resume before its end is written: then it has not ended.
                 known.params, known.start = known.params or news.params, known.start or news.start
                 known.state, known.reason, known.end = "running", None, None
             elif news.end is not None:
                 known.state, known.reason, known.end = news.state, news.reason, news.end
-            known.rows = news.rows | known.rows  # of an epoch that is trained again, the first
+            known.rows = news.rows | known.rows  # of an epoch that is trained twice, the first row
             if news.rows:
                 self._last_rows[name] = news.rows[max(news.rows)][0]
 
     def _write_news(self) -> None:
-        """Writes what came, trial by trial; where MLflow does not answer, the rest waits."""
+        """Writes what came, trial by trial; if MLflow does not answer, the rest waits."""
         for name in list(self._news):
             try:
                 self._write(name, self._news[name])
             except mlflow_errors() as error:
                 self._trial_runs = None
-                # To the end: what MLflow may refuse holds up no other trial.
+                # Moved to the end: news that MLflow may refuse does not hold up other trials.
                 self._news[name] = self._news.pop(name)
                 if refuses(error):
                     if name not in self._refused:
-                        logger.warning("MLflow refuses %s (%s): training goes on", name, reason(error))
+                        logger.warning("MLflow refuses %s (%s): training continues", name, reason(error))
                     self._refused.add(name)
                     continue
                 if not self._away:
-                    logger.warning("MLflow does not answer (%s): training goes on without it", reason(error))
+                    text = "MLflow does not answer (%s): training continues without it"
+                    logger.warning(text, reason(error))
                 self._away = True
                 return
             del self._news[name]
@@ -222,7 +223,7 @@ class StudyTracking:
             params={},
             failure=news.reason,
             start=news.start,
-            last_start=datetime.now(),  # it runs in the session of now
+            last_start=datetime.now(),  # it runs in the current session
             end=news.end,
             on_front=name in front,
         )
@@ -234,7 +235,7 @@ class StudyTracking:
             self._last_rows.pop(name, None)
 
     def _take_in(self, name: str) -> None:
-        """Adds a trial that is complete: what it ends with is in its last row."""
+        """Adds a complete trial, with the figures of its last row."""
         row = self._last_rows.get(name, {})
         if name not in self._complete and {"accuracy_top1", "peak_memory_mib"} <= row.keys():
             self._complete[name] = Trial(

@@ -1,4 +1,4 @@
-"""A study's runs in MLflow, found by the study's id: its name may have been another's. Only reads."""
+"""A study's runs in MLflow, found by the study's id: an older study may have had its name. Only reads."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ def experiment_name(identity: Mapping[str, Any]) -> str:
 def find_runs(
     client: "MlflowClient", experiment_id: str, name: str, study_id: str | None, kind: str
 ) -> "list[Run]":
-    """Returns a study's runs of a kind, oldest first; without an id, those of that name that have none."""
+    """Returns a study's runs of one kind, oldest first; without an id, runs of its name without one."""
     if study_id is not None:
         return _search(
             client, experiment_id, f"tags.{schema.STUDY_ID} = '{study_id}' and tags.kind = '{kind}'"
@@ -29,7 +29,7 @@ def find_runs(
 
 
 def refuse_taken_name(client: "MlflowClient", experiment: str, name: str) -> None:
-    """Raises ConfigError if the experiment has a study of the name of one that is to begin."""
+    """Raises ConfigError if the experiment already has a study with the name of a new one."""
     found = client.get_experiment_by_name(experiment)
     if found is not None and is_taken(client, found.experiment_id, name):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The note that MLflow shows first of a study: its front, the best, where to look, how to make it again."""
+"""The note that MLflow shows first for a study: its front, the best, where to look, how to repeat it."""
 
 from collections.abc import Mapping
 
@@ -9,15 +9,15 @@ from tuner.tracking.summary import StudySummary
 from tuner.tracking.view import charts_path, front_path, view_path
 
 LONGEST = 8000
-"""Characters that a tag holds."""
+"""Most characters that a tag holds."""
 ROWS_SHOWN = (20, 10, 5, 2)
-"""Of the front, the most accurate: as many as a tag has room for."""
+"""Only the most accurate of the front: as many as a tag has room for."""
 
 
 def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) -> str:
-    """Returns the study in Markdown: its front, the best, where to look, and how to make it again.
+    """Returns the study in Markdown: its front, the best, where to look, and how to repeat it.
 
-    `run_ids`: of the trials' runs, by name.
+    `run_ids`: the ids of the trials' runs, by name.
     """
     texts = (_note(summary, run_ids, experiment_id, rows) for rows in ROWS_SHOWN)
     return next((text for text in texts if len(text) <= LONGEST), summary.title)

@@ -1,4 +1,4 @@
-"""A study's runs in MLflow: a parent, and a child a trial. Imports mlflow when used."""
+"""A study's runs in MLflow: a parent, and a child per trial. Imports mlflow when used."""
 
 import json
 import math
@@ -31,7 +31,7 @@ METRICS = (
     "epoch_time_s",
     "images_per_s",
 )
-"""What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` tells which are there."""
+"""What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` says which exist."""
 IDENTITY = (
     schema.DATASET,
     schema.SPACE,
@@ -42,13 +42,13 @@ IDENTITY = (
 )
 """Parameters of the parent: what a study cannot change."""
 SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
-"""Tags of the parent: what it was last run with. MLflow's parameters could not follow a resumed study."""
+"""Tags of the parent: the settings of its last driver. MLflow's parameters could not change with a resume."""
 LATER_SHOWN = 3
-"""Commands that went on with a study."""
+"""The last commands that resumed a study."""
 ROWS_PER_CALL = 50
-"""MLflow takes 1000 values in a call."""
+"""MLflow accepts 1000 values per call."""
 SEARCHED = "searched/"
-"""Before the name of a searched number that is recorded as a metric, too: MLflow sorts parameters as text."""
+"""Prefix of a searched number that is also recorded as a metric: MLflow sorts parameters as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class StudyLabels:
     """What `study.json` holds."""
     sessions: Sequence[Session]
     artifacts: str | None
-    """Where a new experiment keeps its artifacts; None: a server knows."""
+    """Where a new experiment keeps its artifacts; None: the server decides."""
 
     @property
     def experiment(self) -> str:
@@ -71,13 +71,13 @@ class StudyLabels:
 
     @property
     def own_tags(self) -> dict[str, str]:
-        """Returns what tells this study's runs from those of all others."""
+        """Returns what distinguishes this study's runs from all others."""
         known = {} if self.study_id is None else {schema.STUDY_ID: self.study_id}
         return {"study": self.name, "space": str(self.identity[schema.SPACE])} | known
 
     @property
     def study_id(self) -> str | None:
-        """What no other study has; None of a study that an older version made."""
+        """The study's unique id; None if an older version made the study."""
         return self.identity.get(schema.STUDY_ID)
 
     @property
@@ -89,7 +89,7 @@ class StudyLabels:
 
     @property
     def later_commands(self) -> list[str]:
-        """Returns those that went on with it, each once, the last ones."""
+        """Returns the last commands that resumed it, each once."""
         later = dict.fromkeys(session.command for session in self.sessions[1:])
         return [command for command in later if command != self.command][-LATER_SHOWN:]
 
@@ -124,7 +124,7 @@ def study_labels(study: StudyReading, tracking_uri: str) -> StudyLabels:
 
 
 def metrics_of(row: Mapping[str, Any], time_ms: int) -> "list[Metric]":
-    """Returns a row of metrics.jsonl as MLflow's, at its own `timestamp_ms` or else `time_ms`."""
+    """Returns a row of metrics.jsonl as MLflow's metrics, at its own `timestamp_ms` or else `time_ms`."""
     from mlflow.entities import Metric
 
     time_ms, step = int(row.get("timestamp_ms") or time_ms), int(row["epoch"])
@@ -153,7 +153,7 @@ class StudyRuns:
         self.parent: Run = found[0] if found else self._new_parent()
 
     def children(self) -> "dict[str, list[Run]]":
-        """Returns the trials' runs by the trials' names, of several the oldest first."""
+        """Returns the trials' runs by the trials' names; if a trial has several, the oldest is first."""
         children: dict[str, list[Run]] = {}
         for run in self._find("trial"):
             children.setdefault(run.data.tags["trial"], []).append(run)
@@ -177,7 +177,7 @@ class StudyRuns:
         return self.client.create_run(self.experiment_id, start_time=start_ms, tags=tags, run_name=name)
 
     def add_images(self, run_id: str, present: set[str], session: Session | None) -> bool:
-        """Makes a session's data set an input of a run, unless its digest is `present`; whether it did."""
+        """Adds a session's data set to a run's inputs unless its digest is `present`; whether it did."""
         if session is None or session.images.digest is None or session.images.digest in present:
             return False
         self.client.log_inputs(run_id, [_dataset_input(session)])
@@ -185,7 +185,7 @@ class StudyRuns:
         return True
 
     def recorded_epochs(self, run_id: str) -> set[int]:
-        """Returns the epochs whose metrics a run has: an epoch's are written all or none."""
+        """Returns the epochs that a run has metrics of: an epoch's metrics are written all or none."""
         return {metric.step for metric in self.client.get_metric_history(run_id, "epoch")}
 
     def log(
@@ -208,7 +208,7 @@ class StudyRuns:
             texts, labels, searched = [], [], []
 
     def _searched_numbers(self, params: Mapping[str, Any]) -> "list[Metric]":
-        """Returns the searched parameters that are numbers as metrics, at the study's begin."""
+        """Returns the searched parameters that are numbers as metrics, at the study's start time."""
         from mlflow.entities import Metric
 
         sessions, searched = self.labels.sessions, self.labels.identity.get(schema.PARAMETERS, {})
@@ -280,7 +280,7 @@ def digests_of(run: "Run") -> set[str]:
 
 
 def changed(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
-    """Returns the tags that a run lacks or has otherwise."""
+    """Returns the tags that a run lacks or that differ."""
     return {key: value for key, value in wanted.items() if present.get(key) != value}
 
 

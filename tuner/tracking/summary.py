@@ -1,4 +1,4 @@
-"""What a study's own run says of it: figures that compare studies, and a table."""
+"""What a study's own run says about it: figures that compare studies, and a table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class StudySummary:
 
     @property
     def title(self) -> str:
-        """Returns network, data set and length, as above the pictures."""
+        """Returns network, data set and length, as in the titles of the pictures."""
         identity = self.labels.identity
         epochs = "" if schema.EPOCHS not in identity else f", {identity[schema.EPOCHS]} epochs"
         return f"{identity.get(schema.BACKBONE, 'network')} on {identity[schema.DATASET]}{epochs}"

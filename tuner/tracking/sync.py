@@ -21,7 +21,7 @@ from tuner.tracking.view import shared_views
 
 @dataclass(frozen=True)
 class SyncCounts:
-    """How many of a study's runs, its parent among them, had to be written, and how many agreed."""
+    """How many of a study's runs, with its parent, had to be written, and how many agreed."""
 
     written: int
     in_line: int
@@ -41,10 +41,10 @@ def sync(
     *,
     driver_is_gone: bool | None = None,
 ) -> SyncCounts:
-    """Makes MLflow say of a study what its storage and its trials' folders say; what agrees is not touched.
+    """Makes MLflow match a study's storage and its trials' folders; what agrees is not touched.
 
-    `driver_is_gone`: trials that are RUNNING in the storage were cut off; else they are left alone. Unset: it
-    is found out.
+    `driver_is_gone`: trials that are RUNNING in the storage were cut off; else they are left alone. None:
+    find out.
 
     Raises:
         ConfigError: if there is no such study, or MLflow does not answer.
@@ -53,7 +53,7 @@ def sync(
     config = StudyConfig(runs_dir=runs_dir, tracking_uri=tracking_uri or study.settings.get("tracking_uri"))
     if config.tracking_uri == NO_TRACKING:
         raise ConfigError(
-            f"study {name} was begun without MLflow: say where to bring it, "
+            f"study {name} was begun without MLflow: say where to record it, "
             "such as --tracking-uri http://127.0.0.1:5000"
         )
     uri = config.resolved_tracking_uri
@@ -74,7 +74,7 @@ def sync_runs(runs: StudyRuns, study: StudyReading, interrupted: bool | None = N
         written.add("")
     else:
         in_line.add("")
-    # What is small first: where a server takes no files, it knows all else.
+    # Artifacts last: a server that accepts no files has all else by then.
     for trial in study.front:
         if sync_trial_artifacts(runs.client, children[trial.name].run, study.folder / trial.name):
             written.add(trial.name)
@@ -84,10 +84,10 @@ def sync_runs(runs: StudyRuns, study: StudyReading, interrupted: bool | None = N
 
 
 def sync_trials(runs: TrialRuns, study: StudyReading) -> tuple[set[str], set[str]]:
-    """Brings the run of every trial in line that has ended.
+    """Brings the run of every ended trial in line.
 
     Returns:
-        The names of the trials whose run was written, and of those whose run agreed.
+        The names of the trials with a run that was written, and of those with a run that agreed.
     """
     written, in_line = set(), set()
     for trial in study.trials:

@@ -1,4 +1,4 @@
-"""What MLflow is to say of a trial beside its epochs."""
+"""What MLflow has to say about a trial beside its epochs."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ def tags_of(trial: Trial) -> dict[str, str]:
 
 
 def judged(trial: Trial) -> dict[str, tuple[float, int]]:
-    """Returns accuracies from after the search, each with its step, which rises with what it is a mean of."""
+    """Returns accuracies from after the search, each with its step: the more runs it averages, the higher."""
     found: dict[str, tuple[float, int]] = {}
     on_test, confirmed = known(trial.test_accuracy_top1), trial.confirmed
     if on_test is not None:

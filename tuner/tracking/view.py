@@ -1,8 +1,8 @@
-"""A study's views of MLflow's pages, each at an address: its trials by accuracy, and as charts.
+"""A study's views in MLflow's pages, each at an address: its trials by accuracy, and as charts.
 
-MLflow keeps views that users share as tags of the experiment; these are two. A version of MLflow that reads
-them otherwise shows its own table. Charts show the runs that MLflow loads first, which are 100: the front's
-come before all others.
+MLflow keeps shared views as tags of the experiment; these are two of them. A version of MLflow that reads
+such tags differently shows its own table. Charts show the 100 runs that MLflow loads first: the front's come
+before all others.
 """
 
 import json
@@ -16,22 +16,22 @@ from tuner.tracking.summary import StudySummary
 TAG_PREFIX = "mlflow.sharedViewState."
 SECTION = "study"
 PARAMETERS_SHOWN = 6
-"""Axes of the parallel coordinates beside accuracy and memory."""
+"""Most axes of the parallel coordinates beside accuracy and memory."""
 ACCURACY, MEMORY = "accuracy_top1", "peak_memory_mib"
 FRONT = "tags.`on_front`"
 CHARTS = "/charts"
-"""Behind a study's name, which holds no such sign."""
+"""Follows a study's name, which cannot hold this character."""
 
 OURS = {"isReordered": False, "deleted": False, "isGenerated": False}
 
 
 def view_path(study: str, experiment_id: str) -> str:
-    """Returns the address, behind that of the server, of the trials by accuracy."""
+    """Returns the address, relative to the server, of the trials by accuracy."""
     return _path(study, experiment_id, "TABLE")
 
 
 def charts_path(study: str, experiment_id: str) -> str:
-    """Returns the address, behind that of the server, of the charts."""
+    """Returns the address, relative to the server, of the charts."""
     return _path(study + CHARTS, experiment_id, "CHART")
 
 
@@ -40,7 +40,7 @@ def _path(key: str, experiment_id: str, mode: str) -> str:
 
 
 def front_path(run_ids: Sequence[str], experiment_id: str) -> str:
-    """Returns the address, behind that of the server, of the page that compares these runs."""
+    """Returns the address, relative to the server, of the page that compares these runs."""
     runs, experiments = json.dumps(list(run_ids)), json.dumps([experiment_id])
     return f"#/compare-runs?runs={quote(runs)}&experiments={quote(experiments)}"
 
@@ -79,7 +79,7 @@ def _view(summary: StudySummary, order_by: str) -> str:
             {"uuid": SECTION, "name": "Study", "display": True} | OURS,
             {"uuid": "searched", "name": SEARCHED.rstrip("/"), "display": False} | OURS,
         ],
-        "isAccordionReordered": True,  # else MLflow puts its own before them
+        "isAccordionReordered": True,  # else MLflow puts its own charts before these
         "hideEmptyCharts": True,
     }
     return json.dumps(view, separators=(",", ":"))

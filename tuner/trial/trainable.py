@@ -1,4 +1,4 @@
-"""One trial as Ray sees it: a step is an epoch, an actor is reused for trial after trial."""
+"""One trial as Ray sees it: a step is an epoch, and an actor is reused for many trials."""
 
 import statistics
 import time
@@ -23,19 +23,19 @@ from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
 
 GAVE_UP = "gave_up"
-"""In a trial's configuration: what to report in place of training it again."""
+"""In a trial's configuration: a result to report, in place of training it again."""
 PREDECESSOR_S = 60.0
-"""How long a trial waits for a process that still has its folder: one whose driver has just been killed."""
+"""How long a trial waits for a process that still has its folder: its driver may have just been killed."""
 
 
 class TinyTLTrainable(tune.Trainable):
     """Trains the configuration that `MemoryAwareSearch` suggested.
 
     Its folder is a run folder of `tinytl`. Each epoch is saved there before it is reported, so that a trial
-    goes on from its last epoch whoever was killed: process, node or driver. Results carry the epoch's metrics
-    (as `row`, too), the predicted `peak_memory_mib`, and `finished` once all epochs are done. What goes wrong
-    inside ends the trial with `failure`, the reason, in place of an exception: a retry would go wrong again,
-    and the process can go on with another trial. Only a process that dies is retried.
+    resumes from its last epoch after its process, its node or the driver was killed. Results hold the epoch's
+    metrics (as `row`, too), the predicted `peak_memory_mib`, and `finished` once all epochs are done. After
+    an error inside, the trial ends with the reason as `failure`, not with an exception: a retry would fail
+    again, and the process is free for another trial. Only a process that dies is retried.
     """
 
     trainer: Trainer | None
@@ -44,7 +44,7 @@ class TinyTLTrainable(tune.Trainable):
     rows: list[dict[str, Any]]
     """Metrics of the epochs so far."""
     goes_on: bool
-    """Whether the last of them was trained before, and is to be reported."""
+    """Whether the last of them was trained before, and still has to be reported."""
     own: TrainConfig
     directory: RunDirectory
 
@@ -54,7 +54,7 @@ class TinyTLTrainable(tune.Trainable):
         data: DataSplits,
         weights: Mapping[str, Weights],
     ) -> None:
-        """Builds the trial; the rest comes from Ray's object store, where all workers of a node share it."""
+        """Builds the trial; the rest comes from Ray's object store, which all workers of a node share."""
         # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
         self.data = data
@@ -72,8 +72,8 @@ class TinyTLTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Trains one epoch and saves it.
 
-        The epoch from which a trial goes on is reported once more, first: nobody may have heard of it, and a
-        rung may stand there.
+        A resumed trial first reports its last epoch again: the driver may not know it yet, and it may be a
+        rung.
         """
         if self.trainer is not None:
             try:
@@ -93,15 +93,15 @@ class TinyTLTrainable(tune.Trainable):
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
             except ConfigError as error:
-                # The disk took no more. Nothing that the trial did: it goes on once there is room.
+                # The disk is full, which is not the trial's fault: it resumes once there is room.
                 self.failure = {"unsaved": str(error)}
-            except Exception as error:  # whatever a trial raises: its traceback goes to error.txt
+            except Exception as error:  # of any kind: its traceback goes to error.txt
                 self.failure = self._explain(error)
         self._claim.close()
         return {"done": True, "epoch": len(self.rows), "peak_memory_mib": self.peak_memory_mib} | self.failure
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the trainer's state as `last.pt`; a file of that name is always whole."""
+        """Writes the trainer's state as `last.pt`; a file with that name is always whole."""
         if self.trainer is not None:
             path = Path(checkpoint_dir) / self.directory.last.name
             save_checkpoint(checkpoint_state(self.trainer, self.own, self.rows), path)
@@ -115,14 +115,14 @@ class TinyTLTrainable(tune.Trainable):
         path = Path(checkpoint_dir) / self.directory.last.name
         if self.trainer is not None and path.is_file():
             state = read_checkpoint(path, self.trainer.device)
-            # A trial never sees test images.
+            # A trial never reads test images.
             check_same_run(state, self.own, self.data, path)
             self.trainer.load_state_dict(state)
             self.rows = list(state["rows"])
             self.goes_on = bool(self.rows)
 
     def cleanup(self) -> None:
-        """Lets the folder go."""
+        """Releases the folder."""
         self._claim.close()
 
     def _start(self, config: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class TinyTLTrainable(tune.Trainable):
         }
 
     def _explain(self, error: Exception) -> dict[str, Any]:
-        """Writes the traceback to the trial's folder; returns one line, and what was needed if memory was."""
+        """Writes the traceback to the trial's folder; returns one line, with the need if memory ran out."""
         with suppress(OSError):  # the disk may be what went wrong
             Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
         lines = str(error).strip().splitlines()

@@ -20,32 +20,32 @@ _NODE_DIED = "its node has died"
 _EXIT_CODE = re.compile(r"exits with an exit code (\d+)")
 _ON_NODE = re.compile(r"was ([\d.]+GB) used / ([\d.]+GB) limit")
 _KILLED = re.compile(r"Actor\((?P<actor>[0-9a-f]+)\).*?actual memory used=(?P<gib>[\d.]+)GB", re.DOTALL)
-"""The actors that Ray's memory monitor chose. What it calls GB are GiB."""
+"""Matches the actors that Ray's memory monitor killed. What it calls GB are GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerDeath:
-    """Why a trial's process, or a call to it, came to nothing."""
+    """Why a trial's process, or a call to it, failed."""
 
     reason: str
     """One line for people."""
     out_of_memory: bool
     """Whether memory ran out for sure. The kernel's own killer leaves no word: such a death says killed."""
     need_mib: float | None
-    """Out of host memory: what the process held when it was stopped, in MiB, so it needs at least this."""
+    """Out of host memory: what the process held when it was stopped, in MiB: it needs at least this."""
     node_died: bool
-    """Whether the whole node went: nothing that the trial did."""
+    """Whether the whole node died: not the trial's fault."""
 
 
 class WorkerKilledError(RayActorError):
-    """An actor that Ray killed or lost in a way that is no RayActorError, which alone Ray Tune knows."""
+    """An actor that Ray killed or lost without a RayActorError, the only such error that Ray Tune knows."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WorkerKilledError, (self.actor_id, self.error_msg)
 
 
 def describe_death(error: BaseException) -> WorkerDeath:
-    """Returns what Ray's exception means: of an actor's death, a node's, or of an error inside a trial."""
+    """Returns what Ray's exception means: the death of an actor or a node, or an error inside a trial."""
     text = str(error)
     if isinstance(error, RayTaskError):
         return _of_a_call(error.cause if isinstance(error.cause, BaseException) else error)
@@ -60,7 +60,7 @@ def describe_death(error: BaseException) -> WorkerDeath:
     elif (code := _EXIT_CODE.search(text)) is not None:
         reason = f"its process ended with exit code {code[1]}"
     elif "worker process has died" in text or "worker died" in text:
-        reason = "its process was killed or crashed (dmesg tells whether the system ran out of memory)"
+        reason = "its process was killed or crashed (dmesg shows whether the system ran out of memory)"
     elif "is unavailable" in text:
         reason = "its process cannot be reached"
     elif "ray.kill" in text:
@@ -81,11 +81,11 @@ def last_error(trial: Any) -> BaseException | None:
 
 @contextmanager
 def every_death_counts() -> Iterator[None]:
-    """Has Ray Tune treat every worker that died as one that died. For the time of `Tuner.fit`.
+    """Makes Ray Tune retry after every worker's death, for the time of `Tuner.fit`.
 
-    At one that Ray's memory monitor killed, Ray 2.60 raises OutOfMemoryError, no RayActorError, and Tune
-    stops the whole experiment ("Caught unexpected exception"). And a trial that was just being handed to a
-    worker when that died would not be tried again, however many failures it may have.
+    If Ray's memory monitor killed a worker, Ray 2.60 raises OutOfMemoryError, which is not a RayActorError,
+    and Tune stops the whole experiment ("Caught unexpected exception"). And if a worker died just as it was
+    handed a trial, that trial would not be tried again, however many failures it may have.
     """
     controller, manager = tune_controller.TuneController, tune_controller.RayActorManager
     process_failure = controller._process_trial_failure
@@ -93,9 +93,9 @@ def every_death_counts() -> Iterator[None]:
     def process_as_running(self: Any, trial: Any, exception: Exception) -> None:
         if trial in self._resetting_trials:
             self._resetting_trials.remove(trial)
-            self._set_trial_status(trial, Trial.RUNNING)  # what recovers
+            self._set_trial_status(trial, Trial.RUNNING)  # only a running trial is retried
         elif trial.status == Trial.PENDING:
-            return  # the same death, told of the process and of the call
+            return  # the same death, reported for the process and for the call
         process_failure(self, trial, exception)
 
     tune_controller.RayActorManager = _ActorManager
@@ -137,7 +137,7 @@ def _of_the_memory_monitor(text: str, actor_id: str | None) -> WorkerDeath:
 def _of_a_call(cause: BaseException) -> WorkerDeath:
     reason = f"{type(cause).__name__}: {_first_line(str(cause)) or 'no message'}"
     ran_out = is_out_of_memory(cause)
-    # What its process held is not known here.
+    # The memory of its process is not known here.
     need_mib = tried_mib(cause) or None if ran_out else None
     return WorkerDeath(reason=reason, out_of_memory=ran_out, need_mib=need_mib, node_died=False)
 

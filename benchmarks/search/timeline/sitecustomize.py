@@ -1,7 +1,7 @@
-"""Writes down when the processes of a program got where, for `benchmarks.search.launch`.
+"""Records when each process of a program reached which point, for `benchmarks.search.launch`.
 
-Python imports a module of this name at its start where the folder is on PYTHONPATH: the program, and Ray's
-workers, run as they are. A line of TIMELINE (a file) is `[process, what, start, end]` in seconds of
+Python imports a module of this name at its start if the folder is on PYTHONPATH: the program, and Ray's
+workers, need no change. A line of TIMELINE (a file) is `[process, what, start, end]` in seconds of
 `time.time()`; of an import or a function, only the first in a process counts.
 """
 
@@ -38,13 +38,13 @@ WATCHED = {
     "tuner.study.ray_tune": ("run_trials",),
     "tuner.tracking.live": ("StudyTracking.__init__",),
 }
-"""Modules whose import is timed, with functions whose first call is; a name that is gone is passed over."""
+"""Modules with a timed import, each with the functions with a timed first call; a missing name is skipped."""
 
 _seen: set[str] = set()
 
 
 def note(what: str, start: float, end: float) -> None:
-    """Adds a line, once for each `what` of a process; whole lines only, whoever else writes."""
+    """Adds a line, once for each `what` of a process; the line is whole even if other processes write."""
     if what not in _seen:
         _seen.add(what)
         line = json.dumps([os.getpid(), what, start, end]) + "\n"
@@ -54,7 +54,7 @@ def note(what: str, start: float, end: float) -> None:
 
 
 def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `function`, noting the first call; its start at once, for those that are cut off."""
+    """Returns `function`, with its first call noted; its start is noted at once, in case it is cut off."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -93,7 +93,7 @@ class Loader(importlib.abc.Loader):
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds what the others find, and has WATCHED timed."""
+    """Finds what the other finders find, and times what WATCHED names."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -44,13 +44,13 @@ def test_studies_without_a_database_are_told_how_to_get_one(tmp_path, capsys):
     (tmp_path / "optuna.journal").touch()
     assert error_of(capsys, "--runs-dir", str(tmp_path)) == (
         f"tuner ui: no MLflow database under {tmp_path}: `python -m tuner sync NAME --runs-dir {tmp_path} "
-        f"--tracking-uri sqlite:///{tmp_path}/mlflow.db` brings a study there, or give --tracking-uri\n"
+        f"--tracking-uri sqlite:///{tmp_path}/mlflow.db` makes one, or give --tracking-uri\n"
     )
 
 
 def test_a_tracking_uri_that_cannot_be_served_is_one_line(tmp_path, capsys):
     err = error_of(capsys, "--tracking-uri", "http://ann:pw@h:5000")
-    assert "it is a server already: open http://h:5000 in a browser" in err and "pw" not in err
+    assert "it is already a server: open http://h:5000 in a browser" in err and "pw" not in err
     missing = tmp_path / "no.db"
     assert f"there is no file {missing}" in error_of(capsys, "--tracking-uri", f"sqlite:///{missing}")
     err = error_of(capsys, "--tracking-uri", "postgresql://ann:pw@127.0.0.1:9/d")

@@ -108,7 +108,7 @@ def test_what_is_printed(study, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--under-mib", "9"], "takes 9 MiB or less: the least is 10.0 MiB (s-000): raise --under-mib"),
+        (["--under-mib", "9"], "needs 9 MiB or less: the least is 10.0 MiB (s-000): raise --under-mib"),
         (["--under-mib", "0"], "--under-mib 0: must be a number above 0"),
         (["--under-mib", "nan"], "--under-mib nan: must be a number above 0"),
     ],

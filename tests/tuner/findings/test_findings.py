@@ -69,7 +69,7 @@ def test_few_trials(make_study, folder, tmp_path):
     # 30 x 0.50 + 28 x 0.01 + 26 x 0.01 of 40 MiB
     assert lines[-3:] == [
         "Hypervolume 0.389 of 1 (reference: accuracy 0 in 40.0 MiB, the budget)",
-        "What decides: told once 16 trials are complete",
+        "What decides: shown once 16 trials are complete",
         "Best under 40 MiB: s-002, accuracy 0.520 in 14.0 MiB (method FT-Full, base_lr 0.0003)",
     ]
 

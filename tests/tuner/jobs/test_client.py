@@ -77,7 +77,7 @@ def test_a_dashboard_that_stays_away_is_one_line_and_how_to_go_on():
     address = f"http://127.0.0.1:{port}"
     with dashboard(port, [], []) as client:
         pass
-    with pytest.raises(ConfigError, match=f"^{address}: the dashboard has told nothing of job j for 0 s$"):
+    with pytest.raises(ConfigError, match=f"^{address}: the dashboard has not answered about job j for 0 s$"):
         watch(client, address, "s", "j", Console(file=said, width=200))
-    assert "study s may go on" in said.getvalue()
+    assert "study s may still be running" in said.getvalue()
     assert f"Watch:  python -m tuner jobs --follow s --address {address}" in said.getvalue()

@@ -88,7 +88,7 @@ def test_ctrl_c_says_that_the_study_goes_on_stopping(tmp_path, monkeypatch):
     monkeypatch.setattr("os.kill", lambda pid, number: monkeypatch.setattr(time, "sleep", interrupt))
     with folder_claimed(tmp_path / "s", "s"), pytest.raises(KeyboardInterrupt):
         stop_here("s", str(tmp_path), told.append)
-    assert told[-1] == "\nNot waited for: study s goes on stopping"
+    assert told[-1] == "\nNot waiting any longer: study s is still stopping"
 
 
 def test_a_job_that_could_not_be_stopped_is_one_line_even_without_a_log(monkeypatch):

@@ -26,7 +26,7 @@ def test_each_driver_has_its_command(said):
     assert said(FIRST) == {"The command": FIRST}
     found = said(FIRST, AGAIN, AGAIN, f"{AGAIN} --trials 16")
     assert found["The command"] == FIRST
-    assert found["Gone on with"] == f"{AGAIN}\n{AGAIN} --trials 16"
+    assert found["Resumed with"] == f"{AGAIN}\n{AGAIN} --trials 16"
 
 
 def test_a_study_of_an_older_version_has_its_last_command():
@@ -35,7 +35,7 @@ def test_a_study_of_an_older_version_has_its_last_command():
 
     found = older("launch.py", "--storage", "postgresql://a:secret@db/x")
     assert found == {"The command": "python launch.py --storage postgresql://a@db/x"}
-    assert older(*AGAIN.split()[1:]) == {"Gone on with": AGAIN}
+    assert older(*AGAIN.split()[1:]) == {"Resumed with": AGAIN}
     assert commands(StudyReading(name="s")) == {}
 
 
@@ -68,7 +68,7 @@ def test_what_is_said_is_what_the_calls_came_to():
     ],
 )
 def test_a_search_that_changed_on_its_way_is_not_told_as_one(said, flags):
-    assert list(said(FIRST, f"{AGAIN} {flags}")) == ["The command", "Gone on with"]
+    assert list(said(FIRST, f"{AGAIN} {flags}")) == ["The command", "Resumed with"]
 
 
 def test_the_same_value_again_changes_nothing():

@@ -55,7 +55,7 @@ def test_every_kind_of_trial_is_in_it(every_kind, tmp_path):
     page = Page(path)
     assert path == tmp_path / "mine" / "report.html" and page.loads == []
     assert "Best 0.430 validation accuracy" in page.text
-    assert "Unfinished: 5 of 6 trials ended. Go on with: python launch.py --name mine --resume" in page.text
+    assert "5 of 6 trials ended. Resume it with: python launch.py --name mine --resume" in page.text
     for words in (
         "1 failed: the loss is nan at step 7",
         "stopped at epoch 1",
@@ -64,7 +64,7 @@ def test_every_kind_of_trial_is_in_it(every_kind, tmp_path):
     ):
         assert words in page.text
     assert "No metrics in the folders" not in page.text
-    assert "Told once 16 trials are complete; 3 are." in page.text
+    assert "Shown once 16 trials are complete; 3 are." in page.text
     assert f"python -m tuner report mine --runs-dir {tmp_path}" in page.text
     assert list(page.figures[0]["data"][1]["customdata"]) == [made.trial_name(0), made.trial_name(4)]
 
@@ -136,7 +136,7 @@ def test_a_study_without_mlflow_is_told_how_to_bring_it(every_kind, tmp_path):
     _, folder = every_kind
     (folder / "study.json").write_text(json.dumps({"tracking_uri": "none"}))
     text = Page(write_report(made.NAME, str(tmp_path))).text
-    assert f"python -m tuner sync mine --runs-dir {tmp_path} --tracking-uri URI brings it there." in text
+    assert f"python -m tuner sync mine --runs-dir {tmp_path} --tracking-uri URI adds it." in text
     assert "tuner ui" not in text
 
 
@@ -171,9 +171,7 @@ def test_without_a_complete_trial_there_is_no_report(tmp_path, capsys):
     made.end(study, made.start(study, 0), 0, failure="the loss is nan\nmore")
     study.tell(made.start(study, 1), state=TrialState.PRUNED)
     err = error_of(capsys, *where)
-    assert (
-        "(1 failed, 1 pruned; the last failure: the loss is nan): let it go on with `python launch.py" in err
-    )
+    assert "(1 failed, 1 pruned; the last failure: the loss is nan): resume it with `python launch.py" in err
     assert list(prepared.folder.iterdir()) == [prepared.folder / "study.json"]
 
 

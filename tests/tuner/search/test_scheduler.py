@@ -12,7 +12,7 @@ from tuner.trial.trainable import GAVE_UP
 
 
 def judged(rule, reached, past=()):
-    """Whether each of (accuracy, memory) goes on at rung 1, in the order of arrival."""
+    """Whether each of (accuracy, memory) continues at rung 1, in the order of arrival."""
     rungs = Rungs(rule=rule, epochs=(1, 3), reduction_factor=3, past=past)
     return [rungs.goes_on(f"t{i}", 1, accuracy, memory) for i, (accuracy, memory) in enumerate(reached)]
 
@@ -20,7 +20,7 @@ def judged(rule, reached, past=()):
 @pytest.mark.parametrize(
     ("rule", "reached", "expected"),
     [
-        # Nobody to compare with: the first goes on.
+        # Nothing to compare with: the first continues.
         ("pareto", [(0.1, 50)], [True]),
         ("asha", [(0.1, 50)], [True]),
         # Less accurate in more memory is beaten; in less memory it is not.
@@ -29,7 +29,7 @@ def judged(rule, reached, past=()):
         ("pareto", [(0.5, 50), (0.5, 60), (0.4, 50), (0.5, 50)], [True, False, False, True]),
         # Accuracy alone: the best third, rounded up, whatever the memory.
         ("asha", [(0.5, 50), (0.4, 10), (0.6, 90), (0.55, 50), (0.1, 1)], [True, False, True, True, False]),
-        # The same memory for all: a third goes on, not the best alone.
+        # The same memory for all: a third continues, not the best alone.
         ("pareto", [(0.5, 50), (0.6, 50), (0.7, 50), (0.65, 50)], [True, True, True, True]),
         ("pareto", [(0.5, 50), (0.6, 50), (0.4, 50)], [True, True, False]),
     ],
@@ -61,7 +61,7 @@ def test_a_trial_that_is_judged_again_does_not_beat_itself():
 
 
 class Search:
-    """Takes the scheduler's word."""
+    """Records what the scheduler decides."""
 
     def __init__(self):
         self.deaths, self.rungs = [], []

@@ -277,7 +277,7 @@ def test_a_record_that_cannot_be_written_stops_the_search_and_nothing_is_written
     assert search.suggest("b") == Searcher.FINISHED
     with pytest.raises(UnwrittenError, match="No space left"):
         search.records.end_cut_off()
-    assert state_of(search.study.trials[0]) == "running", "the next driver goes on with it"
+    assert state_of(search.study.trials[0]) == "running", "the next driver resumes it"
 
 
 def test_a_record_that_cannot_be_read_stops_the_study_as_one_that_cannot_be_written(tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_a_study_that_was_interrupted(prepared):
     text = summary_of(prepared, complete=0, interrupted=True, note="the time budget is spent")
     assert "s: no trials (of 4 requested)" in text
     assert "The search ended: the time budget is spent." in text
-    assert "Go on:  python launch.py --name s --resume --runs-dir " in text
+    assert "Resume:  python launch.py --name s --resume --runs-dir " in text
     assert "Picture" not in text
 
 
@@ -74,7 +74,7 @@ def test_a_study_that_was_interrupted(prepared):
     ("uri", "line"),
     [
         (None, "python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"),
-        ("none", "python -m tuner sync s{where} --tracking-uri URI    (brings it to MLflow)"),
+        ("none", "python -m tuner sync s{where} --tracking-uri URI    (records it in MLflow)"),
         ("http://ann:pw@h:5000", "MLflow at http://h:5000"),
         (
             "postgresql://ann:pw@h/d",

@@ -300,7 +300,7 @@ def test_a_server_that_is_killed_costs_no_record(server, runs_dir, caplog, capsy
         watched.close(study, interrupted=False)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2 and max(map(len, lines)) < 250
-    assert f"`python -m tuner sync {made.NAME} --runs-dir {runs_dir}` brings the records" in lines[1]
+    assert f"`python -m tuner sync {made.NAME} --runs-dir {runs_dir}` adds the rest" in lines[1]
     assert made.trial_name(1) not in statuses(runs_dir)
 
     server.start()

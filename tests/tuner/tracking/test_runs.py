@@ -26,7 +26,7 @@ def labels(tmp_path) -> StudyLabels:
 
 
 def later(labels: StudyLabels, *commands: str) -> StudyLabels:
-    """Has drivers with these commands go on with the study."""
+    """Makes drivers with these commands resume the study."""
     first = labels.sessions[0]
     sessions = [first, *(dataclasses.replace(first, command=command) for command in commands)]
     return dataclasses.replace(labels, sessions=sessions)

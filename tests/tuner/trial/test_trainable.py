@@ -63,7 +63,7 @@ def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):
     cut.step()
     cut.cleanup()
     again, _ = start()
-    assert again.step()["row"] == rows(folder)[0], "a rung may stand there, and nobody may have heard of it"
+    assert again.step()["row"] == rows(folder)[0], "it may be a rung, and the driver may not know it"
     last = again.step()
     assert last["finished"]
     for name in ("loss", "accuracy_top1", "val_loss"):

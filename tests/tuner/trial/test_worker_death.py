@@ -140,7 +140,7 @@ def deaths_of(ways, tmp_path) -> dict[str, WorkerDeath]:
 
 
 class DyingBetween(tune.Trainable):
-    """Dies the first time that it is to go on with another trial."""
+    """Dies the first time that it has to continue with another trial."""
 
     def reset_config(self, new_config):
         died = Path(new_config["died"])
@@ -184,7 +184,7 @@ def test_a_process_that_dies_is_told_to_the_scheduler(start_ray, tmp_path):
     start_ray()
     deaths = deaths_of(["kill", "exit", "fine"], tmp_path)
     assert {how: death.reason for how, death in deaths.items()} == {
-        "kill": "its process was killed or crashed (dmesg tells whether the system ran out of memory)",
+        "kill": "its process was killed or crashed (dmesg shows whether the system ran out of memory)",
         "exit": "its process ended with exit code 5",
     }
     assert not any(death.out_of_memory or death.node_died for death in deaths.values())
