@@ -1,4 +1,4 @@
-"""Gradient checkpoints on MobileNetV2, in the two ways of the report: what a training step then takes.
+"""Gradient checkpoints on MobileNetV2, in the two ways of the report: the memory of a training step.
 
 python examples/gradient_checkpoint.py [--batch-sizes 1 8] [--resolution 224]
 """
@@ -27,7 +27,7 @@ class ByFunction(nn.Module):
         self.segment = segment
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the segment's input, and runs the segment again in backward."""
+        """Keeps the segment's input, and recomputes the segment in backward."""
         return CheckpointFunction.apply(self.segment, 1, x, *self.segment.parameters())
 
 

@@ -257,7 +257,8 @@ class TestWeights:
     def test_lite_residuals_that_fit(self, capsys, tmp_path, runs_dir):
         lite = self.lite_residuals(tmp_path)
         argv = ["--space", "joint", "--backbone", "mobilenet_v2", "--weights", "none", "--lite-weights", lite]
-        for setting in ("method=TinyTL-L,TinyTL-L+B", "resolution=64", "norm=frozen_bn", *self.geometry):
+        one_size = ("resolution=64", "norm=frozen_bn", "batch_size=8", "micro_batch_size=8")
+        for setting in ("method=TinyTL-L,TinyTL-L+B", *one_size, *self.geometry):
             argv += ["--set", setting]
         assert launch.main([*argv, "--dry-run", "--runs-dir", str(runs_dir)]) == 0
         assert capsys.readouterr().err == ""
@@ -337,7 +338,7 @@ def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(c
 def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(BACKBONES["efficientnet_lite0"].build(2).state_dict(), "w.pt")
-    argv = ["--name", "mine", "--set", "resolution=32", "--weights", "w.pt"]
+    argv = ["--name", "mine", "--set", "resolution=32", "--set", "method=FT-Last", "--weights", "w.pt"]
     prepared = prepare(parse_study(argv)[0], datetime.datetime(2020, 1, 1))
     with _opened(prepared):
         pass

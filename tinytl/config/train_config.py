@@ -89,10 +89,10 @@ class TrainConfig:
     """Where images are during training: `memory` (decoded once), `stream` (files, decoded by worker processes
     for each batch), or `auto` (memory up to 2 GiB). No effect on the images or on training memory."""
     loader_workers: int | None = None
-    """Processes that decode streamed images; 0: the training process decodes. Unset: one per core, 8 at most.
-    No effect on results."""
+    """Processes that decode streamed images; 0: the training process decodes. Default: one per core,
+    8 at most. No effect on results."""
     num_classes: int | None = None
-    """Number of classes. Unset: the data set's (10 for the command `memory`, which reads no data set)."""
+    """Number of classes. Default: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"
     """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
     weights: str = "imagenet"
@@ -102,12 +102,12 @@ class TrainConfig:
     always `none`."""
     lite_weights: str | None = None
     """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
-    faster than random ones and need the same memory. Unset: they start at random."""
+    faster than random ones and need the same memory. Default: they start at random."""
     input_mean: tuple[float, float, float] | None = None
-    """Mean of each input channel in [0, 1], as the weights expect it. Unset: that of the weights (the file's
+    """Mean of each input channel in [0, 1], as the weights expect it. Default: the weights' own (the file's
     if it names one, else that of the backbone's ImageNet weights)."""
     input_std: tuple[float, float, float] | None = None
-    """Standard deviation of each input channel, as the weights expect it. Unset: that of the weights."""
+    """Standard deviation of each input channel, as the weights expect it. Default: that of the weights."""
 
     method: str = "TinyTL-L+B"
     """Which parameters are updated: FT-Last (the head), FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L,
@@ -159,7 +159,7 @@ class TrainConfig:
     chooses). More recomputing needs less memory and up to a third more time; gradients stay the same."""
     stock_below_kib: float | None = None
     """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
-    needs a little more memory; lean only. Unset: the plan's."""
+    needs a little more memory; lean only. Default: the plan's."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
     momentum: float = 0.9
@@ -187,13 +187,13 @@ class TrainConfig:
     """Samples per gradient step."""
     micro_batch_size: int | None = None
     """Samples in memory at a time, a divisor of `batch_size`: smaller needs less memory and gives the same
-    gradient. Unset: the plan's. Not with `batch_norm`, whose statistics would change."""
+    gradient. Default: the plan's. Not with `batch_norm`, whose statistics would change."""
     resolution: int = 96
     """Height and width of the network's input in pixels; activation memory grows with its square."""
     crop_scale_min: float | None = None
-    """Smallest share of the image's area that a training crop keeps, in (0, 1]. Unset: the data set's own."""
+    """Smallest share of the image's area that a training crop keeps, in (0, 1]. Default: the data set's."""
     flip: bool | None = None
-    """Mirror training images at random. Unset: the data set's own (no for digits)."""
+    """Mirror training images at random. Default: the data set's own (no for digits)."""
     precision: str = "float32"
     """Number format of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with
     loss scaling), which on a GPU is faster and needs less memory; on most CPUs it is slower. Parameters,

@@ -21,10 +21,16 @@ from tinytl.memory_efficient.lean_modules import LeanBlock
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule
 
+QUICK = {(BACKBONES[turn % 3], method) for turn, method in enumerate(METHODS)}
+KINDS = [
+    pytest.param(backbone, method, norm, marks=[] if (backbone, method) in QUICK else pytest.mark.slow)
+    for backbone in BACKBONES
+    for method in METHODS
+    for norm in ("frozen_bn", "group_norm")
+]
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+
+@pytest.mark.parametrize(("backbone", "method", "norm"), KINDS)
 def test_every_backbone_method_and_norm(backbone, method, norm):
     net = tinytl_net(backbone, method, norm).double()
     recompute = {"FT-Full": "depthwise", "TinyTL-L+B": "block"}.get(method, "none")

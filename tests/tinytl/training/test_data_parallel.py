@@ -27,7 +27,7 @@ with joined_ranks(CONFIG) as ranks:
     found = {size: gradients(size, ranks) for size in (6, 5, 1)}
     torch.save(found, f"{sys.argv[1]}/{ranks.rank}.pt")
 """
-CONFIG = small(method="TinyTL-L+B", norm="group_norm", micro_batch_size=2, batch_size=6, dropout=0.3)
+CONFIG = small(method="TinyTL-B", norm="group_norm", micro_batch_size=2, batch_size=6, dropout=0.3)
 
 
 def gradients(batch_size: int, ranks: Ranks) -> dict[str, torch.Tensor]:

@@ -81,8 +81,15 @@ def test_float32_is_left_alone() -> None:
     assert precision.state_dict() == {}
 
 
-@pytest.mark.parametrize("engine", ["lean", "stock"])
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("precision", "engine"),
+    [
+        ("bfloat16", "lean"),
+        ("bfloat16", "stock"),
+        ("float16", "lean"),
+        pytest.param("float16", "stock", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
 def test_predicted_memory_is_measured_memory(method: str, precision: str, engine: str) -> None:
     config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=64)

@@ -60,7 +60,7 @@ class Execution:
     least."""
     slice_mib: float | None = None
     """Largest intermediate of a slice, in MiB, unless one sample exceeds it. Less needs less memory; on a
-    CPU, less than the last-level cache is faster, too. Unset: 5 on a CPU, 64 elsewhere, where few launches
+    CPU, less than the last-level cache is faster, too. Default: 5 on a CPU, 64 elsewhere, where few launches
     matter more."""
 
     stock_below_kib: float = 0.0
