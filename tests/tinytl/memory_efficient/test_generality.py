@@ -170,7 +170,7 @@ def outcome_under_autocast(net, x):
     return logits.detach().float(), {name: p.grad for name, p in net.named_parameters()}
 
 
-# Convolutions in float64 loop over their groups: fifty steps of two nets need 20 s, so the quick test makes 15.
+# Convolutions in float64 loop over their groups: fifty steps of two nets need 20 s, the quick test makes 15.
 TRAINED = [
     ("efficientnet_lite0", "TinyTL-L+B", "frozen_bn", 15),
     *(
