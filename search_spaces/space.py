@@ -62,7 +62,10 @@ class Parameter:
         return next((choice for choice in choices if _same(value, choice)), value)
 
     def describe(self) -> str:
-        """Returns the range or the choices as a reader would write them."""
+        """Returns the range or the choices as a reader would write them.
+
+        A study records this text, and a resume compares it: with other words no older study would resume.
+        """
         conditions = " and ".join(f"{key} is {' or '.join(map(str, v))}" for key, v in self.when.items())
         return f"{self.values.describe()} (where {conditions})" if conditions else self.values.describe()
 

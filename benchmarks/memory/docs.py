@@ -98,7 +98,7 @@ def oracle(results: Result) -> list[str]:
 
 
 def off_line(name: str, off: dict[str, float]) -> str:
-    """Returns a line with the relative errors of predictions, which are given by what was predicted."""
+    """Returns a line on the relative errors of predictions; `off` has them by what was predicted."""
     worst = max(off, key=lambda what: abs(off[what]))
     median = statistics.median(map(abs, off.values()))
     return cells(name, len(off), f"{median:.1%}", f"{off[worst]:+.1%}", worst)

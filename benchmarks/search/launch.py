@@ -27,8 +27,8 @@ TIMELINE = Path(__file__).parent / "timeline"
 STEP = "Trainer._step starts"
 TIMEOUT_S = 180
 PREDICTED = {"1": 1.05, "2": 1.05}
-"""Expected ratios by workers, once the search prepares itself while Ray starts; one after the other, a first
-try had shown 1.48."""
+"""Expected ratios by workers, if the search prepares itself while Ray starts. A first try, which did one
+after the other, had shown 1.48."""
 
 
 def command(program: str, workers: int, folder: Path) -> list[str]:

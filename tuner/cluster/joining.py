@@ -76,7 +76,7 @@ def _check_token(flag: str, address: str) -> None:
         except grpc.RpcError as error:
             code = error.code()
             if code is grpc.StatusCode.UNAUTHENTICATED:
-                ours = "the one here is another" if token else "there is none here"
+                ours = "the one here is different" if token else "there is none here"
                 raise ConfigError(
                     f"{flag}: the cluster wants its token, and {ours}: set RAY_AUTH_TOKEN, or copy "
                     "~/.ray/auth_token from its head"

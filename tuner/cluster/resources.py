@@ -223,7 +223,7 @@ def _at_a_time(nodes: Sequence[Node], share: float) -> int:
         fit = node.gpus // share if share > 1 else node.gpus * trials_per_gpu(share)
         return min(int(node.cpus), int(fit))
 
-    # A node may have less than one CPU to give: a trial runs there all the same.
+    # A node may have less than one CPU to give: a trial can still run there.
     return max(1, sum(on(node) for node in nodes))
 
 

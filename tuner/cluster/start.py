@@ -102,7 +102,7 @@ def _start(config: StudyConfig) -> str:
         except Exception as error:  # Ray's timeout is a bare Exception; an unknown text is raised again
             reason = str(error)
             if not left and DASHBOARD_PORT_TAKEN in reason:
-                told = f"--dashboard-port {config.dashboard_port}: in use by another: give another port"
+                told = f"--dashboard-port {config.dashboard_port}: it is in use: give another port"
                 raise ConfigError(told) from None
             if not left or not any(known in reason for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
                 raise

@@ -1,4 +1,4 @@
-"""Says so if trials wait because the cluster has no room."""
+"""Reports that trials wait because the cluster has no room."""
 
 import time
 from collections.abc import Callable, Mapping

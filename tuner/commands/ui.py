@@ -98,7 +98,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
 
 
 def _database(runs_dir: str, tracking_uri: str | None) -> str:
-    """Returns the address of the database to serve, which is there."""
+    """Returns the address of the database to serve; the database exists."""
     if tracking_uri is None:
         folder = Path(runs_dir)
         if (folder / "mlflow.db").exists():
@@ -130,7 +130,7 @@ def _last_error(text: str) -> str:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """Ends the server's whole group of processes: politely, then not."""
+    """Ends the server's whole group of processes: by SIGTERM first, then by SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

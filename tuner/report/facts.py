@@ -82,15 +82,14 @@ def duration(span: timedelta) -> str:
 
 
 def problems(study: StudyReading) -> list[str]:
-    """Returns why configurations gave no accuracy, most frequent reasons first, a line each."""
+    """Returns why configurations gave no accuracy, one line per reason, the most frequent first."""
     lines = []
     reasons = Counter(r.failure or "no reason recorded" for r in study.trials if r.state == "failed")
     for reason, count in reasons.most_common(_MOST_REASONS):
         lines.append(f"{count} failed: {reason}")
     if len(reasons) > _MOST_REASONS:
-        lines.append(
-            f"{reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))} failed otherwise"
-        )
+        rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))
+        lines.append(f"{rest} failed for other reasons")
     out = sum(trial.state == "infeasible" for trial in study.trials)
     if out:
         lines.append(f"{out} ran out of memory: others took their place")

@@ -226,7 +226,7 @@ def time_figure(results: Sequence[Trial]) -> go.Figure:
 
 
 def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
-    """Returns accuracy against memory of the trials that trained to the end; it stands beside the rungs."""
+    """Returns accuracy against memory of the trials that trained to the end; it is shown beside the rungs."""
     return _against_memory(results, "accuracy_top1", memory_axis(span_mib, MEMORY), {"title": ACCURACY}, 300)
 
 

@@ -98,7 +98,7 @@ def measured_mib(rows: Rows) -> dict[str, float]:
 def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int) -> Section:
     title = "What decides"
     if shares is None:
-        note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are. Fewer would give chance shares."
+        note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are. With fewer, shares are chance."
         return Section(id="importance", title=title, note=note, panels=())
     names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
     alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."

@@ -29,7 +29,7 @@ class TrialLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Lines leave nothing behind."""
+        """Lines need no cleanup."""
 
     def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
         """Says nothing: a study starts with as many as it has workers."""

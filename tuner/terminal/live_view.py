@@ -28,7 +28,7 @@ STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red
 
 
 class LiveView(TrialLines):
-    """Lines for trials that end, above a view that is drawn anew twice a second in a thread of its own.
+    """Lines for trials that end, above a view that its own thread redraws twice per second.
 
     Ray's calls only record what happened, so drawing never delays them. The view needs 2 % of a core
     (eight workers, a front of twelve, 120 x 40; process time over 20 s).
@@ -49,7 +49,7 @@ class LiveView(TrialLines):
         )
 
     def __enter__(self) -> "LiveView":
-        """Draws from now on; what is printed meanwhile stands above the view."""
+        """Draws from now on; what is printed meanwhile appears above the view."""
         self._live.start()
         return self
 

@@ -14,7 +14,7 @@ MARKS = {True: ("o", "."), False: ("●", "·")}
 def text_plot(results: Sequence[Trial], width: int, height: int, ascii_only: bool) -> Text:
     """Returns `height` lines of at most `width` characters; the upper left corner is the best place.
 
-    The last line has the least and the largest memory; accuracies stand on the left.
+    The last line has the least and the largest memory; accuracies are on the left.
     """
     front_mark, mark = MARKS[ascii_only]
     accuracies = [r.accuracy_top1 for r in results]

@@ -106,7 +106,7 @@ class StudyTracking:
         self._queue.put((name, _News(rows={int(row["epoch"]): (dict(row), _now_ms())})))
 
     def trial_ended(self, name: str, state: str, reason: str | None) -> None:
-        """A trial ends: complete, pruned, failed, infeasible (its run goes) or interrupted."""
+        """A trial ends: complete, pruned, failed, infeasible (its run is removed) or interrupted."""
         self._queue.put((name, _News(state=state, reason=reason, end=datetime.now())))
 
     def close(self, study: optuna.Study, interrupted: bool) -> None:

@@ -1,4 +1,4 @@
-"""MLflow brought in line with a study's storage and its trials' folders. Imports neither torch nor ray."""
+"""Brings MLflow in line with a study's storage and its trials' folders. Imports neither torch nor ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

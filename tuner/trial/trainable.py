@@ -55,7 +55,7 @@ class TinyTLTrainable(tune.Trainable):
         weights: Mapping[str, Weights],
     ) -> None:
         """Builds the trial; the rest comes from Ray's object store, which all workers of a node share."""
-        # One thread a trial: on a CPU there are as many trials as cores, and results do not depend on load.
+        # One thread per trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
         self.data = data
         self.weights = weights

@@ -65,7 +65,7 @@ def test_a_head_that_knows_us_is_asked_once_with_our_token(wanted, ours, our_tok
     assert calls == [ours]
 
 
-@pytest.mark.parametrize(("ours", "said"), [(None, "none here"), ("another", "another")])
+@pytest.mark.parametrize(("ours", "said"), [(None, "none here"), ("another", "different")])
 def test_a_head_that_wants_its_token_says_whether_there_is_one_here(ours, said, our_token):
     our_token(ours)
     with head(TOKEN) as (address, _), pytest.raises(ConfigError, match="RAY_AUTH_TOKEN") as told:
