@@ -4,19 +4,17 @@ import hashlib
 import http.client
 import re
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from tinytl.errors import ConfigError
 from tinytl.files import written_whole
 
 TIMEOUT_S = 30.0
 """Seconds that a server may send nothing."""
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16
+MIB = 2**20
 
 
 class DownloadError(Exception):
@@ -68,7 +66,7 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as file:
-            digest = receive(url, file.write, "sha256", Progress(path.name, lines=0))
+            digest = receive(url, file, "sha256", Progress(path.name, lines=0))
             if checksum is not None and not digest.startswith(checksum):
                 raise DownloadError(
                     f"its SHA-256 begins with {digest[: len(checksum)]}, its name promises {checksum}"
@@ -77,75 +75,82 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
         raise ConfigError(f"{url} could not be downloaded ({error})") from None
 
 
-def receive(url: str, write: Callable[[bytes], object], algorithm: str, progress: "Progress") -> str:
-    """Passes the content of `url` to `write`, and returns its checksum by `algorithm`.
+def receive(url: str, out: BinaryIO, algorithm: str, progress: "Progress") -> str:
+    """Writes the content of `url` to the open file `out`, and returns its checksum by `algorithm`.
 
     Raises:
         DownloadError: if the server does not answer or closes early; in words for the user.
-        OSError: of `write`.
+        OSError: if the file cannot be written.
     """
-    digest, received = hashlib.new(algorithm, usedforsecurity=False), 0
-    with _answer(url) as answer:
-        announced = answer.headers.get("Content-Length")
-        total = int(announced) if announced else None
-        while chunk := _read(answer):
-            write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            progress.tell(received, total)
-    progress.end()
-    # http.client treats a connection that closed early as the end of the file.
-    if total is not None and received < total:
-        raise DownloadError(f"the connection ended after {received} of {total} bytes")
-    return digest.hexdigest()
+    import pooch
+    import requests
+
+    # Archives arrive as they are: a server may offer to compress them once more.
+    as_it_is = {"Accept-Encoding": "identity"}
+    get = pooch.HTTPDownloader(progress, CHUNK_BYTES, timeout=TIMEOUT_S, headers=as_it_is)
+    try:
+        get(url, out, None)
+    except requests.RequestException as error:
+        raise DownloadError(_in_words(error)) from None
+    return str(pooch.file_hash(out.name, alg=algorithm))
 
 
 class Progress:
-    """Percent of a file on standard error: one changing line on a terminal, `lines` lines elsewhere."""
+    """Percent of a file on standard error: one changing line on a terminal, `lines` lines elsewhere.
+
+    `total` and the methods are what pooch sets and calls.
+    """
 
     def __init__(self, name: str, lines: int = 10, stream: TextIO | None = None) -> None:
         self.name = name
         self.lines = lines
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
-        self.told = -1
+        self.total = 0
+        """Bytes of the whole file. 0: unknown."""
+        self.received = 0
+        self.shown = -1
 
-    def tell(self, received: int, total: int | None) -> None:
-        """Shows how much of `total` bytes (None: unknown) has arrived."""
-        if not self.live and self.lines == 0:
+    def update(self, n_bytes: int) -> None:
+        """Counts bytes that have arrived, and shows how much that is."""
+        self.received += n_bytes
+        if self.total:  # pooch counts whole chunks, the last one too
+            self.received = min(self.received, self.total)
+        if self.live or self.lines:
+            self._show()
+
+    def reset(self) -> None:
+        """Leaves the count as it is: pooch sets it to the total at the end."""
+
+    def close(self) -> None:
+        """Ends the line."""
+        if self.live and self.shown >= 0:
+            print(file=self.stream, flush=True)
+
+    def _show(self) -> None:
+        share = self.received / self.total if self.total else 0.0
+        step = int(share * (100 if self.live else self.lines)) if self.total else self.received // (100 * MIB)
+        if step == self.shown:
             return
-        share = received / total if total else 0.0
-        step = int(share * (100 if self.live else self.lines)) if total else received // (100 * CHUNK_BYTES)
-        if step == self.told:
-            return
-        self.told = step
-        mib = received / 2**20
-        text = f"{share:4.0%}  {mib:.1f} of {total / 2**20:.1f} MiB" if total else f"{mib:.1f} MiB"
+        self.shown = step
+        mib = self.received / MIB
+        text = f"{share:4.0%}  {mib:.1f} of {self.total / MIB:.1f} MiB" if self.total else f"{mib:.1f} MiB"
         before, after = ("\r", "") if self.live else ("", "\n")
         print(f"{before}{self.name}  {text}", end=after, file=self.stream, flush=True)
 
-    def end(self) -> None:
-        """Ends the line."""
-        if self.live and self.told >= 0:
-            print(file=self.stream, flush=True)
 
-
-def _answer(url: str) -> http.client.HTTPResponse:
-    try:
-        answer: http.client.HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT_S)
-        return answer
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-            raise DownloadError(str(error)) from None
-        raise DownloadError(str(getattr(error, "reason", None) or error)) from None
-
-
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    try:
-        return answer.read1(CHUNK_BYTES)  # what has arrived, not a whole chunk
-    except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(str(error)) from None
+def _in_words(error: Exception) -> str:
+    """Returns the reason that lies innermost in an error of requests."""
+    answer = getattr(error, "response", None)
+    if answer is not None:
+        return f"HTTP {answer.status_code} {answer.reason}"
+    inner: BaseException = error
+    while inner.__context__ is not None:
+        inner = inner.__context__
+    if isinstance(inner, http.client.IncompleteRead):
+        received = int(inner.partial)  # type: ignore[call-overload]  # urllib3 gives the number of bytes
+        return f"the connection ended after {received} of {received + (inner.expected or 0)} bytes"
+    return getattr(inner, "strerror", None) or str(inner)
 
 
 def _file_name(url: str) -> str:

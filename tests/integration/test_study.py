@@ -1,6 +1,8 @@
 """Whole studies: a real Ray and a real MLflow store, on pictures made here."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -12,10 +14,17 @@ from tests.support.places import ROOT
 from tests.support.studies import (
     SMALL,
     TIMEOUT_S,
+    check_whole,
     command,
+    epochs_saved,
     mlflow_runs,
+    records_of,
+    resume,
     run,
+    started,
     status_of,
+    wait_for,
+    workers_of,
     write_pictures,
 )
 
@@ -27,16 +36,46 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(pictures, tmp_path_factory):
-    """A finished study under a memory budget, with the output of its driver."""
-    runs_dir = tmp_path_factory.mktemp("runs")
-    flags = ["--trials", "4", "--epochs", "2", "--name", "first", "--memory-budget-mib", "40"]
+    """A finished study under a memory budget, of which a worker and then the driver were killed and which was
+    resumed: its folder, the last driver's output, and the trials' records as the first driver left them.
+    """
+    folder = tmp_path_factory.mktemp("searched")
+    runs_dir = folder / "runs"
+    flags = [
+        "--trials",
+        "4",
+        "--epochs",
+        "3",
+        "--name",
+        "first",
+        "--memory-budget-mib",
+        "40",
+        "--workers",
+        "2",
+    ]
     flags += ["--set", "method=FT-Last,TinyTL-B,FT-Full"]
-    return runs_dir, run(command(pictures, runs_dir, *flags))
+    with started(command(pictures, runs_dir, *flags), folder / "log") as driver:
+        wait_for(lambda: epochs_saved(runs_dir / "first") >= 2, "epochs")
+        os.kill(wait_for(lambda: workers_of(driver), "a worker")[0], signal.SIGKILL)
+        wait_for(lambda: records_of("first", runs_dir), "a whole trial")
+        done = epochs_saved(runs_dir / "first")
+        wait_for(lambda: epochs_saved(runs_dir / "first") > done, "an epoch behind it")
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    before = records_of("first", runs_dir)
+    assert before and status_of("first", runs_dir)["trials"]["running"] >= 1
+    return runs_dir, run(resume("first", runs_dir)), before
 
 
 class TestFinishedStudy:
+    def test_a_finished_trial_is_left_as_it_was_and_each_has_its_epochs_once(self, searched):
+        runs_dir, _, before = searched
+        check_whole("first", runs_dir, [f"joint-{i:03d}" for i in range(4)], epochs=3)
+        after = records_of("first", runs_dir)
+        assert {name: after[name] for name in before} == before
+
     def test_it_has_exactly_its_trials_and_a_front(self, searched):
-        runs_dir, out = searched
+        runs_dir, out, _ = searched
         status = status_of("first", runs_dir)
         counts = status["trials"]
         assert status["requested"] == 4
@@ -47,7 +86,7 @@ class TestFinishedStudy:
         assert "python -m tuner status first" in out
 
     def test_nothing_over_the_budget_was_started(self, searched):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         status = status_of("first", runs_dir)
         assert status["trials"]["infeasible"] >= 1, (
             "the user's report, FT-Full with batch norm, is over 40 MiB"
@@ -56,7 +95,7 @@ class TestFinishedStudy:
             assert trial.data.metrics["peak_memory_mib"] <= 40
 
     def test_mlflow_agrees_with_the_storage(self, searched):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         (parent,) = mlflow_runs("first", runs_dir, "study")
         assert parent.info.status == "FINISHED"
         children = {r.data.tags["trial"]: r for r in mlflow_runs("first", runs_dir, "trial")}
@@ -72,7 +111,7 @@ class TestFinishedStudy:
             assert child.info.status == "FINISHED"
 
     def test_each_epoch_is_recorded_with_the_lr_of_each_group(self, searched):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         client = MlflowClient(f"sqlite:///{runs_dir}/mlflow.db")
         for child in mlflow_runs("first", runs_dir, "trial"):
             for metric in (
@@ -84,25 +123,25 @@ class TestFinishedStudy:
                 "lr.classifier",
             ):
                 history = client.get_metric_history(child.info.run_id, metric)
-                assert [point.step for point in history] == [1, 2], metric
+                assert [point.step for point in history] == [1, 2, 3], metric
 
     def test_measured_memory_stands_beside_the_prediction(self, searched):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         for child in mlflow_runs("first", runs_dir, "trial"):
             predicted = child.data.metrics["peak_memory_mib"]
             assert child.data.metrics["measured_peak_mib"] == pytest.approx(predicted, rel=0.1)
 
     def test_the_study_can_be_made_again_from_its_folder(self, searched):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         made = json.loads((runs_dir / "first" / "study.json").read_text())
-        assert made["memory_budget_mib"] == 40 and "--trials" in made["command"]
+        assert (made["memory_budget_mib"], made["trials"], made["epochs"]) == (40, 4, 3)
         assert (runs_dir / "first" / "joint.yaml").read_text() == (
             ROOT / "search_spaces/joint.yaml"
         ).read_text()
         assert (runs_dir / "first" / "front.png").stat().st_size > 10_000
 
     def test_its_name_is_taken(self, searched, pictures):
-        runs_dir, _ = searched
+        runs_dir, *_ = searched
         argv = command(pictures, runs_dir, "--name", "first")
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
         assert done.returncode == 2

@@ -159,14 +159,18 @@ def records_of(name, runs_dir) -> dict[str, str]:
     return kept
 
 
-def check_whole(name, runs_dir, trials: int, epochs: int) -> None:
-    """Checks that a study has exactly its trials, each epoch once, and that MLflow has the same."""
+def workers_of(driver: subprocess.Popen) -> list[int]:
+    """Returns the processes that train a driver's trials."""
+    return [pid for pid, line in processes_under(driver.pid).items() if line.startswith("ray::TinyTL")]
+
+
+def check_whole(name, runs_dir, names: list[str], epochs: int) -> None:
+    """Checks that a study has exactly the trials `names`, each epoch once, and that MLflow has the same."""
     counts = status_of(name, runs_dir)["trials"]
-    assert counts["complete"] + counts["pruned"] + counts["failed"] == trials
+    assert counts["complete"] + counts["pruned"] + counts["failed"] == len(names)
     assert counts["running"] == 0
-    names = [f"update_method-{index:03d}" for index in range(trials)]
     runs = {run.data.tags["trial"]: run for run in mlflow_runs(name, runs_dir, "trial")}
-    assert sorted(runs) == names and len(mlflow_runs(name, runs_dir, "trial")) == trials
+    assert sorted(runs) == names and len(mlflow_runs(name, runs_dir, "trial")) == len(names)
     assert {run.info.status for run in runs.values()} <= {"FINISHED", "FAILED"}
     assert len(mlflow_runs(name, runs_dir, "study")) == 1
     for trial in names:

@@ -48,8 +48,7 @@ def fetch(download: Download, folder: Path, report: Callable[[str], None]) -> No
 
 
 def _receive(download: Download, out: BinaryIO) -> None:
-    found = receive(download.url, out.write, "md5", Progress(download.file))
-    out.flush()
+    found = receive(download.url, out, "md5", Progress(download.file))
     if found != download.md5:
         raise ConfigError(
             f"{download.url} has checksum {found}, not {download.md5}: it was damaged on the way or is "

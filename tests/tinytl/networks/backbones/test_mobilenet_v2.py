@@ -1,10 +1,9 @@
 import hashlib
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 import torchvision
 
@@ -57,9 +56,9 @@ def test_names_of_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_imagenet_weights_without_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> None:
-        raise urllib.error.URLError("no route to host")
+        raise requests.ConnectionError("no route to host")
 
-    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setattr(requests, "get", offline)
     with pytest.raises(ConfigError) as caught:
         mobilenet_v2.imagenet_v2_state_dict()
     message = str(caught.value)
