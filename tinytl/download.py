@@ -148,7 +148,7 @@ def _in_words(error: Exception) -> str:
     while inner.__context__ is not None:
         inner = inner.__context__
     if isinstance(inner, http.client.IncompleteRead):
-        received = int(inner.partial)  # type: ignore[call-overload]  # urllib3 gives the number of bytes
+        received = int(inner.partial)  # urllib3 gives the number of bytes
         return f"the connection ended after {received} of {received + (inner.expected or 0)} bytes"
     return getattr(inner, "strerror", None) or str(inner)
 
