@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,15 @@ def run(argv, expect=0, env=None) -> str:
     )
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def refusal(argv, env=None) -> str:
+    """Runs a command that is refused: exit code 2; returns the one line of its error output."""
+    done = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, env=os.environ | (env or {})
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stdout + done.stderr
+    return done.stderr
 
 
 @contextmanager
@@ -160,8 +170,9 @@ def records_of(name, runs_dir) -> dict[str, str]:
 
 
 def workers_of(driver: subprocess.Popen) -> list[int]:
-    """Returns the processes that train a driver's trials."""
-    return [pid for pid, line in processes_under(driver.pid).items() if line.startswith("ray::TinyTL")]
+    """Returns the processes that train a driver's trials: one has its trial's name during an epoch."""
+    trains = re.compile(r"ray::(TinyTL|\w+-\d{3}\b)")
+    return [pid for pid, line in processes_under(driver.pid).items() if trains.match(line)]
 
 
 def check_whole(name, runs_dir, names: list[str], epochs: int) -> None:
