@@ -1,24 +1,16 @@
 """Files from the network: whole and verified, or not there at all. Imports nothing heavy."""
 
+import contextlib
 import hashlib
-import http.client
 import re
 import sys
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from tinytl.errors import ConfigError
-from tinytl.files import written_whole
-
-TIMEOUT_S = 30.0
-"""Seconds that a server may send nothing."""
-CHUNK_BYTES = 2**16
-MIB = 2**20
-
-
-class DownloadError(Exception):
-    """Why a file could not be downloaded, in words for the user."""
+from tinytl.files import naming_the_file, part_of
 
 
 def cached_path(url: str, folder: Path) -> Path:
@@ -36,121 +28,101 @@ def checksum_in_name(url: str) -> str | None:
     return found.group(1) if found else None
 
 
-def verify(path: Path, checksum: str, remedy: str = "") -> None:
-    """Reads a file once, to verify that its SHA-256 begins with `checksum`. Nothing is deleted.
+def verify(path: Path, checksum: str, remedy: str = "", mistake: str = "") -> None:
+    """Reads a file once, to verify that its checksum begins with `checksum` (see `download`).
 
     Raises:
-        ConfigError: naming the file, if it does not (ending with `remedy`) or cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from None
-    if not digest.startswith(checksum):
-        raise ConfigError(
-            f"{path} is damaged: its SHA-256 begins with {digest[: len(checksum)]}, its name promises "
-            f"{checksum}{remedy}"
-        )
-
-
-def download(url: str, path: Path, checksum: str | None = None) -> None:
-    """Downloads `url` to `path`, with a line of progress on standard error if that is a terminal.
-
-    The file appears under `path` once it is whole and its checksum is right. Until then it has another name
-    beside it, so a killed download is never mistaken for it.
-
-    Raises:
-        ConfigError: one line that says why it could not be downloaded; `path` is unchanged.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as file:
-            digest = receive(url, file, "sha256", Progress(path.name, lines=0))
-            if checksum is not None and not digest.startswith(checksum):
-                raise DownloadError(
-                    f"its SHA-256 begins with {digest[: len(checksum)]}, its name promises {checksum}"
-                )
-    except (OSError, DownloadError) as error:
-        raise ConfigError(f"{url} could not be downloaded ({error})") from None
-
-
-def receive(url: str, out: BinaryIO, algorithm: str, progress: "Progress") -> str:
-    """Writes the content of `url` to the open file `out`, and returns its checksum by `algorithm`.
-
-    Raises:
-        DownloadError: if the server does not answer or closes early; in words for the user.
-        OSError: if the file cannot be written.
+        ConfigError: if it does not (from `mistake`, else naming the file, to `remedy`) or cannot be read.
     """
     import pooch
-    import requests
 
-    # Archives arrive as they are: a server may offer to compress them once more.
-    as_it_is = {"Accept-Encoding": "identity"}
-    get = pooch.HTTPDownloader(progress, CHUNK_BYTES, timeout=TIMEOUT_S, headers=as_it_is)
+    algorithm, _, promised = checksum.rpartition(":")
     try:
-        get(url, out, None)
-    except requests.RequestException as error:
-        raise DownloadError(_in_words(error)) from None
-    return str(pooch.file_hash(out.name, alg=algorithm))
+        found = pooch.file_hash(path, algorithm or "sha256")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from None
+    if not found.startswith(promised):  # pooch compares whole checksums only, names have the first digits
+        what = f"its {(algorithm or 'SHA-256').upper()} begins with {found[: len(promised)]}, not {promised}"
+        raise ConfigError(f"{mistake or f'{path} is damaged'}: {what}{remedy}")
 
 
-class Progress:
-    """Percent of a file on standard error: one changing line on a terminal, `lines` lines elsewhere.
+def download(
+    url: str, path: Path, checksum: str | None = None, report: Callable[[str], None] | None = None
+) -> None:
+    """Downloads an http or https URL to `path`, or waits if another process does so.
 
-    `total` and the methods are what pooch sets and calls.
+    The file is called `NAME.part` until it is whole and its checksum right, so a killed download is never
+    taken for it. A checksum is the first digits of a SHA-256, or `md5:` and those of an MD5. Standard error
+    shows progress: a changing line on a terminal, elsewhere ten lines if `report` wants to hear of the start.
+
+    Raises:
+        ConfigError: one line that says why `url` could not be downloaded or `path` not be written.
     """
+    with naming_the_file(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part_of(path) as out:
+            if path.exists():  # another process was first
+                return
+            if report:
+                report(f"fetching {url}")
+            _receive(url, out, _Progress(path.name, plain_lines=10 if report else 0))
+            if checksum:
+                verify(Path(out.name), checksum, mistake=f"{url} could not be downloaded")
+            Path(out.name).rename(path)
 
-    def __init__(self, name: str, lines: int = 10, stream: TextIO | None = None) -> None:
-        self.name = name
-        self.lines = lines
-        self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
-        self.total = 0
-        """Bytes of the whole file. 0: unknown."""
-        self.received = 0
-        self.shown = -1
+
+class _Progress:
+    """What pooch wants of a progress bar: `total`, which it sets, and three methods."""
+
+    def __init__(self, name: str, plain_lines: int) -> None:
+        self.name, self.total, self.received, self.shown = name, 0, 0, -1
+        self.live = sys.stderr.isatty()
+        self.steps = 100 if self.live else plain_lines
 
     def update(self, n_bytes: int) -> None:
-        """Counts bytes that have arrived, and shows how much that is."""
-        self.received += n_bytes
-        if self.total:  # pooch counts whole chunks, the last one too
-            self.received = min(self.received, self.total)
-        if self.live or self.lines:
-            self._show()
+        # The last chunk counts as a whole one. A total of 0 is unknown.
+        self.received = min(self.received + n_bytes, self.total or sys.maxsize)
+        step = self.received * self.steps // (self.total or 2**30)
+        if self.steps and step != self.shown:
+            self.shown = step
+            mib, of_mib = self.received / 2**20, self.total / 2**20
+            text = f"{mib / of_mib:4.0%}  {mib:.1f} of {of_mib:.1f} MiB" if self.total else f"{mib:.1f} MiB"
+            start, end = ("\r", "") if self.live else ("", "\n")
+            print(f"{start}{self.name}  {text}", end=end, file=sys.stderr, flush=True)
 
     def reset(self) -> None:
-        """Leaves the count as it is: pooch sets it to the total at the end."""
+        """Does nothing: pooch counts the whole file once more at the end."""
 
     def close(self) -> None:
-        """Ends the line."""
         if self.live and self.shown >= 0:
-            print(file=self.stream, flush=True)
-
-    def _show(self) -> None:
-        share = self.received / self.total if self.total else 0.0
-        step = int(share * (100 if self.live else self.lines)) if self.total else self.received // (100 * MIB)
-        if step == self.shown:
-            return
-        self.shown = step
-        mib = self.received / MIB
-        text = f"{share:4.0%}  {mib:.1f} of {self.total / MIB:.1f} MiB" if self.total else f"{mib:.1f} MiB"
-        before, after = ("\r", "") if self.live else ("", "\n")
-        print(f"{before}{self.name}  {text}", end=after, file=self.stream, flush=True)
+            print(file=sys.stderr, flush=True)
 
 
-def _in_words(error: Exception) -> str:
-    """Returns the reason that lies innermost in an error of requests."""
-    answer = getattr(error, "response", None)
-    if answer is not None:
-        return f"HTTP {answer.status_code} {answer.reason}"
-    inner: BaseException = error
-    while inner.__context__ is not None:
-        inner = inner.__context__
-    if isinstance(inner, http.client.IncompleteRead):
-        received = int(inner.partial)  # urllib3 gives the number of bytes
-        return f"the connection ended after {received} of {received + (inner.expected or 0)} bytes"
-    return getattr(inner, "strerror", None) or str(inner)
+def _receive(url: str, out: BinaryIO, progress: _Progress) -> None:
+    import pooch
+    from requests import RequestException
+
+    with contextlib.ExitStack() as answers:  # pooch does not close them
+        get = pooch.HTTPDownloader(
+            progress,
+            chunk_size=2**17,
+            timeout=30,
+            headers={"Accept-Encoding": "identity"},  # an archive is not compressed once more
+            hooks={"response": lambda answer, **_: answers.enter_context(answer)},
+        )
+        try:
+            get(url, out, None)
+        except (RequestException, ValueError) as error:  # ValueError: urllib3's, for some bad URLs
+            progress.close()  # pooch does so only if all goes well
+            raise ConfigError(f"{url} could not be downloaded ({_innermost(error)})") from None
+
+
+def _innermost(error: BaseException) -> str:
+    """Returns in one line the reason that requests' and urllib3's long messages end with."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    text = str(getattr(error, "strerror", None) or error).partition(" for url: ")[0]
+    return " ".join(re.sub(r"^IncompleteRead\((.*)\)$", r"connection broken: \1", text).split())
 
 
 def _file_name(url: str) -> str:

@@ -1,11 +1,16 @@
+import contextlib
+import errno
 import hashlib
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,24 @@ from tinytl.errors import ConfigError
 
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@contextlib.contextmanager
+def raw(answer: bytes) -> Iterator[str]:
+    """Sends one client these very bytes, and hangs up; gives the URL."""
+
+    def send() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=send)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/w.pt"
+        thread.join(30)
 
 
 @pytest.mark.parametrize(
@@ -59,13 +82,49 @@ def test_a_file_arrives_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr() == ("", "")
 
 
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
 def test_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True  # type: ignore[method-assign]
-    monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = _terminal(monkeypatch)
     with serve({"/w.pt": whole(CONTENT)}) as (url, _):
         download(f"{url}/w.pt", tmp_path / "w.pt")
-    assert terminal.getvalue().endswith("\rw.pt  100%  0.5 of 0.5 MiB\n")
+    assert terminal.getvalue().split("\r")[1:] == [
+        "w.pt   26%  0.1 of 0.5 MiB",
+        "w.pt   51%  0.2 of 0.5 MiB",
+        "w.pt   77%  0.4 of 0.5 MiB",
+        "w.pt  100%  0.5 of 0.5 MiB\n",
+    ]
+
+
+def test_a_line_of_progress_ends_if_the_download_breaks_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = _terminal(monkeypatch)
+    with serve({"/w.pt": cut(CONTENT, 200_000)}) as (url, _), pytest.raises(ConfigError):
+        download(f"{url}/w.pt", tmp_path / "w.pt")
+    assert terminal.getvalue() == "\rw.pt   26%  0.1 of 0.5 MiB\n"
+
+
+def test_ten_lines_of_progress_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    started: list[str] = []
+    with serve({"/w.pt": whole(CONTENT * 5)}) as (url, _):
+        download(f"{url}/w.pt", tmp_path / "w.pt", report=started.append)
+    assert started == [f"fetching {url}/w.pt"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "w.pt    5%  0.1 of 2.4 MiB" and lines[-1] == "w.pt  100%  2.4 of 2.4 MiB"
+    assert len(lines) == 11
+
+
+def test_progress_without_a_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = _terminal(monkeypatch)
+    with raw(OK + b"\r\n" + CONTENT) as url:
+        download(url, tmp_path / "w.pt", SHA256)
+    assert terminal.getvalue() == "\rw.pt  0.1 MiB\n"
 
 
 @pytest.mark.parametrize("sent", [0, 1, 200_000, len(CONTENT) - 1])
@@ -73,36 +132,117 @@ def test_a_connection_that_ends_early_leaves_nothing(tmp_path: Path, sent: int) 
     with serve({"/w.pt": cut(CONTENT, sent)}) as (url, _), pytest.raises(ConfigError) as caught:
         download(f"{url}/w.pt", tmp_path / "w.pt")
     assert str(caught.value) == (
-        f"{url}/w.pt could not be downloaded (the connection ended after {sent} of {len(CONTENT)} bytes)"
+        f"{url}/w.pt could not be downloaded "
+        f"(connection broken: {sent} bytes read, {len(CONTENT) - sent} more expected)"
     )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_content_than_the_checksum_promises_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "w.pt"
-    path.write_bytes(b"before")
-    with serve({"/w.pt": whole(CONTENT[:-1] + b"x")}) as (url, _):
-        with pytest.raises(
-            ConfigError, match=rf"its SHA-256 begins with \w{{8}}, its name promises {SHA256[:8]}"
-        ):
-            download(f"{url}/w.pt", path, SHA256[:8])
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
+@pytest.mark.parametrize(("checksum", "kind"), [("0" * 8, "SHA-256"), (f"md5:{'0' * 32}", "MD5")])
+def test_other_content_than_the_checksum_promises_leaves_nothing(
+    tmp_path: Path, checksum: str, kind: str
+) -> None:
+    digits = checksum.removeprefix("md5:")
+    found = (hashlib.md5 if kind == "MD5" else hashlib.sha256)(CONTENT).hexdigest()[: len(digits)]
+    with serve({"/w.pt": whole(CONTENT)}) as (url, _), pytest.raises(ConfigError) as caught:
+        download(f"{url}/w.pt", tmp_path / "w.pt", checksum)
+    assert str(caught.value) == (
+        f"{url}/w.pt could not be downloaded: its {kind} begins with {found}, not {digits}"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_had_is_one_line(tmp_path: Path) -> None:
-    with serve({}) as (url, _):
-        with pytest.raises(ConfigError, match=r"w.pt could not be downloaded \(HTTP 404 Not Found\)$"):
-            download(f"{url}/w.pt", tmp_path / "w.pt")
-    for bad in (f"{url}/w.pt", "http://[", "http://a b/", "http://"):
-        with pytest.raises(ConfigError, match="could not be downloaded"):
-            download(bad, tmp_path / "w.pt")
-    (tmp_path / "file").write_bytes(b"")
-    with (
-        serve({"/w.pt": whole(CONTENT)}) as (url, _),
-        pytest.raises(ConfigError, match="could not be downloaded"),
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"before")
+    with serve({"/w.pt": whole(CONTENT)}) as (url, asked):
+        download(f"{url}/w.pt", tmp_path / "w.pt", report=pytest.fail)
+    assert asked == []
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
+def test_a_server_is_asked_not_to_compress_and_may_lead_elsewhere(tmp_path: Path) -> None:
+    encodings: list[str | None] = []
+
+    def elsewhere(handler: BaseHTTPRequestHandler) -> None:
+        encodings.append(handler.headers["Accept-Encoding"])
+        handler.send_response(302)
+        handler.send_header("Location", "/w.pt")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with serve({"/old.pt": elsewhere, "/w.pt": whole(CONTENT)}) as (url, asked):
+        download(f"{url}/old.pt", tmp_path / "w.pt", SHA256[:8])
+    assert (asked, encodings) == (["/old.pt", "/w.pt"], ["identity"])
+    assert (tmp_path / "w.pt").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "404 Client Error: Not Found"),
+        (b"HTTP/1.1 302 F\r\nLocation: ftp://a/\r\n\r\n", "No connection adapters were found for 'ftp://a/'"),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+            "connection broken: 2 bytes read, 3 more expected",
+        ),
+        (OK + b"Content-Length: x\r\n\r\n", "invalid literal for int() with base 10: 'x'"),
+        (b"Hello\r\n", "Hello"),
+        (b"", "Remote end closed connection without response"),
+    ],
+)
+def test_what_a_server_answers_is_one_line(tmp_path: Path, answer: bytes, reason: str) -> None:
+    with raw(answer) as url, pytest.raises(ConfigError) as caught:
+        download(url, tmp_path / "w.pt")
+    assert str(caught.value) == f"{url} could not be downloaded ({reason})"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:9/w.pt", "Connection refused"),
+        ("http://[", "Failed to parse: '[' is not a valid host or port"),
+        ("http://a b/", "Failed to parse: Host 'a b' contains invalid character ' '"),
+        ("http://", "Invalid URL 'http://': No host supplied"),
+        ("http://a..b/", "label empty or too long"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_line(tmp_path: Path, url: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        download(url, tmp_path / "w.pt")
+    assert str(caught.value) == f"{url} could not be downloaded ({reason})"
+
+
+def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({"http://a.invalid/w.pt": whole(CONTENT)}) as (proxy, asked):
+        monkeypatch.setenv("http_proxy", proxy)
+        download("http://a.invalid/w.pt", tmp_path / "w.pt", SHA256)
+    assert asked == ["http://a.invalid/w.pt"]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(
+        ConfigError, match=r"^http://a.invalid/x could not be downloaded \(Connection refused\)$"
     ):
-        download(f"{url}/w.pt", tmp_path / "file" / "w.pt")
+        download("http://a.invalid/x", tmp_path / "x")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    path = tmp_path / "file" / "w.pt"
+    with pytest.raises(ConfigError, match=f"^{path} cannot be written"):
+        download("http://127.0.0.1:9/w.pt", path)
+
+
+def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        name = str(tmp_path / "w.pt.part")
+
+        def write(self, content: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tinytl.download.part_of", lambda path: contextlib.nullcontext(Full()))
+    with serve({"/w.pt": whole(CONTENT)}) as (url, _), pytest.raises(ConfigError) as caught:
+        download(f"{url}/w.pt", tmp_path / "w.pt")
+    assert str(caught.value) == f"{tmp_path / 'w.pt'} cannot be written (No space left on device)"
 
 
 def test_a_killed_download_is_never_taken_for_the_file(tmp_path: Path) -> None:
@@ -127,7 +267,10 @@ def test_verify(tmp_path: Path) -> None:
     verify(path, SHA256[:8])
     verify(path, SHA256)
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(ConfigError, match=rf"^{path} is damaged: .* promises {SHA256[:8]}; delete it$"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"^{path} is damaged: its SHA-256 begins with \w{{8}}, not {SHA256[:8]}; delete it$",
+    ):
         verify(path, SHA256[:8], "; delete it")
     assert path.read_bytes() == CONTENT[:-1]
     with pytest.raises(ConfigError, match="cannot be read"):

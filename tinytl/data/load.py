@@ -11,7 +11,6 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.sets import NAMED_SETS
 from tinytl.data.sets.digest import content_digest
 from tinytl.data.sets.digits import load_digits
-from tinytl.data.sets.download import fetch
 from tinytl.data.sets.imagefolder import list_imagefolder, load_imagefolder
 from tinytl.data.sets.listing import in_memory_or_streamed, stored_side
 from tinytl.data.sets.named_set import NamedSet
@@ -96,7 +95,7 @@ def download_dataset(config: TrainConfig, report: Callable[[str], None] = print)
     if not named.downloads:
         raise ConfigError(f"--download: {named.title} cannot be fetched: {named.how_to_get}")
     for download in named.downloads:
-        fetch(download, folder, report)
+        download.fetch(folder, report)
 
 
 def _folder_of(named: NamedSet, config: TrainConfig) -> Path:

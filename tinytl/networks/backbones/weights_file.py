@@ -58,7 +58,7 @@ def read_file(flag: str, source: str) -> WeightsFile:
     """
     try:
         path = _fetch(source) if is_url(source) else Path(source).expanduser()
-    except ConfigError as error:
+    except ValueError as error:  # a ConfigError, or urllib.parse's for a URL such as http://[
         raise ConfigError(f"{flag} {source}: {str(error).removeprefix(source).lstrip()}") from None
     if not path.is_file():
         raise ConfigError(f"{flag} {source}: no such file (nor one of the names imagenet, none)")
