@@ -97,7 +97,8 @@ def started(argv, log: Path, env=None) -> Iterator[subprocess.Popen]:
 def ray_start(log: Path, *flags: str):
     """Starts a node of a Ray cluster with one CPU, for the duration of the block."""
     argv = [str(Path(sys.executable).with_name("ray")), "start", *flags, "--num-cpus", "1", "--block"]
-    return started([*argv, "--disable-usage-stats"], log)
+    # A head wants its token by default; a node shows one only if it is told to.
+    return started([*argv, "--disable-usage-stats"], log, {"RAY_AUTH_MODE": "token"})
 
 
 def free_port() -> int:

@@ -88,8 +88,6 @@ class StudyScheduler(FIFOScheduler):
                 "measured_need_mib": death.need_mib,
             }
             trial.set_config(trial.config | {GAVE_UP: gave_up})
-        elif death.node_died:
-            trial.run_metadata.num_failures -= 1  # nothing that the trial did
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         """Judges a trial at a rung; no trial continues in a study that stops."""

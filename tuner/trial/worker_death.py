@@ -2,18 +2,31 @@
 
 import pickle
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import Trial
 
 from tinytl.memory.out_of_memory import is_out_of_memory, tried_mib
+
+KNOWN_WITHIN_S = 30.0
+"""Ray counts a node as dead after five checks, 3 s apart. Until then its processes cannot be reached."""
 
 _LOW_ON_MEMORY = "killed due to the node running low on memory"
 _NODE_DIED = "its node has died"
@@ -33,8 +46,6 @@ class WorkerDeath:
     """Whether memory ran out for sure. The kernel's own killer leaves no word: such a death says killed."""
     need_mib: float | None
     """Out of host memory: what the process held when it was stopped, in MiB: it needs at least this."""
-    node_died: bool
-    """Whether the whole node died: not the trial's fault."""
 
 
 class WorkerKilledError(RayActorError):
@@ -44,6 +55,15 @@ class WorkerKilledError(RayActorError):
         return WorkerKilledError, (self.actor_id, self.error_msg)
 
 
+class NodeLostError(RayActorError):
+    """An actor that died with its node. Ray Tune does not count it as a failure of the trial."""
+
+    preempted = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NodeLostError, (self.actor_id, self.error_msg)
+
+
 def describe_death(error: BaseException) -> WorkerDeath:
     """Returns what Ray's exception means: the death of an actor or a node, or an error inside a trial."""
     text = str(error)
@@ -51,10 +71,10 @@ def describe_death(error: BaseException) -> WorkerDeath:
         return _of_a_call(error.cause if isinstance(error.cause, BaseException) else error)
     if isinstance(error, OutOfMemoryError) or _LOW_ON_MEMORY in text:
         return _of_the_memory_monitor(text, getattr(error, "actor_id", None))
-    if isinstance(error, NodeDiedError) or _NODE_DIED in text or getattr(error, "preempted", False):
-        taken = getattr(error, "preempted", False)
+    taken = getattr(error, "preempted", False) and not isinstance(error, NodeLostError)
+    if isinstance(error, (NodeDiedError, NodeLostError)) or _NODE_DIED in text or taken:
         reason = "its node was taken back (preempted)" if taken else "its node died or cannot be reached"
-        return WorkerDeath(reason=reason, out_of_memory=False, need_mib=None, node_died=True)
+        return WorkerDeath(reason=reason, out_of_memory=False, need_mib=None)
     if getattr(error, "actor_init_failed", False):
         reason = f"its process could not start: {_last_line(text)}"
     elif (code := _EXIT_CODE.search(text)) is not None:
@@ -67,7 +87,7 @@ def describe_death(error: BaseException) -> WorkerDeath:
         reason = "its process was killed through Ray"
     else:
         reason = _first_line(text) or type(error).__name__
-    return WorkerDeath(reason=reason, out_of_memory=False, need_mib=None, node_died=False)
+    return WorkerDeath(reason=reason, out_of_memory=False, need_mib=None)
 
 
 def last_error(trial: Any) -> BaseException | None:
@@ -116,11 +136,35 @@ class _ActorManager(RayActorManager):
         super()._actor_task_failed(tracked_actor_task, death)
 
     def _as_death(self, tracked_actor: Any, exception: Exception) -> Exception:
-        if not isinstance(exception, RayError) or isinstance(exception, (RayActorError, RayTaskError)):
-            return exception
         actor, _ = self._live_actors_to_ray_actors_resources.get(tracked_actor, (None, None))
         actor_id = None if actor is None else actor._actor_id.hex()
+        if isinstance(exception, ActorUnavailableError) and actor is not None:
+            exception = once_known(actor, exception)
+        if isinstance(exception, RayActorError) and _NODE_DIED in str(exception):
+            return NodeLostError(actor_id, str(exception))
+        if not isinstance(exception, RayError) or isinstance(exception, (RayActorError, RayTaskError)):
+            return exception
         return WorkerKilledError(actor_id, str(exception))
+
+
+def once_known(actor: Any, unavailable: ActorUnavailableError) -> RayActorError:
+    """Returns what an actor that cannot be reached died of, or `unavailable` if it lives or Ray cannot tell.
+
+    Waits for Ray to find out, so that a trial is not blamed for the death of its node.
+    """
+    deadline = time.monotonic() + KNOWN_WITHIN_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=left_s)
+        except ActorUnavailableError:
+            time.sleep(0.5)
+        except RayActorError as death:
+            return death
+        except GetTimeoutError:
+            break
+        else:
+            break
+    return unavailable
 
 
 def _of_the_memory_monitor(text: str, actor_id: str | None) -> WorkerDeath:
@@ -131,7 +175,7 @@ def _of_the_memory_monitor(text: str, actor_id: str | None) -> WorkerDeath:
     node = _ON_NODE.search(text)
     of = "" if node is None else f" ({node[1].replace('GB', '')} of {node[2].replace('GB', '')} GiB used)"
     reason = f"the host ran out of memory{of}: its process was stopped{held}"
-    return WorkerDeath(reason=reason, out_of_memory=True, need_mib=need_mib, node_died=False)
+    return WorkerDeath(reason=reason, out_of_memory=True, need_mib=need_mib)
 
 
 def _of_a_call(cause: BaseException) -> WorkerDeath:
@@ -139,7 +183,7 @@ def _of_a_call(cause: BaseException) -> WorkerDeath:
     ran_out = is_out_of_memory(cause)
     # The memory of its process is not known here.
     need_mib = tried_mib(cause) or None if ran_out else None
-    return WorkerDeath(reason=reason, out_of_memory=ran_out, need_mib=need_mib, node_died=False)
+    return WorkerDeath(reason=reason, out_of_memory=ran_out, need_mib=need_mib)
 
 
 def _first_line(text: str) -> str:

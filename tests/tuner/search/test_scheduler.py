@@ -83,8 +83,7 @@ def trial(trial_id, tmp_path=None, error=None):
     if error is not None:
         path = str(tmp_path / "error.pkl")
         Path(path).write_bytes(pickle.dumps(error))
-    metadata = SimpleNamespace(num_failures=1)
-    return Trial(trial_id=trial_id, config={"name": trial_id}, pickled_error_file=path, run_metadata=metadata)
+    return Trial(trial_id=trial_id, config={"name": trial_id}, pickled_error_file=path)
 
 
 class Waits:
@@ -169,9 +168,9 @@ def test_a_process_that_ran_out_of_memory_is_not_tried_again(tmp_path):
     assert dead.config[GAVE_UP]["out_of_memory"] and dead.config["name"] == "a"
 
 
-def test_a_node_that_died_is_no_failure_of_the_trial(tmp_path):
+def test_a_node_that_died_leaves_its_trial_to_be_tried_again(tmp_path):
     dead = trial("a", tmp_path, RayActorError(None, "The actor died because its node has died."))
     scheduler = make_scheduler()
     scheduler.on_trial_error(None, dead)
-    assert dead.run_metadata.num_failures == 0 and GAVE_UP not in dead.config
+    assert GAVE_UP not in dead.config
     scheduler.on_trial_error(None, trial("b"))  # died before it had an error to tell

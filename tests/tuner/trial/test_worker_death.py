@@ -5,20 +5,31 @@ import pickle
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 from ray import tune
-from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
 from ray.tune import FailureConfig, RunConfig
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
+from tuner.trial import worker_death
 from tuner.trial.worker_death import (
+    NodeLostError,
     WorkerDeath,
     WorkerKilledError,
     describe_death,
     every_death_counts,
     last_error,
+    once_known,
 )
 
 ONE_KILLED = """\
@@ -40,6 +51,9 @@ The actor died unexpectedly before finishing this task.
 The actor died because its node has died. Node Id: 1264f1
 \tthe actor's node was terminated unexpectedly: health check failed due to missing too many heartbeats"""
 
+UNAVAILABLE = ActorUnavailableError("The actor is unavailable", b"1" * 16)
+NODE_DIED = RayActorError(None, NODE_GONE)
+
 
 @pytest.mark.parametrize(
     ("error", "need_mib", "held"),
@@ -54,13 +68,47 @@ def test_the_memory_monitor_says_what_a_process_held(error, need_mib, held):
     assert death.reason == (
         f"the host ran out of memory (3.16 of 23.54 GiB used): its process was stopped{held}"
     )
-    assert (death.out_of_memory, death.need_mib, death.node_died) == (True, need_mib, False)
+    assert (death.out_of_memory, death.need_mib) == (True, need_mib)
 
 
-def test_a_node_that_went_is_no_fault_of_the_trial():
-    assert describe_death(WorkerKilledError("1", NODE_GONE)) == WorkerDeath(
-        reason="its node died or cannot be reached", out_of_memory=False, need_mib=None, node_died=True
+@pytest.mark.parametrize("kind", [WorkerKilledError, NodeLostError])
+def test_a_node_that_is_gone_is_named(kind):
+    death = describe_death(pickle.loads(pickle.dumps(kind("1", NODE_GONE))))
+    assert death == WorkerDeath(
+        reason="its node died or cannot be reached", out_of_memory=False, need_mib=None
     )
+
+
+def test_ray_tune_does_not_count_the_death_of_a_node(monkeypatch):
+    monkeypatch.setattr(Trial, "local_path", None)  # nothing is written
+    trial = Trial("any", stub=True)
+    trial.handle_error(NodeLostError("1", NODE_GONE))
+    assert trial.run_metadata.num_failures == 0
+    trial.handle_error(WorkerKilledError("1", "killed"))
+    assert trial.run_metadata.num_failures == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ([UNAVAILABLE, UNAVAILABLE, NODE_DIED], NODE_DIED),
+        ([UNAVAILABLE, True], UNAVAILABLE),
+        ([GetTimeoutError()], UNAVAILABLE),
+    ],
+)
+def test_what_cannot_be_reached_is_asked_until_ray_knows(answers, found, monkeypatch):
+    waiting = list(answers)
+
+    def get(ref, timeout):
+        answer = waiting.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(worker_death.ray, "get", get)
+    monkeypatch.setattr(worker_death.time, "sleep", lambda s: None)
+    actor = SimpleNamespace(__ray_ready__=SimpleNamespace(remote=lambda: "a call"))
+    assert once_known(actor, UNAVAILABLE) is found and waiting == []
 
 
 def test_an_error_inside_a_trial_is_that_error():
@@ -187,7 +235,7 @@ def test_a_process_that_dies_is_told_to_the_scheduler(start_ray, tmp_path):
         "kill": "its process was killed or crashed (dmesg shows whether the system ran out of memory)",
         "exit": "its process ended with exit code 5",
     }
-    assert not any(death.out_of_memory or death.node_died for death in deaths.values())
+    assert not any(death.out_of_memory for death in deaths.values())
 
 
 @pytest.mark.slow
