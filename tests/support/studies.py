@@ -109,6 +109,7 @@ def free_port() -> int:
 
 def raylet_of(node: subprocess.Popen) -> int | None:
     """Returns the process that is a node: the processes that it started die with it."""
+    assert node.poll() is None, "the node has ended: its log says why"
     found = [
         pid for pid, line in processes_under(node.pid).items() if "/raylet " in line.split(" --")[0] + " "
     ]
