@@ -2,8 +2,8 @@
 SPACE ?= joint
 ARGS ?=
 PY := .venv/bin/python
-# A file of tests stays in one process: whole studies run one after the other, beside the rest.
-SPREAD := -n 2 --dist loadfile
+# A file of tests stays in one process: whole studies run one after the other, beside the rest, and begin first.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 BASE := build/base-tools
 ALL := build/all-tools
 RESULTS := benchmarks/results
