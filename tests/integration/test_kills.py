@@ -36,10 +36,6 @@ STUDY = ["--space", "update_method", "--name", "k", "--workers", "2"]
 LONG = [*STUDY, "--trials", "5", "--epochs", "8"]
 
 
-def names(n_trials: int) -> list[str]:
-    return [f"update_method-{index:03d}" for index in range(n_trials)]
-
-
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("pictures"))
@@ -56,7 +52,7 @@ def test_everything_killed_at_once_twice_is_resumed(pictures, tmp_path):
                 os.kill(pid, signal.SIGKILL)
         argv = resume("k", runs_dir)
     run(argv)
-    check_whole("k", runs_dir, names(5), epochs=8)
+    check_whole("k", runs_dir, trials=5, epochs=8)
 
 
 @pytest.mark.slow
@@ -110,10 +106,10 @@ def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_
     assert "The search ended: the time budget is spent." in out and "Resume:" in out
     assert status_of("k", runs_dir)["trials"]["running"] == 0
     run(resume("k", runs_dir))
-    check_whole("k", runs_dir, names(2), epochs=30)
+    check_whole("k", runs_dir, trials=2, epochs=30)
     before = records_of("k", runs_dir)
     run(resume("k", runs_dir, "--trials", "3"))
-    check_whole("k", runs_dir, names(3), epochs=30)
+    check_whole("k", runs_dir, trials=3, epochs=30)
     after = records_of("k", runs_dir)
     assert {name: after[name] for name in before} == before
 
@@ -139,7 +135,7 @@ def test_a_worker_that_dies_more_often_than_allowed_has_failed(pictures, tmp_pat
     assert "update_method-000  failed: its process was killed" in log.read_text()
     counts = status_of("k", runs_dir)["trials"]
     assert (counts["failed"], counts["complete"]) == (1, 1)
-    check_whole("k", runs_dir, names(2), epochs=12)
+    check_whole("k", runs_dir, trials=2, epochs=12)
 
 
 NO_FILE_OVER_8_MIB = """
@@ -158,7 +154,7 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_once_there_is_room(pictures,
     line = refusal(argv, {"PYTHONPATH": str(tmp_path)})
     assert "study k was stopped: checkpoint" in line and "--resume" in line
     run(resume("k", runs_dir))
-    check_whole("k", runs_dir, names(2), epochs=2)
+    check_whole("k", runs_dir, trials=2, epochs=2)
 
 
 @pytest.mark.slow
@@ -179,7 +175,7 @@ def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
                 driver.wait(TIMEOUT_S)
     assert driver.returncode == 0, (tmp_path / "log").read_text()
     assert status_of("k", runs_dir)["trials"]["complete"] == 5
-    check_whole("k", runs_dir, names(5), epochs=8)
+    check_whole("k", runs_dir, trials=5, epochs=8)
 
 
 HOLDS_A_CPU = """

@@ -41,18 +41,7 @@ def searched(pictures, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("searched")
     runs_dir = folder / "runs"
-    flags = [
-        "--trials",
-        "4",
-        "--epochs",
-        "3",
-        "--name",
-        "first",
-        "--memory-budget-mib",
-        "40",
-        "--workers",
-        "2",
-    ]
+    flags = "--trials 4 --epochs 3 --name first --memory-budget-mib 40 --workers 2".split()
     flags += ["--set", "method=FT-Last,TinyTL-B,FT-Full"]
     with started(command(pictures, runs_dir, *flags), folder / "log") as driver:
         wait_for(lambda: epochs_saved(runs_dir / "first") >= 2, "epochs")
@@ -70,7 +59,7 @@ def searched(pictures, tmp_path_factory):
 class TestFinishedStudy:
     def test_a_finished_trial_is_left_as_it_was_and_each_has_its_epochs_once(self, searched):
         runs_dir, _, before = searched
-        check_whole("first", runs_dir, [f"joint-{i:03d}" for i in range(4)], epochs=3)
+        check_whole("first", runs_dir, trials=4, epochs=3, space="joint")
         after = records_of("first", runs_dir)
         assert {name: after[name] for name in before} == before
 

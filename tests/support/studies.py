@@ -47,20 +47,22 @@ def resume(name, runs_dir, *flags) -> list[str]:
     return [sys.executable, "launch.py", "--name", name, "--resume", "--runs-dir", str(runs_dir), *flags]
 
 
-def run(argv, expect=0, env=None) -> str:
-    """Runs a command to its end; returns its output."""
-    done = subprocess.run(
+def ended(argv, env=None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, env=os.environ | (env or {})
     )
+
+
+def run(argv, expect=0, env=None) -> str:
+    """Runs a command to its end; returns its output."""
+    done = ended(argv, env)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def refusal(argv, env=None) -> str:
     """Runs a command that is refused: exit code 2; returns the one line of its error output."""
-    done = subprocess.run(
-        argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, env=os.environ | (env or {})
-    )
+    done = ended(argv, env)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stdout + done.stderr
     return done.stderr
 
@@ -177,8 +179,9 @@ def workers_of(driver: subprocess.Popen) -> list[int]:
     return [pid for pid, line in processes_under(driver.pid).items() if trains.match(line)]
 
 
-def check_whole(name, runs_dir, names: list[str], epochs: int) -> None:
-    """Checks that a study has exactly the trials `names`, each epoch once, and that MLflow has the same."""
+def check_whole(name, runs_dir, trials: int, epochs: int, space="update_method") -> None:
+    """Checks that a study has exactly its trials, each epoch once, and that MLflow has the same."""
+    names = [f"{space}-{index:03d}" for index in range(trials)]
     counts = status_of(name, runs_dir)["trials"]
     assert counts["complete"] + counts["pruned"] + counts["failed"] == len(names)
     assert counts["running"] == 0

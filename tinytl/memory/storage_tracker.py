@@ -164,8 +164,10 @@ def _norm_of_fake_tensors(func: Any, args: tuple[Any, ...]) -> Any:
 
     Fake tensors run a norm's whole formula, in Python, for each new shape: half the time of a prediction.
     """
+    if func not in _NORMS:
+        return None
     tensors = [a for a in args if isinstance(a, Tensor)]
-    if func not in _NORMS or len({t.dtype for t in tensors}) != 1 or not isinstance(tensors[0], FakeTensor):
+    if len({t.dtype for t in tensors}) != 1 or not isinstance(tensors[0], FakeTensor):
         return None
     if func is torch.ops.aten.native_batch_norm.default:
         x, *_, training, _momentum, _eps = args

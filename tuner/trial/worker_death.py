@@ -52,16 +52,13 @@ class WorkerKilledError(RayActorError):
     """An actor that Ray killed or lost without a RayActorError, the only such error that Ray Tune knows."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return WorkerKilledError, (self.actor_id, self.error_msg)
+        return type(self), (self.actor_id, self.error_msg)
 
 
-class NodeLostError(RayActorError):
+class NodeLostError(WorkerKilledError):
     """An actor that died with its node. Ray Tune does not count it as a failure of the trial."""
 
     preempted = True
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return NodeLostError, (self.actor_id, self.error_msg)
 
 
 def describe_death(error: BaseException) -> WorkerDeath:
