@@ -1,7 +1,6 @@
 """A study's best trial, trained again by the printed command and exported by the other."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -27,7 +26,6 @@ def test_the_printed_command_repeats_the_trial_and_its_export_agrees(tmp_path):
     subprocess.run(
         [sys.executable, *words[1:-1], str(again)],
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         check=True,
         capture_output=True,
         timeout=TIMEOUT_S,

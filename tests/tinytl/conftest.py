@@ -1,25 +1,15 @@
-"""What the tests of tinytl share: one thread, no GPU, pictures in a folder, images in memory."""
-
-import os
-
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+"""What the tests of tinytl share: pictures in a folder, images in memory."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from tests.support.cases import tinted_images
 from tinytl.data.load import DataSplits
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tests.support.cases import ALL_CASES, small
+from tests.support.sampled import sampled
 from tinytl.build import build_model, new_head_
 from tinytl.config.train_config import LITE_METHODS, TrainConfig
 from tinytl.errors import ConfigError
@@ -22,7 +23,7 @@ def _norms(module: nn.Module) -> list[nn.Module]:
     return [m for m in module.modules() if isinstance(m, (nn.BatchNorm2d, nn.GroupNorm))]
 
 
-@pytest.mark.parametrize("config", ALL_CASES.values(), ids=ALL_CASES)
+@pytest.mark.parametrize("config", sampled(ALL_CASES.values(), 4), ids=ALL_CASES)
 def test_every_case_builds(config: TrainConfig) -> None:
     built = build_model(config)
     net = built.net
@@ -46,7 +47,7 @@ def test_every_case_builds(config: TrainConfig) -> None:
     assert head[1].weight.shape == (3, 1280)
 
 
-@pytest.mark.parametrize("case", [name for name in ALL_CASES if "TinyTL-L+B" in name])
+@pytest.mark.parametrize("case", sampled([name for name in ALL_CASES if "TinyTL-L+B" in name], 4))
 def test_lite_residuals_start_as_nothing(case: str) -> None:
     config = ALL_CASES[case]
     torch.manual_seed(0)

@@ -1,14 +1,9 @@
 """What tests of studies that train share: colours to tell apart, and trials trained on them."""
 
-import os
-
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.support.cases import small, tinted_images
 from tinytl.config.train_config import TrainConfig
@@ -27,15 +22,7 @@ def colors() -> DataSplits:
 
 
 @pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def make_trial(colors: DataSplits, tmp_path: Path, one_thread: None) -> Callable[..., Trial]:
+def make_trial(colors: DataSplits, tmp_path: Path) -> Callable[..., Trial]:
     """Trains a trial of a study in `tmp_path`, in its own folder."""
 
     def make(name: str, **changes: object) -> Trial:

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -43,11 +42,9 @@ def _weights(folder: Path) -> bytes:
 
 
 def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "tinytl", *arguments],
         cwd=ROOT,
-        env=environment,
         preexec_fn=lambda: signal.signal(
             signal.SIGINT, signal.SIG_DFL
         ),  # ignored where tests run behind a shell

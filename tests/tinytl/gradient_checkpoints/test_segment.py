@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from tests.support.cases import small
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.gradient_checkpoints.segment import checkpoint_segment, insert_checkpoints_
 from tinytl.memory.predict import measure_memory, predict_memory
@@ -332,7 +333,7 @@ MEMORY_CASES = {
 }
 
 
-@pytest.mark.parametrize("config", MEMORY_CASES.values(), ids=MEMORY_CASES)
+@pytest.mark.parametrize("config", sampled(MEMORY_CASES.values(), 4), ids=MEMORY_CASES)
 def test_prediction_is_what_the_allocator_measures(config):
     config = dataclasses.replace(config, resolution=64)
     plain = predict_memory(config)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.cases import SPREAD_CASES, small
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
@@ -36,7 +37,7 @@ def tolerance(changes: dict[str, Any]) -> float:
     return 0.02 if known else 0.15
 
 
-@pytest.mark.parametrize("config", SPREAD_CASES.values(), ids=SPREAD_CASES)
+@pytest.mark.parametrize("config", sampled(SPREAD_CASES.values(), 4), ids=SPREAD_CASES)
 def test_prediction_is_what_the_allocator_measures(config: TrainConfig) -> None:
     predicted = predict_memory(config)
     assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
@@ -172,16 +173,24 @@ def test_mistakes() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"method": "FT-Full", "norm": "group_norm", "checkpoint": "depthwise"},
-        {"method": "TinyTL-L+B", "checkpoint": "depthwise", "backbone": "proxylessnas_mobile"},
-        {"method": "TinyTL-L+B", "checkpoint": "all", "micro_batch_size": 1},
-        {"method": "FT-Full", "norm": "batch_norm", "checkpoint": "all", "backbone": "efficientnet_lite0"},
-        {"method": "FT-Full", "norm": "batch_norm", "engine": "stock", "resolution": 32},
-        {"method": "FT-Full", "engine": "stock", "resolution": 32},
-        {"method": "FT-Full", "norm": "batch_norm", "resolution": 32, "stock_below_kib": 0.0},
-        {"method": "FT-Full", "resolution": 32, "stock_below_kib": 0.0},
-    ],
+    sampled(
+        [
+            {"method": "FT-Full", "norm": "group_norm", "checkpoint": "depthwise"},
+            {"method": "TinyTL-L+B", "checkpoint": "depthwise", "backbone": "proxylessnas_mobile"},
+            {"method": "TinyTL-L+B", "checkpoint": "all", "micro_batch_size": 1},
+            {
+                "method": "FT-Full",
+                "norm": "batch_norm",
+                "checkpoint": "all",
+                "backbone": "efficientnet_lite0",
+            },
+            {"method": "FT-Full", "norm": "batch_norm", "engine": "stock", "resolution": 32},
+            {"method": "FT-Full", "engine": "stock", "resolution": 32},
+            {"method": "FT-Full", "norm": "batch_norm", "resolution": 32, "stock_below_kib": 0.0},
+            {"method": "FT-Full", "resolution": 32, "stock_below_kib": 0.0},
+        ],
+        3,
+    ),
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[str, Any]) -> None:
@@ -191,18 +200,21 @@ def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[st
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"upsample_type": "nearest", "downsample_ratio": 1, "expand": 2.0, "act_func": "h_swish"},
-        {"upsample_type": "bicubic", "downsample_ratio": 4, "kernel_size": 5, "act_func": "h_sigmoid"},
-        {"upsample_type": "bicubic", "engine": "stock", "act_func": "tanh", "norm": "batch_norm"},
-        {"upsample_type": "nearest", "engine": "stock", "act_func": "sigmoid", "expand": 0.25},
-        {"kernel_clipping": "reference", "kernel_size": 7, "act_func": "none", "norm": "frozen_bn"},
-        {"weight_standardization": True},
-        {"weight_standardization": True, "stock_below_kib": 0.0},
-        {"weight_standardization": True, "method": "FT-Full", "norm": "batch_norm"},
-        {"weight_standardization": True, "method": "Scratch", "checkpoint": "depthwise"},
-        {"weight_standardization": True, "method": "Last-3", "engine": "stock", "micro_batch_size": 2},
-    ],
+    sampled(
+        [
+            {"upsample_type": "nearest", "downsample_ratio": 1, "expand": 2.0, "act_func": "h_swish"},
+            {"upsample_type": "bicubic", "downsample_ratio": 4, "kernel_size": 5, "act_func": "h_sigmoid"},
+            {"upsample_type": "bicubic", "engine": "stock", "act_func": "tanh", "norm": "batch_norm"},
+            {"upsample_type": "nearest", "engine": "stock", "act_func": "sigmoid", "expand": 0.25},
+            {"kernel_clipping": "reference", "kernel_size": 7, "act_func": "none", "norm": "frozen_bn"},
+            {"weight_standardization": True},
+            {"weight_standardization": True, "stock_below_kib": 0.0},
+            {"weight_standardization": True, "method": "FT-Full", "norm": "batch_norm"},
+            {"weight_standardization": True, "method": "Scratch", "checkpoint": "depthwise"},
+            {"weight_standardization": True, "method": "Last-3", "engine": "stock", "micro_batch_size": 2},
+        ],
+        4,
+    ),
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_prediction_of_lite_options_and_of_weight_standardization(changes: dict[str, Any]) -> None:
@@ -217,11 +229,14 @@ def test_scratch_takes_what_full_fine_tuning_does() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "checkpoints"),
-    [
-        ({"norm": "frozen_bn"}, ("none", "depthwise", "all")),
-        ({"norm": "batch_norm"}, ("none", "all")),
-        ({"norm": "frozen_bn", "engine": "stock"}, ("none", "all")),
-    ],
+    sampled(
+        [
+            ({"norm": "frozen_bn"}, ("none", "depthwise", "all")),
+            ({"norm": "batch_norm"}, ("none", "all")),
+            ({"norm": "frozen_bn", "engine": "stock"}, ("none", "all")),
+        ],
+        3,
+    ),
 )
 def test_what_runs_again_is_not_kept(changes: dict[str, Any], checkpoints: tuple[str, ...]) -> None:
     config = small(method="FT-Full", optimizer="sgd", resolution=64, batch_size=8, stock_below_kib=0.0)
@@ -274,11 +289,14 @@ def test_a_budget_that_nothing_fits_names_the_least() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"method": "FT-Last"},
-        {"method": "FT-Last", "micro_batch_size": 3, "batch_size": 3},
-        {"method": "TinyTL-B", "norm": "batch_norm"},
-    ],
+    sampled(
+        [
+            {"method": "FT-Last"},
+            {"method": "FT-Last", "micro_batch_size": 3, "batch_size": 3},
+            {"method": "TinyTL-B", "norm": "batch_norm"},
+        ],
+        3,
+    ),
 )
 def test_max_batch_size_is_the_largest_that_fits(changes: dict[str, Any]) -> None:
     config = small(**{"norm": "frozen_bn"} | changes)

@@ -21,6 +21,7 @@ from tests.support.lean_networks import (
     tinytl_net,
     torchvision_net,
 )
+from tests.support.sampled import sampled
 from tinytl.memory_efficient import make_memory_efficient_
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.update_methods import apply_update_method_
@@ -28,7 +29,7 @@ from tinytl.networks.update_methods import apply_update_method_
 SIZE = (3, 64, 64)
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", sampled(TORCHVISION, 2))
 def test_torchvision_nets_are_known(name):
     net = torchvision_net(name)
     report = make_memory_efficient_(net)
@@ -43,7 +44,7 @@ def test_bottlenecks_and_downsampling_are_blocks():
     assert_same_outcome(lean, net, torch.randn(2, 3, 32, 32, dtype=torch.float64), 1e-10)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", sampled(NETS, 2))
 def test_training_and_evaluation_take_turns(name):
     """In training mode batch norms use the batch's statistics and update their own; in part of them, too."""
     net = plain_net(name).double()
@@ -60,7 +61,7 @@ def test_training_and_evaluation_take_turns(name):
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", sampled(NETS, 2))
 def test_any_part_may_train(name):
     net = plain_net(name).double()
     lean = converted(net)
@@ -99,7 +100,7 @@ def test_state_dict_goes_both_ways(name):
     assert torch.equal(other(x), net(x))
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", sampled(NETS, 2))
 def test_copies_are_lean_and_independent(name):
     net = plain_net(name).double()
     lean = converted(net)
@@ -125,7 +126,7 @@ AUTOCAST = [(name, "plain") for name in NETS] + [
 ]
 
 
-@pytest.mark.parametrize(("name", "norm"), AUTOCAST)
+@pytest.mark.parametrize(("name", "norm"), sampled(AUTOCAST, 3))
 def test_autocast(name, norm):
     net = plain_net(name) if norm == "plain" else tinytl_net(name, "TinyTL-L+B", norm)
     x = torch.randn(2, *SIZE)
@@ -172,7 +173,7 @@ def outcome_under_autocast(net, x):
 
 # Convolutions in float64 loop over their groups: fifty steps of two nets need 20 s, the quick test makes 15.
 TRAINED = [
-    ("efficientnet_lite0", "TinyTL-L+B", "frozen_bn", 15),
+    ("mobilenet_v2", "TinyTL-L+B", "frozen_bn", 15),
     *(
         pytest.param(backbone, method, norm, 50, marks=pytest.mark.slow)
         for backbone in BACKBONES

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.cases import ALL_CASES
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
@@ -36,7 +37,7 @@ EXPECTED: dict[str, Callable[[str, set[str], int], bool]] = {
 }
 
 
-@pytest.mark.parametrize("config", ALL_CASES.values(), ids=ALL_CASES)
+@pytest.mark.parametrize("config", sampled(ALL_CASES.values(), 4), ids=ALL_CASES)
 def test_exactly_the_method_s_parameters_train(config: TrainConfig) -> None:
     net = build_model(config).net
     names = {name for name, _ in net.named_parameters()}
@@ -56,7 +57,7 @@ BLOCKS = {"efficientnet_lite0": 16, "mobilenet_v2": 17, "proxylessnas_mobile": 2
 NORM_LAYERS = {"efficientnet_lite0": 49, "mobilenet_v2": 52, "proxylessnas_mobile": 61}
 
 
-@pytest.mark.parametrize("case", [name for name in ALL_CASES if "frozen_bn" in name])
+@pytest.mark.parametrize("case", sampled([name for name in ALL_CASES if "frozen_bn" in name], 4))
 def test_how_many_tensors_train(case: str) -> None:
     config = ALL_CASES[case]
     norms, lite = NORM_LAYERS[config.backbone], BLOCKS[config.backbone] - 1

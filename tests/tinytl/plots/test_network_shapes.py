@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tests.support.cases import small
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import BACKBONES, METHODS
 from tinytl.memory.predict import predict_memory
@@ -17,7 +18,7 @@ def _by_name(blocks: list[Block]) -> dict[str, Block]:
     return {block.name: block for block in blocks}
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", sampled(BACKBONES, 3))
 def test_shapes_are_those_of_the_network(backbone: str) -> None:
     config = small(backbone=backbone, resolution=64, method="FT-Full", engine="stock")
     net = build_model(config).net.eval()
@@ -76,7 +77,7 @@ def test_global_pooling_adds_one_pixel_to_all() -> None:
     assert (block.main_trained, block.lite_trained) == ("nothing", "all")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sampled(METHODS, 3))
 def test_what_is_kept_adds_up_to_the_prediction(method: str) -> None:
     norm = "group_norm" if method == "Scratch" else "frozen_bn"
     config = small(method=method, norm=norm, resolution=64, engine="stock", batch_size=4)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.cases import small
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import measure_memory, predict_memory
@@ -81,16 +83,10 @@ def test_float32_is_left_alone() -> None:
     assert precision.state_dict() == {}
 
 
-@pytest.mark.parametrize(
-    ("precision", "engine"),
-    [
-        ("bfloat16", "lean"),
-        ("bfloat16", "stock"),
-        ("float16", "lean"),
-        pytest.param("float16", "stock", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
+PREDICTED = itertools.product(("FT-Full", "TinyTL-L+B"), ("bfloat16", "float16"), ("lean", "stock"))
+
+
+@pytest.mark.parametrize(("method", "precision", "engine"), sampled(PREDICTED, 5))
 def test_predicted_memory_is_measured_memory(method: str, precision: str, engine: str) -> None:
     config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=64)
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)

@@ -33,7 +33,8 @@ def without_test(colors):
     return dataclasses.replace(colors, test=None)
 
 
-def test_a_run_is_a_run_folder(tmp_path, without_test, one_thread):
+def test_a_run_is_a_run_folder(tmp_path, without_test):
+    torch.set_num_threads(2)
     found = train_again(trial_config(seed=5), without_test, RANDOM_WEIGHTS, tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert found == {"accuracy_top1": result["val_accuracy_top1"]}
@@ -49,7 +50,7 @@ def test_a_run_that_is_done_is_not_done_again(tmp_path, without_test):
     assert train_again(trial_config(), without_test, RANDOM_WEIGHTS, folder.path) == {"accuracy_top1": 0.125}
 
 
-def test_a_run_that_was_cut_off_ends_as_if_it_was_not(tmp_path, without_test, one_thread):
+def test_a_run_that_was_cut_off_ends_as_if_it_was_not(tmp_path, without_test):
     config = trial_config(epochs=3, method="TinyTL-B")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     expected = train_again(config, without_test, RANDOM_WEIGHTS, whole)
@@ -70,7 +71,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_was_not(tmp_path, without_test, on
     assert rows_of(cut) == rows_of(whole)
 
 
-def test_divergence_is_a_failure(tmp_path, without_test, one_thread):
+def test_divergence_is_a_failure(tmp_path, without_test):
     config = trial_config(method="FT-Full", norm="group_norm", base_lr=1e30)
     found = train_again(config, without_test, RANDOM_WEIGHTS, tmp_path / "run")
     assert found["failure"].startswith("loss is not finite at step ")

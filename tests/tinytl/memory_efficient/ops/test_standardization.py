@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tests.support.lean_networks import (
     randomise_,
     tinytl_net,
 )
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.memory_efficient import make_memory_efficient_
 from tinytl.memory_efficient.lean_modules import LeanBlock, LeanConv2d
@@ -54,8 +56,10 @@ def test_keeps_the_weight_alone(kept_bytes):
     assert kept_bytes(lambda: lean_standardized(weight), [weight]) == 0
 
 
-@pytest.mark.parametrize("recompute", ["none", "depthwise", "block"])
-@pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L+B", "Last-5"])
+@pytest.mark.parametrize(
+    ("method", "recompute"),
+    sampled(itertools.product(("FT-Full", "TinyTL-L+B", "Last-5"), ("none", "depthwise", "block")), 4),
+)
 def test_nets_equal_stock(method, recompute):
     net = tinytl_net("efficientnet_lite0", method, "group_norm").double()
     standardize_weights_(net)
