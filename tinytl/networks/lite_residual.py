@@ -74,7 +74,7 @@ class LiteResidualModule(nn.Module):
         self.downsample_ratio = downsample_ratio
         self.upsample_type = choose("upsample_type", upsample_type, UPSAMPLE_TYPES)
         activation = ACTIVATIONS[choose("act_func", act_func, ACTIVATIONS)]
-        width = make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
+        width = _width(in_channels, expand)
         check_n_groups(n_groups, in_channels, width, "the lite residual")
         pooling: nn.Module
         if downsample_ratio is None:
@@ -134,19 +134,18 @@ def insert_lite_residual(
     """
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
-    features = net.features
+    check_groups_of_net(net, n_groups, expand)
+    features = net.get_submodule("features")
     assert isinstance(features, nn.Sequential)
     size = REFERENCE_RESOLUTION
     wrapped: list[str] = []
-    blocks = [index for index, module in enumerate(features) if _is_inverted_residual(module)]
+    blocks = _inverted_residuals(net)
     if resolution is not None:
         size = -(-resolution // 2)  # behind the stem; every convolution here pads, so sizes round up
         size = -(-size // _stride(features[blocks[0]]))
     for index in blocks[1:]:
         block = features[index]
         in_channels, out_channels, stride = _in_channels(block), _out_channels(block), _stride(block)
-        width = make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
-        check_n_groups(n_groups, in_channels, width, f"features.{index}")
         ratio, kernel_size = _fit(size, downsample_ratio, max_kernel_size)
         features[index] = LiteResidualModule(
             block,
@@ -171,6 +170,13 @@ def make_divisible(value: float, divisor: int) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+def check_groups_of_net(net: nn.Module, n_groups: int, expand: float) -> None:
+    """Raises ConfigError if `n_groups` does not divide a width of a lite residual in a plain `net`."""
+    for index in _inverted_residuals(net)[1:]:
+        in_channels = _in_channels(net.get_submodule(f"features.{index}"))
+        check_n_groups(n_groups, in_channels, _width(in_channels, expand), f"features.{index}")
+
+
 def check_n_groups(n_groups: int, in_channels: int, width: int, place: str) -> None:
     """Raises ConfigError if `n_groups` does not divide both widths of a lite branch."""
     for what, channels in (("input", in_channels), ("lite residual", width)):
@@ -188,6 +194,17 @@ def _fit(size: int, downsample_ratio: int | None, kernel_size: int) -> tuple[int
     while kernel_size > pooled:
         kernel_size -= 2
     return downsample_ratio, max(1, kernel_size)
+
+
+def _width(in_channels: int, expand: float) -> int:
+    return make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
+
+
+def _inverted_residuals(net: nn.Module) -> list[int]:
+    """Returns their places in `net.features`."""
+    features = net.get_submodule("features")
+    assert isinstance(features, nn.Sequential)
+    return [index for index, module in enumerate(features) if _is_inverted_residual(module)]
 
 
 def _is_inverted_residual(module: nn.Module) -> bool:

@@ -149,16 +149,16 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
     import torch
 
     from tinytl.networks.backbones import BACKBONES
-    from tinytl.networks.lite_residual import insert_lite_residual
+    from tinytl.networks.lite_residual import check_groups_of_net
 
-    decisive = {(c.backbone, c.n_groups, c.expand): c for c in lite_geometries(space, base)}
-    for config in decisive.values():
-        with torch.device("meta"):
-            net = BACKBONES[config.backbone].build(2)
+    decisive = sorted({(c.backbone, c.n_groups, c.expand) for c in lite_geometries(space, base)})
+    with torch.device("meta"):
+        nets = {backbone: BACKBONES[backbone].build(2) for backbone, *_ in decisive}
+    for backbone, n_groups, expand in decisive:
         try:
-            insert_lite_residual(net, expand=config.expand, n_groups=config.n_groups)
+            check_groups_of_net(nets[backbone], n_groups, expand)
         except ConfigError as error:
-            raise ConfigError(f"space {space.name}: {error} on {config.backbone}") from None
+            raise ConfigError(f"space {space.name}: {error} on {backbone}") from None
 
 
 def _check_same_study(prepared: PreparedStudy) -> None:

@@ -73,12 +73,14 @@ def check_graph(model: bytes) -> None:
     assert given.name == "images" and dims[0] == "batch" and dims[1] == 3
 
 
+@pytest.mark.slow  # test_folder.py compares an exported run
 def test_it_computes_the_same_in_batches_of_any_size(plain: tuple[TrainedNetwork, bytes]) -> None:
     network, model = plain
     check_graph(model)
     assert largest_difference(network, model, images(32), [1, 3, 1]) < EXACT
 
 
+@pytest.mark.slow
 def test_another_network_differs(plain: tuple[TrainedNetwork, bytes], tmp_path: Path) -> None:
     network, model = plain
     other = trained(tmp_path, method="FT-Last")

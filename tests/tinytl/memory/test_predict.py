@@ -310,6 +310,7 @@ def test_max_batch_size_is_the_largest_that_fits(changes: dict[str, Any]) -> Non
         assert max_batch_size(config, budget) == wanted
 
 
+@pytest.mark.slow  # a plan for each batch size
 def test_max_batch_size_under_a_plan() -> None:
     config = small(method="FT-Last", norm="frozen_bn", checkpoint="none", stock_below_kib=0.0)
     smallest = dataclasses.replace(config, plan="smallest")
@@ -332,6 +333,7 @@ def test_max_batch_size_names_what_the_smallest_batch_takes(norm: str, smallest:
     assert part == "optimizer"
 
 
+@pytest.mark.slow  # two processes begin
 def test_several_predictions_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "WORTH_A_PROCESS", 2)
     configs = [small(method="FT-Last", norm="frozen_bn", num_classes=n) for n in (2, 3, 4)]

@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.support.lean_networks import assert_same_gradients, outcome, tinytl_net
 from tinytl.memory_efficient import make_memory_efficient_
 
+pytestmark = pytest.mark.slow  # test_data_parallel.py has two processes of ours
+
 N_PROCESSES = 2
 N_SAMPLES = 5 * N_PROCESSES
 """Labels are 0 to 4, again and again: each half has the labels that its rows have in the whole batch."""

@@ -44,7 +44,7 @@ def test_bottlenecks_and_downsampling_are_blocks():
     assert_same_outcome(lean, net, torch.randn(2, 3, 32, 32, dtype=torch.float64), 1e-10)
 
 
-@pytest.mark.parametrize("name", sampled(NETS, 2))
+@pytest.mark.parametrize("name", sampled(NETS, 3))
 def test_training_and_evaluation_take_turns(name):
     """In training mode batch norms use the batch's statistics and update their own; in part of them, too."""
     net = plain_net(name).double()
@@ -61,7 +61,7 @@ def test_training_and_evaluation_take_turns(name):
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("name", sampled(NETS, 2))
+@pytest.mark.parametrize("name", sampled(NETS, 3))
 def test_any_part_may_train(name):
     net = plain_net(name).double()
     lean = converted(net)
@@ -100,7 +100,7 @@ def test_state_dict_goes_both_ways(name):
     assert torch.equal(other(x), net(x))
 
 
-@pytest.mark.parametrize("name", sampled(NETS, 2))
+@pytest.mark.parametrize("name", sampled(NETS, 3))
 def test_copies_are_lean_and_independent(name):
     net = plain_net(name).double()
     lean = converted(net)

@@ -18,6 +18,7 @@ from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import (
     AvgPoolWithinMap,
     LiteResidualModule,
+    check_groups_of_net,
     check_n_groups,
     insert_lite_residual,
     make_divisible,
@@ -308,6 +309,18 @@ def test_n_groups_that_does_not_divide_names_the_block(n_groups: int, expand: fl
 )
 def test_make_divisible(value: float, expected: int) -> None:
     assert make_divisible(value, 8) == expected
+
+
+def test_groups_of_a_net_are_checked_before_any_block_is_wrapped() -> None:
+    net = BACKBONES["mobilenet_v2"].build(10)
+    check_groups_of_net(net, 8, 1.0)
+    with pytest.raises(
+        ConfigError, match="^n_groups=16 does not divide the 24 input channels of"
+    ):
+        insert_lite_residual(net, n_groups=16)
+    assert not _wrapped(net)
+    with pytest.raises(ConfigError, match=r"^n_groups=16 does not divide the 8 lite residual channels of"):
+        check_groups_of_net(net, 16, 0.25)
 
 
 def test_check_n_groups_accepts_divisors() -> None:
