@@ -314,9 +314,7 @@ def test_make_divisible(value: float, expected: int) -> None:
 def test_groups_of_a_net_are_checked_before_any_block_is_wrapped() -> None:
     net = BACKBONES["mobilenet_v2"].build(10)
     check_groups_of_net(net, 8, 1.0)
-    with pytest.raises(
-        ConfigError, match="^n_groups=16 does not divide the 24 input channels of"
-    ):
+    with pytest.raises(ConfigError, match=r"^n_groups=16 does not divide the 24 input channels of"):
         insert_lite_residual(net, n_groups=16)
     assert not _wrapped(net)
     with pytest.raises(ConfigError, match=r"^n_groups=16 does not divide the 8 lite residual channels of"):
