@@ -66,8 +66,8 @@ def _paper_memory(config: TrainConfig) -> float:
 def _activation_bytes(net: nn.Module, config: TrainConfig) -> float:
     """Peak of one sample over the leaf modules, in the order in which they run.
 
-    Shapes are enough: norms pass on what they are given, and lite residuals grow by nearest pixels, because on
-    the meta device the formulas of norms and of the other ways to grow run in Python.
+    Shapes are enough: norms pass on what they are given, and lite residuals are upsampled by nearest pixels.
+    On the meta device the formulas of norms and of bilinear upsampling run in Python.
     """
     kept = peak = residual = 0.0
     before_head = any(

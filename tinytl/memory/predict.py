@@ -27,6 +27,7 @@ from tinytl.config.plan import UnderFloorError, fast_plan, is_planned, resolve
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
+from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
 from tinytl.memory.measure import PeakMeter, state_tensors
 from tinytl.memory.storage_tracker import MemoryPrediction, StorageTracker
 from tinytl.training.mixed_precision import MixedPrecision
@@ -187,10 +188,9 @@ def measure_memory(config: TrainConfig) -> float:
 
 def _predict(config: TrainConfig) -> MemoryPrediction:
     device = torch.device("cpu")
-    with torch.device("meta"):
-        net = build_model(config).net
+    net = build_on_meta(config)
     with FakeTensorMode():
-        _to_fake_cpu_(net)
+        to_fake_cpu_(net)
         optimizer, step = _step(config, net, device)
         images, labels = _batch(config, device)
         for parameter in net.parameters():
@@ -224,10 +224,9 @@ def _predict(config: TrainConfig) -> MemoryPrediction:
 
 @lru_cache(maxsize=256)
 def _predict_inference(config: TrainConfig) -> float:
-    with torch.device("meta"):
-        net = build_model(config).net.eval()
+    net = build_on_meta(config).eval()
     with FakeTensorMode(), torch.no_grad():
-        _to_fake_cpu_(net)
+        to_fake_cpu_(net)
         images, _ = _batch(config, torch.device("cpu"))
         normalize = InputNormalizer(config, torch.device("cpu"))
         tracker = _tracker(config)
@@ -236,21 +235,6 @@ def _predict_inference(config: TrainConfig) -> float:
         with tracker.modules, tracker:
             net(normalize(images))
     return tracker.prediction().peak_mib
-
-
-def _to_fake_cpu_(net: nn.Module) -> None:
-    """Moves a network from the meta device to fake tensors; building it on fake tensors needs four times as
-    long.
-    """
-    tensors = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    made: dict[Tensor, Tensor] = {}
-    for name, tensor in tensors:
-        if tensor not in made:
-            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-            parameter = isinstance(tensor, nn.Parameter)
-            made[tensor] = nn.Parameter(fake, tensor.requires_grad) if parameter else fake
-        place, _, leaf = name.rpartition(".")
-        setattr(net.get_submodule(place), leaf, made[tensor])
 
 
 def _tracker(config: TrainConfig) -> StorageTracker:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
+from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.update_methods import is_norm
@@ -67,10 +67,11 @@ def network_shapes(config: TrainConfig) -> list[Block]:
     if config.plan != "fast":  # memory is drawn for the configuration as it is, independent of its plan
         config = dataclasses.replace(config, plan="fast", budget_mib=None)
     config = dataclasses.replace(config, weights="none")
+    plain = build_on_meta(dataclasses.replace(config, engine="stock", checkpoint="none")).eval()
+    net = build_on_meta(config)
     with FakeTensorMode():
-        plain = build_model(dataclasses.replace(config, engine="stock", checkpoint="none")).net.eval()
-        shapes = _trace(plain, torch.empty(1, 3, config.resolution, config.resolution))
-        saved = saved_bytes(config)
+        shapes = _trace(to_fake_cpu_(plain), torch.empty(1, 3, config.resolution, config.resolution))
+        saved = _saved_bytes(to_fake_cpu_(net), config)
     features = plain.get_submodule("features")
     named = [(f"features.{name}", block) for name, block in features.named_children()]
     named.append(("classifier", plain.get_submodule("classifier")))
@@ -79,12 +80,11 @@ def network_shapes(config: TrainConfig) -> list[Block]:
     ]
 
 
-def saved_bytes(config: TrainConfig) -> dict[str, int]:
+def _saved_bytes(net: nn.Module, config: TrainConfig) -> dict[str, int]:
     """Returns the bytes that forward keeps for backward in each of `features.N` and in `classifier`.
 
-    A tensor that two blocks keep counts in the first. Needs fake tensors to be on.
+    A tensor that two blocks keep counts in the first.
     """
-    net = build_model(config).net
     known = {t.untyped_storage()._cdata for t in [*net.parameters(), *net.buffers()]}
     alive: list[Tensor] = []  # a freed storage would give its address to the next
     saved: dict[str, int] = {}

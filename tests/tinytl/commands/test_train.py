@@ -60,12 +60,9 @@ def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[bytes]) ->
     raise AssertionError(f"{path} has no {count} lines")
 
 
+@pytest.mark.slow  # runs/test_trainer.py resumes in one process, integration/test_study.py after a kill
 @pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(signal.SIGKILL, id="kill -9"),
-        pytest.param(signal.SIGINT, id="Ctrl-C", marks=pytest.mark.slow),
-    ],
+    "kind", [pytest.param(signal.SIGKILL, id="kill -9"), pytest.param(signal.SIGINT, id="Ctrl-C")]
 )
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     make_imagefolder: Callable[..., Path],
