@@ -117,7 +117,7 @@ def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_
 @pytest.mark.slow
 def test_a_second_driver_is_refused_and_the_first_is_named(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    with started(command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "50"), log) as driver:
+    with started(command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "1000"), log) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 1, "an epoch")
         line = refusal(resume("k", runs_dir))
         assert f"study k is being run by process {driver.pid} on " in line

@@ -135,7 +135,7 @@ def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_
 
 @pytest.mark.slow
 def test_a_driver_of_another_folder_is_refused_while_one_lives(pictures, server, tmp_path):
-    flags = [*STUDY, "--storage", server.url(), "--name", "mine", "--trials", "2", "--epochs", "40"]
+    flags = [*STUDY, "--storage", server.url(), "--name", "mine", "--trials", "2", "--epochs", "1000"]
     with started(command(pictures, tmp_path / "a", *flags), tmp_path / "log") as driver:
         wait_for(lambda: epochs_saved(tmp_path / "a" / "mine") >= 1, "an epoch")
         shutil.copytree(tmp_path / "a" / "mine", tmp_path / "b" / "mine")
