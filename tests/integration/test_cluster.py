@@ -126,7 +126,7 @@ def test_a_job_that_is_refused_on_the_cluster_returns_its_exit_code(cluster, tmp
 
 
 @pytest.mark.parametrize(
-    ("token", "said"), [({"RAY_AUTH_TOKEN": "d" * 32}, "another"), ({"RAY_AUTH_MODE": "disabled"}, "none")]
+    ("token", "said"), [({"RAY_AUTH_TOKEN": "d" * 32}, "different"), ({"RAY_AUTH_MODE": "disabled"}, "none")]
 )
 def test_a_client_without_the_clusters_token_is_told(pictures, cluster, tmp_path, token, said):
     flags = command(pictures, tmp_path / "runs", "--space", "update_method")

@@ -18,6 +18,7 @@ from tinytl.networks.backbones import BACKBONES
 from tuner.cluster.start import Cluster
 from tuner.config import parse_study
 from tuner.record import schema
+from tuner.record.claim import folder_claimed
 from tuner.record.storage import open_storage
 from tuner.study.prepare import prepare
 from tuner.study.run import _opened
@@ -318,6 +319,13 @@ def test_a_study_that_has_changed_is_not_resumed_and_the_change_is_named(flags, 
     assert launch.main(["--name", "mine", "--resume", "--runs-dir", str(begun), *flags]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err
+
+
+def test_a_study_that_runs_is_refused_before_ray_is_started(capsys, begun, monkeypatch):
+    monkeypatch.setattr(Cluster, "begin", lambda self: pytest.fail("Ray was started"))
+    with folder_claimed(begun / "mine", "mine"):
+        assert launch.main(["--name", "mine", "--resume", "--runs-dir", str(begun)]) == 2
+    assert "study mine is being run by process" in capsys.readouterr().err
 
 
 def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(capsys, tmp_path):

@@ -126,6 +126,9 @@ def _check_name(config: StudyConfig, name: str) -> None:
         raise ConfigError(
             f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
         )
+    if config.resume:  # before Ray is started: a process that ends meanwhile waits for it
+        attributes = storage.load_study(name, config.runs_dir, config.storage).user_attrs
+        check_free(Path(config.runs_dir) / name, attributes, name)
 
 
 def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
@@ -167,7 +170,6 @@ def _check_same_study(prepared: PreparedStudy) -> None:
     was = study.user_attrs
     if schema.DATASET in was:
         was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
-    check_free(prepared.folder, was, prepared.name)
     # As the storage returns it: lists for tuples.
     for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):
