@@ -135,8 +135,7 @@ def insert_lite_residual(
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
     check_groups_of_net(net, n_groups, expand)
-    features = net.get_submodule("features")
-    assert isinstance(features, nn.Sequential)
+    features = _features(net)
     size = REFERENCE_RESOLUTION
     wrapped: list[str] = []
     blocks = _inverted_residuals(net)
@@ -173,7 +172,7 @@ def make_divisible(value: float, divisor: int) -> int:
 def check_groups_of_net(net: nn.Module, n_groups: int, expand: float) -> None:
     """Raises ConfigError if `n_groups` does not divide a width of a lite residual in a plain `net`."""
     for index in _inverted_residuals(net)[1:]:
-        in_channels = _in_channels(net.get_submodule(f"features.{index}"))
+        in_channels = _in_channels(_features(net)[index])
         check_n_groups(n_groups, in_channels, _width(in_channels, expand), f"features.{index}")
 
 
@@ -200,11 +199,15 @@ def _width(in_channels: int, expand: float) -> int:
     return make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
 
 
-def _inverted_residuals(net: nn.Module) -> list[int]:
-    """Returns their places in `net.features`."""
+def _features(net: nn.Module) -> nn.Sequential:
     features = net.get_submodule("features")
     assert isinstance(features, nn.Sequential)
-    return [index for index, module in enumerate(features) if _is_inverted_residual(module)]
+    return features
+
+
+def _inverted_residuals(net: nn.Module) -> list[int]:
+    """Returns their places in `net.features`."""
+    return [index for index, module in enumerate(_features(net)) if _is_inverted_residual(module)]
 
 
 def _is_inverted_residual(module: nn.Module) -> bool:

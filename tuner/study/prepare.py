@@ -37,6 +37,8 @@ from tuner.trial_config import (
 )
 
 if TYPE_CHECKING:
+    import optuna
+
     from tinytl.networks.backbones.weights import Weights
 
 
@@ -61,7 +63,7 @@ def prepare(
     check_study_name(name)
     check_servers(config)
     _check_runs_dir(config)
-    _check_name(config, name)
+    resumed = _study_to_resume(config, name)
     given, notes = _starting_points(config, space, base)
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
@@ -83,8 +85,8 @@ def prepare(
     prepared = PreparedStudy(
         config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
     )
-    if config.resume:
-        _check_same_study(prepared)
+    if resumed is not None:
+        _check_same_study(prepared, resumed)
     return prepared
 
 
@@ -116,7 +118,8 @@ def _check_runs_dir(config: StudyConfig) -> None:
         raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
 
 
-def _check_name(config: StudyConfig, name: str) -> None:
+def _study_to_resume(config: StudyConfig, name: str) -> "optuna.Study | None":
+    """Returns the study that `--resume` means, or None for a new one; checks that it or the name is free."""
     stored = storage.study_exists(config, name)
     if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
         raise ConfigError(
@@ -126,9 +129,12 @@ def _check_name(config: StudyConfig, name: str) -> None:
         raise ConfigError(
             f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
         )
-    if config.resume:  # before Ray is started: a process that ends meanwhile waits for it
-        attributes = storage.load_study(name, config.runs_dir, config.storage).user_attrs
-        check_free(Path(config.runs_dir) / name, attributes, name)
+    if not config.resume:
+        return None
+    study = storage.load_study(name, config.runs_dir, config.storage)
+    # Before Ray is started: a process that is refused later waits for that.
+    check_free(Path(config.runs_dir) / name, study.user_attrs, name)
+    return study
 
 
 def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
@@ -154,7 +160,7 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
     from tinytl.networks.backbones import BACKBONES
     from tinytl.networks.lite_residual import check_groups_of_net
 
-    decisive = sorted({(c.backbone, c.n_groups, c.expand) for c in lite_geometries(space, base)})
+    decisive = dict.fromkeys((c.backbone, c.n_groups, c.expand) for c in lite_geometries(space, base))
     with torch.device("meta"):
         nets = {backbone: BACKBONES[backbone].build(2) for backbone, *_ in decisive}
     for backbone, n_groups, expand in decisive:
@@ -164,9 +170,7 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
             raise ConfigError(f"space {space.name}: {error} on {backbone}") from None
 
 
-def _check_same_study(prepared: PreparedStudy) -> None:
-    config = prepared.config
-    study = storage.load_study(prepared.name, config.runs_dir, config.storage)
+def _check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
     was = study.user_attrs
     if schema.DATASET in was:
         was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
@@ -186,8 +190,8 @@ def _check_same_study(prepared: PreparedStudy) -> None:
                 f"(--warm-start {prepared.name} tries its front first)"
             )
     ended = read_study(study).ended
-    if ended > config.trials:
-        raise ConfigError(f"--trials {config.trials}: study {prepared.name} has {ended} already")
+    if ended > prepared.config.trials:
+        raise ConfigError(f"--trials {prepared.config.trials}: study {prepared.name} has {ended} already")
 
 
 def _change(key: str, was: Any, now: Any) -> str | None:
