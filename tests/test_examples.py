@@ -56,6 +56,7 @@ def test_every_script_is_tried() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.sh")} == set(RUNS)
 
 
+@pytest.mark.slow
 def test_gradient_checkpoints_save_memory() -> None:
     command = [
         sys.executable,

@@ -41,7 +41,7 @@ def searched(pictures, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("searched")
     runs_dir = folder / "runs"
-    flags = "--trials 4 --epochs 3 --name first --memory-budget-mib 40 --workers 2".split()
+    flags = "--trials 3 --epochs 3 --name first --memory-budget-mib 40 --workers 2".split()
     flags += ["--set", "method=FT-Last,TinyTL-B,FT-Full"]
     with started(command(pictures, runs_dir, *flags), folder / "log") as driver:
         wait_for(lambda: epochs_saved(runs_dir / "first") >= 2, "epochs")
@@ -59,7 +59,7 @@ def searched(pictures, tmp_path_factory):
 class TestFinishedStudy:
     def test_a_finished_trial_is_left_as_it_was_and_each_has_its_epochs_once(self, searched):
         runs_dir, _, before = searched
-        check_whole("first", runs_dir, trials=4, epochs=3, space="joint")
+        check_whole("first", runs_dir, trials=3, epochs=3, space="joint")
         after = records_of("first", runs_dir)
         assert {name: after[name] for name in before} == before
 
@@ -67,8 +67,8 @@ class TestFinishedStudy:
         runs_dir, out, _ = searched
         status = status_of("first", runs_dir)
         counts = status["trials"]
-        assert status["requested"] == 4
-        assert counts["complete"] + counts["failed"] + counts["pruned"] == 4
+        assert status["requested"] == 3
+        assert counts["complete"] + counts["failed"] + counts["pruned"] == 3
         assert counts["running"] == 0
         assert status["pareto"]
         assert "Pareto front" in out and "Best under 40 MiB: joint-" in out
@@ -88,7 +88,7 @@ class TestFinishedStudy:
         (parent,) = mlflow_runs("first", runs_dir, "study")
         assert parent.info.status == "FINISHED"
         children = {r.data.tags["trial"]: r for r in mlflow_runs("first", runs_dir, "trial")}
-        assert set(children) == {f"joint-{i:03d}" for i in range(4)}
+        assert set(children) == {f"joint-{i:03d}" for i in range(3)}
         for result in status_of("first", runs_dir)["pareto"]:
             child = children[result["trial"]]
             assert child.data.metrics["accuracy_top1"] == result["accuracy_top1"]
@@ -123,7 +123,7 @@ class TestFinishedStudy:
     def test_the_study_can_be_made_again_from_its_folder(self, searched):
         runs_dir, *_ = searched
         made = json.loads((runs_dir / "first" / "study.json").read_text())
-        assert (made["memory_budget_mib"], made["trials"], made["epochs"]) == (40, 4, 3)
+        assert (made["memory_budget_mib"], made["trials"], made["epochs"]) == (40, 3, 3)
         assert (runs_dir / "first" / "joint.yaml").read_text() == (
             ROOT / "search_spaces/joint.yaml"
         ).read_text()

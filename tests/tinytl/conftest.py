@@ -1,5 +1,6 @@
 """What the tests of tinytl share: pictures in a folder, images in memory."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,20 +13,19 @@ from tinytl.data.load import DataSplits
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
 
 
+def write_imagefolder(root: Path, counts: dict[str, int], size: tuple[int, int] = (12, 12)) -> Path:
+    """Writes PNGs: `{"train/red": 3, "val/blue": 1}`; the last part of a name is the class."""
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            color = tuple(min(255, c + i) for c in COLORS[Path(folder).name])
+            Image.new("RGB", size, color).save(root / folder / f"{i:02}.png")
+    return root
+
+
 @pytest.fixture
 def make_imagefolder(tmp_path: Path) -> Callable[..., Path]:
-    """Writes PNGs: `make({"train/red": 3, "val/blue": 1})`; the last part of a name is the class."""
-
-    def make(counts: dict[str, int], size: tuple[int, int] = (12, 12)) -> Path:
-        root = tmp_path / "pictures"
-        for folder, count in counts.items():
-            (root / folder).mkdir(parents=True)
-            for i in range(count):
-                color = tuple(min(255, c + i) for c in COLORS[Path(folder).name])
-                Image.new("RGB", size, color).save(root / folder / f"{i:02}.png")
-        return root
-
-    return make
+    return functools.partial(write_imagefolder, tmp_path / "pictures")
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ def test_a_plan_of_a_budget_without_one_is_told(capsys, runs_dir):
     assert "plan=budget without a budget: add --memory-budget-mib MIB" in line
 
 
+@pytest.mark.slow  # every plan of a network, twice
 def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_dir):
     settings = ["resolution=32", "method=FT-Full", "norm=batch_norm", "stock_below_kib=0"]
     argv = ["--memory-budget-mib", "2", *(f"--set={setting}" for setting in settings)]
@@ -179,6 +180,7 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
     assert "every block recomputed), at " in floors["budget"]
 
 
+@pytest.mark.slow  # every plan of a network
 def test_the_floor_is_held_against_the_budget_of_a_plan_too(capsys, runs_dir):
     settings = ["plan=budget", "budget_mib=2", "resolution=32", "method=FT-Last", "norm=frozen_bn"]
     line = one_line_of(capsys, [f"--set={setting}" for setting in settings], runs_dir)
@@ -258,6 +260,7 @@ class TestWeights:
     def test_lite_residuals_that_fit(self, capsys, tmp_path, runs_dir):
         lite = self.lite_residuals(tmp_path)
         argv = ["--space", "joint", "--backbone", "mobilenet_v2", "--weights", "none", "--lite-weights", lite]
+        argv += ["--trials", "1"]
         one_size = ("resolution=64", "norm=frozen_bn", "batch_size=8", "micro_batch_size=8")
         for setting in ("method=TinyTL-L,TinyTL-L+B", *one_size, *self.geometry):
             argv += ["--set", setting]
@@ -334,7 +337,7 @@ def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(c
     (runs_dir / "mine").mkdir(parents=True)
     (runs_dir / "mine" / "driver.lock").write_text("{}")
     argv = ["--name", "mine", "--weights", "none", "--runs-dir", str(runs_dir)]
-    argv += ["--set", "resolution=32", "--set", "method=FT-Last"]
+    argv += ["--set", "resolution=32", "--set", "method=FT-Last", "--trials", "2"]
     assert launch.main([*argv, "--dry-run"]) == 0
     directions = ["maximize", "minimize"]
     optuna.create_study(study_name="mine", storage=open_storage(None, str(runs_dir)), directions=directions)
@@ -385,7 +388,7 @@ def test_list_spaces_names_them_all(capsys):
 
 
 def test_a_dry_run_shows_memory_and_writes_nothing(capsys, runs_dir):
-    argv = ["--dry-run", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    argv = ["--dry-run", "--trials", "4", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
     assert launch.main(argv) == 0
     out = capsys.readouterr().out
     assert "user_report" in out and "tinytl_paper" in out and "memory MiB" in out

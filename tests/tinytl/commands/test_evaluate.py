@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tinytl.conftest import write_imagefolder
 from tinytl.__main__ import main
 
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 2, "val/blue": 1, "test/red": 3, "test/blue": 1}
@@ -13,10 +14,11 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture
-def run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> Path:
-    out = tmp_path / "run"
-    assert main([*FLAGS, "--data-dir", str(make_imagefolder(PICTURES)), "--out", str(out)]) == 0
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    pictures, out = write_imagefolder(folder / "pictures", PICTURES), folder / "run"
+    assert main([*FLAGS, "--data-dir", str(pictures), "--out", str(out)]) == 0
     return out
 
 

@@ -1,9 +1,9 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.tinytl.conftest import write_imagefolder
 from tinytl.__main__ import main
 
 PICTURES = {"train/red": 8, "train/blue": 8, "val/red": 2, "val/blue": 2}
@@ -13,16 +13,16 @@ FLAGS = (
 ).split()
 
 
-@pytest.fixture
-def pictures(make_imagefolder: Callable[..., Path]) -> Path:
-    return make_imagefolder(PICTURES)
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_imagefolder(tmp_path_factory.mktemp("predicted") / "pictures", PICTURES)
 
 
-@pytest.fixture
-def run(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    assert main([*FLAGS, "--data-dir", str(pictures), "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(pictures: Path) -> Path:
+    out = pictures.parent / "run"
+    assert main([*FLAGS, "--data-dir", str(pictures), "--out", str(out)]) == 0
+    return out
 
 
 def test_labels(run: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,7 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(
     assert len(_rows(Path("out"))) == 1
 
 
+@pytest.mark.slow  # two runs, and the smallest of their plans
 def test_how_a_process_runs_its_share_may_change(
     make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ print(json.dumps({
         assert 50 < failure["need"] - failure["tried"] < 4096  # the process itself: python and torch
 
 
+@pytest.mark.slow  # the test above has the kinds
 def test_a_training_step_over_the_limit_needs_about_the_limit():
     found = in_process(
         STEP

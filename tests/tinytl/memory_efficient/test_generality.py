@@ -171,9 +171,9 @@ def outcome_under_autocast(net, x):
     return logits.detach().float(), {name: p.grad for name, p in net.named_parameters()}
 
 
-# Convolutions in float64 loop over their groups: fifty steps of two nets need 20 s, the quick test makes 15.
+# Convolutions in float64 loop over their groups: fifty steps of two nets need 20 s.
 TRAINED = [
-    ("mobilenet_v2", "TinyTL-L+B", "frozen_bn", 15),
+    ("mobilenet_v2", "TinyTL-L+B", "frozen_bn", 8),
     *(
         pytest.param(backbone, method, norm, 50, marks=pytest.mark.slow)
         for backbone in BACKBONES
@@ -188,7 +188,7 @@ def test_steps_have_the_same_losses(backbone, method, norm, n_steps):
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     fit_statistics_(start, x)
     mine, theirs = losses(converted(start), x, n_steps), losses(start, x, n_steps)
-    assert theirs[-1] < theirs[0] / 2
+    assert theirs[-1] < theirs[0] / (2 if n_steps == 50 else 1.2)
     assert mine == pytest.approx(theirs, rel=1e-6)
 
 

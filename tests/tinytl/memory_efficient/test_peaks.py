@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
@@ -26,7 +27,7 @@ PEAKS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "norm", "micro", "recompute", "limit"), PEAKS)
+@pytest.mark.parametrize(("method", "norm", "micro", "recompute", "limit"), sampled(PEAKS, 5))
 def test_peak(method, norm, micro, recompute, limit):
     config = TrainConfig(
         backbone="mobilenet_v2", weights="none", method=method, norm=norm, num_classes=10, batch_size=8,

@@ -164,7 +164,7 @@ def _module(
 
 @pytest.mark.parametrize(
     ("upsample_type", "act_func", "engine"),
-    sampled(itertools.product(UPSAMPLE_TYPES, ACT_FUNCS, ("lean", "stock")), 5),
+    sampled(itertools.product(UPSAMPLE_TYPES, ACT_FUNCS, ("lean", "stock")), 11),
 )
 def test_is_its_definition_in_every_option(upsample_type: str, act_func: str, engine: str) -> None:
     torch.manual_seed(0)

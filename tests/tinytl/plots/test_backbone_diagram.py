@@ -41,7 +41,7 @@ def test_stages_are_those_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "backbone"), sampled(itertools.product(("TinyTL-L", "FT-Norm+Last"), BACKBONES), 5)
+    ("method", "backbone"), sampled(itertools.product(("TinyTL-L", "FT-Norm+Last"), BACKBONES), 7)
 )
 def test_no_text_leaves_the_picture_or_covers_another(backbone: str, method: str) -> None:
     config = small(backbone=backbone, method=method, resolution=224, engine="stock", norm="group_norm")

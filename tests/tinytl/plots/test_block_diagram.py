@@ -41,7 +41,8 @@ def test_every_layer_and_shape_is_there(tmp_path: Path) -> None:
     assert ">conv 3x3, depthwise</text>" in (tmp_path / "block.svg").read_text()
 
 
-@pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["TinyTL-L", "FT-Full"])
 def test_no_text_leaves_the_picture_or_covers_another(method: str) -> None:
     config = small(method=method, backbone="mobilenet_v2", resolution=224)
     shapes = network_shapes(config)

@@ -77,7 +77,7 @@ def test_global_pooling_adds_one_pixel_to_all() -> None:
     assert (block.main_trained, block.lite_trained) == ("nothing", "all")
 
 
-@pytest.mark.parametrize("method", sampled(METHODS, 3))
+@pytest.mark.parametrize("method", sampled(METHODS, 5))
 def test_what_is_kept_adds_up_to_the_prediction(method: str) -> None:
     norm = "group_norm" if method == "Scratch" else "frozen_bn"
     config = small(method=method, norm=norm, resolution=64, engine="stock", batch_size=4)

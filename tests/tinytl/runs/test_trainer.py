@@ -60,7 +60,10 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
         {"norm": "batch_norm"},
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
         {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
-        {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
+        pytest.param(
+            {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
+            marks=pytest.mark.slow,  # convolutions in float16
+        ),
     ],
     ids=["batch norm", "lite, micro-batches", "sgd, exponential", "float16"],
 )

@@ -65,6 +65,7 @@ def _torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow  # three processes that import torch
 def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: Path) -> None:
     program = tmp_path / "step.py"
     program.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{STEP}")
@@ -79,7 +80,7 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: 
                 torch.testing.assert_close(found[size][name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
-@pytest.mark.slow  # the test above has the gradients
+@pytest.mark.slow  # as the test above, and more
 def test_torchrun_trains_as_one_process(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
     root = make_imagefolder({"train/red": 5, "train/blue": 4, "val/red": 3, "val/blue": 2, "test/red": 1})
     flags = (

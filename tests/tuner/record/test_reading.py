@@ -151,7 +151,7 @@ def test_another_budget_is_the_same_moment(runs_dir):
 
 @pytest.mark.parametrize("argv", [["status"], ["status", "--json"], ["best"], ["report"], ["sync"]])
 def test_a_command_reads_the_storage_once(argv, tmp_path, monkeypatch, capsys):
-    write_study(tmp_path, "many", 30, 4)
+    write_study(tmp_path, "many", 8, 2)
     readings = []
     read = optuna.storages.JournalStorage.get_all_trials
 

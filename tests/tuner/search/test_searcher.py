@@ -1,9 +1,12 @@
+import time
+
 import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.search.searcher import Searcher
 
 from search_spaces.space import load_space
+from tests.support.sampled import sampled
 from tinytl.config.flat import flat_from_config
 from tinytl.config.plan import PLANNED_FIELDS, is_planned
 from tinytl.config.train_config import TrainConfig
@@ -66,7 +69,7 @@ def make_search(
 def ask(search, trial_id):
     """Asks as Ray does: again, while the next one is looked for."""
     while (found := search.suggest(trial_id)) is None:
-        pass
+        time.sleep(0.01)  # the thread that looks needs the interpreter
     return found
 
 
@@ -105,13 +108,13 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
 
 def test_what_exceeds_the_budget_never_starts_and_is_recorded_infeasible(tmp_path):
     free = make_search(tmp_path / "free")
-    sizes = sorted(ask(free, str(i))["peak_memory_mib"] for i in range(6))
-    budget = sizes[2]
+    sizes = sorted(ask(free, str(i))["peak_memory_mib"] for i in range(4))
+    budget = sizes[1]
     search = make_search(tmp_path, budget=budget)
-    suggestions = [ask(search, str(i)) for i in range(4)]
+    suggestions = [ask(search, str(i)) for i in range(2)]
     search.close()
     assert all(s["peak_memory_mib"] <= budget for s in suggestions)
-    assert [s["name"] for s in suggestions] == [f"joint-{i:03d}" for i in range(4)]
+    assert [s["name"] for s in suggestions] == ["joint-000", "joint-001"]
     refused = [t for t in search.study.trials if "infeasible" in t.user_attrs]
     assert refused
     for trial in refused:
@@ -243,7 +246,7 @@ def test_configurations_that_were_given_come_before_those_of_the_sampler(tmp_pat
     assert read_study(search.study).counts["running"] == 2
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", sampled(SAMPLERS, 2))
 def test_every_sampler_suggests_and_learns_and_a_seed_repeats_it(sampler, tmp_path):
     def values(folder):
         search = make_search(tmp_path / folder, sampler=sampler, seed=3)
