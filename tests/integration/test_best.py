@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from tests.support.places import ROOT
-from tests.support.studies import TIMEOUT_S, run
+from tests.support.studies import TIMEOUT_S, command, run, write_pictures
 
 pytestmark = pytest.mark.slow
 
 
 def test_the_printed_command_repeats_the_trial_and_its_export_agrees(tmp_path):
     runs, again = tmp_path / "runs", tmp_path / "again"
-    study = "--space joint --name s --weights none --trials 2 --epochs 1 --workers 1 --sampler random".split()
-    run([sys.executable, "launch.py", *study, "--set", "resolution=32", "--set", "batch_size=32",
-         "--runs-dir", str(runs)])  # fmt: skip
+    study = "--space joint --name s --trials 2 --epochs 1 --workers 1 --sampler random".split()
+    run(command(write_pictures(tmp_path / "pictures"), runs, *study))
     tuner = [sys.executable, "-m", "tuner"]
     best = json.loads(run([*tuner, "best", "s", "--runs-dir", str(runs), "--json"]))
     words = shlex.split(best["command"])
@@ -39,7 +38,7 @@ def test_the_printed_command_repeats_the_trial_and_its_export_agrees(tmp_path):
 
     run([*tuner, "export", "s", "--runs-dir", str(runs), "--out", str(tmp_path / "out")])
     about = json.loads((tmp_path / "out" / "model.json").read_text())
-    assert about["check"]["images"] == "8 validation images of digits"
+    assert about["check"]["images"] == "8 validation images of pictures"
     assert about["val_accuracy_top1"] == best["accuracy_top1"]
     judged = run([sys.executable, "-m", "tinytl", "evaluate", str(tmp_path / "out"), "--json"])
     assert json.loads(judged)["accuracy_top1"] == best["accuracy_top1"]

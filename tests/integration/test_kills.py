@@ -32,8 +32,10 @@ from tests.support.studies import (
 )
 from tuner.record.storage import load_study
 
-STUDY = ["--space", "update_method", "--name", "k", "--workers", "2"]
-LONG = [*STUDY, "--trials", "5", "--epochs", "8"]
+NAMED = ["--space", "update_method", "--name", "k"]
+LONG = [*NAMED, "--workers", "2", "--trials", "4", "--epochs", "4"]
+ONE_WORKER = [*NAMED, "--workers", "1"]
+"""Most of these need no second process that imports torch."""
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +47,20 @@ def pictures(tmp_path_factory):
 def test_everything_killed_at_once_twice_is_resumed(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
     argv = command(pictures, runs_dir, *LONG)
-    for saved in (2, 14):
+    for saved in (2, 8):
         with started(argv, log) as driver:
             wait_for(lambda saved=saved: epochs_saved(runs_dir / "k") >= saved, f"{saved} epochs")
             for pid in [driver.pid, *processes_under(driver.pid)]:
                 os.kill(pid, signal.SIGKILL)
         argv = resume("k", runs_dir)
     run(argv)
-    check_whole("k", runs_dir, trials=5, epochs=8)
+    check_whole("k", runs_dir, trials=4, epochs=4)
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_ends_with_130_and_names_the_way_on(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    flags = [*STUDY, "--trials", "3", "--epochs", "50"]
+    flags = [*ONE_WORKER, "--trials", "3", "--epochs", "50"]
     with started(command(pictures, runs_dir, *flags), log) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
         driver.send_signal(signal.SIGINT)
@@ -75,7 +77,7 @@ def test_ctrl_c_saves_and_ends_with_130_and_names_the_way_on(pictures, tmp_path)
 @pytest.mark.slow
 def test_sigterm_to_the_whole_group_of_processes_ends_as_ctrl_c_does(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    with started(command(pictures, runs_dir, *STUDY, "--trials", "3", "--epochs", "50"), log) as driver:
+    with started(command(pictures, runs_dir, *ONE_WORKER, "--trials", "3", "--epochs", "50"), log) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
         os.killpg(driver.pid, signal.SIGTERM)  # as `timeout` does
         driver.wait(TIMEOUT_S)
@@ -89,7 +91,7 @@ def test_sigterm_to_the_whole_group_of_processes_ends_as_ctrl_c_does(pictures, t
 @pytest.mark.slow
 def test_ctrl_c_twice_ends_at_once(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    with started(command(pictures, runs_dir, *STUDY, "--trials", "3", "--epochs", "50"), log) as driver:
+    with started(command(pictures, runs_dir, *ONE_WORKER, "--trials", "3", "--epochs", "50"), log) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
         driver.send_signal(signal.SIGINT)
         driver.send_signal(signal.SIGINT)
@@ -101,15 +103,15 @@ def test_ctrl_c_twice_ends_at_once(pictures, tmp_path):
 @pytest.mark.slow
 def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_it(pictures, tmp_path):
     runs_dir = tmp_path / "runs"
-    flags = [*STUDY, "--trials", "2", "--epochs", "30"]
-    out = run(command(pictures, runs_dir, *flags, "--time-budget", "20"))
+    flags = [*ONE_WORKER, "--trials", "2", "--epochs", "10"]
+    out = run(command(pictures, runs_dir, *flags, "--time-budget", "6"))
     assert "The search ended: the time budget is spent." in out and "Resume:" in out
     assert status_of("k", runs_dir)["trials"]["running"] == 0
     run(resume("k", runs_dir))
-    check_whole("k", runs_dir, trials=2, epochs=30)
+    check_whole("k", runs_dir, trials=2, epochs=10)
     before = records_of("k", runs_dir)
     run(resume("k", runs_dir, "--trials", "3"))
-    check_whole("k", runs_dir, trials=3, epochs=30)
+    check_whole("k", runs_dir, trials=3, epochs=10)
     after = records_of("k", runs_dir)
     assert {name: after[name] for name in before} == before
 
@@ -117,7 +119,9 @@ def test_a_time_budget_ends_cleanly_a_resume_ends_the_study_and_another_extends_
 @pytest.mark.slow
 def test_a_second_driver_is_refused_and_the_first_is_named(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    with started(command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "1000"), log) as driver:
+    with started(
+        command(pictures, runs_dir, *ONE_WORKER, "--trials", "2", "--epochs", "1000"), log
+    ) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 1, "an epoch")
         line = refusal(resume("k", runs_dir))
         assert f"study k is being run by process {driver.pid} on " in line
@@ -126,8 +130,8 @@ def test_a_second_driver_is_refused_and_the_first_is_named(pictures, tmp_path):
 @pytest.mark.slow
 def test_a_worker_that_dies_more_often_than_allowed_has_failed(pictures, tmp_path):
     runs_dir, log = tmp_path / "runs", tmp_path / "log"
-    flags = ["--space", "update_method", "--name", "k", "--workers", "1", "--trials", "2", "--epochs", "12"]
-    with started(command(pictures, runs_dir, *flags, "--max-failures", "0"), log) as driver:
+    flags = [*ONE_WORKER, "--trials", "2", "--epochs", "6", "--max-failures", "0"]
+    with started(command(pictures, runs_dir, *flags), log) as driver:
         wait_for(lambda: epochs_saved(runs_dir / "k") >= 2, "epochs")
         os.kill(wait_for(lambda: workers_of(driver), "a worker")[0], signal.SIGKILL)
         driver.wait(TIMEOUT_S)
@@ -135,7 +139,7 @@ def test_a_worker_that_dies_more_often_than_allowed_has_failed(pictures, tmp_pat
     assert "update_method-000  failed: its process was killed" in log.read_text()
     counts = status_of("k", runs_dir)["trials"]
     assert (counts["failed"], counts["complete"]) == (1, 1)
-    check_whole("k", runs_dir, trials=2, epochs=12)
+    check_whole("k", runs_dir, trials=2, epochs=6)
 
 
 NO_FILE_OVER_8_MIB = """
@@ -150,7 +154,7 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_once_there_is_room(pictures,
     """No process that trains may write a file of more than 8 MiB: the first checkpoint is one."""
     runs_dir = tmp_path / "runs"
     (tmp_path / "sitecustomize.py").write_text(NO_FILE_OVER_8_MIB)
-    argv = command(pictures, runs_dir, *STUDY, "--trials", "2", "--epochs", "2")
+    argv = command(pictures, runs_dir, *ONE_WORKER, "--trials", "2", "--epochs", "2")
     line = refusal(argv, {"PYTHONPATH": str(tmp_path)})
     assert "study k was stopped: checkpoint" in line and "--resume" in line
     run(resume("k", runs_dir))
@@ -174,8 +178,8 @@ def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
                 os.kill(raylet, signal.SIGKILL)
                 driver.wait(TIMEOUT_S)
     assert driver.returncode == 0, (tmp_path / "log").read_text()
-    assert status_of("k", runs_dir)["trials"]["complete"] == 5
-    check_whole("k", runs_dir, trials=5, epochs=8)
+    assert status_of("k", runs_dir)["trials"]["complete"] == 4
+    check_whole("k", runs_dir, trials=4, epochs=4)
 
 
 HOLDS_A_CPU = """
@@ -200,7 +204,7 @@ def test_a_study_that_waits_for_the_cluster_says_so_and_stops_when_told(pictures
     address = f"127.0.0.1:{free_port()}"
     head_flags = ["--head", "--port", address.rpartition(":")[2], "--include-dashboard", "false"]
     joins = ["--address", address, "--tracking-uri", "none"]
-    study = command(pictures, runs_dir, "--space", "update_method", "--name", "k", "--trials", "2", *joins)
+    study = command(pictures, runs_dir, *NAMED, "--trials", "2", *joins)
     hold = [sys.executable, "-c", HOLDS_A_CPU, address]
     with ray_start(tmp_path / "head", *head_flags) as head:
         wait_for(lambda: raylet_of(head), "Ray's head")

@@ -120,7 +120,7 @@ def test_what_the_database_refuses_is_one_line_without_the_password(
 def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_path):
     runs_dir = tmp_path / "runs"
     argv = command(pictures, runs_dir, *STUDY, "--storage", server.url(), "--name", "away")
-    with started([*argv, "--trials", "4", "--epochs", "6"], tmp_path / "log") as driver:
+    with started([*argv, "--trials", "2", "--epochs", "8"], tmp_path / "log") as driver:
         wait_for(lambda: epochs_saved(runs_dir / "away") >= 2, "epochs")
         server.stop()
         before = epochs_saved(runs_dir / "away")
@@ -129,8 +129,8 @@ def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_
         driver.wait(TIMEOUT_S)
     log = (tmp_path / "log").read_text()
     assert driver.returncode == 0 and "Traceback" not in log, log
-    assert epochs_saved(runs_dir / "away") == 24 > before
-    assert names_of("away", runs_dir, server) == [f"update_method-{index:03d}" for index in range(4)]
+    assert epochs_saved(runs_dir / "away") == 16 > before
+    assert names_of("away", runs_dir, server) == [f"update_method-{index:03d}" for index in range(2)]
 
 
 @pytest.mark.slow
