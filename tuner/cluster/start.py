@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tinytl.errors import ConfigError
 from tuner.cluster.joining import join
@@ -68,8 +68,11 @@ class Cluster:
         if self._url is not None:
             import ray
 
-            self._thread.shutdown()
+            wait([self._url])
+            # Before the thread: Ray's processes end with the thread that started them, and Ray would wait 11 s
+            # for answers of processes that are gone.
             ray.shutdown()
+            self._thread.shutdown()
 
 
 def _start(config: StudyConfig) -> str:

@@ -116,3 +116,14 @@ def test_a_dry_run_starts_nothing_and_leaves_nothing_to_end(monkeypatch):
     cluster = Cluster(StudyConfig(dry_run=True))
     cluster.begin()
     cluster.end()
+
+
+def test_ray_is_ended_while_the_thread_that_started_it_lives(ray_says, monkeypatch):
+    """Ray's processes die with that thread: Ray would then wait for answers of processes that are gone."""
+    ray_says()
+    others, alive = set(threading.enumerate()), []
+    monkeypatch.setattr(ray, "shutdown", lambda: alive.extend(set(threading.enumerate()) - others))
+    cluster = Cluster(StudyConfig())
+    cluster.begin()
+    cluster.end()
+    assert alive and not any(thread.is_alive() for thread in alive)
