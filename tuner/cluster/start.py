@@ -69,8 +69,8 @@ class Cluster:
             import ray
 
             wait([self._url])
-            # Before the thread: Ray's processes end with the thread that started them, and Ray would wait 11 s
-            # for answers of processes that are gone.
+            # Before the thread: Ray's processes end with the thread that started them, and Ray would wait
+            # 11 s for answers of processes that are gone.
             ray.shutdown()
             self._thread.shutdown()
 
