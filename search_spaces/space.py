@@ -181,7 +181,7 @@ def load_space(name_or_file: str) -> SearchSpace:
         content = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise SpaceError(f"--space {name_or_file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # `!!int abc`, 10,000 brackets
         raise SpaceError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     return parse_space(content, path.stem, str(path))
 
@@ -308,6 +308,10 @@ class _Loader(yaml.SafeLoader):
         """Refuses a key that is given twice."""
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node.value, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping, not a name", key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} is given twice", key_node.start_mark

@@ -5,7 +5,7 @@ Imports optuna only to sample.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -94,7 +94,7 @@ def read_values(raw: Mapping[str, Any], place: str) -> Values:
         choices = raw["choices"]
         if not isinstance(choices, list) or not choices:
             raise SpaceError(f"{place}: choices must be a list with one value or more")
-        if any(isinstance(choice, (list, dict)) for choice in choices):
+        if not all(choice is None or isinstance(choice, (str, int, float)) for choice in choices):
             raise SpaceError(f"{place}: choices must be plain values")
         return Choices(tuple(choices))
     for key in ("low", "high"):
@@ -126,5 +126,6 @@ def read_values(raw: Mapping[str, Any], place: str) -> Values:
 
 
 def _check_number(value: Any, place: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= sys.float_info.max:  # an integer may have any length
         raise SpaceError(f"{place}: {value!r} is not a number")

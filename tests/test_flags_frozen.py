@@ -13,8 +13,8 @@ FLAGS: dict[str, str] = {
         "--address --backbone --confirm --dashboard --dashboard-port --data-dir --dataset --download "
         "--dry-run --epochs --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --memory-budget-mib --name --pack --resume --rungs "
-        "--runs-dir --sampler --scheduler --seed --set --space --storage --submit --time-budget "
-        "--tracking-uri --trials --verbose --warm-start --weights --workers -v"
+        "--runs-dir --sampler --scheduler --seed --set --skip-broken --space --storage --submit "
+        "--time-budget --tracking-uri --trials --verbose --warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",
@@ -26,18 +26,19 @@ FLAGS: dict[str, str] = {
     "tuner jobs": "--address --follow",
     "tuner stop": "--address --runs-dir --wait NAME",
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
+    "tuner repair": "--runs-dir",
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
         "--data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
         "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
-        "--out --plan --precision --resolution --resume --seed --stock-below-kib --tensorboard "
+        "--out --plan --precision --resolution --resume --seed --skip-broken --stock-below-kib --tensorboard "
         "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
-        "--loading --split RUN"
+        "--loading --skip-broken --split RUN"
     ),
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",

@@ -63,7 +63,6 @@ KNOWN = frozenset(
         ("tuner/cluster/start.py", "ray._private.services"),
         ("tuner/cluster/start.py", "torch._dynamo"),
         ("tuner/jobs/client.py", "ray._private.authentication.authentication_token_setup"),
-        ("tuner/record/storage.py", "optuna.storages.journal._file.get_lock_file"),
         ("tuner/record/writer.py", "_trial_id"),
         ("tuner/search/scheduler.py", "_actor_manager"),
         ("tuner/search/scheduler.py", "_schedule_trial_stop"),

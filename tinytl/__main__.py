@@ -5,20 +5,21 @@ import os
 import sys
 
 from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
-from tinytl.commands.pipe import run_for_reader
 from tinytl.config.one_line_parser import OneLineParser
-from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.errors import ConfigError, NonFiniteLossError, in_one_line
+from tinytl.streams import use_patient_streams
 
 COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 (training failed), 2 (a user's mistake)."""
+    use_patient_streams()
     args = build_parser().parse_args(argv)
     try:
-        return run_for_reader(lambda: args.run(args))
+        return int(args.run(args))
     except ConfigError as error:
-        return _end(f"tinytl {args.command}: {error}", 2)
+        return _end(f"tinytl {args.command}: {in_one_line(error)}", 2)
     except NonFiniteLossError as error:
         return _end(f"tinytl {args.command}: {error}: lower --base-lr", 1)
     except KeyboardInterrupt:

@@ -9,6 +9,11 @@ class ConfigError(ValueError):
     """A user's mistake: one line that says what is wrong, where, and what to do."""
 
 
+def in_one_line(error: Exception) -> str:
+    """Returns what an error says, line breaks and other controls in names of files as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(error))
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite: the learning rate was too high for this configuration."""
 

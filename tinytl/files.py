@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +55,16 @@ def naming_the_file(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None
+
+
+def check_checksums(archive: zipfile.ZipFile, place: object) -> None:
+    """Raises ConfigError, beginning with `place`, if a member of a zip archive is not what was written."""
+    try:
+        damaged = archive.testzip()
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(f"{place} is damaged ({error})") from None
+    if damaged is not None:
+        raise ConfigError(f"{place} is damaged: {damaged} is not what was written")
 
 
 def try_lock(file: IO[str] | IO[bytes] | int, *, shared: bool = False) -> bool:

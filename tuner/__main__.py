@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from tinytl.commands.pipe import run_for_reader
 from tinytl.config.one_line_parser import OneLineParser
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, in_one_line
+from tinytl.streams import use_patient_streams
 from tuner.commands import (
     best,
     delete,
@@ -13,6 +13,7 @@ from tuner.commands import (
     jobs,
     launch,
     list_studies,
+    repair,
     report,
     status,
     stop,
@@ -22,11 +23,12 @@ from tuner.commands import (
 from tuner.installed import check_installed
 from tuner.stopping import sigterm_as_ctrl_c
 
-COMMANDS = (launch, list_studies, status, report, best, export, sync, ui, jobs, stop, delete)
+COMMANDS = (launch, list_studies, status, report, best, export, sync, ui, jobs, stop, delete, repair)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; returns the exit code: 0, 1 (it failed), 2 (a user's mistake) or 130 (interrupted)."""
+    use_patient_streams()
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["launch"]:  # its parser is made when it is needed: a resumed study has other defaults
         return launch.main(words[1:], "tuner launch")
@@ -34,9 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_installed()
         with sigterm_as_ctrl_c():
-            return run_for_reader(lambda: args.run(args))
+            return int(args.run(args))
     except ConfigError as error:
-        print(f"tuner {args.command}: {error}", file=sys.stderr)
+        print(f"tuner {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"tuner {args.command}: interrupted", file=sys.stderr)

@@ -19,7 +19,9 @@ REDUCTION_FACTOR = 3
 """Successive halving keeps one trial in this many, and each rung is this many times the one before."""
 SCHEDULERS = ("none", "asha", "pareto")
 RESERVED_NAMES = ("mlartifacts", "mlflow.db", "optuna.journal")
-"""Files and folders in RUNS_DIR that are not a study's."""
+"""Files and folders in RUNS_DIR that are not a study's; so are names that begin so (`mlflow.db-wal`)."""
+LONGEST_NAME = 200
+"""Letters of a study's name: its trials, folders and files have longer ones, and a file system takes 255."""
 NO_TRACKING = "none"
 """As `--tracking-uri`: nothing goes to MLflow."""
 WITHOUT_TRACKING = f"start it, or go without MLflow by --tracking-uri {NO_TRACKING}"
@@ -47,6 +49,9 @@ class StudyConfig:
     published set: its archives as downloaded, or their contents."""
     download: bool = False
     """Download the data set's archives into --data-dir first, if they are not there."""
+    skip_broken: bool = False
+    """Leave out images that do not decode, and count them. Default: such an image is a mistake, and all are
+    named."""
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"
@@ -177,7 +182,7 @@ class StudyConfig:
                 rungs.add(1)
         else:
             texts = [text.strip() for text in self.rungs.split(",")]
-            if not all(text.isdigit() and int(text) >= 1 for text in texts):
+            if not all(re.fullmatch("[0-9]{1,9}", text) and int(text) >= 1 for text in texts):
                 raise ConfigError(f"--rungs {self.rungs}: write epochs, such as 1,3")
             rungs = {int(text) for text in texts}
         if not any(rung < self.epochs for rung in rungs):
@@ -230,10 +235,12 @@ _TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str
 
 def check_study_name(name: str, flag: str = "--name") -> None:
     """Raises ConfigError for a name that cannot be a folder's and a label's, or is taken by a file."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED_NAMES:
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"{flag}: a name of {len(name)} letters is too long: at most {LONGEST_NAME}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name.startswith(RESERVED_NAMES):
         raise ConfigError(
             f"{flag} {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
-            f"and none of {', '.join(RESERVED_NAMES)}"
+            f"and no name that begins with {', '.join(RESERVED_NAMES)}"
         )
 
 
@@ -246,7 +253,7 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
     path = Path(runs_dir) / name / STUDY_FILE
     try:
         return dict(json.loads(path.read_text())) if path.is_file() else {}
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ConfigError(f"{path} is damaged: restore it from a copy, or remove it") from None
 
 

@@ -24,7 +24,7 @@ from tinytl.errors import ConfigError, choose
 from tuner.config import StudyConfig
 
 OF_THE_STUDY = (
-    "dataset data_dir loading loader_workers num_classes weights lite_weights epochs device seed"
+    "dataset data_dir loading loader_workers skip_broken num_classes weights lite_weights epochs device seed"
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
@@ -75,6 +75,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
     flat: dict[str, Any] = {
         "dataset": study.dataset,
         "data_dir": study.data_dir,
+        "skip_broken": study.skip_broken,
         "backbone": study.backbone,
         "weights": study.weights,
         "lite_weights": study.lite_weights,

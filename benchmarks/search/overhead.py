@@ -135,7 +135,7 @@ def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
     class Ends:
         """Follows the study, and notes when trials end."""
 
-        def trial_started(self, name: str, params: object) -> None:
+        def trial_started(self, name: str, params: object, searched: object, source: object) -> None:
             pass
 
         def epoch_ended(self, name: str, row: object) -> None:

@@ -64,7 +64,9 @@ def measure(trials: int, epochs: int, epoch_s: float, with_tracking: bool) -> di
                 names = {index: made.trial_name(index) for index in group}
                 asked = {index: made.start(study, index) for index in group}
                 params = {i: flat_from_config(made.planned_config(i)) for i in group}
-                told: list[tuple[Any, ...]] = [("trial_started", names[i], params[i]) for i in group]
+                told: list[tuple[Any, ...]] = [
+                    ("trial_started", names[i], params[i], asked[i].params, None) for i in group
+                ]
                 for epoch in range(1, epochs + 1):
                     begun += epoch_s
                     time.sleep(max(0.0, begun - time.monotonic()))

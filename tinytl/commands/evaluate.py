@@ -20,8 +20,14 @@ def add_parser(commands: Commands) -> None:
         description="Accuracy of a trained network on its own data set, or on another with the same classes.",
     )
     add_run_flags(evaluate)
-    evaluate.add_argument("--split", choices=SPLITS, default="val", help="split to evaluate (default: val)")
-    add_config_flags(evaluate, ["dataset", "data_dir", "loading", "loader_workers"], default="the run's own")
+    evaluate.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="split to evaluate (default: val; of a folder of classes given as --data-dir, all its images)",
+    )
+    add_config_flags(
+        evaluate, ["dataset", "data_dir", "loading", "loader_workers", "skip_broken"], default="the run's own"
+    )
     evaluate.add_argument(
         "--images-at-once",
         type=int,
@@ -48,14 +54,14 @@ def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epoch",
         choices=("best", "last"),
-        default="best",
-        help="the epoch with the best validation accuracy, or the last (default: best)",
+        help="the epoch with the best validation accuracy, or the last (default: the best; of a trial of a "
+        "study, which keeps no other, the last)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
-    from tinytl.data.load import check_data_dir, download_dataset, load_dataset
+    from tinytl.data.load import check_data_dir, download_dataset, load_dataset, load_whole_folder
     from tinytl.errors import ConfigError
     from tinytl.runs.checkpoint_file import check_same_classes
     from tinytl.runs.trained import load_trained
@@ -68,12 +74,18 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_flat({"num_classes": None} | given, trained.config)
     if args.download:
         download_dataset(config)
-    check_data_dir(config)
-    data = load_dataset(config)
-    check_same_classes({"classes": trained.classes}, data.classes, trained.path)
-    images = getattr(data, args.split)
+    images, name, split = None, "", "all"
+    if args.split is None and args.data_dir is not None:
+        images = load_whole_folder(config, trained.classes)
+        name = Path(args.data_dir).expanduser().resolve().name
     if images is None:
-        raise ConfigError(f"--split {args.split}: {data.name} has no {args.split} images")
+        split = args.split or "val"
+        check_data_dir(config)
+        data = load_dataset(config)
+        check_same_classes({"classes": trained.classes}, data.classes, trained.path)
+        images, name = getattr(data, split), data.name
+    if images is None:
+        raise ConfigError(f"--split {split}: {name} has no {split} images")
     accuracy, loss = evaluate(
         trained.net,
         trained.normalize,
@@ -86,8 +98,8 @@ def run(args: argparse.Namespace) -> int:
     row = {
         "checkpoint": str(trained.path),
         "epoch": trained.epoch,
-        "dataset": data.name,
-        "split": args.split,
+        "dataset": name,
+        "split": split,
         "images": len(images),
         "accuracy_top1": accuracy,
         "loss": loss,
@@ -96,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(row, indent=2))
     else:
         print(
-            f"{data.name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {len(images)} {args.split} images "
+            f"{name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {len(images)} {split} images "
             f"({trained.path}, epoch {trained.epoch})"
         )
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from tinytl.commands.evaluate import add_run_flags
@@ -26,40 +27,49 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the likeliest classes of each picture."""
+    """Prints the likeliest classes of each picture as it is judged; returns 1 if one did not decode."""
     if args.top < 1:
         raise ConfigError(f"--top {args.top}: must be at least 1")
     files = [file for name in args.files for file in _pictures(Path(name))]
     from tinytl.runs.trained import load_trained
 
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
-    likeliest = [
-        {trained.classes[index]: float(row[index]) for index in row.argsort(kind="stable")[::-1][: args.top]}
-        for row in trained.probabilities(files)
-    ]
-    if args.json:
-        rows = [
-            {"file": str(file), "label": next(iter(classes)), "probabilities": classes}
-            for file, classes in zip(files, likeliest, strict=True)
-        ]
-        print(json.dumps(rows, indent=2))
-        return 0
     width = max(len(str(file)) for file in files)
-    for file, classes in zip(files, likeliest, strict=True):
-        shown = "  ".join(f"{name} {probability:.3f}" for name, probability in classes.items())
-        print(f"{file!s:<{width}}  {shown}")
-    return 0
+    written = failed = 0
+    if args.json:
+        print("[")
+    for file in files:
+        try:
+            (row,) = trained.probabilities([file])
+        except ConfigError as error:
+            print(f"tinytl predict: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        best = row.argsort(kind="stable")[::-1][: args.top]
+        classes = {trained.classes[index]: float(row[index]) for index in best}
+        if args.json:
+            text = json.dumps({"file": str(file), "label": next(iter(classes)), "probabilities": classes})
+            print(f",\n  {text}" if written else f"  {text}", end="", flush=True)
+        else:
+            shown = "  ".join(f"{name} {probability:.3f}" for name, probability in classes.items())
+            print(f"{file!s:<{width}}  {shown}", flush=True)
+        written += 1
+    if args.json:
+        print("\n]" if written else "]")
+    return 1 if failed else 0
 
 
 def _pictures(path: Path) -> list[Path]:
     """Returns the file, or the pictures anywhere in the folder, in order."""
-    from tinytl.data.pictures import IMAGE_SUFFIXES, images_in
+    from tinytl.data.walk import LeftOut, picture_endings, pictures_under
 
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise ConfigError(f"{path}: no such picture or folder")
-    found = images_in(path)
+    left_out = LeftOut()
+    found = pictures_under(path, left_out)
     if not found:
-        raise ConfigError(f"{path} holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        held = f"{left_out}, but " if left_out.has_files else ""
+        raise ConfigError(f"{path} holds {held}no pictures ({', '.join(sorted(picture_endings()))})")
     return found

@@ -1,6 +1,6 @@
 """Checks of a number's type and range, each with one line for the user."""
 
-import math
+import sys
 from typing import Any
 
 from tinytl.errors import ConfigError
@@ -28,7 +28,8 @@ def require_number(
     """Raises ConfigError if `value` is no finite number, or not at least `low`, more than `above`,
     at most `high`, less than `below`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) <= sys.float_info.max:  # an integer may have any length
         raise ConfigError(f"{name}={value!r} is not a finite number")
     if low is not None and value < low:
         raise ConfigError(f"{name}={value:g} is below {low:g}")

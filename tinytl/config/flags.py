@@ -18,7 +18,7 @@ _NONE = ("none", "null", "")
 
 
 SECTIONS = {
-    "data": "dataset data_dir loading loader_workers num_classes resolution crop_scale_min flip",
+    "data": "dataset data_dir loading loader_workers skip_broken num_classes resolution crop_scale_min flip",
     "network": (
         "backbone weights lite_weights input_mean input_std norm gn_channel_per_group weight_standardization "
         "dropout"
@@ -96,10 +96,14 @@ def add_config_flags(
         shown = [name for name in fields.split() if name in wanted]
         group = parser.add_argument_group(section) if shown else parser
         for name in shown:
-            shown_default = default or _shown(getattr(defaults, name))
+            value = getattr(defaults, name)
+            shown_default = default or _shown(value)
+            # Such a flag alone means yes.
+            alone: dict[str, Any] = {"nargs": "?", "const": "yes"} if isinstance(value, bool) else {}
             group.add_argument(
                 flag_of(name),
                 dest=name,
+                **alone,
                 metavar=name.rpartition("_")[2].upper(),
                 help=f"{docs[name]} (default: {shown_default})".replace("%", "%%"),
             )

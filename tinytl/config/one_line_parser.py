@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tinytl.errors import nearest
@@ -38,8 +39,9 @@ class OneLineParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parses. An unknown word is reported here, because here the flags of the command are known."""
+        words = [_with_home(word) for word in (sys.argv[1:] if args is None else args)]
         try:
-            found, rest = super().parse_known_args(args, namespace)
+            found, rest = super().parse_known_args(words, namespace)
         except argparse.ArgumentError as error:
             self.error(self._in_own_words(error))
         if rest:
@@ -92,6 +94,14 @@ class OneLineParser(argparse.ArgumentParser):
         near = nearest(str(value), known)
         hint = f"did you mean {near!r}? " if near else ""
         raise argparse.ArgumentError(None, f"unknown {kind} {value!r}: {hint}known: {', '.join(known)}")
+
+
+def _with_home(word: str) -> str:
+    """Returns a word with the user's folder for `~/`, behind a `=` too, where shells leave it."""
+    name, equals, value = word.partition("=")
+    if equals and value.startswith("~/"):
+        return f"{name}={Path(value).expanduser()}"
+    return str(Path(word).expanduser()) if word == "~" or word.startswith("~/") else word
 
 
 def _needed(action: argparse.Action) -> str:

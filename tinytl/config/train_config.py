@@ -91,6 +91,9 @@ class TrainConfig:
     loader_workers: int | None = None
     """Processes that decode streamed images; 0: the training process decodes. Default: one per core,
     8 at most. No effect on results."""
+    skip_broken: bool = False
+    """Leave out images that do not decode, and count them; streamed images are all decoded once for this.
+    Default: such an image is a mistake, and all are named."""
     num_classes: int | None = None
     """Number of classes. Default: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"
@@ -285,10 +288,9 @@ class TrainConfig:
             require_number("stock_below_kib", self.stock_below_kib, low=0.0)
         if self.flip is not None and not isinstance(self.flip, bool):
             raise ConfigError(f"flip={self.flip!r} is neither true nor false")
-        if not isinstance(self.weight_standardization, bool):
-            raise ConfigError(
-                f"weight_standardization={self.weight_standardization!r} is neither true nor false"
-            )
+        for name in ("weight_standardization", "skip_broken"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} is neither true nor false")
         for name, above in (("input_mean", None), ("input_std", 0.0)):
             value = getattr(self, name)
             if value is not None:
@@ -356,7 +358,7 @@ class TrainConfig:
 
 
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir loading loader_workers weights lite_weights input_mean input_std base_lr lr_ratio "
-    "lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
+    "dataset data_dir loading loader_workers skip_broken weights lite_weights input_mean input_std base_lr "
+    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

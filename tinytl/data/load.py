@@ -4,15 +4,15 @@ Each set has a file under `tinytl/data/sets/` with what it is and where it comes
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.sets import NAMED_SETS
 from tinytl.data.sets.digest import content_digest
 from tinytl.data.sets.digits import load_digits
-from tinytl.data.sets.imagefolder import list_imagefolder, load_imagefolder
-from tinytl.data.sets.listing import in_memory_or_streamed, stored_side
+from tinytl.data.sets.imagefolder import list_imagefolder, list_whole, load_imagefolder
+from tinytl.data.sets.listing import in_memory_or_streamed, stored_side, without_broken
 from tinytl.data.sets.named_set import NamedSet
 from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, stratified_split
 from tinytl.errors import ConfigError
@@ -25,6 +25,7 @@ __all__ = [
     "check_data_dir",
     "download_dataset",
     "load_dataset",
+    "load_whole_folder",
     "stratified_split",
 ]
 
@@ -59,7 +60,23 @@ def load_dataset(
     files = [part for part in (splits.train, splits.val, splits.test) if isinstance(part, ImageFiles)]
     if files:
         notice(f"reading {sum(map(len, files)):,} images")
-    return dataclasses.replace(in_memory_or_streamed(splits, config), digest=content_digest(splits))
+    loaded, as_files = in_memory_or_streamed(splits, config)
+    return dataclasses.replace(loaded, digest=content_digest(as_files))
+
+
+def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles | None:
+    """Lists all images of the folder of classes `config.data_dir`, for a network that knows `classes`.
+
+    Returns None for a published set, and for a folder that has splits.
+
+    Raises:
+        ConfigError: for a folder that is missing, or has a class that is none of `classes`; for images that
+            do not decode, without `config.skip_broken`.
+    """
+    if config.dataset != "imagefolder" or config.data_dir is None:
+        return None
+    files = list_whole(config.data_dir, classes, stored_side(config.resolution))
+    return None if files is None else without_broken(files, config)
 
 
 def check_data_dir(config: TrainConfig) -> None:

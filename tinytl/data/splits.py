@@ -82,6 +82,8 @@ class DataSplits:
     """Smallest share of the area that a training crop keeps, if the run does not set it."""
     flip: bool
     """Whether mirrored images keep their class, if the run does not set it."""
+    account: str | None = None
+    """A line for the user: what was counted in a folder, and what was left out."""
     digest: str | None = None
     """Digest of the images' content, the same on every machine; None if nothing was loaded by name."""
 

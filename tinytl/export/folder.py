@@ -45,7 +45,7 @@ PREPARATION = (
 
 
 def export_run(
-    run: Path, out: Path, *, epoch: str = "best", known: Mapping[str, Any] | None = None
+    run: Path, out: Path, *, epoch: str | None = None, known: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Writes the network of `run` to the folder `out`, and returns the content of its `model.json`.
 

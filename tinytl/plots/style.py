@@ -16,6 +16,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tinytl.files import naming_the_file, written_whole
 
+matplotlib.rcParams["text.parse_math"] = False  # names are text, whatever they hold
+
 DPI = 150
 FORMATS = ("png", "svg")
 BLUE, ORANGE, VERMILION, BLACK = "#0072b2", "#e69f00", "#d55e00", "#000000"
@@ -53,8 +55,8 @@ def line_style(index: int) -> LineStyle:
 
 
 def plain_text(text: str) -> str:
-    """Returns `text` so that matplotlib shows it as it is: no formulas, one line, hidden from no legend."""
-    text = " ".join(text.split()).replace("$", r"\$")
+    """Returns `text` so that matplotlib shows it as it is: one line, hidden from no legend."""
+    text = " ".join(text.split())
     return f" {text}" if text.startswith("_") else text
 
 

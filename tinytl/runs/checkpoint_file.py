@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ from tinytl.config.flat import flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.errors import ConfigError
-from tinytl.files import written_whole
+from tinytl.files import check_checksums, written_whole
 
-MAY_DIFFER = ("data_dir", "loading", "loader_workers", "device")
-"""Fields that may differ when a checkpoint is resumed: they say where a run executes."""
+MAY_DIFFER = ("data_dir", "loading", "loader_workers", "skip_broken", "device")
+"""Fields that may differ when a checkpoint is resumed: they say where a run executes, or are held against the
+images that they leave."""
+
+
+class DamagedCheckpointError(ConfigError):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 def save_checkpoint(state: Mapping[str, Any], path: Path) -> None:
@@ -42,14 +48,19 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """Returns what `save_checkpoint` wrote, its tensors on `device`.
 
     Raises:
-        ConfigError: for a file that is missing, damaged, or not a checkpoint of a training run.
+        DamagedCheckpointError: for a file that is not what was written.
+        ConfigError: for a file that is missing, or not a checkpoint of a training run.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such checkpoint")
     try:
+        with zipfile.ZipFile(path) as archive:
+            check_checksums(archive, path)  # torch does not compare them
         state = torch.load(path, map_location=device, weights_only=True)
+    except ConfigError as error:
+        raise DamagedCheckpointError(str(error)) from None
     except Exception as error:  # the exception depends on where the file is damaged
-        raise ConfigError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
+        raise DamagedCheckpointError(f"{path} is damaged or no checkpoint ({type(error).__name__})") from None
     if not isinstance(state, dict) or not {"net", "epoch", "config", "classes"} <= state.keys():
         raise ConfigError(f"{path} is not a checkpoint of a training run")
     return state
@@ -75,6 +86,11 @@ def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSpli
                 f"{path} was trained on other images: {state['sizes'][name]} for {name} there and {size} "
                 "here; give the same images, or choose another --out"
             )
+    if None not in (was := state.get("digest"), data.digest) and was != data.digest:
+        raise ConfigError(
+            f"{path} was trained on other images: as many, but their digest is {was} there and {data.digest} "
+            "here; give the same images, or choose another --out"
+        )
 
 
 def split_sizes(data: DataSplits) -> dict[str, int | None]:

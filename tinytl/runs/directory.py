@@ -147,7 +147,7 @@ def read_config_file(path: Path, base: TrainConfig | None = None) -> TrainConfig
         raise ConfigError(f"{path}: no such file")
     try:
         flat = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not YAML ({str(error).splitlines()[0]})") from None

@@ -1,6 +1,8 @@
 """The folder of an exported network: its files, and reading it back."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,11 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ConfigError(f"{path}: no such file, though {ABOUT_FILE} is there: export the run again")
-    tensors = load_tensors(path, str(path))
     config = read_config_file(folder / CONFIG_FILE)
     try:
         about = json.loads((folder / ABOUT_FILE).read_text())
+        _check_digests(folder, about["sha256"])
+        tensors = load_tensors(path, str(path))
         return {
             "net": {name: tensor.to(device) for name, tensor in tensors.items()},
             "config": flat_from_config(config),
@@ -45,5 +48,14 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
             "input_mean": config.input_mean,
             "input_std": config.input_std,
         }
+    except ConfigError:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError):
         raise ConfigError(f"{folder / ABOUT_FILE} is damaged: export the run again") from None
+
+
+def _check_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    for name, digest in digests.items():
+        path = folder / name
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise ConfigError(f"{path} is not what {ABOUT_FILE} says: it is damaged or changed; export again")

@@ -12,7 +12,13 @@ from tinytl.device import resolve_device
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights
-from tinytl.runs.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint, split_sizes
+from tinytl.runs.checkpoint_file import (
+    DamagedCheckpointError,
+    check_same_run,
+    read_checkpoint,
+    save_checkpoint,
+    split_sizes,
+)
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
@@ -74,8 +80,11 @@ def train_loaded(
     with joined_ranks(config) as ranks:
         state: dict[str, Any] = {}
         if resume and directory.last.exists():
-            state = read_checkpoint(directory.last, resolve_device(config.device))
-            check_same_run(state, config, data, directory.last)
+            try:
+                state = read_checkpoint(directory.last, resolve_device(config.device))
+                check_same_run(state, config, data, directory.last)
+            except DamagedCheckpointError as error:
+                notes = [*notes, f"{error}: training begins anew"]
         # A checkpoint has every tensor: the weights that the run began with may be gone.
         trainer = Trainer(config, data, RANDOM_WEIGHTS if state else weights, ranks)
         if state:
@@ -87,7 +96,7 @@ def train_loaded(
             if data.test is not None:
                 trainer.evaluate(data.test)
             return {}
-        for note in notes:
+        for note in (*filter(None, [data.account]), *notes):
             progress.report(note)
         _report_start(progress, trainer, predicted)
         with directory.claimed(wait_s), progress:
@@ -116,6 +125,7 @@ def checkpoint_state(
         "given": flat_from_config(given),
         "classes": list(trainer.data.classes),
         "sizes": split_sizes(trainer.data),
+        "digest": trainer.data.digest,
         "rows": list(rows),
     }
 

@@ -60,12 +60,13 @@ class TrainedNetwork:
         return np.stack(rows)
 
 
-def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> TrainedNetwork:
+def load_trained(run: Path, epoch: str | None = None, device: str = "auto") -> TrainedNetwork:
     """Returns the network of a run's folder, of a checkpoint file, or of a folder of `tinytl export`.
 
     Args:
         run: a folder that `python -m tinytl train` made, one of its checkpoint files, or an exported network.
-        epoch: `best` (by validation accuracy) or `last`; for a run's folder only.
+        epoch: `best` (by validation accuracy) or `last`; for a run's folder only. Default: the best, or the
+            last of a trial of a study, which keeps no other.
         device: `cpu`, `cuda` or `auto`.
 
     Raises:
@@ -97,13 +98,17 @@ def load_trained(run: Path, epoch: str = "best", device: str = "auto") -> Traine
     )
 
 
-def _checkpoint_of(run: Path, epoch: str) -> Path:
+def _checkpoint_of(run: Path, epoch: str | None) -> Path:
     if not run.is_dir():
         return run
     directory = RunDirectory(run)
-    path = directory.best if epoch == "best" else directory.last
+    path = directory.last if epoch == "last" else directory.best
     if not path.exists() and directory.last.exists():
-        raise ConfigError(f"{run} has no {path.name}, as the trials of a study have none: add --epoch last")
+        if epoch is not None:
+            raise ConfigError(
+                f"{run} has no {path.name}, as the trials of a study have none: add --epoch last"
+            )
+        return directory.last
     if not path.exists():
         raise ConfigError(f"{run} has no {path.name}: is it a run, and has its first epoch ended?")
     return path

@@ -17,13 +17,14 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the best trial within the budget."""
+    from rich.console import Console
+
     from tuner.findings.best import choose_best, print_best
     from tuner.record.reading import open_study
-    from tuner.terminal.console import terminal
 
     best = choose_best(open_study(args.name, args.runs_dir, args.storage), args.under_mib)
     if args.json:
         print(json.dumps(best.to_json(), indent=2))
     else:
-        print_best(terminal(), best)
+        print_best(Console(), best)
     return 0

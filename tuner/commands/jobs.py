@@ -20,14 +20,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the cluster's studies, or the log of one."""
+    from rich.console import Console
+
     from tuner.jobs import client as job_client
     from tuner.jobs.listing import print_jobs
     from tuner.jobs.submit import watch
-    from tuner.terminal.console import terminal
 
     if args.follow is None:
-        print_jobs(terminal(), args.address)
+        print_jobs(Console(), args.address)
         return 0
     client = job_client.connect("--address", args.address)
     job = job_client.newest_job(client, args.follow)
-    return watch(client, args.address, args.follow, str(job.submission_id), terminal())
+    return watch(client, args.address, args.follow, str(job.submission_id), Console())

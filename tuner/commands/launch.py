@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, in_one_line
+from tinytl.streams import use_patient_streams
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
 from tuner.installed import check_installed
@@ -17,6 +18,7 @@ def add_parser(commands: Commands) -> None:
 
 def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
     """Runs a study; returns 0, 1 (every trial failed), 2 (a user's mistake) or 130 (interrupted)."""
+    use_patient_streams()
     try:
         with sigterm_as_ctrl_c():
             config, list_only = parse_study(argv, program)
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
                 return _list_spaces()
             return _run(config, sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -33,21 +35,23 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
 
 
 def _list_spaces() -> int:
-    from tuner.study.spaces import describe_spaces
-    from tuner.terminal.console import terminal
+    from rich.console import Console
 
-    describe_spaces(terminal())
+    from tuner.study.spaces import describe_spaces
+
+    describe_spaces(Console())
     return 0
 
 
 def _run(config: StudyConfig, argv: Sequence[str]) -> int:
     import datetime
 
-    from tuner.terminal.console import terminal
+    from rich.console import Console
+
     from tuner.verbosity import set_verbose
 
     set_verbose(config.verbose)
-    console = terminal()
+    console = Console()
     if config.submit is not None:
         from tuner.jobs.submit import submit
 

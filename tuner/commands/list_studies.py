@@ -18,14 +18,15 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a line for each study; what cannot be read is named on standard error."""
+    from rich.console import Console
+
     from tuner.study.listing import list_studies, print_studies
-    from tuner.terminal.console import terminal
 
     studies, unread = list_studies(args.runs_dir, args.storage)
     if args.json:
         print(json.dumps([study.to_json() for study in studies], indent=2))
     else:
-        print_studies(terminal(), studies)
+        print_studies(Console(), studies)
     for line in unread:
         print(f"tuner list: {line}", file=sys.stderr)
     return 0

@@ -16,13 +16,14 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what the study has found."""
+    from rich.console import Console
+
     from tuner.findings.findings import print_findings
     from tuner.record.reading import open_study
-    from tuner.terminal.console import terminal
 
     study = open_study(args.name, args.runs_dir, args.storage)
     if args.json:
         print(json.dumps(study.to_json(), indent=2))
     else:
-        print_findings(terminal(), study)
+        print_findings(Console(), study)
     return 0

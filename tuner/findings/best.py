@@ -83,7 +83,7 @@ def print_best(console: Console, best: Best) -> None:
     test = known(trial.test_accuracy_top1)
     tested = "" if test is None else f", on the test images {test:.3f}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
-    line(f"{trial.name}, the best of {study.counts['complete']} complete trials{under}")
+    line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
     line(
         f"accuracy {accuracy_text(trial)}{tested}; peak memory {trial.peak_memory_mib:.1f} MiB; epoch "
         f"{trial.epoch_time_s:.1f} s"

@@ -36,7 +36,7 @@ def front_table(front: Sequence[Trial]) -> Table:
     ]
     rows = []
     for result in front:
-        row = [result.name, accuracy_text(result)]
+        row = [result.label, accuracy_text(result)]
         if has_tests:
             test = known(result.test_accuracy_top1)
             row.append("-" if test is None else f"{test:.3f}")
@@ -82,9 +82,12 @@ def accuracy_text(trial: Trial) -> str:
 
 
 def counts_line(study: StudyReading) -> str:
-    """Returns the numbers of trials by state that are not zero, of those requested."""
-    counts = ", ".join(f"{count} {state}" for state, count in study.counts.items() if count)
-    return f"{study.name}: {counts or 'no trials'} (of {study.requested} requested)"
+    """Returns the numbers of trials by state that are not zero, of those requested; infeasible ones apart."""
+    counts = dict(study.counts)
+    infeasible = counts.pop("infeasible")
+    trials = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    line = f"{study.name}: {trials or 'no trials'} (of {study.requested} requested)"
+    return f"{line}; {infeasible} more infeasible, not counted" if infeasible else line
 
 
 def hypervolume_line(study: StudyReading) -> str | None:

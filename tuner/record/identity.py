@@ -22,6 +22,7 @@ def identity_of(prepared: "PreparedStudy") -> dict[str, Any]:
         schema.EXPERIMENT: prepared.config.experiment or data.name,
         schema.CLASSES: len(data.classes),
         schema.IMAGES: len(data.train),
+        schema.IMAGES_DIGEST: data.digest,
         schema.BACKBONE: base.backbone,
         schema.WEIGHTS: base.weights,
         schema.EPOCHS: base.epochs,

@@ -151,6 +151,7 @@ class StudyReading:
                 "measured_peak_mib": known(trial.measured_peak_mib),
                 "epoch_time_s": known(trial.epoch_time_s),
                 "failure": trial.failure,
+                "source": trial.source,
                 **trial.params,
             }
             for trial in self.trials

@@ -1,20 +1,18 @@
 """Where a study's trials are kept: Optuna's journal file, or a database. Imports neither torch nor ray."""
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.storages.journal._file import get_lock_file
 
 from tinytl.errors import ConfigError
 from tuner.addresses import is_sqlite, sqlite_file
 from tuner.config import StudyConfig, read_study_file
 from tuner.passwords import without_password
+from tuner.record.journal import JOURNAL, JournalFile
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -35,13 +33,12 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     """
     apply_verbosity()
     if url is None:
-        journal = Path(runs_dir) / "optuna.journal"
+        journal = Path(runs_dir) / JOURNAL
         try:
             journal.parent.mkdir(parents=True, exist_ok=True)
-            _drop_torn_end(journal)
+            return JournalStorage(JournalFile(journal))
         except OSError as error:
-            raise ConfigError(f"{journal} cannot be written ({error.strerror})") from None
-        return JournalStorage(JournalFileBackend(str(journal)))
+            raise ConfigError(f"{journal} cannot be written ({error.strerror or error})") from None
     # A connection is tested before it is used: nothing is half-written on a dead one.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
@@ -84,24 +81,6 @@ def _outlast_restarts(engine: "Engine") -> None:
             time.sleep(1.0)
 
 
-def _drop_torn_end(journal: Path) -> None:
-    """Cuts off half a line that a full disk left at the end: nothing could be appended after it."""
-    if not journal.exists() or _ends_whole(journal):
-        return
-    with get_lock_file(JournalFileSymlinkLock(str(journal))):
-        if not _ends_whole(journal):  # it may have been a line that another process was just writing
-            content = journal.read_bytes()
-            os.truncate(journal, content.rfind(b"\n") + 1)
-
-
-def _ends_whole(journal: Path) -> bool:
-    with journal.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return True
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
-
-
 def study_exists(config: StudyConfig, name: str) -> bool:
     """Whether the storage has a study `name`; makes no journal file to find out."""
     if config.storage is None and not config.journal.exists():
@@ -130,7 +109,7 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
     """
     if url is None:
         url = read_study_file(name, runs_dir).get("storage")
-    if url is None and not (Path(runs_dir) / "optuna.journal").exists():
+    if url is None and not (Path(runs_dir) / JOURNAL).exists():
         raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
     if url is not None and not _may_exist(url):
         raise ConfigError(f"--storage {url}: no such file")

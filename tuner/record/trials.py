@@ -16,6 +16,9 @@ from tinytl.runs.record import read_epochs
 from tuner.record import schema
 from tuner.record.confirmed import ConfirmedResult
 
+BASELINE = "baseline"
+"""First word of the source of a configuration that the space itself names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -52,6 +55,13 @@ class Trial:
     """On the test images, which are read once, for the final front."""
     confirmed: ConfirmedResult | None = None
     """Its results with other seeds (`--confirm`)."""
+    source: str | None = None
+    """Where the configuration came from, if the sampler did not choose it: `baseline user_report`."""
+
+    @property
+    def label(self) -> str:
+        """The name, with that of the baseline if it is one: `joint-000 (user_report)`."""
+        return label_of(self.name, self.source)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the trial as `python -m tuner status --json` prints those of the front."""
@@ -102,7 +112,14 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
         start=first.datetime_start,
         last_start=last.datetime_start,
         end=last.datetime_complete,
+        source=next((a.user_attrs[schema.SOURCE] for a in attempts if schema.SOURCE in a.user_attrs), None),
     )
+
+
+def label_of(name: str, source: str | None) -> str:
+    """Returns a trial's name, with that of the baseline that it is, if it is one."""
+    kind, _, baseline = (source or "").partition(" ")
+    return f"{name} ({baseline})" if kind == BASELINE else name
 
 
 def state_of(trial: FrozenTrial) -> str:

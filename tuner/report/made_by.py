@@ -29,6 +29,7 @@ _LAST_ONE_COUNTS = {
     "runs_dir",
     "data_dir",
     "download",
+    "skip_broken",
 }
 """Flags that decide how much of the same search is done, and where, but not what is searched."""
 

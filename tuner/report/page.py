@@ -192,6 +192,7 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
     confirmed, test = best.confirmed, known(best.test_accuracy_top1)
     return {
         "trial": best.name,
+        "label": best.label,
         "accuracy": f"{best.accuracy_top1 if confirmed is None else confirmed.mean:.3f}",
         "seeds": None if confirmed is None else over_seeds(confirmed),
         "test": None if test is None else f"{test:.3f}",
@@ -211,6 +212,7 @@ def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
         found.append(
             {
                 "trial": trial.name,
+                "label": trial.label,
                 "accuracy": accuracy_text(trial),
                 "test": "-" if test is None else f"{test:.3f}",
                 "memory": f"{trial.peak_memory_mib:.1f}",
@@ -234,6 +236,7 @@ def _row(trial: Trial, parameters: Sequence[str], measured: dict[str, float], ep
     )
     return {
         "trial": trial.name,
+        "label": trial.label,
         "on_front": trial.on_front,
         "state": trial.state,
         "figures": ["" if value is None else format(value, spec) for value, spec in figures] + [str(epochs)],

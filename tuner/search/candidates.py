@@ -37,6 +37,9 @@ class LiveTrial:
     proposal: int
     """Number among the proposals."""
     peak_memory_mib: float
+    searched: Mapping[str, Any]
+    source: str | None
+    """Where its configuration came from, if the sampler did not choose it."""
     rungs: dict[int, float] = field(default_factory=dict)
     pruned_at: int | None = None
     death: WorkerDeath | None = None
@@ -174,7 +177,8 @@ class Candidates:
             record = self.records.name_waiting(waiting, attributes)
         passed = {} if waiting is None else waiting.user_attrs.get(schema.RUNGS, {})
         rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
-        live = LiveTrial(name, record, proposal, peak_mib, rungs)
+        source = None if waiting is None else waiting.user_attrs.get(schema.SOURCE)
+        live = LiveTrial(name, record, proposal, peak_mib, params[0], source, rungs)
         return NextTrial(live, planned, directory.path)
 
     def _remember(self) -> None:

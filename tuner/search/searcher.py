@@ -23,8 +23,13 @@ OUT_OF_MEMORY_IN_A_ROW = 10
 class Observer(Protocol):
     """What follows a study: the terminal, MLflow. Called from several threads; must return at once."""
 
-    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
-        """A trial starts with this flat configuration."""
+    def trial_started(
+        self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
+    ) -> None:
+        """A trial starts with this flat configuration, of which `searched` were chosen.
+
+        `source`: where it came from, if not from the sampler: `baseline user_report`.
+        """
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
         """A trial has trained an epoch: a row of its `metrics.jsonl`."""
@@ -94,7 +99,7 @@ class MemoryAwareSearch(Searcher):
         self._submit(lambda: self.records.start(live.record))
         self.prepare()
         for observer in self.observers:
-            observer.trial_started(live.name, flat_from_config(found.planned))
+            observer.trial_started(live.name, flat_from_config(found.planned), live.searched, live.source)
         return {
             "name": live.name,
             "config": found.planned,

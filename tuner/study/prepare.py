@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
+from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy, StartingPoint
 from tuner.record import schema, storage
 from tuner.record.claim import check_free, is_empty
@@ -83,11 +84,41 @@ def prepare(
     _check_budget(config, space, base)
     base = with_whole_paths(base)  # a study is resumed from any folder
     prepared = PreparedStudy(
-        config, name, space, base, data, weights, memory_varies(space), tuple(given), tuple(notes)
+        config,
+        name,
+        space,
+        base,
+        data,
+        weights,
+        memory_varies(space),
+        tuple(given),
+        (*filter(None, [data.account]), *notes, *left_aside(config, os.environ)),
     )
     if resumed is not None:
         _check_same_study(prepared, resumed)
     return prepared
+
+
+NO_NETWORK_MIB = 1.0
+"""The parameters of the smallest network alone need several times this."""
+OF_OTHER_TOOLS = {
+    "MLFLOW_TRACKING_URI": ("tracking_uri", "--tracking-uri"),
+    "MLFLOW_EXPERIMENT_NAME": ("experiment", "--experiment"),
+    "RAY_ADDRESS": ("address", "--address"),
+}
+"""Environment variables of MLflow and Ray, and the flags that say the same."""
+
+
+def left_aside(config: StudyConfig, environment: Mapping[str, str]) -> list[str]:
+    """Returns a line for each variable of MLflow's and Ray's that is set and that a study does not use.
+
+    A study is resumed with what its flags said, on any machine: a variable could change that unseen.
+    """
+    return [
+        f"{name} is set and left aside: {flag} {without_password(environment[name])} would use it"
+        for name, (field, flag) in OF_OTHER_TOOLS.items()
+        if environment.get(name) and getattr(config, field) is None
+    ]
 
 
 def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
@@ -178,6 +209,8 @@ def _check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
     for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):
             continue  # killed while it was being made
+        if key == schema.IMAGES_DIGEST and None in (was.get(key), value):
+            continue
         if key not in was:
             raise ConfigError(
                 f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
@@ -202,6 +235,8 @@ def _change(key: str, was: Any, now: Any) -> str | None:
         was, now = dict(was), dict(now)
         changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
         return f"{changed} {was.get(changed)}, not {now.get(changed)}"
+    if key == schema.IMAGES_DIGEST:
+        return f"as many images, but other ones (digest {was}, not {now})"
     if not isinstance(was, dict):
         return f"{key} {was}, not {now}"
     names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
@@ -242,6 +277,8 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
         flag, budget_mib = "budget_mib", of_plan
     if budget_mib is None:
         return
+    if budget_mib < NO_NETWORK_MIB:  # to predict the least of every configuration would need a minute
+        raise ConfigError(f"{flag} {budget_mib:g}: no network trains within {NO_NETWORK_MIB:g} MiB")
     from tinytl.config.plan import describe
     from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
 

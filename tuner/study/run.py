@@ -42,6 +42,7 @@ from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
 from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
+from tuner.study.damaged import set_aside_damaged
 from tuner.study.starting_points import baselines
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.client import answering, open_mlflow
@@ -132,6 +133,8 @@ def run_study(
         study, records = stack.enter_context(_opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
+        for line in set_aside_damaged(study, prepared.folder):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         ended = read_study(study).ended
         lines = _lines(prepared, study, records, resources.workers, console)
         observers: list[Observer] = [lines] if tracking is None else [tracking, lines]

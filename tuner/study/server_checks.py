@@ -1,5 +1,6 @@
 """Checks that the servers that a study names answer."""
 
+import re
 import socket
 
 from tinytl.errors import ConfigError
@@ -38,7 +39,7 @@ def check_servers(config: StudyConfig) -> None:
         check_answers(what, host, port or HTTP_PORTS[scheme], f": {WITHOUT_TRACKING}")
     if config.address is not None and config.address != "auto":
         host, colon, port_text = config.address.removeprefix("ray://").rpartition(":")
-        if not colon or not port_text.isdigit():
+        if not colon or not re.fullmatch("[0-9]{1,5}", port_text) or int(port_text) > 65535:
             raise ConfigError(f"--address {config.address}: write HOST:PORT, such as 127.0.0.1:6379")
         check_answers(f"--address {config.address}: no Ray cluster", host, int(port_text))
 

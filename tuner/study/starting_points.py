@@ -17,12 +17,14 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, choose
 from tuner.prepared import StartingPoint
 from tuner.record.reading import open_study
+from tuner.record.trials import BASELINE
 from tuner.trial_config import OF_THE_STUDY
 
 
 def baselines(space: SearchSpace) -> list[StartingPoint]:
     """Returns the points that the space itself names."""
-    return [StartingPoint(dict(point), f"baseline {name}") for name, point in space.baselines.items()]
+    named = space.baselines.items()
+    return [StartingPoint(dict(point), f"{BASELINE} {name}") for name, point in named]
 
 
 def points_of_file(path_text: str, space: SearchSpace, base: TrainConfig) -> list[StartingPoint]:
@@ -37,7 +39,7 @@ def points_of_file(path_text: str, space: SearchSpace, base: TrainConfig) -> lis
         raise ConfigError(f"--from-config {path_text}: no such file")
     try:
         content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--from-config {path}: not YAML ({' '.join(str(error).split())})") from None
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):

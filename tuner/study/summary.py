@@ -47,7 +47,7 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
     )
     for backbone, weights in prepared.weights.items():
         normalization = input_normalization(dataclasses.replace(prepared.base, backbone=backbone), weights)
-        source = weights.backbone.source if weights.backbone is not None else "none"
+        source = weights.backbone.named if weights.backbone is not None else "none"
         lite = "" if weights.lite is None else f", lite residuals from {weights.lite.source}"
         text = f"{backbone}: weights {source}{lite}; input {normalization}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from tuner.record.trials import label_of
+
 MEMORY_TOLERANCE = 0.1
 """A measured peak further than this from the prediction is reported."""
 
@@ -21,6 +23,8 @@ class TrialLines:
         self.requested = requested
         self.started = time.monotonic()
         self._rows: dict[str, Mapping[str, Any]] = {}
+        self._labels: dict[str, str] = {}
+        """By name: with the baseline that a trial is, and its method."""
 
     def __enter__(self) -> "TrialLines":
         """Lines need no preparation."""
@@ -31,8 +35,11 @@ class TrialLines:
     ) -> None:
         """Lines need no cleanup."""
 
-    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
-        """Says nothing: a study starts with as many as it has workers."""
+    def trial_started(
+        self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
+    ) -> None:
+        """Keeps what the trial's line will say: a study starts with as many as it has workers."""
+        self._labels[name] = "  ".join(filter(None, [label_of(name, source), params.get("method")]))
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
         """Keeps what the trial's line will say."""
@@ -40,16 +47,16 @@ class TrialLines:
 
     def trial_ended(self, name: str, state: str, reason: str | None) -> None:
         """Prints accuracy and memory, or why there are none."""
-        row = self._rows.pop(name, None)
+        row, label = self._rows.pop(name, None), self._labels.pop(name, name)
         if state == "infeasible":
-            self._print(f"{name}  infeasible, not counted: {reason}")
+            self._print(f"{label}  infeasible, not counted: {reason}")
             return
         self.ended += 1
         text = f"{state}: {reason}" if row is None or state == "failed" else _figures(row)
         if state == "pruned":
             text += f"  stopped {reason}"
         elapsed = time.monotonic() - self.started
-        self._print(f"[{self.ended}/{self.requested}] {name}  {text}  ({elapsed:.0f} s)")
+        self._print(f"[{self.ended}/{self.requested}] {label}  {text}  ({elapsed:.0f} s)")
 
     def confirmed(self, name: str, seed: int, accuracy: float) -> None:
         """Prints what a trial of the front reached with another seed."""

@@ -59,8 +59,11 @@ class LiveView(TrialLines):
         """Removes the view; the lines above it stay."""
         self._live.stop()
 
-    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+    def trial_started(
+        self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
+    ) -> None:
         """Shows the trial as one that runs."""
+        super().trial_started(name, params, searched, source)
         with self._lock:
             self.board.trial_started(name)
 

@@ -99,7 +99,7 @@ class TrialRuns:
         tags = changed(wanted | ({} if session is None else session.tags), child.run.data.tags)
         wrote = bool(params or new or tags)
         if wrote:
-            self.runs.log(child.run_id, params, new, tags)
+            self.runs.log(child.run_id, params, new, tags, searched=trial.params)
             child.has_params = child.has_params or bool(params)
             child.run.data.tags.update(tags)
             if child.epochs is not None:

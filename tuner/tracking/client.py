@@ -105,6 +105,10 @@ def refuses(error: BaseException) -> bool:
     return isinstance(error, MlflowException) and error.error_code in REFUSALS and not quoted
 
 
+OLD_SCHEMA = "out-of-date database schema"
+"""MLflow's own words for a database of an older version."""
+
+
 def reason(error: BaseException) -> str:
     """Returns why a call of MLflow failed, in one short line."""
     inner: BaseException | None = error
@@ -117,6 +121,8 @@ def reason(error: BaseException) -> str:
     for known in ("Connection refused", "Connection broken", "Connection aborted", "timed out"):
         if known in text:
             return known
+    if OLD_SCHEMA in text:
+        return f"{OLD_SCHEMA}: copy the database, then run `mlflow db upgrade` with its address"
     first = text.splitlines()[0] if text else type(error).__name__
     return textwrap.shorten(first, LONGEST_REASON, placeholder=" ...")
 

@@ -41,6 +41,10 @@ class _News:
 
     params: Mapping[str, Any] | None = None
     """Its configuration, if it started."""
+    searched: Mapping[str, Any] = field(default_factory=dict)
+    """The values of it that were searched."""
+    source: str | None = None
+    """Where they came from, if the sampler did not choose them."""
     start: datetime | None = None
     rows: dict[int, Row] = field(default_factory=dict)
     """By epoch."""
@@ -97,9 +101,12 @@ class StudyTracking:
         self._thread = threading.Thread(target=self._record, name="mlflow", daemon=True)
         self._thread.start()
 
-    def trial_started(self, name: str, params: Mapping[str, Any]) -> None:
+    def trial_started(
+        self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
+    ) -> None:
         """A trial starts, or resumes; `params` are the fields of its configuration."""
-        self._queue.put((name, _News(params=dict(params), start=datetime.now())))
+        started = _News(params=dict(params), searched=searched, source=source, start=datetime.now())
+        self._queue.put((name, started))
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
         """A trial reports a row of its metrics.jsonl."""
@@ -182,6 +189,7 @@ class StudyTracking:
             if news.params is not None:
                 # A trial may resume before its end is written: then it has not ended.
                 known.params, known.start = known.params or news.params, known.start or news.start
+                known.searched, known.source = news.searched, news.source
                 known.state, known.reason, known.end = "running", None, None
             elif news.end is not None:
                 known.state, known.reason, known.end = news.state, news.reason, news.end
@@ -220,7 +228,8 @@ class StudyTracking:
         trial = Trial(
             name=name,
             state=news.state,
-            params={},
+            params=news.searched,
+            source=news.source,
             failure=news.reason,
             start=news.start,
             last_start=datetime.now(),  # it runs in the current session

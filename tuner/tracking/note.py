@@ -32,7 +32,7 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
         lines += ["", *_front_lines(summary, run_ids, experiment_id, rows)]
     if study.best is not None:
         under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
-        lines += ["", f"**Best{under}: {study.best.name}**, {describe(study.best.params)}."]
+        lines += ["", f"**Best{under}: {study.best.label}**, {describe(study.best.params)}."]
     ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
     links = [("trials by accuracy", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]
@@ -55,9 +55,9 @@ def _front_lines(
     titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "configuration"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for trial in front[-rows:]:
-        cells = [trial.name, accuracy_text(trial)]
+        cells = [trial.label, accuracy_text(trial)]
         if trial.name in run_ids:
-            cells[0] = f"[{trial.name}](#/experiments/{experiment_id}/runs/{run_ids[trial.name]})"
+            cells[0] = f"[{trial.label}](#/experiments/{experiment_id}/runs/{run_ids[trial.name]})"
         if has_test:
             value = known(trial.test_accuracy_top1)
             cells.append("" if value is None else f"{value:.3f}")

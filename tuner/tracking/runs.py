@@ -194,29 +194,33 @@ class StudyRuns:
         params: Mapping[str, Any] | None = None,
         rows: Sequence[tuple[Mapping[str, Any], int]] = (),
         tags: Mapping[str, str] | None = None,
+        searched: Iterable[str] = (),
     ) -> None:
-        """Writes parameters, rows of metrics (each with its time in ms) and tags, in one call if it can."""
+        """Writes parameters, rows of metrics (each with its time in ms) and tags, in one call if it can.
+
+        Of the parameters named in `searched`, numbers are written as metrics, too.
+        """
         from mlflow.entities import Param, RunTag
 
         texts = [Param(key, _text(value)) for key, value in (params or {}).items()]
         labels = [RunTag(key, value) for key, value in (tags or {}).items()]
-        searched = self._searched_numbers(params or {})
+        numbers = self._as_metrics({key: v for key, v in (params or {}).items() if key in set(searched)})
         for start in range(0, max(len(rows), 1), ROWS_PER_CALL):
             metrics = [m for row, ms in rows[start : start + ROWS_PER_CALL] for m in metrics_of(row, ms)]
             if metrics or texts or labels:
-                self.client.log_batch(run_id, metrics=searched + metrics, params=texts, tags=labels)
-            texts, labels, searched = [], [], []
+                self.client.log_batch(run_id, metrics=numbers + metrics, params=texts, tags=labels)
+            texts, labels, numbers = [], [], []
 
-    def _searched_numbers(self, params: Mapping[str, Any]) -> "list[Metric]":
+    def _as_metrics(self, searched: Mapping[str, Any]) -> "list[Metric]":
         """Returns the searched parameters that are numbers as metrics, at the study's start time."""
         from mlflow.entities import Metric
 
-        sessions, searched = self.labels.sessions, self.labels.identity.get(schema.PARAMETERS, {})
+        sessions = self.labels.sessions
         began_ms = sessions[0].began_ms if sessions else 0
         return [
             Metric(SEARCHED + key, float(value), began_ms, 0)
-            for key, value in params.items()
-            if key in searched and isinstance(value, (int, float)) and not isinstance(value, bool)
+            for key, value in searched.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
         ]
 
     def log_values(self, run_id: str, values: Mapping[str, tuple[float, int]], time_ms: int | None) -> None:
@@ -286,4 +290,5 @@ def changed(wanted: Mapping[str, str], present: Mapping[str, str]) -> dict[str, 
 
 def _text(value: Any) -> str:
     """Returns a parameter as text: tuples as the lists that they are in a file."""
-    return str(list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value)
+    text = str(list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value)
+    return text.encode(errors="backslashreplace").decode()  # a folder's name may be no UTF-8

@@ -8,7 +8,8 @@ from tuner.record.trials import Trial, known
 def tags_of(trial: Trial) -> dict[str, str]:
     """Returns what can change in a trial's life."""
     failure = {"failure": trial.failure} if trial.state == "failed" and trial.failure else {}
-    return {"state": trial.state, "on_front": str(trial.on_front).lower()} | failure
+    source = {} if trial.source is None else {"source": trial.source}
+    return {"state": trial.state, "on_front": str(trial.on_front).lower()} | source | failure
 
 
 def judged(trial: Trial) -> dict[str, tuple[float, int]]:

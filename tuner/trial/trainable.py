@@ -17,7 +17,12 @@ from tinytl.device import device_name
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.memory.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.networks.backbones.weights import Weights
-from tinytl.runs.checkpoint_file import check_same_run, read_checkpoint, save_checkpoint
+from tinytl.runs.checkpoint_file import (
+    DamagedCheckpointError,
+    check_same_run,
+    read_checkpoint,
+    save_checkpoint,
+)
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
@@ -107,14 +112,17 @@ class TinyTLTrainable(tune.Trainable):
             save_checkpoint(checkpoint_state(self.trainer, self.own, self.rows), path)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Resumes if a `last.pt` was written.
+        """Resumes if a whole `last.pt` was written; else the trial begins anew.
 
         Raises:
             ConfigError: for one of another configuration or of other images.
         """
         path = Path(checkpoint_dir) / self.directory.last.name
         if self.trainer is not None and path.is_file():
-            state = read_checkpoint(path, self.trainer.device)
+            try:
+                state = read_checkpoint(path, self.trainer.device)
+            except DamagedCheckpointError:  # the driver has said so, if it was damaged before the study began
+                return
             # A trial never reads test images.
             check_same_run(state, self.own, self.data, path)
             self.trainer.load_state_dict(state)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def test_it_says_what_training_said(run: Path, capsys: pytest.CaptureFixture[str
         ("RUN --dataset cifar10 --download", "--download needs --data-dir"),  # not into the run's own folder
         ("RUN --images-at-once 0", "--images-at-once 0: must be at least 1"),
         ("RUN --data-dir /nowhere", "--data-dir /nowhere: no such folder"),
-        ("RUN --data-dir RUN/other", "class 0 is 'blue' there and 'cat' in the data set"),
+        ("RUN --data-dir RUN/other", "class cat is none of the network's"),
+        ("RUN --data-dir RUN/other --split val", "class 0 is 'blue' there and 'cat' in the data set"),
     ],
 )
 def test_mistakes(
@@ -106,3 +108,35 @@ def test_a_run_is_evaluated_from_any_folder(
     assert _evaluate(capsys, run) == _evaluate(capsys, run, "--images-at-once", "1") | {
         "loss": pytest.approx(_evaluate(capsys, run)["loss"])
     }
+
+
+def _judged(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    return {key: row for key, row in _evaluate(capsys, *arguments).items() if key != "checkpoint"}
+
+
+def test_a_folder_of_classes_is_judged_whole(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    every = write_imagefolder(tmp_path / "new", {"red": 2, "blue": 3})
+    found = _judged(capsys, str(run), "--data-dir", str(every))
+    assert (found["images"], found["split"], found["dataset"]) == (5, "all", "new")
+    some = write_imagefolder(tmp_path / "reds", {"red": 4})
+    assert _judged(capsys, str(run), "--data-dir", str(some))["images"] == 4
+    split = write_imagefolder(tmp_path / "split", PICTURES)
+    assert (found := _judged(capsys, str(run), "--data-dir", str(split)))["split"] == "val"
+    assert found["images"] == 3
+
+    (every / "red" / "broken.png").write_bytes(b"")
+    assert main(["evaluate", str(run), "--data-dir", str(every)]) == 2
+    assert "broken.png does not decode" in capsys.readouterr().err
+    skipping = _judged(capsys, str(run), "--data-dir", str(every), "--skip-broken")
+    assert skipping["images"] == 5
+
+
+def test_a_trials_folder_needs_no_flag(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial = tmp_path / "trial"
+    shutil.copytree(run, trial)
+    (trial / "best.pt").unlink()  # trials keep their last epoch alone
+    assert _judged(capsys, str(trial)) == _judged(capsys, str(run), "--epoch", "last")
+    assert main(["evaluate", str(trial), "--epoch", "best"]) == 2
+    assert "add --epoch last" in capsys.readouterr().err

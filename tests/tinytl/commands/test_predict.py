@@ -59,7 +59,6 @@ def test_it_judges_as_evaluate_does(run: Path, pictures: Path, capsys: pytest.Ca
     [
         (["/nowhere.png"], "/nowhere.png: no such picture or folder"),
         (["EMPTY"], "EMPTY holds no pictures"),
-        (["EMPTY/broken.jpg"], "EMPTY/broken.jpg does not decode as an image"),
         (["EMPTY/broken.jpg", "--top", "0"], "--top 0: must be at least 1"),
     ],
 )
@@ -75,3 +74,21 @@ def test_mistakes(
     shown = capsys.readouterr()
     assert message.replace("EMPTY", str(empty)) in shown.err and shown.err.count("\n") == 1
     assert shown.out == ""
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_bad_picture_costs_itself_alone(
+    run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff")
+    good = [str(pictures / "val" / name / "00.png") for name in ("red", "blue")]
+    assert main(["predict", str(run), good[0], str(broken), good[1], *form]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"tinytl predict: {broken} does not decode") and shown.err.count("\n") == 1
+    if form:
+        assert [row["file"] for row in json.loads(shown.out)] == good
+    else:
+        assert [line.split()[0] for line in shown.out.splitlines()] == good
+    assert main(["predict", str(run), str(broken), *form]) == 1
+    assert capsys.readouterr().out.split() == (["[", "]"] if form else [])

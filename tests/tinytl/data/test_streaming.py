@@ -112,7 +112,9 @@ def test_a_file_that_does_not_decode_is_named_in_one_line(folder: Path, workers:
 
 def test_empty_files_are_found_before(folder: Path) -> None:
     (folder / "b" / "05.jpg").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"05.jpg is empty: repair or remove it$"):
+    with pytest.raises(
+        ConfigError, match=r"05.jpg does not decode as an image \(it is empty\): repair or remove it$"
+    ):
         _load(folder, "stream")
 
 

@@ -98,6 +98,7 @@ WITHOUT_EFFECT = {
     "data_dir": "/nowhere",
     "loading": "stream",
     "loader_workers": 3,
+    "skip_broken": True,
     "weights": "/nowhere/weights.pt",
     "lite_weights": "/nowhere/lite.pt",
     "input_mean": (0.5, 0.5, 0.5),

@@ -14,7 +14,14 @@ from tests.support.sampled import sampled
 from tinytl.config.flat import flat_from_config
 from tinytl.data.load import DataSplits, ImageSet
 from tinytl.errors import ConfigError
-from tinytl.runs.checkpoint_file import check_same_classes, check_same_run, read_checkpoint, save_checkpoint
+from tinytl.runs.checkpoint_file import (
+    DamagedCheckpointError,
+    check_same_classes,
+    check_same_run,
+    read_checkpoint,
+    save_checkpoint,
+    split_sizes,
+)
 
 CPU = torch.device("cpu")
 # The kernel refuses to write more: what a program sees of a full disk.
@@ -124,3 +131,33 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
 def test_other_classes_are_named(classes: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_same_classes(_state(), classes, Path("last.pt"))
+
+
+def test_a_flipped_byte_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    state = {"net": {"w": torch.arange(500.0)}, "epoch": 1, "config": {}, "classes": ["a"]}
+    save_checkpoint(state, path)
+    whole = path.read_bytes()
+    start = whole.index(torch.arange(500.0).numpy().tobytes()[:64])
+    for place in (start, start + 777, start + 1999):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(DamagedCheckpointError, match=r"last\.pt is damaged"):
+            read_checkpoint(path, torch.device("cpu"))
+    path.write_bytes(whole)
+    assert torch.equal(read_checkpoint(path, torch.device("cpu"))["net"]["w"], torch.arange(500.0))
+
+
+def test_other_images_of_the_same_number_are_another_run(splits: DataSplits, tmp_path: Path) -> None:
+    config = small(method="FT-Last")
+    state = {
+        "given": flat_from_config(config),
+        "classes": list(splits.classes),
+        "sizes": split_sizes(splits),
+        "digest": "00ff",
+    }
+    check_same_run(state, config, splits, tmp_path)  # of images that have no digest
+    check_same_run(state, config, dataclasses.replace(splits, digest="00ff"), tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"on other images: as many, but their digest is 00ff there and 11aa"
+    ):
+        check_same_run(state, config, dataclasses.replace(splits, digest="11aa"), tmp_path)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_counts_leave_out_what_is_zero():
     trials = {"complete": 3, "pruned": 0, "failed": 1, "infeasible": 2, "running": 0}
     assert (
         counts_line(StudyReading(name="s", requested=4, states=trials))
-        == "s: 3 complete, 1 failed, 2 infeasible (of 4 requested)"
+        == "s: 3 complete, 1 failed (of 4 requested); 2 more infeasible, not counted"
     )
     assert counts_line(StudyReading(name="s", requested=4)) == "s: no trials (of 4 requested)"
 
@@ -49,6 +50,13 @@ def test_the_front_shows_accuracy_memory_and_time_then_names_and_numbers():
         "3.2",
         "TinyTL-B, base_lr 0.00031, downsample_ratio none",
     ]
+
+
+def test_a_baseline_is_named():
+    trial = dataclasses.replace(result("joint-003"), source="baseline tinytl_paper")
+    assert any(line.startswith(" joint-003 (tinytl_paper)") for line in lines_of(front_table([trial]), 110))
+    given = dataclasses.replace(trial, source="front of other")
+    assert any(line.startswith(" joint-003  ") for line in lines_of(front_table([given]), 110))
 
 
 def test_a_trial_is_one_line_however_narrow_the_terminal():

@@ -5,7 +5,7 @@ from tuner.record import schema
 
 OF_STUDIES = (
     "requested_trials study_id sessions driver space parameters fixed dataset experiment classes images "
-    "backbone weights epochs objectives settings"
+    "images_digest backbone weights epochs objectives settings"
 ).split()
 OF_TRIALS = (
     "name source peak_memory_mib measured_peak_mib measured_need_mib epoch_time_s infeasible failure dropped "

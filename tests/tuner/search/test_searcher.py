@@ -36,7 +36,7 @@ class Told:
     def __init__(self):
         self.started, self.ended = {}, []
 
-    def trial_started(self, name, params):
+    def trial_started(self, name, params, searched, source):
         self.started[name] = params
 
     def epoch_ended(self, name, row):

@@ -4,13 +4,17 @@ import pickle
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from search_spaces.space import load_space
 from tests.support.published_sets import cub200
+from tests.tinytl.conftest import write_imagefolder
 from tinytl.data.splits import ImageFiles
-from tuner.config import StudyConfig
+from tinytl.errors import ConfigError
+from tuner.config import StudyConfig, parse_study
 from tuner.prepared import PreparedStudy
-from tuner.study.prepare import _read_weights, prepare
+from tuner.study.prepare import _read_weights, left_aside, prepare
+from tuner.study.run import _opened
 from tuner.trial_config import base_config
 
 
@@ -58,3 +62,64 @@ def test_what_stays_in_memory_is_decoded_once(birds: Path) -> None:
     prepared = _prepare(birds, "resolution=64", "loader_workers=3")
     assert not isinstance(prepared.data.train, ImageFiles)
     assert prepared.base.loader_workers == 3
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_imagefolder(tmp_path / "pictures", {"red": 5, "blue": 5})
+
+
+def _study_of(pictures: Path, *flags: str) -> list[str]:
+    argv = ["--dataset", "imagefolder", "--data-dir", str(pictures), "--weights", "none", "--name", "mine"]
+    return [*argv, "--runs-dir", str(pictures.parent / "runs"), "--set", "method=FT-Last", *flags]
+
+
+def test_a_folder_is_accounted_for_once(pictures: Path) -> None:
+    (pictures / "red" / "notes.txt").write_text("")
+    prepared = prepare(parse_study(_study_of(pictures))[0], datetime.datetime(2026, 1, 1))
+    assert prepared.notes == (
+        "pictures: 10 images of 2 classes (blue, red): 6 to train, 2 to validate, 2 to test; "
+        "left out: 1 of ending .txt",
+    )
+
+
+def test_other_images_of_the_same_number_are_another_study(pictures: Path) -> None:
+    argv = _study_of(pictures)
+    with _opened(prepare(parse_study(argv)[0], datetime.datetime(2026, 1, 1))):
+        pass
+    again = parse_study([*argv, "--resume"])[0]
+    prepare(again, datetime.datetime(2026, 1, 1))
+    Image.new("RGB", (12, 12), "black").save(pictures / "red" / "00.png")
+    with pytest.raises(ConfigError, match="study mine has as many images, but other ones"):
+        prepare(again, datetime.datetime(2026, 1, 1))
+
+
+def test_what_does_not_decode_may_be_skipped(pictures: Path) -> None:
+    (pictures / "red" / "00.png").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"00\.png does not decode"):
+        prepare(parse_study(_study_of(pictures))[0], datetime.datetime(2026, 1, 1))
+    prepared = prepare(parse_study(_study_of(pictures, "--skip-broken"))[0], datetime.datetime(2026, 1, 1))
+    assert prepared.base.skip_broken and prepared.notes[0].endswith("; skipped: 1 that do not decode")
+
+
+def test_a_budget_in_which_no_network_trains_is_refused_at_once(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinytl.memory.predict.predict_memory", lambda config: pytest.fail("predicted"))
+    for budget in ("1e-320", "0.5"):
+        config = parse_study(_study_of(pictures, "--memory-budget-mib", budget))[0]
+        with pytest.raises(ConfigError, match="no network trains within 1 MiB"):
+            prepare(config, datetime.datetime(2026, 1, 1))
+
+
+def test_variables_of_other_tools_are_said_to_be_left_aside() -> None:
+    environment = {
+        "MLFLOW_TRACKING_URI": "http://user:secret@host:1",
+        "RAY_ADDRESS": "10.0.0.1:6379",
+        "PATH": "/",
+    }
+    uri, ray = left_aside(StudyConfig(), environment)
+    assert uri.startswith("MLFLOW_TRACKING_URI is set and left aside: --tracking-uri http://")
+    assert "secret" not in uri and "host:1 would use it" in uri
+    assert ray == "RAY_ADDRESS is set and left aside: --address 10.0.0.1:6379 would use it"
+    assert left_aside(StudyConfig(tracking_uri="none", address="10.0.0.2:1"), environment) == []

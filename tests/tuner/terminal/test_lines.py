@@ -10,7 +10,7 @@ ROW = {"accuracy_top1": 0.75, "peak_memory_mib": 20.0, "epoch_time_s": 1.5}
 def test_a_line_for_each_trial_that_ends():
     console = Console(width=60)
     with console.capture() as captured, TrialLines(console, already_ended=3, requested=8) as lines:
-        lines.trial_started("s-003", {})
+        lines.trial_started("s-003", {"method": "TinyTL-B"}, {}, "baseline user_report")
         lines.phase("says nothing")
         lines.epoch_ended("s-003", ROW | {"measured_peak_mib": 25.0})
         lines.trial_ended("s-003", "complete", None)
@@ -23,7 +23,7 @@ def test_a_line_for_each_trial_that_ends():
         lines.stopping()
     told = captured.get().splitlines()
     assert told[0] == (
-        "[4/8] s-003  accuracy 0.750    20.0 MiB    1.5 s/epoch  "
+        "[4/8] s-003 (user_report)  TinyTL-B  accuracy 0.750    20.0 MiB    1.5 s/epoch  "
         "(measured 25.0 MiB: the prediction is off by over 10%)  (0 s)"
     )
     assert told[1].startswith("[5/8] s-004  accuracy 0.750") and "stopped at epoch 1" in told[1]

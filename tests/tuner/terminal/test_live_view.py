@@ -74,11 +74,11 @@ def test_lines_stand_above_the_view_and_it_is_gone_at_the_end():
     console = Console(file=out, width=80, height=24, force_terminal=True, color_system=None)
     row = {"epoch": 1, "accuracy_top1": 0.75, "peak_memory_mib": 20.0, "epoch_time_s": 1.0}
     with LiveView(console, StudyBoard(requested=2, epochs=1, workers=1), lambda: 3) as view:
-        view.trial_started("joint-000", {})
+        view.trial_started("joint-000", {}, {}, None)
         view.epoch_ended("joint-000", row)
         view.note("a note")
         view.trial_ended("joint-000", "complete", None)
-        view.trial_started("joint-001", {})
+        view.trial_started("joint-001", {}, {}, None)
         view.stopping()
         assert view.board.phase == "stopping"
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())

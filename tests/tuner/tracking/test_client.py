@@ -1,4 +1,5 @@
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_a_database_that_cannot_be_had_is_told_at_once(tmp_path, what):
         path.write_text("of another kind" * 100)
     with pytest.raises(ConfigError, match=f"--tracking-uri sqlite:///{path}: MLflow does not answer"):
         open_mlflow(f"sqlite:///{path}")
+
+
+def test_a_database_of_another_version_names_the_way_on(tmp_path):
+    open_mlflow(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    shutil.copyfile(
+        tmp_path / "mlflow.db", tmp_path / "old.db"
+    )  # MLflow remembers the databases it has opened
+    with sqlite3.connect(tmp_path / "old.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    with pytest.raises(
+        ConfigError, match="out-of-date database schema: copy the database, then run `mlflow db upgrade`"
+    ):
+        open_mlflow(f"sqlite:///{tmp_path / 'old.db'}")
 
 
 def test_a_refusal_is_not_called_silence(tmp_path):

@@ -44,7 +44,7 @@ def started(study, index):
 def train(watched, prepared, study, index, epochs, state="complete", reason=None, **attrs):
     """One trial as the driver lives it: folder, storage and tracking."""
     trial, params = started(study, index)
-    watched.trial_started(made.trial_name(index), params)
+    watched.trial_started(made.trial_name(index), params, trial.params, None)
     for row in made.write_folder(prepared, index, epochs):
         watched.epoch_ended(made.trial_name(index), row)
     made.end(study, trial, index, **attrs)
@@ -92,7 +92,7 @@ def test_a_resumed_study_keeps_its_runs_and_adds_what_the_last_driver_had_not_re
     first = StudyTracking(prepared, study)
     train(first, prepared, study, 0, 3)
     trial, params = started(study, 1)
-    first.trial_started(made.trial_name(1), params)
+    first.trial_started(made.trial_name(1), params, {}, None)
     rows = made.write_folder(prepared, 1, 2)
     first.epoch_ended(made.trial_name(1), rows[0])
     first._queue.put(None)  # killed: the second row stands in the folder only
@@ -103,7 +103,7 @@ def test_a_resumed_study_keeps_its_runs_and_adds_what_the_last_driver_had_not_re
     again = made.start(study, 1)
     second = StudyTracking(prepared, study)
     assert made.view(client_of(runs_dir))[made.NAME]["status"] == "RUNNING"
-    second.trial_started(made.trial_name(1), params)
+    second.trial_started(made.trial_name(1), params, {}, None)
     for row in made.write_folder(prepared, 1, 3)[1:]:  # from the checkpoint of the first epoch
         second.epoch_ended(made.trial_name(1), row)
     made.end(study, again, 1)
@@ -127,7 +127,7 @@ def test_calls_cost_the_driver_next_to_nothing(runs_dir):
     study = made.new_study(prepared)
     watched = StudyTracking(prepared, study)
     _, params = started(study, 0)
-    watched.trial_started(made.trial_name(0), params)
+    watched.trial_started(made.trial_name(0), params, {}, None)
     row = made.row(0, 1) | {f"lr.{i}": 0.1 for i in range(5)}
     start = time.thread_time()
     for epoch in range(1, 201):
@@ -180,7 +180,7 @@ def test_the_front_is_marked_while_the_study_runs(runs_dir, monkeypatch):
         (made.trial_name(2), less_memory | front, "complete"),  # beats both
         (made.trial_name(4), better | {"accuracy_top1": 1.0, "peak_memory_mib": 1.0}, "pruned"),
     ):
-        watched.trial_started(name, {})
+        watched.trial_started(name, {}, {}, None)
         watched.epoch_ended(name, row)
         watched.trial_ended(name, state, None)
         wait_until(lambda name=name: watched._queue.empty() and name not in watched._last_rows)
@@ -194,10 +194,10 @@ def test_a_trial_that_goes_on_on_another_device_is_not_refused(runs_dir, caplog)
     study = made.new_study(prepared)
     first = StudyTracking(prepared, study)
     _, params = started(study, 0)
-    first.trial_started(made.trial_name(0), params | {"device": "cpu"})
+    first.trial_started(made.trial_name(0), params | {"device": "cpu"}, {}, None)
     recorded(first)
     second = StudyTracking(prepared, study)
-    second.trial_started(made.trial_name(0), params | {"device": "cuda"})
+    second.trial_started(made.trial_name(0), params | {"device": "cuda"}, {}, None)
     second.epoch_ended(made.trial_name(0), made.row(0, 1))
     recorded(second)
     run = made.view(client_of(runs_dir))[made.trial_name(0)]
@@ -209,8 +209,8 @@ def test_what_mlflow_refuses_is_told_shortly_and_holds_up_no_other_trial(runs_di
     prepared = made.prepared_study(runs_dir)
     study = made.new_study(prepared)
     watched = StudyTracking(prepared, study)
-    watched.trial_started(made.trial_name(0), {"no key * " + "long " * 100: 1})
-    watched.trial_started(made.trial_name(1), {})
+    watched.trial_started(made.trial_name(0), {"no key * " + "long " * 100: 1}, {}, None)
+    watched.trial_started(made.trial_name(1), {}, {}, None)
     recorded(watched)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"MLflow refuses {made.trial_name(0)} (") and len(line) < 150
@@ -332,3 +332,15 @@ def test_a_server_that_comes_back_is_told_what_it_missed(server, runs_dir, monke
     restart.join()
     assert len(made.view(MlflowClient(server.uri))[made.trial_name(0)]["metrics"]["loss"]) == 3
     watched.close(study, interrupted=False)
+
+
+def test_only_what_was_searched_is_a_metric_of_that_name_and_a_baseline_is_tagged(runs_dir):
+    prepared = made.prepared_study(runs_dir)
+    study = made.new_study(prepared)
+    watched = StudyTracking(prepared, study)
+    _, params = started(study, 0)
+    watched.trial_started(made.trial_name(0), params, {"base_lr": 1e-3}, "baseline user_report")
+    recorded(watched)
+    run = made.view(client_of(runs_dir))[made.trial_name(0)]
+    assert {name for name in run["metrics"] if name.startswith("searched/")} == {"searched/base_lr"}
+    assert run["tags"]["source"] == "baseline user_report" and "n_groups" in run["params"]

@@ -80,6 +80,16 @@ def test_an_end_that_nobody_heard_of_is_reported_again_and_nothing_is_trained(st
     assert again.step() == last and len(rows(folder)) == 2
 
 
+def test_a_damaged_checkpoint_begins_the_trial_anew(start):
+    trial, folder = start()
+    expected = trial.step()
+    trial.cleanup()
+    (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-900])
+    again, _ = start()
+    assert again.step()["accuracy_top1"] == expected["accuracy_top1"]
+    assert [row["epoch"] for row in rows(folder)] == [1]
+
+
 def test_a_folder_of_another_configuration_is_told(start):
     trial, _ = start()
     trial.step()

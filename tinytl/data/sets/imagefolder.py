@@ -1,14 +1,31 @@
-"""The user's own images: `train/CLASS/*`, and `val/`, `test/` of that form if there are any; or `CLASS/*`."""
+"""The user's own images: a folder per class, in a folder per split if there are any, or with a `labels.csv`.
 
-from collections.abc import Sequence
+What a folder holds is read once, by `list_imagefolder`; whatever is left aside is counted and said.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tinytl.data.pictures import images_in
+from tinytl.data.sets.labels_csv import LABELS_FILE, read_labels
 from tinytl.data.sets.listing import Listing, image_files
-from tinytl.data.splits import DataSplits, three_way, two_way
+from tinytl.data.splits import DataSplits, ImageFiles, three_way, two_way
+from tinytl.data.walk import LeftOut, ending_of, picture_endings, pictures_under, visible
 from tinytl.errors import ConfigError
+
+SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""What folders of splits are called, in any case."""
+MOST_NAMED = 12
+"""Classes that a line names."""
+Members = list[tuple[Path, str]]
+"""Pictures of a split with the name of their class's folder."""
 
 
 def load_imagefolder(data_dir: str | None, side: int) -> DataSplits:
@@ -22,8 +39,46 @@ def load_imagefolder(data_dir: str | None, side: int) -> DataSplits:
         train, val, test = three_way(train)
     elif val is None:
         train, val = two_way(train)
-    name = Path(data_dir or "").expanduser().resolve().name
-    return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True)
+    name = printable(Path(data_dir or "").expanduser().resolve().name)
+    parts = {
+        verb: part for part, verb in ((train, "train"), (val, "validate"), (test, "test")) if part is not None
+    }
+    account = f"{name}: {sum(map(len, parts.values())):,} images of {_named(listing.classes)}: " + ", ".join(
+        f"{len(part):,} to {verb}" for verb, part in parts.items()
+    )
+    if listing.left_out:
+        account += f"; left out: {listing.left_out}"
+    return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True, account=account)
+
+
+def list_whole(data_dir: str, classes: Sequence[str], side: int) -> ImageFiles | None:
+    """Lists all images of a folder of classes, to be judged by a network that knows `classes`.
+
+    The folder may have some of the classes alone. Returns None if it has splits, or no folders of classes.
+
+    Raises:
+        ConfigError: for a folder that is missing, or has a class that the network does not know.
+    """
+    root = _existing(data_dir)
+    layout = _layout(root, LeftOut())
+    if layout.splits or _is_labelled_by_table(layout):
+        return None
+    members = _members(root, LeftOut(), layout.folders)
+    if not members:
+        return None
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = next((name for _, name in members if printable(name) not in numbers), None)
+    if unknown is not None:
+        raise ConfigError(f"--data-dir {data_dir}: class {printable(unknown)} is none of the network's")
+    named = [(str(path.relative_to(root)), numbers[printable(name)]) for path, name in members]
+    return image_files(root, named, side)
+
+
+def _existing(data_dir: str) -> Path:
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise ConfigError(f"--data-dir {data_dir}: no such folder")
+    return root
 
 
 def list_imagefolder(data_dir: str | None, side: int) -> Listing:
@@ -31,30 +86,133 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
 
     Raises:
         ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images to
-            split, or that has no training images.
+            split, with files of which none is an image, or that has no training images.
     """
     if data_dir is None:
         raise ConfigError(
             "dataset imagefolder needs --data-dir, a folder with train/CLASS/*.jpg or CLASS/*.jpg"
         )
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise ConfigError(f"--data-dir {data_dir}: no such folder")
-    train_dir = root / "train" if (root / "train").is_dir() else root
-    classes = class_names(train_dir)
-    if len(classes) < 2:
-        held = f"only one class ({classes[0]})" if classes else "no class folder with images"
-        raise ConfigError(f"--data-dir {data_dir}: {held} under {train_dir}; two classes are needed at least")
-    splits = {"train": list_split(train_dir, classes)}
-    if train_dir != root:
-        for name in ("val", "test"):
-            if (root / name).is_dir():
-                splits[name] = list_split(root / name, classes)
-                if not splits[name]:
-                    raise ConfigError(f"--data-dir {data_dir}: {root / name} has no images")
+    root = _existing(data_dir)
+    left_out = LeftOut()
+    layout = _layout(root, left_out)
+    if _is_labelled_by_table(layout):
+        splits = read_labels(root, SPLIT_NAMES, left_out)
+        return _listing(root, root, data_dir, splits, left_out, side)
+    if layout.files:
+        left_out.add("outside class folders", len(layout.files))
+    if not layout.splits:
+        splits = {"train": _members(root, left_out, layout.folders)}
+        return _listing(root, root, data_dir, splits, left_out, side)
+    for name in layout.folders:
+        left_out.add(f"folder {printable(name)} that is no split")
+    splits = {split: _members(root / name, left_out) for split, name in layout.splits.items()}
+    for split, name in layout.splits.items():
+        if split != "train" and not splits[split]:
+            raise ConfigError(f"--data-dir {data_dir}: {root / name} has no images")
+    return _listing(root, root / layout.splits["train"], data_dir, splits, left_out, side)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The names in a data set's folder: of each split, of the other folders, of the files."""
+
+    splits: dict[str, str]
+    folders: list[str]
+    files: list[str]
+
+
+def _layout(root: Path, left_out: LeftOut) -> _Layout:
+    """Reads the names in `root`. A folder train is a split, unless it has images and no folders: then it and
+    the others are classes.
+
+    Raises:
+        ConfigError: for two folders of one split, for splits without a folder train, or for training or
+            validation images without folders of classes.
+    """
+    folders, files = visible(root, left_out)
+    named = {name: split for name in folders if (split := _split_of(name)) is not None}
+    inside = {name: visible(root / name, LeftOut()) for name in named}
+    flat = [name for name in named if inside[name][1] and not inside[name][0]]
+    if not any(split == "train" and name not in flat for name, split in named.items()):
+        split = next((name for name in named if inside[name][0]), None)
+        if split is not None:
+            raise ConfigError(
+                f"{root / split} holds folders of images, as a split does, but {root} has no folder train of "
+                "that kind: name the folder of the training images train, with a folder per class"
+            )
+        return _Layout({}, folders, files)
+    splits: dict[str, str] = {}
+    for name, split in named.items():
+        if name in flat and split == "test":
+            left_out.add(f"in {printable(name)}, which has no folders of classes", len(inside[name][1]))
+        elif name in flat:
+            raise ConfigError(
+                f"{root / name} has images but no folders of classes: sort them, or move it away"
+            )
+        elif split in splits:
+            raise ConfigError(
+                f"{root} has two folders for {split}, {splits[split]} and {name}: merge or move one away"
+            )
+        else:
+            splits[split] = name
+    return _Layout(splits, [name for name in folders if name not in named], files)
+
+
+def _split_of(name: str) -> str | None:
+    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
+
+
+def _is_labelled_by_table(layout: _Layout) -> bool:
+    """Whether `labels.csv` has the labels: it lies beside images, or beside one folder of them."""
+    beside_images = any(ending_of(name) in picture_endings() for name in layout.files)
+    return LABELS_FILE in layout.files and not layout.splits and (beside_images or len(layout.folders) < 2)
+
+
+def _members(folder: Path, left_out: LeftOut, names: Iterable[str] | None = None) -> Members:
+    """Returns the images under `folder/CLASS`, of each class or of those in `names`.
+
+    Raises:
+        ConfigError: for a class that has files, and none of them an image.
+    """
+    if names is None:
+        names, files = visible(folder, left_out)
+        if files:
+            left_out.add("outside class folders", len(files))
+    members: Members = []
+    for name in names:
+        beside = LeftOut()
+        pictures = pictures_under(folder / name, beside)
+        members += [(path, name) for path in pictures]
+        if not pictures and beside.has_files:
+            raise ConfigError(
+                f"{folder / name}: none of its files is an image that Pillow opens ({beside}): convert them, "
+                "or move the folder away"
+            )
+        if not pictures:
+            left_out.add(f"empty folder ({printable(name)})")
+        left_out.take_in(beside)
+    return members
+
+
+def _listing(
+    root: Path, train_dir: Path, data_dir: str, splits: Mapping[str, Members], left_out: LeftOut, side: int
+) -> Listing:
+    """Numbers the classes and checks that each can be trained and validated."""
+    folders = sorted({name for _, name in splits["train"]})
+    if len(folders) < 2:
+        raise ConfigError(f"--data-dir {data_dir}: {_too_few(train_dir, folders)}")
+    numbers = {name: number for number, name in enumerate(folders)}
+    classes = tuple(map(printable, folders))
+    if len(set(classes)) < len(classes):
+        raise ConfigError(f"--data-dir {data_dir}: two folders of classes have names that look alike")
+    for members in splits.values():
+        unknown = next((name for _, name in members if name not in numbers), None)
+        if unknown is not None:
+            folder = next(path for path, name in members if name == unknown).parent.parent
+            raise ConfigError(f"{folder} has class {unknown}, which the training images do not have")
     if "val" not in splits:
         needed = 2 if "test" in splits else 3
-        counts = np.bincount([label for _, label in splits["train"]], minlength=len(classes))
+        counts = np.bincount([numbers[name] for _, name in splits["train"]])
         for name, count in zip(classes, counts, strict=True):
             if count < needed:
                 raise ConfigError(
@@ -62,29 +220,37 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
                     f"class needs at least {needed}, one for each split"
                 )
     files = {
-        name: image_files(root, ((str(path.relative_to(root)), label) for path, label in members), side)
-        for name, members in splits.items()
+        split: image_files(
+            root, ((str(path.relative_to(root)), numbers[name]) for path, name in members), side
+        )
+        for split, members in splits.items()
     }
-    return Listing(classes, files["train"], files.get("val"), files.get("test"))
+    return Listing(classes, files["train"], files.get("val"), files.get("test"), str(left_out))
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Returns the folders under `folder` that hold images."""
-    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and images_in(d)))
+def _too_few(root: Path, classes: list[str]) -> str:
+    held = f"only one class ({classes[0]})" if classes else "no class folder with images"
+    inner = root
+    while True:
+        folders, files = visible(inner, LeftOut())
+        if inner != root and (len(folders) > 1 or any(map(_split_of, folders))):
+            return f"{held} under {root}: did you mean --data-dir {inner}?"
+        if len(folders) != 1:
+            break
+        inner = inner / folders[0]
+    remedy = "two classes are needed at least"
+    if any(ending_of(name) in picture_endings() for name in files):
+        remedy += f": sort the images into a folder per class, or add {LABELS_FILE} (file,label)"
+    return f"{held} under {root}; {remedy}"
 
 
-def list_split(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """Returns the images under `folder/CLASS` with the class's number.
+def _named(classes: tuple[str, ...]) -> str:
+    shown = ", ".join(classes[:MOST_NAMED])
+    rest = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
+    return f"{len(classes)} classes ({shown}{rest})"
 
-    Raises:
-        ConfigError: for a class that `classes` lacks.
-    """
-    unknown = sorted(set(class_names(folder)) - set(classes))
-    if unknown:
-        raise ConfigError(f"{folder} has class {unknown[0]}, which the training images do not have")
-    return [
-        (path, label)
-        for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for path in images_in(folder / name)
-    ]
+
+def printable(name: str) -> str:
+    """Returns a folder's name as text that can be written anywhere: other bytes and controls as escapes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

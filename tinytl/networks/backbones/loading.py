@@ -44,12 +44,12 @@ def fit_weights(
         if weights.lite is not None and weights.lite.source == weights.backbone.source:
             theirs = {name: value for name, value in theirs.items() if not is_lite(name)}
         _check_backbone(mine, theirs, weights.backbone.source, config)
-        main = _take(given, mine, theirs, weights.backbone.source)
+        main = _take(given, mine, theirs, weights.backbone.named)
     if weights.lite is not None:
         mine = {name: shape for name, shape in features.items() if is_lite(name)}
         theirs = {n: v for n, v in _plain(weights.lite.state_dict).items() if is_lite(n)}
         _check_lite(mine, theirs, weights.lite.source, config)
-        lite = _take(given, mine, theirs, weights.lite.source)
+        lite = _take(given, mine, theirs, weights.lite.named)
     new = tuple(name for name in shapes if name not in given and not name.endswith(COUNTER))
     return {own[n]: value for n, value in given.items()}, LoadAccount(backbone=main, lite=lite, new=new)
 

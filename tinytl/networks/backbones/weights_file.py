@@ -6,6 +6,7 @@ import re
 import urllib.parse
 import urllib.request
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,18 @@ from torch import Tensor
 from tinytl.config.weights_source import is_url
 from tinytl.download import cached_path, checksum_in_name, download, verify
 from tinytl.errors import ConfigError
+from tinytl.files import check_checksums
 
 Channels = tuple[float, float, float]
 
-_WRAPPERS = ("state_dict", "net", "model")
-"""Keys under which checkpoints keep the tensors; `net` is this project's."""
-_PREFIXES = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile put before every name."""
+_WRAPPERS = (
+    "state_dict_ema model_ema ema_state_dict state_dict model_state_dict net model module network ema weights"
+).split()
+"""Keys under which checkpoints keep the tensors, averaged ones first; `net` is this project's."""
+_TOP_NAMES = ("features", "classifier", "blocks", "_blocks")
+"""First parts of names that belong to the networks: any other that all names share is a wrapper's."""
+_COUNTERS = ("n_averaged",)
+"""What wrappers keep beside the network's tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,13 @@ class WeightsFile:
     input_mean: Channels | None = None
     """Mean of each input channel in [0, 1]. None: the file does not say."""
     input_std: Channels | None = None
+    note: str = ""
+    """Where in the file the tensors were, and what was dropped from their names."""
+
+    @property
+    def named(self) -> str:
+        """The source, with the note."""
+        return f"{self.source} ({self.note})" if self.note else self.source
 
 
 def checkpoints_folder() -> Path:
@@ -64,21 +77,24 @@ def read_file(flag: str, source: str) -> WeightsFile:
         raise ConfigError(f"{flag} {source}: no such file (nor one of the names imagenet, none)")
     kept = f"; it is kept in {path}, delete it to download it again" if _is_remote(source) else ""
     content = load_tensors(path, f"{flag} {source}", kept)
-    wrapper = next((key for key in _WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
-    tensors = content if wrapper is None else content[wrapper]
-    if not _is_dict(tensors) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
-    ):
+    keys, tensors = _unwrapped(content)
+    if tensors is None:
         raise ConfigError(f"{flag} {source}: not a state dict (a dict from names to tensors)")
     mean, std = (
-        _channels(f"{flag} {source}", name, None if wrapper is None else content.get(name))
+        _channels(f"{flag} {source}", name, content.get(name) if keys else None)
         for name in ("input_mean", "input_std")
     )
     if (mean is None) != (std is None):
         raise ConfigError(
             f"{flag} {source}: the file holds one of input_mean and input_std without the other"
         )
-    return WeightsFile(source=source, state_dict=without_prefixes(tensors), input_mean=mean, input_std=std)
+    prefix, state_dict = without_prefix(tensors)
+    _check_finite(f"{flag} {source}", state_dict)
+    notes = [f"its {'.'.join(keys)}"] if keys and keys != ["state_dict"] and keys != ["net"] else []
+    notes += [f"names without {prefix}"] if prefix else []
+    return WeightsFile(
+        source=source, state_dict=state_dict, input_mean=mean, input_std=std, note=", ".join(notes)
+    )
 
 
 def load_tensors(path: Path, place: str, hint: str = "") -> Any:
@@ -87,11 +103,18 @@ def load_tensors(path: Path, place: str, hint: str = "") -> Any:
     Raises:
         ConfigError: beginning with `place` and ending with `hint`.
     """
+    if path.suffix.lower() == ".safetensors":
+        return _load_safetensors(path, place, hint)
     what = f"{place}: not a file of tensors that torch can load"
     try:
+        kind = _kind_of_archive(path, place)
+        if kind is not None:
+            raise ConfigError(f"{place}: it is {kind}; save the state dict alone{hint}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except ConfigError:
+        raise
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code is not None:
@@ -103,12 +126,68 @@ def load_tensors(path: Path, place: str, hint: str = "") -> Any:
         raise ConfigError(f"{what} ({type(error).__name__}){hint}") from None
 
 
-def without_prefixes(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drops what DataParallel and torch.compile put before every name."""
-    for prefix in _PREFIXES:
-        if state_dict and all(name.startswith(prefix) for name in state_dict):
-            state_dict = {name.removeprefix(prefix): value for name, value in state_dict.items()}
-    return dict(state_dict)
+def without_prefix(state_dict: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """Drops what wrappers put before every name (`module.`, `_orig_mod.`, `model.`), and returns it, too."""
+    left = {name: value for name, value in state_dict.items() if name not in _COUNTERS}
+    prefix = ""
+    while len(first := {name.partition(".")[0] for name in left}) == 1:
+        (shared,) = first
+        if shared in _TOP_NAMES or any("." not in name for name in left):
+            break
+        prefix += f"{shared}."
+        left = {name.removeprefix(f"{shared}."): value for name, value in left.items()}
+    return prefix, left
+
+
+def _unwrapped(content: Any) -> tuple[list[str], dict[str, Tensor] | None]:
+    """Returns the keys that lead to the tensors of a checkpoint, and the tensors; None if there are none."""
+    if not isinstance(content, Mapping):
+        return [], None
+    if all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        return [], dict(content)
+    for key in _WRAPPERS:
+        if key in content:
+            keys, tensors = _unwrapped(content[key])
+            if tensors:
+                return [key, *keys], tensors
+    return [], None
+
+
+def _check_finite(place: str, state_dict: Mapping[str, Tensor]) -> None:
+    for name, value in state_dict.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ConfigError(f"{place}: {name} holds NaN or infinity: the file is of a run that diverged")
+
+
+def _load_safetensors(path: Path, place: str, hint: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"{place}: not a file of safetensors, or damaged ({text}){hint}") from None
+
+
+def _kind_of_archive(path: Path, place: str) -> str | None:
+    """Returns what a zip archive is if it holds no state dict, after a look at its members' checksums.
+
+    torch reads an archive without comparing them.
+
+    Raises:
+        ConfigError: for a member that is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "TorchScript"
+        if names and all(name.endswith(".npy") for name in names):
+            return "numpy's npz"
+        check_checksums(archive, f"{place}: the file")
+    return None
 
 
 def fetch_verified(url: str, path: Path) -> None:
@@ -151,7 +230,3 @@ def _channels(place: str, name: str, value: Any) -> Channels | None:
     if name == "input_std" and min(values) <= 0:
         raise ConfigError(f"{place}: its {name} is not above 0")
     return (float(values[0]), float(values[1]), float(values[2]))
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,3 +148,122 @@ def test_a_tilde_is_the_home_folder(make_imagefolder: MakeFolder, monkeypatch: p
     root = make_imagefolder({"red": 3, "blue": 3})
     monkeypatch.setitem(os.environ, "HOME", str(root.parent))
     assert load_dataset(_config(Path("~") / "pictures")).name == "pictures"
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "Validation", "DEV"])
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Testing")])
+def test_splits_have_their_usual_names_in_any_case(
+    make_imagefolder: MakeFolder, train: str, val: str, test: str
+) -> None:
+    counts = {train: 3, val: 2, test: 1}
+    root = make_imagefolder({f"{name}/{c}": n for name, n in counts.items() for c in ("red", "blue")})
+    data = load_dataset(_config(root))
+    assert _sizes(data) == {"train": 6, "val": 4, "test": 2}
+    assert data.account == (
+        "pictures: 12 images of 2 classes (blue, red): 6 to train, 4 to validate, 2 to test"
+    )
+
+
+def test_classes_may_be_called_as_splits_are(make_imagefolder: MakeFolder) -> None:
+    root = make_imagefolder({"red": 3, "blue": 3})
+    (root / "red").rename(root / "train")
+    (root / "blue").rename(root / "test")
+    data = load_dataset(_config(root))
+    assert data.classes == ("test", "train") and _sizes(data) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_what_is_left_aside_is_said(make_imagefolder: MakeFolder) -> None:
+    root = make_imagefolder({"train/red": 2, "train/blue": 2, "val/red": 1, "val/blue": 1})
+    (root / "test").mkdir()
+    for name in ("1.png", "2.png"):
+        (root / "test" / name).write_bytes(b"")
+    (root / "notes").mkdir()
+    (root / "train" / "green").mkdir()
+    for name in ("._00.png", "readme.txt", ".DS_Store"):
+        (root / "train" / "red" / name).write_bytes(b"")
+    (root / "train" / "loose.png").write_bytes(b"")
+    data = load_dataset(_config(root))
+    assert _sizes(data) == {"train": 4, "val": 2, "test": None}
+    assert str(data.account).partition("; left out: ")[2] == (
+        "2 in test, which has no folders of classes, 2 hidden, 1 folder notes that is no split, "
+        "1 outside class folders, 1 empty folder (green), 1 of ending .txt"
+    )
+
+
+def test_names_of_many_classes_are_cut_short(make_imagefolder: MakeFolder) -> None:
+    root = make_imagefolder({"red": 3, "blue": 3})
+    for index in range(30):
+        shutil.copytree(root / "red", root / f"c{index:02}")
+    account = str(load_dataset(_config(root)).account)
+    assert "32 classes (blue, c00, c01, c02, c03, c04, c05, c06, c07, c08, c09, c10 and 20 more)" in account
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines", b"tab\t"])
+def test_any_name_of_a_folder_is_a_class_and_its_text_can_be_written(
+    make_imagefolder: MakeFolder, name: bytes
+) -> None:
+    root = make_imagefolder({"red": 3, "blue": 3})
+    (root / "red").rename(root / os.fsdecode(name))
+    data = load_dataset(_config(root))
+    assert len(data.train) == 2
+    for text in (*data.classes, str(data.account)):
+        assert text.isprintable() and text.encode()
+
+
+def test_links_to_folders_inside_a_class_are_followed(make_imagefolder: MakeFolder, tmp_path: Path) -> None:
+    root = make_imagefolder({"red": 3, "blue": 3})
+    shutil.copytree(root / "red", tmp_path / "more")
+    (root / "red" / "more").symlink_to(tmp_path / "more")
+    assert _counts(load_dataset(_config(root)).train) == [1, 4]
+
+
+def _edited(root: Path, edit: str) -> Path:
+    """Changes a folder with train/red and val/red, train/blue and val/blue."""
+    if edit == "two names":
+        shutil.copytree(root / "val", root / "valid")
+    elif edit == "no train":
+        (root / "train").rename(root / "first")
+    elif edit == "flat val":
+        for path in (root / "val").rglob("*.png"):
+            path.rename(root / "val" / f"{path.parent.name}{path.name}")
+        (root / "val" / "red").rmdir(), (root / "val" / "blue").rmdir()
+    elif edit == "no pictures":
+        for path in (root / "train" / "red").iterdir():
+            path.rename(path.with_suffix(".heic"))
+    elif edit == "one level up":
+        root.rename(root.with_name("inner"))
+        root.mkdir()
+        root.with_name("inner").rename(root / "inner")
+    elif edit == "two levels up":
+        _edited(_edited(root, "one level up"), "one level up")
+    elif edit == "flat":
+        for path in list(root.rglob("*.png")):
+            path.rename(root / f"{path.parent.parent.name}{path.parent.name}{path.name}")
+        shutil.rmtree(root / "train"), shutil.rmtree(root / "val")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("two names", "{root} has two folders for val, val and valid: merge or move one away"),
+        ("no train", "{root}/val holds folders of images, as a split does, but {root} has no folder train"),
+        ("flat val", "{root}/val has images but no folders of classes: sort them, or move it away"),
+        (
+            "no pictures",
+            "{root}/train/red: none of its files is an image that Pillow opens (2 of ending .heic)",
+        ),
+        ("one level up", "only one class (inner) under {root}: did you mean --data-dir {root}/inner?"),
+        ("two levels up", "only one class (inner) under {root}: did you mean --data-dir {root}/inner/inner?"),
+        ("flat", "sort the images into a folder per class, or add labels.csv (file,label)"),
+    ],
+)
+def test_folders_that_were_probably_meant_otherwise(
+    make_imagefolder: MakeFolder, edit: str, message: str
+) -> None:
+    counts = {"train/red": 2, "train/blue": 2, "val/red": 1, "val/blue": 1}
+    root = _edited(make_imagefolder(counts), edit)
+    for check in (load_dataset, check_data_dir):
+        with pytest.raises(ConfigError) as caught:
+            check(_config(root))
+        assert message.format(root=root) in str(caught.value) and "\n" not in str(caught.value)

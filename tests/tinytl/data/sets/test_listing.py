@@ -42,7 +42,8 @@ def _splits(folder: Path, counts: tuple[int, int, int]) -> DataSplits:
 @pytest.mark.parametrize("counts", [(3, 2, 2), (1, 4, 1), (3, 2, 0)])
 def test_each_split_gets_its_own_pictures(tmp_path: Path, counts: tuple[int, int, int]) -> None:
     listed = _splits(tmp_path, counts)
-    loaded = in_memory_or_streamed(listed, small(loading="memory"))
+    loaded, as_files = in_memory_or_streamed(listed, small(loading="memory"))
+    assert as_files is listed
     greys: list[int] = []
     for before, after in zip(
         (listed.train, listed.val, listed.test), (loaded.train, loaded.val, loaded.test), strict=True
@@ -62,14 +63,20 @@ def test_a_set_fits_up_to_the_limit_itself(tmp_path: Path, monkeypatch: pytest.M
     size_mib = 7 * 3 * 8**2 / 2**20
     for limit, kind in ((size_mib, ImageSet), (size_mib * 0.999, ImageFiles)):
         monkeypatch.setattr("tinytl.data.sets.listing.MEMORY_LIMIT_MIB", limit)
-        assert isinstance(in_memory_or_streamed(listed, small(loading="auto")).train, kind)
+        assert isinstance(in_memory_or_streamed(listed, small(loading="auto"))[0].train, kind)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (Path.unlink, r"val1.png: No such file or directory; the data set lists it$"),
-        (lambda path: path.write_bytes(b""), r"val1.png is empty: repair or remove it$"),
+        (
+            Path.unlink,
+            r"val1.png does not decode as an image \(No such file or directory; the data set lists it",
+        ),
+        (
+            lambda path: path.write_bytes(b""),
+            r"val1.png does not decode as an image \(it is empty\): repair or remove it$",
+        ),
     ],
 )
 def test_what_streams_is_there_before_training_starts(tmp_path: Path, damage: Any, message: str) -> None:
@@ -82,6 +89,42 @@ def test_what_streams_is_there_before_training_starts(tmp_path: Path, damage: An
 def test_a_set_of_arrays_is_left_as_it_is() -> None:
     arrays = DataSplits("colors", ("a", "b", "c"), *[tinted_images(3, i) for i in range(3)], 0.5, flip=True)
     for loading in ("auto", "memory"):
-        assert in_memory_or_streamed(arrays, small(loading=loading)) is arrays
+        assert in_memory_or_streamed(arrays, small(loading=loading)) == (arrays, arrays)
     with pytest.raises(ConfigError, match=r"^loading=stream: colors is arrays, not image files"):
         in_memory_or_streamed(arrays, small(loading="stream"))
+
+
+@pytest.mark.parametrize("loading", ["memory", "stream"])
+def test_all_that_is_broken_is_named_at_once_or_left_out(tmp_path: Path, loading: str) -> None:
+    listed = _splits(tmp_path, (6, 2, 2))
+    for name in ("train1", "train4", "val0", "test1"):
+        (tmp_path / f"{name}.png").write_bytes(b"\x89PNG")
+    if loading == "memory":
+        with pytest.raises(ConfigError) as caught:
+            in_memory_or_streamed(listed, small(loading=loading))
+        text = str(caught.value)
+        assert (
+            text.startswith(f"4 of 10 images do not decode: {tmp_path / 'train1.png'} (") and "\n" not in text
+        )
+        file = Path(text.partition("; all 4 stand in ")[2].partition(":")[0])
+        assert [line.split("\t")[0] for line in file.read_text().splitlines()] == [
+            str(tmp_path / f"{name}.png") for name in ("train1", "train4", "val0", "test1")
+        ]
+        file.unlink()
+    loaded, as_files = in_memory_or_streamed(listed, small(loading=loading, skip_broken=True))
+    for splits in (loaded, as_files):
+        assert splits.train.labels.tolist() == [0, 0, 1, 1] and splits.val.labels.tolist() == [1]
+        assert splits.test is not None and splits.test.labels.tolist() == [0]
+    assert loaded.account == "greys; skipped: 4 that do not decode"
+    assert isinstance(as_files.train, ImageFiles)
+    assert [as_files.train.path(i).stem for i in range(4)] == ["train0", "train2", "train3", "train5"]
+
+
+def test_a_class_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
+    listed = _splits(tmp_path, (4, 2, 0))
+    for name in ("train1", "train3"):
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"^--skip-broken: 2 images do not decode, and none is left to train class b$"
+    ):
+        in_memory_or_streamed(listed, small(loading="memory", skip_broken=True))

@@ -5,13 +5,15 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.support.file_server import cut, serve, whole
 from tinytl.errors import ConfigError
-from tinytl.networks.backbones.weights_file import read_file, without_prefixes
+from tinytl.networks.backbones.weights_file import read_file, without_prefix
 
 STATE: dict[str, Tensor] = {"features.0.weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -51,11 +53,77 @@ def test_a_file_is_read_and_unwrapped(tmp_path: Path, content: object) -> None:
         assert torch.equal(file.state_dict["features.0.weight"], STATE["features.0.weight"])
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
-def test_prefixes_of_wrapped_modules(prefix: str) -> None:
-    assert without_prefixes({f"{prefix}{name}": value for name, value in STATE.items()}) == STATE
-    mixed = {f"{prefix}a": torch.ones(1), "b": torch.ones(1)}
-    assert without_prefixes(mixed) == mixed
+PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "model.", "backbone.", "net.encoder."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_that_all_names_share_is_dropped_and_said(tmp_path: Path, prefix: str) -> None:
+    torch.save({f"{prefix}{name}": value for name, value in STATE.items()}, tmp_path / "w.pt")
+    file = read_file("--weights", str(tmp_path / "w.pt"))
+    assert list(file.state_dict) == list(STATE)
+    assert file.named == f"{tmp_path / 'w.pt'} (names without {prefix})"
+
+
+def test_names_that_are_not_all_wrapped_stay() -> None:
+    for names in (["module.a", "b"], ["features.0.weight", "features.1.weight"], ["weight"], []):
+        state = {name: torch.ones(1) for name in names}
+        assert without_prefix(state) == ("", state)
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"model_state_dict": STATE, "optimizer": {"state": {}}}, "its model_state_dict"),
+        ({"model_ema": {"n_averaged": torch.ones(1), "module.features.0.weight": torch.ones(1)}, "model": {}},
+         "its model_ema, names without module."),
+        ({"model": {"state_dict": STATE}}, "its model.state_dict"),
+        ({"state_dict": {f"model.{name}": value for name, value in STATE.items()}, "callbacks": {}},
+         "names without model."),
+    ],
+)  # fmt: skip
+def test_usual_wrappers_are_taken_off(tmp_path: Path, content: object, note: str) -> None:
+    torch.save(content, tmp_path / "w.ckpt")
+    file = read_file("--weights", str(tmp_path / "w.ckpt"))
+    assert list(file.state_dict) == list(STATE) and file.note == note
+
+
+def test_nan_is_refused_by_the_tensors_name(tmp_path: Path) -> None:
+    torch.save({**STATE, "features.1.bias": torch.tensor([1.0, torch.nan])}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"w\.pt: features\.1\.bias holds NaN or infinity"):
+        read_file("--weights", str(tmp_path / "w.pt"))
+
+
+def test_safetensors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file({f"model.{name}": value for name, value in STATE.items()}, path)
+    file = read_file("--weights", str(path))
+    assert torch.equal(file.state_dict["features.0.weight"], STATE["features.0.weight"])
+    assert file.note == "names without model."
+    for content in (b"", path.read_bytes()[:-3], b"no safetensors at all"):
+        path.write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=r"^--weights .*: not a file of safetensors, or damaged \("
+        ) as caught:
+            read_file("--weights", str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_arrays_of_numpy_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "arrays.npz", a=np.ones(2))
+    with pytest.raises(ConfigError, match=r"arrays.npz: it is numpy's npz; save the state dict alone$"):
+        read_file("--weights", str(tmp_path / "arrays.npz"))
+
+
+def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"features.0.weight": torch.arange(1000.0)}, path)
+    whole = path.read_bytes()
+    place = whole.index(torch.arange(1000.0).numpy().tobytes()[:64]) + 1777
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(
+        ConfigError, match=r"^--weights .*w\.pt: the file is damaged: .* is not what was written$"
+    ):
+        read_file("--weights", str(path))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +217,7 @@ def test_a_torchscript_archive_is_refused_without_a_warning(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match="not a file of tensors that torch can load"):
+    with pytest.raises(ConfigError, match=r"it is TorchScript; save the state dict alone$"):
         read_file("--weights", str(tmp_path / "w.pt"))
 
 
