@@ -20,8 +20,8 @@ from tuner.config import parse_study
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
 from tuner.record.storage import open_storage
+from tuner.study.opening import opened
 from tuner.study.prepare import prepare
-from tuner.study.run import _opened
 
 ROOT = Path(launch.__file__).parent
 
@@ -298,7 +298,7 @@ def begun(tmp_path_factory):
     runs_dir = tmp_path_factory.mktemp("begun")
     argv = ["--name", "mine", "--weights", "none", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
     config, _ = parse_study(argv)
-    with _opened(prepare(config, datetime.datetime(2020, 1, 1))) as (study, _):
+    with opened(prepare(config, datetime.datetime(2020, 1, 1))) as (study, _):
         assert study.user_attrs[schema.REQUESTED] == 12
     return runs_dir
 
@@ -351,7 +351,7 @@ def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_p
     torch.save(BACKBONES["efficientnet_lite0"].build(2).state_dict(), "w.pt")
     argv = ["--name", "mine", "--set", "resolution=32", "--set", "method=FT-Last", "--weights", "w.pt"]
     prepared = prepare(parse_study(argv)[0], datetime.datetime(2020, 1, 1))
-    with _opened(prepared):
+    with opened(prepared):
         pass
     assert launch.main(["--name", "mine", "--resume", "--dry-run"]) == 0
 

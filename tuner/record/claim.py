@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from optuna.storages import RDBStorage
 
@@ -21,6 +21,8 @@ SEEN_BY = ".seen-by-"
 """Prefix of the files by which a node shows that it can write to a study's folder."""
 SIGN_OF_LIFE_S = 5.0
 """How often a driver writes that it is alive."""
+LOOKS_S = 1.0
+"""A lock that is held longer is a driver's."""
 GONE_AFTER_S = 30.0
 """A driver on another machine counts as gone once it has written nothing for this long."""
 
@@ -39,7 +41,7 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"study {name}: {path} cannot be written ({error.strerror})") from None
     with file:
-        if not try_lock(file):
+        if not _locked_soon(file):
             file.seek(0)
             raise _taken(name, json.loads(file.read() or "{}"))
         file.truncate(0)
@@ -145,6 +147,16 @@ class _Claim:
                 return connection.execute(text(change), self.where | {"seen": seen, "new": new}).rowcount == 1
         except IntegrityError:  # a study has one row per key
             return False
+
+
+def _locked_soon(file: IO[str]) -> bool:
+    """Locks a file, or returns False: commands that look whether a driver lives hold it for a moment."""
+    deadline = time.monotonic() + LOOKS_S
+    while not try_lock(file):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def is_empty(folder: Path) -> bool:

@@ -5,11 +5,10 @@ Cheap checks come first: names, ranges and folders without torch, then images, t
 
 import dataclasses
 import datetime
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.values import SpaceError
@@ -20,10 +19,7 @@ from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
 from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy, StartingPoint
-from tuner.record import schema, storage
-from tuner.record.claim import check_free, is_empty
-from tuner.record.identity import identity_of
-from tuner.record.reading import read_study
+from tuner.study.resuming import check_same_study, study_to_resume
 from tuner.study.server_checks import check_servers
 from tuner.study.starting_points import front_of, points_of_file
 from tuner.terminal.notice import Notice, no_notice
@@ -38,8 +34,6 @@ from tuner.trial_config import (
 )
 
 if TYPE_CHECKING:
-    import optuna
-
     from tinytl.networks.backbones.weights import Weights
 
 
@@ -64,7 +58,7 @@ def prepare(
     check_study_name(name)
     check_servers(config)
     _check_runs_dir(config)
-    resumed = _study_to_resume(config, name)
+    resumed = study_to_resume(config, name)
     given, notes = _starting_points(config, space, base)
     if not any(parameter.varies for parameter in space.parameters):
         raise ConfigError(f"space {space.name}: --set leaves nothing to search")
@@ -95,7 +89,7 @@ def prepare(
         (*filter(None, [data.account]), *notes, *left_aside(config, os.environ)),
     )
     if resumed is not None:
-        _check_same_study(prepared, resumed)
+        check_same_study(prepared, resumed)
     return prepared
 
 
@@ -149,25 +143,6 @@ def _check_runs_dir(config: StudyConfig) -> None:
         raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
 
 
-def _study_to_resume(config: StudyConfig, name: str) -> "optuna.Study | None":
-    """Returns the study that `--resume` means, or None for a new one; checks that it or the name is free."""
-    stored = storage.study_exists(config, name)
-    if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
-        raise ConfigError(
-            f"study {name} exists under {config.runs_dir}: add --resume to continue it, or change --name"
-        )
-    if config.resume and not stored:
-        raise ConfigError(
-            f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
-        )
-    if not config.resume:
-        return None
-    study = storage.load_study(name, config.runs_dir, config.storage)
-    # Before Ray is started: a process that is refused later waits for that.
-    check_free(Path(config.runs_dir) / name, study.user_attrs, name)
-    return study
-
-
 def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:
     """Reads the weights of every backbone of the space, and checks that they fit it with every norm."""
     from tinytl.build import check_weights
@@ -199,52 +174,6 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
             check_groups_of_net(nets[backbone], n_groups, expand)
         except ConfigError as error:
             raise ConfigError(f"space {space.name}: {error} on {backbone}") from None
-
-
-def _check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
-    was = study.user_attrs
-    if schema.DATASET in was:
-        was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
-    # As the storage returns it: lists for tuples.
-    for key, value in json.loads(json.dumps(identity_of(prepared))).items():
-        if key not in was and not study.get_trials(deepcopy=False):
-            continue  # killed while it was being made
-        if key == schema.IMAGES_DIGEST and None in (was.get(key), value):
-            continue
-        if key not in was:
-            raise ConfigError(
-                f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
-                "another study; --warm-start tries its front first"
-            )
-        change = _change(key, was[key], value)
-        if change:
-            raise ConfigError(
-                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
-                f"(--warm-start {prepared.name} tries its front first)"
-            )
-    ended = read_study(study).ended
-    if ended > prepared.config.trials:
-        raise ConfigError(f"--trials {prepared.config.trials}: study {prepared.name} has {ended} already")
-
-
-def _change(key: str, was: Any, now: Any) -> str | None:
-    """Returns what has changed, such as `epochs 3, not 5`; of several parameters the first."""
-    if was == now:
-        return None
-    if key == schema.SETTINGS:
-        was, now = dict(was), dict(now)
-        changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
-        return f"{changed} {was.get(changed)}, not {now.get(changed)}"
-    if key == schema.IMAGES_DIGEST:
-        return f"as many images, but other ones (digest {was}, not {now})"
-    if not isinstance(was, dict):
-        return f"{key} {was}, not {now}"
-    names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
-    before, after = was.get(names[0]), now.get(names[0])
-    kind = "the parameter" if key == schema.PARAMETERS else "the fixed"
-    if names[0] not in was:
-        return f"not {kind} {names[0]} ({after})"
-    return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"
 
 
 def _starting_points(

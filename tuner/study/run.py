@@ -1,48 +1,36 @@
 """Running a study: a new one, one that was cut off, or one that is extended."""
 
 import dataclasses
-import json
-import shutil
-import sys
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.storages import RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search_spaces.space import space_path
-from tinytl.config.weights_source import with_whole_path
 from tinytl.data.splits import DataSplits, ImageFiles
 from tinytl.errors import ConfigError
-from tinytl.files import write_whole
-from tuner import addresses
 from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import plan_resources
 from tuner.cluster.start import Cluster
-from tuner.config import REDUCTION_FACTOR, STUDY_FILE, WITHOUT_TRACKING, StudyConfig
-from tuner.next_commands import as_typed, resume_command
-from tuner.passwords import without_password
+from tuner.config import REDUCTION_FACTOR, WITHOUT_TRACKING, StudyConfig
+from tuner.next_commands import resume_command
 from tuner.prepared import PreparedStudy
-from tuner.record import schema, storage
 from tuner.record.accuracy_on_test import read_test_accuracies
-from tuner.record.claim import folder_claimed, storage_claimed
+from tuner.record.claim import folder_claimed
 from tuner.record.identity import identity_of
 from tuner.record.reading import StudyReading, read_study
-from tuner.record.sessions import begin_session, with_session
 from tuner.record.trials import Trial, merged_trials
-from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
+from tuner.record.writer import StudyRecords, UnwrittenError
 from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.damaged import set_aside_damaged
+from tuner.study.opening import opened
 from tuner.study.starting_points import baselines
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.client import answering, open_mlflow
@@ -130,7 +118,7 @@ def run_study(
             # The trials' device decides, not this machine's: memory is predicted for it.
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
-        study, records = stack.enter_context(_opened(prepared))
+        study, records = stack.enter_context(opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
         records.end_cut_off()
         for line in set_aside_damaged(study, prepared.folder):
@@ -302,67 +290,3 @@ def _predict_first(prepared: PreparedStudy) -> None:
     for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
         with suppress(ConfigError):
             predict_memory(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
-
-
-@contextmanager
-def _opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
-    """Opens the study in its storage, new or as it stands, and keeps other drivers out."""
-    config = prepared.config
-    store = storage.open_storage(config.storage, config.runs_dir)
-    directions = [StudyDirection.MAXIMIZE]
-    if prepared.searches_memory:
-        directions.append(StudyDirection.MINIMIZE)
-    study = optuna.create_study(
-        study_name=prepared.name, storage=store, directions=directions, load_if_exists=True
-    )
-    records = StudyRecords(store, prepared.name)
-    with ExitStack() as stack:
-        if isinstance(store, RDBStorage):
-            stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
-        _write_study(prepared, records)
-        _write_study_file(prepared)
-        yield study, records
-
-
-def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
-    """Writes what is asked for, and enqueues what is tried first; what is already there is left alone."""
-    records.set_study_attribute(schema.REQUESTED, prepared.config.trials)
-    for key, value in identity_of(prepared).items():
-        records.set_study_attribute(key, value)
-    known = records.study_attributes()
-    if schema.SESSIONS not in known and schema.STUDY_ID not in known and not records.trials():
-        records.set_study_attribute(schema.STUDY_ID, uuid.uuid4().hex)
-    known_sessions = known.get(schema.SESSIONS, [])
-    records.set_study_attribute(schema.SESSIONS, with_session(known_sessions, begin_session(prepared)))
-    sources = {
-        trial.user_attrs.get(schema.SOURCE)
-        for trial in records.trials()
-        if not fits_by_now(trial, prepared.config.memory_budget_mib)
-    }
-    distributions = {parameter.name: parameter.distribution for parameter in prepared.space.parameters}
-    for point in [*prepared.starting_points, *baselines(prepared.space)]:
-        if point.source not in sources:
-            params = (point.params, {name: distributions[name] for name in point.params})
-            records.enqueue(params, {schema.SOURCE: point.source})
-
-
-def _write_study_file(prepared: PreparedStudy) -> None:
-    """Writes what made the study: command, settings, and the space as it is now."""
-    prepared.folder.mkdir(parents=True, exist_ok=True)
-    config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
-    content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
-    content["command"] = as_typed(sys.argv)[1:]  # without `python`
-    for key in ("storage", "tracking_uri"):
-        if content[key] is not None:
-            content[key] = addresses.with_whole_path(without_password(content[key]))
-    # Absolute paths: a study may be resumed from another folder.
-    if config.data_dir is not None:
-        content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
-    if config.from_config is not None:
-        content["from_config"] = str(Path(config.from_config).resolve())
-    content["weights"] = with_whole_path(config.weights)
-    if config.lite_weights is not None:
-        content["lite_weights"] = with_whole_path(config.lite_weights)
-    if not copy.exists():
-        shutil.copyfile(space_path(config.space), copy)
-    write_whole(prepared.folder / STUDY_FILE, json.dumps(content, indent=2) + "\n")

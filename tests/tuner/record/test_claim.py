@@ -11,8 +11,9 @@ import optuna
 import pytest
 
 from tinytl.errors import ConfigError
+from tinytl.files import try_lock
 from tuner.record import schema
-from tuner.record.claim import GONE_AFTER_S, _Claim, folder_claimed, is_empty, storage_claimed
+from tuner.record.claim import GONE_AFTER_S, LOCK_FILE, _Claim, folder_claimed, is_empty, storage_claimed
 from tuner.record.storage import open_storage
 
 HOLD = """
@@ -37,6 +38,17 @@ def test_a_second_driver_is_refused_and_told_of_the_first_and_a_killed_one_leave
         holder.communicate()
     with folder_claimed(tmp_path / "s", "s"):
         pass
+
+
+def test_a_command_that_looks_at_the_moment_of_a_start_is_in_nobodys_way(tmp_path):
+    (tmp_path / "s").mkdir()
+    with (tmp_path / "s" / LOCK_FILE).open("a") as file:
+        assert try_lock(file, shared=True)  # as `status` does
+        looking = threading.Timer(0.2, file.close)
+        looking.start()
+        with folder_claimed(tmp_path / "s", "s"):
+            assert not looking.is_alive() or file.closed
+        looking.join()
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from tinytl.data.splits import ImageFiles
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, parse_study
 from tuner.prepared import PreparedStudy
+from tuner.study.opening import opened
 from tuner.study.prepare import _read_weights, left_aside, prepare
-from tuner.study.run import _opened
 from tuner.trial_config import base_config
 
 
@@ -85,7 +85,7 @@ def test_a_folder_is_accounted_for_once(pictures: Path) -> None:
 
 def test_other_images_of_the_same_number_are_another_study(pictures: Path) -> None:
     argv = _study_of(pictures)
-    with _opened(prepare(parse_study(argv)[0], datetime.datetime(2026, 1, 1))):
+    with opened(prepare(parse_study(argv)[0], datetime.datetime(2026, 1, 1))):
         pass
     again = parse_study([*argv, "--resume"])[0]
     prepare(again, datetime.datetime(2026, 1, 1))

@@ -1,19 +1,8 @@
-import datetime
-import json
-
-import optuna
 import pytest
-import torch
 
-from tests.support import mlflow_studies as made
-from tinytl.networks.backbones import BACKBONES
-from tuner.config import StudyConfig
-from tuner.record import schema
 from tuner.record.reading import StudyReading
-from tuner.record.writer import StudyRecords
 from tuner.stopping import TIME_SPENT
-from tuner.study.prepare import prepare
-from tuner.study.run import StudyOutcome, _write_study, _write_study_file
+from tuner.study.run import StudyOutcome
 
 
 @pytest.mark.parametrize(
@@ -40,44 +29,3 @@ def test_exit_codes(trials, interrupted, exit_code):
 def test_a_search_that_could_train_nothing_is_no_success(note, gave_up, exit_code):
     study = StudyReading(name="s", requested=4, states={"infeasible": 10})
     assert StudyOutcome(study, False, note, gave_up).exit_code == exit_code
-
-
-def test_the_study_file_names_weights_so_that_any_folder_can_resume_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(BACKBONES["mobilenet_v2"].build(2).state_dict(), tmp_path / "w.pt")
-    for weights, kept in (
-        ("w.pt", str(tmp_path / "w.pt")),
-        ((tmp_path / "w.pt").as_uri(), (tmp_path / "w.pt").as_uri()),
-        ("none", "none"),
-    ):
-        config = StudyConfig(
-            space="separate_lr", backbone="mobilenet_v2", weights=weights, runs_dir="runs", name="s"
-        )
-        prepared = prepare(config, datetime.datetime(2020, 1, 1))
-        main = prepared.weights["mobilenet_v2"].backbone
-        assert (main is None) == (weights == "none")
-        _write_study_file(prepared)
-        (study_file,) = (tmp_path / "runs" / "s").glob("study.json")
-        saved = json.loads(study_file.read_text())
-        assert (saved["weights"], saved["lite_weights"]) == (kept, None)
-        for path in (tmp_path / "runs" / "s").iterdir():
-            path.unlink()
-        (tmp_path / "runs" / "s").rmdir()
-
-
-def test_a_study_has_an_id_of_its_own_that_a_resume_keeps(tmp_path):
-    def records_of(name: str) -> StudyRecords:
-        store = optuna.storages.InMemoryStorage()
-        optuna.create_study(study_name=name, storage=store, directions=["maximize", "minimize"])
-        return StudyRecords(store, name)
-
-    prepared = made.prepared_study(tmp_path)
-    one, other, older = records_of("one"), records_of("other"), records_of("older")
-    older.set_study_attribute(schema.SESSIONS, [])
-    for records in (one, other, older):
-        _write_study(prepared, records)
-    given = one.study_attributes()[schema.STUDY_ID]
-    assert len(given) == 32 and other.study_attributes()[schema.STUDY_ID] != given
-    assert schema.STUDY_ID not in older.study_attributes(), "its runs are known by its name"
-    _write_study(prepared, one)
-    assert one.study_attributes()[schema.STUDY_ID] == given

@@ -1,0 +1,118 @@
+"""What a study must be to be resumed: there, free, whole enough, and the same as it was."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinytl.errors import ConfigError
+from tuner.config import STUDY_FILE, StudyConfig
+from tuner.next_commands import tuner_command, where_flags
+from tuner.passwords import without_password
+from tuner.prepared import PreparedStudy
+from tuner.record import schema, storage
+from tuner.record.claim import check_free, is_empty
+from tuner.record.identity import identity_of
+from tuner.record.reading import read_study
+from tuner.record.sessions import read_sessions
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def study_to_resume(config: StudyConfig, name: str) -> "optuna.Study | None":
+    """Returns the study that `--resume` means, or None for a new one; checks that it or the name is free."""
+    stored = storage.study_exists(config, name)
+    if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
+        raise ConfigError(
+            f"study {name} exists under {config.runs_dir}: add --resume to continue it, or change --name"
+        )
+    if not config.resume:
+        return None
+    begun = (Path(config.runs_dir) / name / STUDY_FILE).is_file()
+    if not stored:
+        _check_was_being_made(config, name, begun)
+        return None
+    study = storage.load_study(name, config.runs_dir, config.storage)
+    if not begun and schema.SPACE not in study.user_attrs:
+        remove = tuner_command("delete", name, where=where_flags(config.runs_dir))
+        raise ConfigError(
+            f"--resume: study {name} was killed while it was being made, and its folder is gone: remove the "
+            f"rest with `{remove}`, and start it anew"
+        )
+    # Before Ray is started: a process that is refused later waits for that.
+    check_free(Path(config.runs_dir) / name, study.user_attrs, name)
+    return study
+
+
+def _check_was_being_made(config: StudyConfig, name: str, begun: bool) -> None:
+    """Checks that a study that its storage does not have was killed just before it was recorded."""
+    folder = Path(config.runs_dir) / name
+    trials = sum(1 for _ in folder.glob("*/config.yaml"))
+    if not begun:
+        raise ConfigError(
+            f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
+        )
+    if trials:
+        where = config.journal if config.storage is None else without_password(config.storage)
+        raise ConfigError(
+            f"--resume: {where} has no study {name}, though {folder} has {trials} of its trials: bring the "
+            "record back from a copy, or start another study (--from-config takes a trial's config.yaml)"
+        )
+
+
+def check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
+    """Raises ConfigError if a study that is resumed is not what its record says; names what has changed."""
+    was = study.user_attrs
+    if schema.DATASET in was:
+        was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
+    # As the storage returns it: lists for tuples.
+    for key, value in json.loads(json.dumps(identity_of(prepared))).items():
+        if key not in was and not study.get_trials(deepcopy=False):
+            continue  # killed while it was being made
+        if key == schema.IMAGES_DIGEST and None in (was.get(key), value):
+            continue
+        if key not in was:
+            raise ConfigError(
+                f"--resume: study {prepared.name} was made by an older version, which kept no {key}: start "
+                "another study; --warm-start tries its front first"
+            )
+        change = _change(key, was[key], value)
+        if change:
+            if not (prepared.folder / STUDY_FILE).is_file():  # its flags are gone: all must be given again
+                raise ConfigError(
+                    f"--resume: {prepared.folder} has no {STUDY_FILE} with the flags of the study, which has "
+                    f"{change}: give the flags that began it{_first_command(was)}"
+                )
+            raise ConfigError(
+                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
+                f"(--warm-start {prepared.name} tries its front first)"
+            )
+    ended = read_study(study).ended
+    if ended > prepared.config.trials:
+        raise ConfigError(f"--trials {prepared.config.trials}: study {prepared.name} has {ended} already")
+
+
+def _first_command(attributes: Mapping[str, Any]) -> str:
+    sessions = read_sessions(attributes)
+    return f": {without_password(sessions[0].command)}" if sessions else ""
+
+
+def _change(key: str, was: Any, now: Any) -> str | None:
+    """Returns what has changed, such as `epochs 3, not 5`; of several parameters the first."""
+    if was == now:
+        return None
+    if key == schema.SETTINGS:
+        was, now = dict(was), dict(now)
+        changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
+        return f"{changed} {was.get(changed)}, not {now.get(changed)}"
+    if key == schema.IMAGES_DIGEST:
+        return f"as many images, but other ones (digest {was}, not {now})"
+    if not isinstance(was, dict):
+        return f"{key} {was}, not {now}"
+    names = [name for name in (*was, *now) if was.get(name) != now.get(name)]
+    before, after = was.get(names[0]), now.get(names[0])
+    kind = "the parameter" if key == schema.PARAMETERS else "the fixed"
+    if names[0] not in was:
+        return f"not {kind} {names[0]} ({after})"
+    return f"{kind} {names[0]} {before}, not {'without it' if names[0] not in now else after}"
