@@ -4,8 +4,11 @@ import functools
 import logging
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tuner.cluster.joining import join
@@ -36,6 +39,10 @@ PAUSE_S = 2.0
 TIMED_OUT = "timed out during startup"
 DASHBOARD_PORT_TAKEN = "already occupied"
 """Parts of Ray's own messages."""
+SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
+"""The longest name that Ray gives a socket below its folder."""
+MOST_OF_A_SOCKET = 107
+"""Bytes of a socket's path on Linux."""
 PRELOADED = "torch._dynamo,torchvision,ray.tune"
 """Modules that a worker process imports when Ray starts it, not in its first trial: they need seconds."""
 
@@ -49,8 +56,13 @@ class Cluster:
         self._url: Future[str] | None = None
 
     def begin(self) -> None:
-        """Starts Ray, or joins the cluster at `--address`, and returns at once."""
+        """Starts Ray, or joins the cluster at `--address`, and returns at once.
+
+        Raises:
+            ConfigError: if Ray cannot start: in this process it runs already, or its folder has no place.
+        """
         if self._url is None and not self.config.dry_run:
+            _check_ray_is_free(self.config)
             self._url = self._thread.submit(_start, self.config)
 
     def dashboard_url(self) -> str:
@@ -75,6 +87,31 @@ class Cluster:
             self._thread.shutdown()
 
 
+def _check_ray_is_free(config: StudyConfig) -> None:
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        raise ConfigError("Ray runs in this process already: end it with ray.shutdown() first")
+    if config.address is not None:
+        return
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    if variable is None:
+        return
+    folder = Path(os.environ[variable])
+    longest = len(os.fsencode(folder / SOCKET))
+    if longest > MOST_OF_A_SOCKET:
+        raise ConfigError(
+            f"{variable}={folder}: Ray's sockets lie below it, and their names would have {longest} bytes of "
+            f"{MOST_OF_A_SOCKET} that a system takes: set RAY_TMPDIR to a shorter folder, such as /tmp"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{variable}={folder}: cannot be made ({error.strerror}), and Ray keeps its files below it: set "
+            "RAY_TMPDIR to another folder"
+        ) from None
+
+
 def _start(config: StudyConfig) -> str:
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -91,6 +128,7 @@ def _start(config: StudyConfig) -> str:
     # A signal to a whole group of processes, as `timeout` sends it, is for the driver: it ends Ray when
     # everything is saved and recorded. Ray's processes end with the driver, however it ends.
     services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)
+    reasons: list[str] = []
     for left in reversed(range(STARTS)):
         try:
             context = ray.init(
@@ -103,12 +141,21 @@ def _start(config: StudyConfig) -> str:
             )
             break
         except Exception as error:  # Ray's timeout is a bare Exception; an unknown text is raised again
-            reason = str(error)
-            if not left and DASHBOARD_PORT_TAKEN in reason:
-                told = f"--dashboard-port {config.dashboard_port}: it is in use: give another port"
-                raise ConfigError(told) from None
-            if not left or not any(known in reason for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
+            reasons.append(str(error))
+            if not any(known in reasons[-1] for known in (TIMED_OUT, DASHBOARD_PORT_TAKEN)):
                 raise
             ray.shutdown()
+            if not left:
+                raise ConfigError(_why_not(reasons, config)) from None
             time.sleep(PAUSE_S)
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+
+def _why_not(reasons: Sequence[str], config: StudyConfig) -> str:
+    """Returns why no start came to anything. A port may be taken by our own start before it."""
+    if all(DASHBOARD_PORT_TAKEN in reason for reason in reasons):
+        return f"--dashboard-port {config.dashboard_port}: it is in use: give another port"
+    return (
+        f"Ray's processes did not answer within half a minute, {len(reasons)} times: is this machine busy or "
+        "out of memory? Try again, or see its logs in /tmp/ray/session_latest/logs"
+    )

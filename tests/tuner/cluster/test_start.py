@@ -79,12 +79,39 @@ def test_a_port_that_stays_taken_is_named(ray_says):
     assert len(calls) == start.STARTS
 
 
-@pytest.mark.parametrize(("texts", "tries"), [([SLOW] * start.STARTS, start.STARTS), (["a bug"], 1)])
-def test_what_is_no_mistake_of_the_users_stays_what_it_is(texts, tries, ray_says):
+@pytest.mark.parametrize("texts", [[SLOW] * start.STARTS, [SLOW, TAKEN, TAKEN]])
+def test_a_machine_that_is_too_slow_is_named_not_the_port_that_our_own_start_holds(texts, ray_says):
     calls = ray_says(*texts)
-    with pytest.raises(Exception, match=texts[0]) as raised:
+    with pytest.raises(ConfigError, match=r"did not answer within half a minute, 3 times"):
         Cluster(StudyConfig()).dashboard_url()
-    assert not isinstance(raised.value, ConfigError) and len(calls) == tries
+    assert len(calls) == start.STARTS
+
+
+def test_what_is_no_mistake_of_the_users_stays_what_it_is(ray_says):
+    calls = ray_says("a bug")
+    with pytest.raises(Exception, match="a bug") as raised:
+        Cluster(StudyConfig()).dashboard_url()
+    assert not isinstance(raised.value, ConfigError) and len(calls) == 1
+
+
+def test_a_ray_that_runs_in_the_process_is_named(ray_says, monkeypatch):
+    ray_says()
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    with pytest.raises(ConfigError, match=r"Ray runs in this process already: end it with ray\.shutdown\(\)"):
+        Cluster(StudyConfig()).begin()
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_a_folder_where_ray_has_no_place_is_named(variable, tmp_path, ray_says):
+    ray_says()
+    (tmp_path / "file").write_text("")
+    for folder, said in ((tmp_path / ("d" * 90), "107 that a system takes"), ("/proc/x", "cannot be made")):
+        os.environ.pop("TMPDIR", None)
+        os.environ[variable] = str(folder)
+        with pytest.raises(ConfigError, match=said) as told:
+            Cluster(StudyConfig()).begin()
+        assert str(told.value).startswith(f"{variable}={folder}: ")
+    Cluster(StudyConfig(address="10.0.0.1:6379", dry_run=True)).begin()
 
 
 def test_a_cluster_that_is_there_is_joined_and_none_is_started(ray_says, monkeypatch):
