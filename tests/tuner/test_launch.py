@@ -93,7 +93,7 @@ BAD_FLAGS = [
     (["--name", "a/b"], "--name 'a/b': use letters, digits"),
     (["--name", ".."], "--name '..': use letters, digits"),
     (["--name", "it's"], "use letters, digits"),
-    (["--name", "mlflow.db"], "none of mlartifacts, mlflow.db, optuna.journal"),
+    (["--name", "mlflow.db"], "no name that begins with mlartifacts, mlflow.db, optuna.journal"),
     (
         ["--tracking-uri", "foo://bar"],
         "--tracking-uri foo://bar: write an address that begins",
@@ -289,7 +289,7 @@ def test_a_space_that_another_study_has_is_not_resumed(capsys, tmp_path):
     study.set_user_attr("space", "joint")
     argv = ["--name", "mine", "--resume", "--space", "separate_lr", "--runs-dir", str(tmp_path)]
     assert launch.main(argv) == 2
-    assert "study mine has space joint, not separate_lr" in capsys.readouterr().err
+    assert "which has space joint, not separate_lr: give the flags that began it" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_a_study_that_runs_is_refused_before_ray_is_started(capsys, begun, monke
     assert "study mine is being run by process" in capsys.readouterr().err
 
 
-def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(capsys, tmp_path):
+def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_removed(capsys, tmp_path):
     """A driver that is killed while Ray starts leaves its lock; then, a study without a word on it."""
     runs_dir = tmp_path / "runs"
     (runs_dir / "mine").mkdir(parents=True)
@@ -343,7 +343,8 @@ def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_resumed(c
     optuna.create_study(study_name="mine", storage=open_storage(None, str(runs_dir)), directions=directions)
     assert launch.main([*argv, "--dry-run"]) == 2
     assert "study mine exists" in capsys.readouterr().err
-    assert launch.main([*argv, "--resume", "--dry-run"]) == 0
+    assert launch.main([*argv, "--resume", "--dry-run"]) == 2
+    assert "python -m tuner delete mine" in capsys.readouterr().err
 
 
 def test_weights_of_a_relative_path_are_the_same_when_the_study_is_resumed(tmp_path, monkeypatch):

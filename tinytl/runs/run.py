@@ -96,7 +96,7 @@ def train_loaded(
             if data.test is not None:
                 trainer.evaluate(data.test)
             return {}
-        for note in (*filter(None, [data.account]), *notes):
+        for note in notes:
             progress.report(note)
         _report_start(progress, trainer, predicted)
         with directory.claimed(wait_s), progress:
@@ -192,7 +192,7 @@ class _Record:
 def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPrediction) -> None:
     data, config = trainer.data, trainer.config
     sizes = ", ".join(f"{name} {size}" for name, size in split_sizes(data).items() if size is not None)
-    progress.report(f"{data.name}: {len(data.classes)} classes, {sizes}")
+    progress.report(data.account or f"{data.name}: {len(data.classes)} classes, {sizes}")
     progress.report(f"{config.backbone}: {trainer.account}")
     progress.report(f"input: {trainer.normalization}")
     progress.report(f"plan {config.plan}: {describe(config)}")

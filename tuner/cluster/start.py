@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 from tinytl.errors import ConfigError
@@ -148,7 +149,15 @@ def _start(config: StudyConfig) -> str:
             if not left:
                 raise ConfigError(_why_not(reasons, config)) from None
             time.sleep(PAUSE_S)
+    _close_token()
     return f"http://{context.dashboard_url}" if context.dashboard_url else ""
+
+
+def _close_token() -> None:
+    """Lets no other user of the machine read Ray's token, which Ray writes for all to read."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    with suppress(OSError):  # there is none, or it is somebody else's
+        token.chmod(0o600)
 
 
 def _why_not(reasons: Sequence[str], config: StudyConfig) -> str:

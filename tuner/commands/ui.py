@@ -29,6 +29,8 @@ SETTINGS = {
     # Evaluation jobs of language models: processes that are not needed here.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
+ALLOWED_HOSTS = f"localhost,localhost:*,{HOST},{HOST}:*"
+"""Names to which MLflow answers; else also those that begin as private addresses do: 10.evil.example."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -70,6 +72,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     command += ["--workers", "1"]
     # Studies that record through this server run on this machine: their files go beside the database's.
     command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
+    command += ["--allowed-hosts", ALLOWED_HOSTS]
     url = f"http://{HOST}:{port}"
     shown = runs_dir if tracking_uri is None else without_password(tracking_uri)
     print(f"MLflow on {shown} is starting ...", flush=True)

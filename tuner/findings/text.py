@@ -36,14 +36,14 @@ def front_table(front: Sequence[Trial]) -> Table:
     ]
     rows = []
     for result in front:
-        row = [result.label, accuracy_text(result)]
+        row = [result.name, accuracy_text(result)]
         if has_tests:
             test = known(result.test_accuracy_top1)
             row.append("-" if test is None else f"{test:.3f}")
         own = {key: value for key, value in result.params.items() if key not in shared}
         names = [value for value in own.values() if isinstance(value, str)]
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
-        configuration = ", ".join(filter(None, [*names, numbers]))
+        configuration = ", ".join(filter(None, [result.baseline, *names, numbers]))
         rows.append([*row, f"{result.peak_memory_mib:.1f}", f"{result.epoch_time_s:.1f}", configuration])
     table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = caption, "left"

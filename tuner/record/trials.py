@@ -59,6 +59,12 @@ class Trial:
     """Where the configuration came from, if the sampler did not choose it: `baseline user_report`."""
 
     @property
+    def baseline(self) -> str | None:
+        """The name of the baseline that it is, if it is one: `user_report`."""
+        kind, _, baseline = (self.source or "").partition(" ")
+        return baseline if kind == BASELINE else None
+
+    @property
     def label(self) -> str:
         """The name, with that of the baseline if it is one: `joint-000 (user_report)`."""
         return label_of(self.name, self.source)

@@ -66,7 +66,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
     )
 
     assert lines.pop(0) == "a note"
-    assert lines[0] == "pictures: 2 classes, train 7, val 3, test 3"
+    assert lines[0] == "pictures: 13 images of 2 classes (blue, red): 7 to train, 3 to validate, 3 to test"
     assert lines[1] == "mobilenet_v2: random weights"
     assert lines[2] == "input: mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (mobilenet_v2's default)"
     assert result["weights"] == {

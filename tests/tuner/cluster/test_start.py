@@ -94,6 +94,18 @@ def test_what_is_no_mistake_of_the_users_stays_what_it_is(ray_says):
     assert not isinstance(raised.value, ConfigError) and len(calls) == 1
 
 
+def test_its_token_is_for_this_user_alone(ray_says, tmp_path):
+    ray_says()
+    token = tmp_path / "auth_token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    Cluster(StudyConfig()).dashboard_url()
+    assert token.stat().st_mode & 0o777 == 0o600
+    token.unlink()
+    Cluster(StudyConfig()).dashboard_url()
+
+
 def test_a_ray_that_runs_in_the_process_is_named(ray_says, monkeypatch):
     ray_says()
     monkeypatch.setattr(ray, "is_initialized", lambda: True)

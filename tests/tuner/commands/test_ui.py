@@ -3,6 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_it_serves_another_database(tmp_path):
     assert log.read_text().startswith(f"MLflow on {uri} is starting ...")
 
 
+def status(port: int, host: str) -> int:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 @pytest.mark.slow
 def test_it_serves_until_ctrl_c_and_leaves_no_process(tmp_path):
     runs_dir, log, port = tmp_path / "runs", tmp_path / "log", free_port()
@@ -83,6 +93,7 @@ def test_it_serves_until_ctrl_c_and_leaves_no_process(tmp_path):
         wait_for(lambda: "Ctrl-C ends it" in log.read_text() or ui.poll() is not None, "the server")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200
+        assert status(port, "10.evil.example") == 403 and status(port, f"localhost:{port}") == 200
         below = processes_under(ui.pid)
         assert below
         ui.send_signal(signal.SIGINT)

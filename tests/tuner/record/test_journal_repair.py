@@ -7,7 +7,6 @@ from optuna.trial import TrialState
 from tests.support import mlflow_studies as made
 from tinytl.errors import ConfigError
 from tuner.__main__ import main
-from tuner.record.claim import folder_claimed
 from tuner.record.journal import JOURNAL, record_of
 from tuner.record.journal_repair import repair
 from tuner.record.reading import open_study
@@ -42,13 +41,6 @@ def damage(runs_dir, number, change=lambda line: line.replace(b'"worker_id"', b'
 
 def records(runs_dir):
     return [record_of(line) for line in (runs_dir / JOURNAL).read_bytes().split(b"\n")[:-1]]
-
-
-def test_a_journal_that_is_whole_is_left_alone(runs_dir, capsys):
-    before = (runs_dir / JOURNAL).read_bytes()
-    assert main(["repair", "--runs-dir", str(runs_dir)]) == 0
-    assert "lines are whole" in capsys.readouterr().out
-    assert (runs_dir / JOURNAL).read_bytes() == before
 
 
 def test_whatever_line_is_damaged_the_other_studies_are_as_they_were(runs_dir, tmp_path):
@@ -110,19 +102,6 @@ def test_what_was_there_is_kept_under_a_name_of_its_own(runs_dir):
         *_, last = repair(runs_dir)
         copy = runs_dir / f"{JOURNAL}{expected}"
         assert last.endswith(f"as it was: {copy}") and copy.read_bytes() == before
-
-
-def test_nothing_is_repaired_under_a_study_that_runs(runs_dir, capsys):
-    damage(runs_dir, 3)
-    with folder_claimed(runs_dir / made.NAME, made.NAME):
-        assert main(["repair", "--runs-dir", str(runs_dir)]) == 2
-    assert capsys.readouterr().err == f"tuner repair: study {made.NAME} runs: stop it first\n"
-    assert not list(runs_dir.glob("*.damaged*"))
-
-
-def test_a_folder_without_studies_is_named(tmp_path, capsys):
-    assert main(["repair", "--runs-dir", str(tmp_path)]) == 2
-    assert "no studies under" in capsys.readouterr().err
 
 
 def test_every_command_names_the_damage_in_one_line(runs_dir, capsys):
