@@ -107,8 +107,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(row, indent=2))
     else:
+        which = f"all {len(images)}" if split == "all" else f"{len(images)} {split}"
         print(
-            f"{name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {len(images)} {split} images "
+            f"{name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {which} images "
             f"({trained.path}, epoch {trained.epoch})"
         )
     return 0

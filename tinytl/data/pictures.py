@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tinytl.data.bit_depth import eight_bits
 from tinytl.errors import ConfigError
@@ -121,6 +121,8 @@ def _square(path: Path, side: int) -> npt.NDArray[np.uint8] | BrokenPicture:
             picture = _opaque(_upright(eight_bits(opened), _orientation(opened)))
     except MemoryError:
         raise
+    except UnidentifiedImageError:  # its own text repeats the path
+        return BrokenPicture(path, "it begins as no image that Pillow knows")
     except Exception as error:  # decoders raise anything, and each means that this file is no picture
         text = " ".join(str(error).split())
         return BrokenPicture(path, text or type(error).__name__)
