@@ -24,7 +24,9 @@ def by_matrix_product(x: Tensor, weight: Tensor) -> bool:
 
 def product_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns the 1x1 convolution `(N, C', H, W)` of a channels_last `(N, C, H, W)`."""
-    return _product(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    made = _product(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    # No view any more: a network may edit what a block returns, as `y += x` and `ReLU(inplace=True)` do.
+    return made.detach()
 
 
 def product_input_grad(grad: Tensor, weight: Tensor) -> Tensor:
