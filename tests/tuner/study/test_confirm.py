@@ -159,12 +159,12 @@ def test_what_diverges_is_recorded_and_what_breaks_is_tried_again(ray_here, prep
     RunDirectory(tmp_path / "s-000").start(trial_config(method="FT-Full", norm="group_norm", base_lr=1e30))
     broken = tmp_path / "confirm" / "s-000-seed2"
     broken.mkdir(parents=True)
-    (broken / "last.pt").write_bytes(b"cut off")
+    torch.save({}, broken / "last.pt")
     told, found = again(prepared, front)
     assert len(told) == 2 and all(math.isnan(accuracy) for _, _, accuracy in told)
     failures = found["s-000"].failures
     assert failures[1].startswith("loss is not finite")
-    assert failures[2].startswith("ConfigError: ") and "last.pt is damaged" in failures[2]
+    assert failures[2].startswith("ConfigError: ") and "last.pt is not a checkpoint" in failures[2]
     assert list(json.loads((tmp_path / "confirm.json").read_text())["s-000"]) == ["1"]
     (broken / "last.pt").unlink()
     told, found = again(prepared, front)
