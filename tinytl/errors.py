@@ -11,7 +11,12 @@ class ConfigError(ValueError):
 
 def in_one_line(error: Exception) -> str:
     """Returns what an error says, line breaks and other controls in names of files as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(error))
+    return without_controls(str(error))
+
+
+def without_controls(text: str) -> str:
+    """Returns text with line breaks and other controls as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class NonFiniteLossError(RuntimeError):

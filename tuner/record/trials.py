@@ -61,8 +61,7 @@ class Trial:
     @property
     def baseline(self) -> str | None:
         """The name of the baseline that it is, if it is one: `user_report`."""
-        kind, _, baseline = (self.source or "").partition(" ")
-        return baseline if kind == BASELINE else None
+        return _baseline_of(self.source)
 
     @property
     def label(self) -> str:
@@ -124,8 +123,13 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
 
 def label_of(name: str, source: str | None) -> str:
     """Returns a trial's name, with that of the baseline that it is, if it is one."""
+    baseline = _baseline_of(source)
+    return name if baseline is None else f"{name} ({baseline})"
+
+
+def _baseline_of(source: str | None) -> str | None:
     kind, _, baseline = (source or "").partition(" ")
-    return f"{name} ({baseline})" if kind == BASELINE else name
+    return baseline if kind == BASELINE else None
 
 
 def state_of(trial: FrozenTrial) -> str:

@@ -14,7 +14,7 @@ from tinytl.data.sets.labels_csv import LABELS_FILE, read_labels
 from tinytl.data.sets.listing import Listing, image_files
 from tinytl.data.splits import DataSplits, ImageFiles, three_way, two_way
 from tinytl.data.walk import LeftOut, ending_of, picture_endings, pictures_under, visible
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, without_controls
 
 SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -252,5 +252,4 @@ def _named(classes: tuple[str, ...]) -> str:
 
 def printable(name: str) -> str:
     """Returns a folder's name as text that can be written anywhere: other bytes and controls as escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return without_controls(os.fsencode(name).decode("utf-8", "backslashreplace"))
