@@ -2,11 +2,18 @@
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v2, mobilenet_v3_small, resnet18
+from torchvision.models import (
+    efficientnet_b0,
+    mobilenet_v2,
+    mobilenet_v3_large,
+    mobilenet_v3_small,
+    resnet18,
+)
 
 from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.networks.backbones import BACKBONES
@@ -19,9 +26,35 @@ TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
     "mobilenet_v3_small": mobilenet_v3_small,
     "resnet18": resnet18,
+    "mobilenet_v3_large": mobilenet_v3_large,
+    "efficientnet_b0": efficientnet_b0,
 }
 NETS = (*BACKBONES, "mobilenet_v3_small", "resnet18")
 """Ours, and two of torchvision's that the engine was not written for."""
+
+
+class Setting(NamedTuple):
+    """What decides, beside the network, which kernels run."""
+
+    dtype: torch.dtype
+    resolution: int
+    layout: torch.memory_format
+
+    def batch(self, n_samples: int = 2) -> Tensor:
+        x = torch.randn(n_samples, 3, self.resolution, self.resolution, dtype=self.dtype)
+        return x.contiguous(memory_format=self.layout)
+
+    def __str__(self) -> str:
+        return "-".join(str(part).removeprefix("torch.") for part in self)
+
+
+SETTINGS = tuple(
+    Setting(dtype, resolution, layout)
+    for resolution in (64, 224)
+    for layout in (torch.contiguous_format, torch.channels_last)
+    for dtype in (torch.float64, torch.float32)
+)
+"""A list of cases takes them in turn, so that over the list each is met with each kind of network."""
 
 
 def randomise_(net: nn.Module) -> nn.Module:
@@ -79,6 +112,26 @@ def outcome(net: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str,
     logits = net(x)
     F.cross_entropy(logits, torch.arange(len(x)) % 5).backward()
     return logits.detach(), {name: p.grad for name, p in net.named_parameters()}
+
+
+def assert_as_stock(lean: nn.Module, stock: nn.Module, setting: Setting) -> None:
+    """Checks that `lean` computes what `stock` does on a batch; both get the setting's type.
+
+    In float32 a lean network may be no further from the truth, in float64, than twice as far as stock's.
+    """
+    x = setting.batch()
+    lean, stock = lean.to(setting.dtype), stock.to(setting.dtype)
+    if setting.dtype is torch.float64:
+        assert_same_outcome(lean, stock, x, 1e-10)
+        return
+    exact = _flat(outcome(copy.deepcopy(stock).double(), x.double()))
+    mine, theirs = (error(_flat(outcome(one, x)).double(), exact) for one in (lean, stock))
+    assert mine <= 2 * theirs + 3e-3  # one kink of ReLU moves as much
+
+
+def _flat(found: tuple[Tensor, dict[str, Tensor | None]]) -> Tensor:
+    logits, grads = found
+    return torch.cat([logits.flatten(), *(g.flatten() for g in grads.values() if g is not None)])
 
 
 def error(mine: Tensor, theirs: Tensor) -> float:

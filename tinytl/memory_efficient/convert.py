@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from tinytl.memory_efficient.block.reading import BlockReader, uses_batch_statistics
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave
 from tinytl.memory_efficient.block.structure import describe_block
+from tinytl.memory_efficient.kept import Kept, find_kept
 from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
+    LeanAdaptiveAvgPool2d,
     LeanAvgPool2d,
     LeanBatchNorm2d,
     LeanBlock,
@@ -32,6 +34,7 @@ _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Hardswish, LeanActivation),
     (nn.Hardsigmoid, LeanActivation),
     (nn.AvgPool2d, LeanAvgPool2d),
+    (nn.AdaptiveAvgPool2d, LeanAdaptiveAvgPool2d),
     (nn.MaxPool2d, LeanMaxPool2d),
     (nn.Dropout, LeanDropout),
 )
@@ -39,13 +42,16 @@ _LEAN_ALREADY = (
     nn.Linear,
     nn.Identity,
     nn.Flatten,
-    nn.AdaptiveAvgPool2d,
     nn.Sigmoid,
     nn.Tanh,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
 )
 """For these, torch already keeps no more than backward reads."""
+
+
+SMALL_MIB = 0.01
+"""The text of a report does not name what keeps less."""
 
 
 @dataclass
@@ -61,6 +67,8 @@ class ConversionReport:
     """Batch norms in training mode: they and their blocks run as stock until `eval()`."""
     left: dict[str, str] = field(default_factory=dict)
     """Modules left as they are, by name: why."""
+    kept: list[Kept] = field(default_factory=list)
+    """What modules and functions keep for backward of a batch like the example, if there was one."""
 
     def __str__(self) -> str:
         lines = [f"{len(self.blocks)} blocks run as one function, {len(self.modules)} modules made lean"]
@@ -70,15 +78,33 @@ class ConversionReport:
                 f"keep what stock keeps ({self.batch_statistics[0]}, ...)"
             )
         lines += [f"left {name}: {why}" for name, why in self.left.items()]
+        if self.kept:
+            lines += self._kept_lines()
         return "\n".join(lines)
 
+    def _kept_lines(self) -> list[str]:
+        others = [one for one in self.kept if not one.lean]
+        named = [one for one in others if one.mib >= SMALL_MIB]
+        total, of_others = (sum(one.mib for one in some) for some in (self.kept, others))
+        lines = [f"{total:.1f} MiB are kept for backward, {total - of_others:.1f} by lean modules, and by"]
+        lines += map(str, named)
+        if len(named) < len(others):
+            lines.append(f"{len(others) - len(named)} others, each less than {SMALL_MIB} MiB")
+        return lines
 
-def make_memory_efficient_(net: nn.Module, how: Execution | None = None) -> ConversionReport:
+
+def make_memory_efficient_(
+    net: nn.Module, how: Execution | None = None, *, example: Tensor | None = None
+) -> ConversionReport:
     """Gives every known module of `net` a forward that keeps no more than backward reads.
 
     Outputs, gradients, parameters, `state_dict` keys and module classes (`isinstance`) stay. Each forward
     decides what is kept, so `requires_grad`, `train()` and `eval()` may change later. Inputs are `(N, C, H,
-    W)`; outputs lie in channels_last. Call it again after surgery on `net`, or for another `how`.
+    W)`; outputs lie in the format in which stock answers, and channels_last needs least time. Call it again
+    after surgery on `net`, or for another `how`.
+
+    With an `example`, a batch, the report says by MiB which modules and functions still keep tensors for
+    backward with `net`'s present `requires_grad` (see `kept.find_kept`).
 
     Left as they are, and named in the report: modules with a forward of their own on the instance, with
     hooks, with parametrisations, with padding other than zeros, and unknown classes.
@@ -86,6 +112,8 @@ def make_memory_efficient_(net: nn.Module, how: Execution | None = None) -> Conv
     report = ConversionReport()
     how = how or Execution()
     _convert_(net, "", how, report, in_block=False)
+    if example is not None:
+        report.kept = find_kept(net, example)
     return report
 
 

@@ -28,7 +28,11 @@ from tinytl.memory_efficient.ops.depthwise import taps_are_leaner
 from tinytl.memory_efficient.ops.dropout import lean_dropout
 from tinytl.memory_efficient.ops.frozen_norm import FrozenNorm, lean_frozen_norm
 from tinytl.memory_efficient.ops.group_norm import lean_group_norm
-from tinytl.memory_efficient.ops.pooling import lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.ops.pooling import (
+    lean_adaptive_average_pool,
+    lean_average_pool,
+    lean_max_pool,
+)
 from tinytl.memory_efficient.ops.precision import autocast_dtype
 from tinytl.memory_efficient.ops.standardization import lean_standardized
 from tinytl.networks.surgery import with_mixin
@@ -150,6 +154,17 @@ class LeanAvgPool2d(Lean):
         """Pools `(N, C, H, W)`."""
         assert isinstance(self, nn.AvgPool2d)
         return lean_average_pool(x, average_pool_spec(self)) if x.dim() == 4 else self.stock_forward(x)
+
+
+class LeanAdaptiveAvgPool2d(Lean):
+    """Keeps a shape; to one pixel stock's mean keeps no more."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Pools `(N, C, H, W)`."""
+        assert isinstance(self, nn.AdaptiveAvgPool2d)
+        if x.dim() != 4 or self.output_size in (1, (1, 1)):
+            return self.stock_forward(x)
+        return lean_adaptive_average_pool(x, self.output_size)
 
 
 class LeanMaxPool2d(Lean):

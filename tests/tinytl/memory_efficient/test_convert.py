@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.support.lean_networks import (
+    SETTINGS,
+    assert_as_stock,
     assert_same_outcome,
     converted,
     outcome,
@@ -24,20 +26,14 @@ from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule
 
 KINDS = itertools.product(BACKBONES, METHODS, ("frozen_bn", "group_norm"))
+IN_TURN = [(*kind, setting) for kind, setting in zip(KINDS, itertools.cycle(SETTINGS), strict=False)]
 
 
-@pytest.mark.parametrize(("backbone", "method", "norm"), sampled(KINDS, 7))
-def test_every_backbone_method_and_norm(backbone, method, norm):
-    net = tinytl_net(backbone, method, norm).double()
+@pytest.mark.parametrize(("backbone", "method", "norm", "setting"), sampled(IN_TURN, 7))
+def test_every_backbone_method_and_norm(backbone, method, norm, setting):
+    net = tinytl_net(backbone, method, norm, setting.resolution)
     recompute = {"FT-Full": "depthwise", "TinyTL-L+B": "block"}.get(method, "none")
-    lean = converted(net, recompute=recompute, slice_mib=0.3)
-    assert_same_outcome(lean, net, torch.randn(2, 3, 64, 64, dtype=torch.float64), 1e-10)
-
-
-@pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L+B"])
-def test_float32(method):
-    net = tinytl_net("mobilenet_v2", method, "frozen_bn")
-    assert_same_outcome(converted(net), net, torch.randn(2, 3, 64, 64), 1e-5)
+    assert_as_stock(converted(net, recompute=recompute, slice_mib=0.3), net, setting)
 
 
 @pytest.mark.parametrize("ratio", [2, 4, 8, None])
@@ -45,11 +41,13 @@ def test_float32(method):
 def test_lite_residuals_on_any_map(ratio, mode):
     main = nn.Sequential(nn.Conv2d(8, 12, 3, 2, 1), nn.BatchNorm2d(12))
     net = nn.Sequential(LiteResidualModule(main, 8, 12, 1.0, 3, "h_swish", 2, ratio, mode, 2), nn.Flatten())
-    net = randomise_(net).eval().double()
+    net = randomise_(net).eval()
     lean = copy.deepcopy(net)
     assert make_memory_efficient_(lean).blocks == ["0"]
-    for size in ((16, 16), (7, 9), (3, 4), (1, 1)):
-        assert_same_outcome(lean, net, torch.randn(2, 8, *size, dtype=torch.float64), 1e-10)
+    for size, setting in zip(((16, 16), (7, 9), (3, 4), (1, 1)) * 2, SETTINGS, strict=True):
+        x = torch.randn(2, 8, *size, dtype=setting.dtype).contiguous(memory_format=setting.layout)
+        tolerance = {torch.float64: 1e-10, torch.float32: 1e-4}[setting.dtype]
+        assert_same_outcome(lean.to(setting.dtype), net.to(setting.dtype), x, tolerance)
 
 
 def test_copies_and_pickles_are_lean_and_independent():
@@ -199,18 +197,38 @@ def test_leaves_what_it_does_not_know_and_says_so():
         "6": "pads one side more than the other",
     }
     assert report.batch_statistics == ["1.1"]
-    assert report.modules.keys() == {"0.1", "1.1", "7"}
+    assert report.modules.keys() == {"0.1", "1.1", "7", "8"}
     assert "left 5: GELU is not known" in str(report) and "1 batch norms use batch statistics" in str(report)
     assert_same_outcome(lean, net, torch.randn(3, 3, 16, 16, dtype=torch.float64), 1e-10)
 
 
-@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
-def test_memory_formats_of_input_and_weights(format):
-    net = torchvision_net("mobilenet_v2").double()
-    lean = converted(net).to(memory_format=format)
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
-    assert_same_outcome(lean, net, x.contiguous(memory_format=format), 1e-10)
-    assert lean.features(x).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("of_weights", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet18"])
+def test_answers_lie_in_memory_as_stock_s(name, setting, of_weights):
+    net = torchvision_net(name).to(setting.dtype).to(memory_format=of_weights)
+    found = [strides_of_maps(one, setting.batch()) for one in (converted(net), net)]
+    assert found[0] == found[1]
+
+
+def strides_of_maps(net, x):
+    """Strides of each outermost module's answer, and of the gradient of the input."""
+    found = []
+    for child in (*net.children(), *getattr(net, "features", ())):
+        child.register_forward_hook(lambda _module, _inputs, y: found.append(y.stride()))
+    x.requires_grad_()
+    net(x).sum().backward()
+    return [*found, x.grad.stride()]
+
+
+def test_the_report_names_who_keeps_what_by_size():
+    net = torchvision_net("mobilenet_v3_small")
+    report = make_memory_efficient_(net, example=torch.zeros(2, 3, 64, 64))
+    assert report.kept and report.kept == sorted(report.kept, key=lambda one: -one.mib)
+    total, lean = sum(one.mib for one in report.kept), sum(one.mib for one in report.kept if one.lean)
+    text = str(report)
+    assert f"{total:.1f} MiB are kept for backward, {lean:.1f} by lean modules, and by\n" in text
+    assert "features.4.block.2: torch.Tensor.mul\n" in text and "others, each less than 0.01 MiB" in text
 
 
 def test_micro_batches_add_up():

@@ -4,9 +4,56 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from tests.support.lean_networks import SETTINGS, assert_as_stock
 from tinytl.memory_efficient import make_memory_efficient_
+
+
+class EditsAnswers(nn.Module):
+    """Edits in place what blocks answer, and reads its memory, as networks of the field do."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 1), nn.ReLU6())
+        self.first = nn.Sequential(nn.Conv2d(32, 32, 1, bias=False), nn.BatchNorm2d(32))
+        self.second = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.GroupNorm(4, 32))
+        self.third = nn.Conv2d(32, 32, 1)
+        self.norm = nn.BatchNorm2d(32)
+        self.pool = nn.AdaptiveAvgPool2d(2)
+        self.head = nn.Linear(32 * 2 * 2, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.first(x)
+        y += x
+        F.silu(y, inplace=True)
+        z = self.second(y)
+        z *= 0.5
+        z = F.relu_(z)
+        z = self.norm(self.third(z)).clamp_(min=-1)
+        z = self.pool(z)
+        flat = z.view(len(z), -1) if z.is_contiguous() else z.permute(0, 2, 3, 1).reshape(len(z), -1)
+        return self.head(flat)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_a_network_may_edit_and_view_what_it_gets(setting):
+    net = EditsAnswers().eval()
+    lean, stock = both(net)
+    assert_as_stock(lean, stock, setting)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_contiguous_batch_may_be_viewed_after_every_module(trained, dtype):
+    net = EditsAnswers().eval().to(dtype).requires_grad_(trained)
+    lean, _ = both(net)
+    x = torch.randn(2, 3, 64, 64, dtype=dtype)
+    for module in (lean.stem, lean.first, lean.second, lean.third, lean.norm, lean.pool):
+        x = module(x)
+        assert x.view(len(x), -1).shape[0] == 2
 
 
 def both(net):

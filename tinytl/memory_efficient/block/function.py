@@ -20,7 +20,7 @@ from tinytl.memory_efficient.block.slice import Branch, SliceKept, from_tensors,
 from tinytl.memory_efficient.block.spec import BlockSpec, Execution
 from tinytl.memory_efficient.block.unit import ChainPlan, Needs, Recompute, UnitTensors, plan_chain
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
-from tinytl.memory_efficient.ops.layout import channels_last, empty_channels_last
+from tinytl.memory_efficient.ops.layout import channels_last, convolution_format, empty_like, memory_format
 from tinytl.memory_efficient.ops.precision import autocast_dtype, cast_to, gradient_wanted, without_autocast
 
 _PER_UNIT = len(UnitTensors._fields)
@@ -31,8 +31,8 @@ _BEFORE = 4
 def run_block(x: Tensor, spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors]], how: Execution) -> Tensor:
     """Runs the block on `(N, C, H, W)` under autograd; `tensors`: a sequence per branch, an entry per unit.
 
-    The output lies in channels_last. Under autocast it has autocast's type. Which tensors need a gradient now
-    decides what is kept for backward.
+    The output lies in the format in which stock convolutions would answer, and has autocast's type under
+    autocast. Which tensors need a gradient now decides what is kept for backward.
     """
     dtype = autocast_dtype(x) or x.dtype
     row = [tensor for branch in tensors for unit in branch for tensor in unit]
@@ -61,6 +61,7 @@ class BlockFunction(torch.autograd.Function):
         ctx.slices = _slices(x, branches, how)
         y, kept = _forward(x, spec, branches, ctx.slices, not ctx.replays, keeps_x)
         ctx.spec, ctx.dtype, ctx.shape, ctx.x_dtype = spec, dtype, x.shape, x.dtype
+        ctx.form = memory_format(x)
         ctx.branches = branches
         for branch in branches:
             branch.chain.let_go()
@@ -97,10 +98,10 @@ class BlockFunction(torch.autograd.Function):
                 continue
             made = cast_to(made, ctx.x_dtype)
             if len(ctx.slices) == 1:
-                whole = made
+                whole = made.contiguous(memory_format=ctx.form)
                 break
             if whole is None:
-                whole = empty_channels_last(ctx.shape, made)
+                whole = empty_like(ctx.shape, made, ctx.form)
             whole[start:stop] = made
         parameter_grads = _parameter_grads(branches, sums)
         for branch in branches:
@@ -118,7 +119,8 @@ def _forward(
 ) -> tuple[Tensor, list[SliceKept]]:
     whole: Tensor | None = None
     kept: list[SliceKept] = []
-    dtype = branches[0].chain.dtype
+    main = branches[0].chain
+    dtype, form = main.dtype, convolution_format(x, (unit.weight for unit in main.tensors))
     followed = _followed(slices, x)
     for index, (start, stop) in enumerate(slices):
         if index not in followed:
@@ -128,9 +130,9 @@ def _forward(
         y, kept_of_slice = slice_forward(part, spec, branches, keeps, keeps_x)
         kept.append(kept_of_slice)
         if len(slices) == 1:
-            return y, kept
+            return y.contiguous(memory_format=form), kept
         if whole is None:
-            whole = empty_channels_last((x.shape[0], *y.shape[1:]), y)
+            whole = empty_like((x.shape[0], *y.shape[1:]), y, form)
         whole[start:stop] = y
     assert whole is not None
     return whole, kept

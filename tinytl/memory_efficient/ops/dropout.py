@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tinytl.memory_efficient.ops.bit_mask import apply_bits, pack_interior
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
+from tinytl.memory_efficient.ops.layout import dense
 from tinytl.memory_efficient.ops.precision import gradient_wanted
 
 
@@ -25,22 +26,24 @@ class DropoutFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
-        """Keeps which elements survived."""
-        x = x.contiguous()
+        """Keeps which elements survived; they are drawn in the order of `x`'s memory, as torch draws them."""
         ctx.probability = probability
         if x.device.type == "cpu":
             survives = torch.empty_like(x).bernoulli_(1 - probability)
-            ctx.save_for_backward(pack_interior(survives, 0.0, 2.0))
-            return x * survives.div_(1 - probability)
-        y, mask = torch.native_dropout(x, probability, True)
-        ctx.save_for_backward(pack_interior(mask.to(x.dtype), 0.0, 2.0))
-        return y
+            y = None
+        else:
+            y, mask = torch.native_dropout(x, probability, True)
+            survives = mask.to(x.dtype)
+        packed = dense(survives)
+        ctx.layout = packed.stride()
+        ctx.save_for_backward(pack_interior(packed, 0.0, 2.0))
+        return x * survives.div_(1 - probability) if y is None else y
 
     @staticmethod
     @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Masks and scales into new memory."""
         (bits,) = ctx.saved_tensors
-        grad = grad.contiguous()
-        out = apply_bits(grad, bits, torch.empty_like(grad))
-        return out.div_(1 - ctx.probability), None
+        out = torch.empty_strided(grad.shape, ctx.layout, dtype=grad.dtype, device=grad.device)
+        grad = grad if grad.stride() == out.stride() else out.copy_(grad)
+        return apply_bits(grad, bits, out).div_(1 - ctx.probability), None

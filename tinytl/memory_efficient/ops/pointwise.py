@@ -18,6 +18,7 @@ def by_matrix_product(x: Tensor, weight: Tensor) -> bool:
         and _HAS_PRODUCT
         and torch._C._get_mkldnn_enabled()
         and x.is_cpu
+        and x.shape[1] > 1  # one channel is dense in both formats
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 

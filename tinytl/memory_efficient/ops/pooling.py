@@ -1,4 +1,4 @@
-"""Pooling that keeps a shape (average) or one byte per output (maximum).
+"""Pooling that keeps a shape (average, adaptive average) or one byte per output (maximum).
 
 Stock average pooling keeps its input, although backward reads only the shape. Stock max pooling keeps its
 input and one 64-bit index per output, although the place in the window fits in 8 bits.
@@ -99,6 +99,30 @@ def lean_max_pool(x: Tensor, spec: PoolSpec) -> Tensor:
     if not gradient_wanted(x):
         return F.max_pool2d(x, spec.kernel, spec.stride, spec.padding, spec.dilation, spec.ceil_mode)
     return cast(Tensor, MaxPoolFunction.apply(x, spec))
+
+
+def lean_adaptive_average_pool(x: Tensor, output_size: Any) -> Tensor:
+    """Averages `(N, C, H, W)` to a map of `output_size`, as torch's module reads it, keeping a shape."""
+    if not gradient_wanted(x):
+        return F.adaptive_avg_pool2d(x, output_size)
+    return cast(Tensor, AdaptiveAveragePoolFunction.apply(x, output_size))
+
+
+class AdaptiveAveragePoolFunction(torch.autograd.Function):
+    """Adaptive average pooling under autograd; use `lean_adaptive_average_pool`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, output_size: Any) -> Tensor:
+        """Keeps the input's shape."""
+        ctx.shape = x.shape
+        return F.adaptive_avg_pool2d(x, output_size)
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Spreads each output's gradient over its window."""
+        stand_in = grad.new_empty(()).expand(ctx.shape)  # the kernel reads the input's shape alone
+        return torch.ops.aten._adaptive_avg_pool2d_backward(grad, stand_in), None
 
 
 class AveragePoolFunction(torch.autograd.Function):

@@ -19,6 +19,30 @@ def test_draws_and_computes_what_stock_does(probability, training):
         torch.testing.assert_close(mine, theirs)
 
 
+FORMS = {
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(1, 2),
+    "every second column": lambda x: x[..., ::2],
+    "one number everywhere": lambda x: x[:1, :1].expand(4, 6, 5, 8),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_draws_stock_s_mask_in_every_format(form):
+    results = []
+    for drop in (lean_dropout, F.dropout):
+        torch.manual_seed(3)
+        leaf = torch.randn(2, 6, 5, 8, requires_grad=True)
+        x = FORMS[form](leaf)
+        y = drop(x, 0.5, True)
+        (y * torch.arange(y.numel()).view(y.shape)).sum().backward()
+        results.append((y.detach(), leaf.grad))
+        strides = y.stride()
+    assert results[0][0].stride() == strides
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 def test_keeps_one_bit_an_element(kept_bytes):
     x = torch.randn(8, 64, requires_grad=True)
     assert kept_bytes(lambda: lean_dropout(x, 0.5, True), []) == 64

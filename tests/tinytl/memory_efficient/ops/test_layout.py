@@ -1,8 +1,16 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
-from tinytl.memory_efficient.ops.layout import channels_last, dense, dense_format, empty_channels_last
+from tinytl.memory_efficient.ops.layout import (
+    channels_last,
+    convolution_format,
+    dense,
+    dense_format,
+    empty_like,
+    memory_format,
+)
 
 SHAPE = (2, 3, 4, 5)
 
@@ -63,7 +71,26 @@ def test_a_tensor_that_is_both_counts_as_channels_last(made, expected: torch.mem
     assert dense_format(made()) == expected
 
 
-def test_new_memory_has_type_and_layout() -> None:
-    made = empty_channels_last(SHAPE, torch.ones(1, dtype=torch.float64))
+@pytest.mark.parametrize("shape", [SHAPE, (2, 1, 4, 5), (1, 3, 1, 1), (2, 3, 1, 5), (1,) * 4, (0, 3, 4, 5)])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_the_format_is_the_one_in_which_torch_answers(shape, form):
+    x = torch.empty(shape).to(memory_format=form)
+    expanded = torch.ones(()).expand(shape)
+    for view in (x, x[:, :2], x[..., ::2], x.transpose(2, 3), x.transpose(1, 3), x[:1], expanded):
+        assert memory_format(view) is suggest_memory_format(view)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_x", [torch.contiguous_format, torch.channels_last])
+def test_one_tensor_in_channels_last_decides_a_convolution(kernel, of_weight, of_x):
+    conv = torch.nn.Conv2d(3, 4, kernel).to(memory_format=of_weight)
+    x = torch.randn(SHAPE).to(memory_format=of_x)
+    assert convolution_format(x, [conv.weight]) is memory_format(conv(x))
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_new_memory_has_type_and_layout(form) -> None:
+    made = empty_like(SHAPE, torch.ones(1, dtype=torch.float64), form)
     assert (made.shape, made.dtype) == (SHAPE, torch.float64)
-    assert made.is_contiguous(memory_format=torch.channels_last)
+    assert made.is_contiguous(memory_format=form)

@@ -1,8 +1,15 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tinytl.memory_efficient.ops.pooling import PoolSpec, lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.ops.pooling import (
+    PoolSpec,
+    lean_adaptive_average_pool,
+    lean_average_pool,
+    lean_max_pool,
+)
 from tinytl.networks.lite_residual import AvgPoolWithinMap
 
 AVERAGE = [
@@ -96,3 +103,14 @@ def test_keeps_no_input(kept_bytes):
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
     assert kept_bytes(lambda: lean_average_pool(x, AVERAGE[0]), []) == 0
     assert kept_bytes(lambda: lean_max_pool(x, MAXIMUM[0]), []) == x.numel() // 4
+
+
+@LAYOUTS
+@pytest.mark.parametrize("size", [2, (3, 5), (None, 4), 20, 1])
+def test_adaptive_averages(assert_same, assert_harms_nobody, kept_bytes, size, layout):
+    x = torch.randn(2, 3, 9, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    stock = functools.partial(F.adaptive_avg_pool2d, output_size=size)
+    assert_same(lambda x: lean_adaptive_average_pool(x, size), stock, [x])
+    assert_harms_nobody(lambda x: lean_adaptive_average_pool(x, size), stock, [x])
+    assert kept_bytes(lambda: lean_adaptive_average_pool(x, size), []) == 0
+    assert lean_adaptive_average_pool(x, size).stride() == stock(x).stride()
