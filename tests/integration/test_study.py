@@ -16,6 +16,7 @@ from tests.support.studies import (
     TIMEOUT_S,
     check_whole,
     command,
+    doors_of,
     epochs_saved,
     mlflow_runs,
     records_of,
@@ -45,6 +46,7 @@ def searched(pictures, tmp_path_factory):
     flags += ["--set", "method=FT-Last,TinyTL-B,FT-Full"]
     with started(command(pictures, runs_dir, *flags), folder / "log") as driver:
         wait_for(lambda: epochs_saved(runs_dir / "first") >= 2, "epochs")
+        (folder / "doors").write_text("\n".join(doors_of(driver.pid)))
         os.kill(wait_for(lambda: workers_of(driver), "a worker")[0], signal.SIGKILL)
         wait_for(lambda: records_of("first", runs_dir), "a whole trial")
         done = epochs_saved(runs_dir / "first")
@@ -62,6 +64,10 @@ class TestFinishedStudy:
         check_whole("first", runs_dir, trials=3, epochs=3, space="joint")
         after = records_of("first", runs_dir)
         assert {name: after[name] for name in before} == before
+
+    def test_a_study_of_this_machine_listens_on_the_loopback_alone(self, searched):
+        runs_dir, *_ = searched
+        assert (runs_dir.parent / "doors").read_text() == ""
 
     def test_it_has_exactly_its_trials_and_a_front(self, searched):
         runs_dir, out, _ = searched

@@ -109,6 +109,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def doors_of(pid: int) -> list[str]:
+    """Returns where `pid` and the processes under it listen for TCP, beside the loopback."""
+    loopback = ("0100007F:", f"{1 << 24:032X}:")  # 127.0.0.1, on its own or within IPv6, and ::1
+    listening = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, address, _, state, *rest = line.split()
+            if state == "0A" and not any(end in address for end in loopback):
+                listening[f"socket:[{rest[5]}]"] = address
+    doors = []
+    for process, line in processes_under(pid).items():
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                with suppress(OSError):
+                    target = os.readlink(descriptor)
+                    if target in listening:
+                        doors.append(f"{listening[target]} {line}")
+    return doors
+
+
 def raylet_of(node: subprocess.Popen) -> int | None:
     """Returns the process that is a node: the processes that it started die with it."""
     assert node.poll() is None, "the node has ended: its log says why"

@@ -33,6 +33,8 @@ SETTINGS = {
     # Else Ray prints a stack at SIGTERM, and the study never gets the signal.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
+ON_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""If it is 0, as Ray sets it on desktop systems, Ray's processes know the machine as 127.0.0.1 and listen there."""
 STARTS = 3
 """How often to start Ray if its processes do not answer within Ray's own limit of half a minute."""
 PAUSE_S = 2.0
@@ -118,14 +120,16 @@ def _start(config: StudyConfig) -> str:
         os.environ.setdefault(key, value)
     if config.address is None:
         os.environ.setdefault("RAY_preload_python_modules", PRELOADED)
+        os.environ.setdefault(ON_NETWORK, "0")
     import ray
-    from ray._private import services
+    from ray._private import ray_constants, services
 
     # What goes wrong in a trial is printed by the study, in one line; Ray's own words are for --verbose.
     ray._private.worker._worker_logs_enabled = config.verbose
     apply_verbosity()
     if config.address is not None:
         return join(config.address)
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ[ON_NETWORK] != "0"  # Ray may have been imported before
     # A signal to a whole group of processes, as `timeout` sends it, is for the driver: it ends Ray when
     # everything is saved and recorded. Ray's processes end with the driver, however it ends.
     services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)

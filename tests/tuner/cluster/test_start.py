@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-from ray._private import services
+from ray._private import ray_constants, services
 
 from tinytl.errors import ConfigError
 from tuner.cluster import start
@@ -39,6 +39,7 @@ def ray_says(monkeypatch):
     monkeypatch.setattr(os, "environ", environment)
     monkeypatch.setattr(services, "ConsolePopen", services.ConsolePopen)
     monkeypatch.setattr(ray._private.worker, "_worker_logs_enabled", True)
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
     return prepare
 
 
@@ -51,6 +52,14 @@ def test_what_the_study_asks_for_is_what_ray_is_asked_for(ray_says):
     assert (flags["include_dashboard"], flags["dashboard_port"]) == (True, 8300)
     assert flags["log_to_driver"] is False and ray._private.worker._worker_logs_enabled is False
     assert os.environ.items() >= start.SETTINGS.items()
+    assert os.environ[start.ON_NETWORK] == "0" and not ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_who_says_so_lets_ray_listen_on_every_interface(ray_says):
+    ray_says()
+    os.environ[start.ON_NETWORK] = "1"
+    Cluster(StudyConfig()).dashboard_url()
+    assert ray_constants.ENABLE_RAY_CLUSTER
 
 
 def test_without_a_dashboard_there_is_no_address(ray_says):
