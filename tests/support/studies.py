@@ -123,7 +123,7 @@ def doors_of(pid: int) -> list[str]:
         with suppress(OSError):
             for descriptor in Path(f"/proc/{process}/fd").iterdir():
                 with suppress(OSError):
-                    target = os.readlink(descriptor)
+                    target = str(descriptor.readlink())
                     if target in listening:
                         doors.append(f"{listening[target]} {line}")
     return doors
