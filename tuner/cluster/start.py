@@ -34,7 +34,7 @@ SETTINGS = {
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
 ON_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""If it is 0, as Ray sets it on desktop systems, its processes call the machine 127.0.0.1 and listen there."""
+"""If it is 0, as Ray sets it on desktop systems, processes call the machine 127.0.0.1 and listen there."""
 STARTS = 3
 """How often to start Ray if its processes do not answer within Ray's own limit of half a minute."""
 PAUSE_S = 2.0

@@ -1,11 +1,12 @@
 """CIFAR-10 and CIFAR-100: 50,000 training and 10,000 test images of 32x32 pixels, in 10 and 100 classes.
 
 Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; no licence is stated. Read
-by torchvision's classes. The batches are Python pickles, which can run code: use only files from a source
-that you trust.
+by torchvision's classes. The batches are Python pickles, which can run code, so they are read only if they
+are the published files, byte for byte.
 """
 
-import pickle
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import numpy as np
 from tinytl.data.sets.archive import extract
 from tinytl.data.sets.download import Download
 from tinytl.data.sets.listing import Listing
-from tinytl.data.sets.named_set import NamedSet, Report, naming_what_is_broken
+from tinytl.data.sets.named_set import NamedSet, Report
 from tinytl.data.splits import ImageSet
-from tinytl.errors import needs_extra
+from tinytl.errors import ConfigError, needs_extra
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 FOLDERS = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}
@@ -55,7 +56,7 @@ def _read(folder: Path, name: str) -> Listing:
     base = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
 
     class AsItLies(base):  # type: ignore[misc, valid-type]
-        """torchvision's reader without checksums: here it only matters that the files can be read."""
+        """torchvision's reader of a folder of any name, whose files have been checked."""
 
         base_folder = folder.name
         meta = base.meta | {"md5": None}
@@ -63,24 +64,35 @@ def _read(folder: Path, name: str) -> Listing:
         def _check_integrity(self) -> bool:
             return True
 
-    names = [file for file, _ in base.train_list + base.test_list]
-    with naming_what_is_broken(folder, {folder / file: _unpickled for file in [*names, META[name]]}):
-        train, test = (_image_set(AsItLies(folder.parent, train=is_train)) for is_train in (True, False))
-        classes = AsItLies(folder.parent, train=False).classes
-        return Listing(tuple(map(str, classes)), train, test=test)
+    check_published(folder, dict([*base.train_list, *base.test_list, (META[name], base.meta["md5"])]))
+    train, test = (AsItLies(folder.parent, train=is_train) for is_train in (True, False))
+    return Listing(tuple(map(str, test.classes)), _image_set(train), test=_image_set(test))
+
+
+def check_published(folder: Path, md5s: Mapping[str, str]) -> None:
+    """Checks that the files of `folder` are those that were published, before anybody unpickles them.
+
+    Raises:
+        ConfigError: naming the first that is missing or another file.
+    """
+    for name, published in md5s.items():
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"{path} does not read ({error.strerror}): get it again") from None
+        if found != published:
+            raise ConfigError(
+                f"{path} is not the published file (its MD5 is {found}, not {published}) and is a pickle, "
+                "which can run code, so it is not read: get it again, or give images in folders with "
+                "--dataset imagefolder"
+            )
 
 
 def _image_set(read: Any) -> ImageSet:
     images = np.ascontiguousarray(read.data, dtype=np.uint8)
-    labels = np.array(read.targets, dtype=np.int64)
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} images, {len(labels)} labels")
-    return ImageSet(images, labels)
-
-
-def _unpickled(path: Path) -> Any:
-    with path.open("rb") as file:
-        return pickle.load(file, encoding="latin1")
+    return ImageSet(images, np.array(read.targets, dtype=np.int64))
 
 
 CIFAR10 = _cifar("cifar10", "CIFAR-10", 10, "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a")

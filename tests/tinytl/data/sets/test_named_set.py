@@ -176,11 +176,9 @@ def test_a_damaged_archive_is_named_and_left(
     ("name", "file"),
     sampled(
         [
-            ("cifar10", "cifar-10-batches-py/data_batch_3"),
             ("cub200", "CUB_200_2011/images.txt"),
             ("cars", "devkit/cars_train_annos.mat"),
             ("food101", "food-101/meta/test.json"),
-            ("cifar10", "cifar-10-batches-py/batches.meta"),
             ("cars", "cars_test_annos_withlabels.mat"),
         ],
         3,
