@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from tinytl.errors import ConfigError
 from tinytl.files import naming_the_file, part_of
+from tinytl.passwords import whole, without_password
 
 
 def cached_path(url: str, folder: Path) -> Path:
@@ -111,10 +112,12 @@ def _receive(url: str, out: BinaryIO, progress: _Progress) -> None:
             hooks={"response": lambda answer, **_: answers.enter_context(answer)},
         )
         try:
-            get(url, out, None)
+            get(whole(url), out, None)
         except (RequestException, ValueError) as error:  # ValueError: urllib3's, for some bad URLs
             progress.close()  # pooch does so only if all goes well
-            raise ConfigError(f"{url} could not be downloaded ({_innermost(error)})") from None
+            raise ConfigError(
+                f"{url} could not be downloaded ({without_password(_innermost(error))})"
+            ) from None
 
 
 def _innermost(error: BaseException) -> str:

@@ -8,7 +8,7 @@ import urllib.parse
 from pathlib import Path
 
 from tinytl.errors import ConfigError
-from tuner.passwords import without_password
+from tinytl.passwords import without_password
 
 _IN_MEMORY = ("", ":memory:")
 

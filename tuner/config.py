@@ -12,6 +12,7 @@ from typing import Any
 from tinytl.config.flags import field_docs
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, choose
+from tinytl.passwords import set_apart
 from tuner.ports import check_port
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
@@ -130,6 +131,9 @@ class StudyConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
+        object.__setattr__(self, "weights", set_apart(self.weights))
+        if self.lite_weights is not None:
+            object.__setattr__(self, "lite_weights", set_apart(self.lite_weights))
         for name, low in (
             ("trials", 1),
             ("epochs", 1),

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinytl.passwords import without_password, without_passwords
 from tuner.config import StudyConfig
-from tuner.passwords import without_password, without_passwords
 
 ROOT = Path(__file__).resolve().parents[1]
 """The folder of the packages: a checkout has `launch.py` there, an installed package does not."""

@@ -108,7 +108,6 @@ BAD_FLAGS = [
         "--tracking-uri http://127.0.0.1:1: write SCHEME://HOST",
     ),
     (["--storage", "postgresql://u@h:99999/x"], "a port from 0 to 65535"),
-    (["--weights", "https://bob:word@host/w.pt"], "weights: a URL with a user or password would stand"),
     (["--set", "device=cuda"], "device=cuda, but torch finds no GPU here"),
     (["--resume"], "--resume needs --name"),
     (["--resume", "--name", "nowhere"], "--resume: no study nowhere"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from tinytl.config.checks import require_int, require_number
 from tinytl.config.dataset_names import dataset_name
-from tinytl.config.weights_source import names_a_user
 from tinytl.errors import ConfigError, choose
+from tinytl.passwords import set_apart
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
 LOADINGS = ("auto", "memory", "stream")
@@ -216,12 +216,9 @@ class TrainConfig:
             raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
         if self.lite_weights is not None and not isinstance(self.lite_weights, str):
             raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
-        for name in ("weights", "lite_weights"):
-            if names_a_user(getattr(self, name) or ""):
-                raise ConfigError(
-                    f"{name}: a URL with a user or password would stand in every run's files: download the "
-                    "file, and give its path"
-                )
+        set_(self, "weights", set_apart(self.weights))  # a configuration is written in many places
+        if self.lite_weights is not None:
+            set_(self, "lite_weights", set_apart(self.lite_weights))
         set_(self, "dataset", dataset_name(self.dataset))
         set_(self, "loading", choose("loading", self.loading, LOADINGS))
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))

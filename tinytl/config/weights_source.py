@@ -13,11 +13,6 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(URL_SCHEMES)
 
 
-def names_a_user(source: str) -> bool:
-    """Whether `source` is a URL with a user or password, which a run's files would hold."""
-    return is_url(source) and "@" in source.partition("://")[2].partition("/")[0]
-
-
 def with_whole_path(source: str) -> str:
     """Returns `source` so that it means the same in any folder: a file becomes its absolute path."""
     if source in (*IMAGENET_NAMES, NO_WEIGHTS) or is_url(source):

@@ -21,6 +21,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import with_whole_path
 from tinytl.errors import ConfigError
 from tinytl.files import naming_the_file, try_lock, write_whole
+from tinytl.passwords import without_passwords
 
 COMMIT = "TINYTL_COMMIT"
 """Environment variable with the commit of a copy without history, such as a container's or a job's."""
@@ -168,7 +169,7 @@ def environment() -> dict[str, Any]:
     import torch
 
     return {
-        "command": sys.argv,
+        "command": without_passwords(sys.argv),
         "commit": code_commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from tinytl.errors import ConfigError
 from tuner.cluster.joining import join
 from tuner.config import StudyConfig
+from tuner.next_commands import as_typed
 from tuner.verbosity import apply_verbosity
 
 SETTINGS = {
@@ -124,6 +126,8 @@ def _start(config: StudyConfig) -> str:
     import ray
     from ray._private import ray_constants, services
 
+    # Ray's dashboard shows the driver's command.
+    ray._private.utils.get_entrypoint_name = lambda: shlex.join(as_typed(sys.argv))
     # What goes wrong in a trial is printed by the study, in one line; Ray's own words are for --verbose.
     ray._private.worker._worker_logs_enabled = config.verbose
     apply_verbosity()

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.addresses import is_server
 from tuner.commands.study_flags import Commands, add_runs_dir_flag
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.next_commands import sync_command, where_flags
-from tuner.passwords import without_password
 from tuner.ports import HOST, check_free, check_port
 
 END_S = 5.0

@@ -13,13 +13,13 @@ from rich.console import Console
 from search_spaces.space import list_spaces
 from tinytl.config.weights_source import with_whole_path
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tinytl.runs.directory import COMMIT, code_commit
 from tuner.addresses import is_sqlite, sqlite_file
 from tuner.cluster.joining import PACKAGES, ROOT
 from tuner.config import StudyConfig, read_study_file
 from tuner.jobs import client as job_client
 from tuner.next_commands import SCRIPT, tuner_command
-from tuner.passwords import without_password
 from tuner.study.prepare import read_space
 from tuner.study.server_checks import check_schemes
 from tuner.study.starting_points import points_of_file
@@ -94,10 +94,11 @@ def watch(client: "JobSubmissionClient", address: str, name: str, job_id: str, c
 
 def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
     for word in argv:
-        if without_password(word) != word:
+        if (shown := without_password(word)) != word:
             raise ConfigError(
-                "--submit: Ray's dashboard shows a job's command: leave the password out, and set PGPASSWORD "
-                "(MLflow: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD) at the cluster's head"
+                f"--submit: Ray's dashboard shows a job's command: give {shown}, and set PGPASSWORD (MLflow: "
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) at the cluster's head; of weights, give "
+                "a file of the cluster"
             )
     check_schemes(config)
     for flag, path in _paths(config).items():

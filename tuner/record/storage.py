@@ -9,9 +9,9 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.addresses import is_sqlite, sqlite_file
 from tuner.config import StudyConfig, read_study_file
-from tuner.passwords import without_password
 from tuner.record.journal import JOURNAL, JournalFile
 from tuner.verbosity import apply_verbosity
 

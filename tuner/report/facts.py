@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from tinytl.passwords import without_password
 from tuner.addresses import is_server
 from tuner.config import NO_TRACKING
 from tuner.findings.text import short
 from tuner.next_commands import sync_command, ui_command, where_flags
-from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 

@@ -9,8 +9,8 @@ from dataclasses import fields
 from itertools import groupby
 from typing import Any
 
+from tinytl.passwords import without_password
 from tuner.config import OF_ONE_CALL, StudyConfig, build_parser
-from tuner.passwords import without_password
 from tuner.record.reading import StudyReading
 
 _SAYS_NOTHING = OF_ONE_CALL - {"warm_start", "from_config"}

@@ -12,10 +12,10 @@ import jinja2
 
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
+from tinytl.passwords import without_password
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, over_seeds, short
 from tuner.next_commands import launch_command, resume_command, where_flags
-from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.reading import StudyReading, open_study
 from tuner.record.trials import Trial, known, read_rows

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.addresses import sqlite_file
 from tuner.config import NO_TRACKING, STUDY_FILE, StudyConfig, check_study_name, read_study_file
-from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.claim import LOCK_FILE, check_free, folder_claimed
 from tuner.record.storage import load_study, open_storage, study_exists

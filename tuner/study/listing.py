@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.config import STUDY_FILE, read_study_file
-from tuner.passwords import without_password
 from tuner.record import schema
 from tuner.record.claim import holder_of
 from tuner.record.sessions import read_sessions

@@ -16,10 +16,10 @@ from optuna.study import StudyDirection
 from search_spaces.space import space_path
 from tinytl.config.weights_source import with_whole_path
 from tinytl.files import write_whole
+from tinytl.passwords import without_password
 from tuner import addresses
 from tuner.config import STUDY_FILE
 from tuner.next_commands import as_typed
-from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import storage_claimed

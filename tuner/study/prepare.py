@@ -15,9 +15,9 @@ from search_spaces.values import SpaceError
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
-from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy, StartingPoint
 from tuner.study.resuming import check_same_study, study_to_resume
 from tuner.study.server_checks import check_servers

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.next_commands import tuner_command, where_flags
-from tuner.passwords import without_password
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import check_free, is_empty

@@ -4,9 +4,9 @@ import re
 import socket
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.addresses import dialect_of, is_server, is_sqlite, place_of, sqlite_file
 from tuner.config import WITHOUT_TRACKING, StudyConfig
-from tuner.passwords import without_password
 from tuner.ports import check_free
 
 SERVER_TIMEOUT_S = 5.0

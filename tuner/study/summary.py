@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from tinytl.passwords import without_password
 from tuner.addresses import is_server
 from tuner.findings.findings import print_findings
 from tuner.findings.text import short
@@ -18,7 +19,6 @@ from tuner.next_commands import (
     ui_command,
     where_flags,
 )
-from tuner.passwords import without_password
 from tuner.terminal.notice import Notice, no_notice
 from tuner.verbosity import apply_verbosity
 

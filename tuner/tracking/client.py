@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.addresses import is_server, sqlite_file
-from tuner.passwords import without_password
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from tinytl.errors import ConfigError
+from tinytl.passwords import without_password
 from tuner.next_commands import sync_command, where_flags
-from tuner.passwords import without_password
 from tuner.record.reading import read_study
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.file_server import serve, whole
 from tests.support.places import ROOT
 from tests.support.published_sets import cub200
 from tinytl.__main__ import main
@@ -306,3 +307,29 @@ def test_divergence_exits_with_1(
     error = capsys.readouterr().err
     assert error.startswith("tinytl train: loss is not finite at step 2 of epoch 1")
     assert error.endswith("lower --base-lr\n")
+
+
+def test_a_signature_is_used_and_stands_nowhere(
+    make_imagefolder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    root = make_imagefolder(FEW)
+    assert main(_quick(root, tmp_path / "first")) == 0
+    path = "/w.pt?X-Amz-Signature=hush&X-Amz-Date=1&versionId=3"
+    with serve({path: whole((tmp_path / "first" / "last.pt").read_bytes())}) as (url, asked):
+        flags = ["--weights", url + path]
+        monkeypatch.setattr(sys, "argv", ["tinytl", *_quick(root, tmp_path / "run"), *flags])
+        assert main([*_quick(root, tmp_path / "run"), *flags]) == 0
+    assert asked == [path]
+    # A run is repeated from what was written, without the signature: the file was downloaded before.
+    assert (
+        main(["train", "--config", str(tmp_path / "run/config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    )
+    assert _weights(tmp_path / "again") == _weights(tmp_path / "run")
+    assert f"{url}/w.pt?versionId=3" in (tmp_path / "run/config.yaml").read_text()
+    written = [file for file in tmp_path.rglob("*") if file.is_file() and b"hush" in file.read_bytes()]
+    assert not written and "hush" not in "".join(capsys.readouterr())

@@ -1,12 +1,13 @@
 """What Ray is asked for, and how often. Ray itself starts in tests/integration."""
 
 import os
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
 import ray
-from ray._private import ray_constants, services
+from ray._private import ray_constants, services, utils
 
 from tinytl.errors import ConfigError
 from tuner.cluster import start
@@ -53,6 +54,14 @@ def test_what_the_study_asks_for_is_what_ray_is_asked_for(ray_says):
     assert flags["log_to_driver"] is False and ray._private.worker._worker_logs_enabled is False
     assert os.environ.items() >= start.SETTINGS.items()
     assert os.environ[start.ON_NETWORK] == "0" and not ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_the_command_that_ray_shows_has_no_password(ray_says, monkeypatch):
+    ray_says()
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--storage", "postgresql://me:hush@db/x"])
+    monkeypatch.setattr(utils, "get_entrypoint_name", utils.get_entrypoint_name)
+    Cluster(StudyConfig()).dashboard_url()
+    assert utils.get_entrypoint_name() == "python launch.py --storage postgresql://me@db/x"
 
 
 def test_who_says_so_lets_ray_listen_on_every_interface(ray_says):

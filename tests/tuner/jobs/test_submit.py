@@ -52,7 +52,11 @@ def test_a_space_by_name_travels_with_the_code(tmp_path):
         (["--runs-dir", "/r", "--tracking-uri", "mlruns"], "--tracking-uri mlruns: write an address"),
         (
             ["--runs-dir", "/r", "--storage", "postgresql://a:b@db/s"],
-            "leave the password out, and set PGPASSWORD",
+            "give postgresql://a@db/s, and set PGPASSWORD",
+        ),
+        (
+            ["--runs-dir", "/r", "--weights", "https://b/w.pth?X-Amz-Signature=s"],
+            "give https://b/w.pth, and set PGPASSWORD",
         ),
         (["--runs-dir", "/r", "--space", "jont"], "unknown space 'jont': did you mean 'joint'?"),
         (["--runs-dir", "/r", "--from-config", "gone.yaml"], "--from-config gone.yaml: no such file"),
