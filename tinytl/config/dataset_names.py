@@ -9,6 +9,8 @@ DATASET_ALIASES: Mapping[str, str] = {
     "cub2002011": "cub200",
     "cub": "cub200",
     "stanfordcars": "cars",
+    "car196": "cars",
+    "cars196": "cars",
     "imagenet1k": "imagenet",
     "ilsvrc2012": "imagenet",
 }

@@ -15,6 +15,29 @@ NEEDED = {
     "PORT": "a port is needed, a number from 1 to 65535",
 }
 """What a flag needs, by its metavar."""
+OLD_FLAGS = {
+    **dict.fromkeys(("-a", "--a", "--arch"), "--backbone"),
+    **dict.fromkeys(("-type", "-t", "--dataset-type"), "--dataset"),
+    "--proxy": "--backbone proxylessnas_mobile",
+    "--pretrained": "--weights imagenet",
+    "--train-method": "--method",
+    "-b": "--batch-size",
+    "--lr": "--base-lr",
+    "--wd": "--weight-decay",
+    "--start-epoch": "--resume",
+    **dict.fromkeys(("-j", "--workers"), "--loader-workers"),
+}
+"""Flags of the reports' `train.py`, and what does the same today."""
+ELSEWHERE = {
+    "--gpu": "CUDA_VISIBLE_DEVICES=N before the command",
+    **dict.fromkeys(("-e", "--evaluate"), "python -m tinytl evaluate RUN"),
+    **dict.fromkeys(("-p", "--print-freq"), "nothing, a line is printed for each epoch"),
+    **dict.fromkeys(
+        ("--world-size", "--rank", "--dist-url", "--dist-backend", "--multiprocessing-distributed"),
+        "torchrun --nproc-per-node N -m tinytl train",
+    ),
+}
+"""Flags of the reports' `train.py` for which there is another command today."""
 _REQUIRED = "the following arguments are required: "
 
 
@@ -40,6 +63,10 @@ class OneLineParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parses. An unknown word is reported here, because here the flags of the command are known."""
         words = [_with_home(word) for word in (sys.argv[1:] if args is None else args)]
+        known = [name for action in self._actions for name in action.option_strings]
+        for flag in (word.partition("=")[0] for word in words):
+            if flag not in known and (today := _today(flag, known)):
+                self.error(f"unknown flag {flag}: today it is {today}")
         try:
             found, rest = super().parse_known_args(words, namespace)
         except argparse.ArgumentError as error:
@@ -94,6 +121,17 @@ class OneLineParser(argparse.ArgumentParser):
         near = nearest(str(value), known)
         hint = f"did you mean {near!r}? " if near else ""
         raise argparse.ArgumentError(None, f"unknown {kind} {value!r}: {hint}known: {', '.join(known)}")
+
+
+def _today(flag: str, known: Sequence[str]) -> str | None:
+    """Returns what a flag of the reports' `train.py` is called in a command that has the flags `known`."""
+    today = OLD_FLAGS.get(flag, "")
+    name, _, value = today.partition(" ")
+    if name in known:
+        return today
+    if name and "--set" in known:  # a search
+        return f"--set {name.removeprefix('--').replace('-', '_')}={value or 'VALUE'}"
+    return ELSEWHERE.get(flag) if "--backbone" in known else None
 
 
 def _with_home(word: str) -> str:

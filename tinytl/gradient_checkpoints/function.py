@@ -33,7 +33,8 @@ class CheckpointFunction(torch.autograd.Function):
 
     Raises:
         ValueError: for a `length` outside of `args`.
-        TypeError: for tensors inside of lists or dictionaries, whose gradients would be lost.
+        TypeError: for a `length` that is no number, and for tensors inside of lists or dictionaries, whose
+            gradients would be lost.
         RuntimeError: in a second backward without `retain_graph`, under `create_graph`, and if a tensor was
             changed between forward and backward.
 
@@ -43,6 +44,11 @@ class CheckpointFunction(torch.autograd.Function):
     @classmethod
     def apply(cls, run_function: Callable[..., Any], length: int, *args: Any) -> Any:
         """Returns the result of `run_function(*args[:length])`."""
+        if not isinstance(length, int):
+            raise TypeError(
+                f"length is a {type(length).__name__}: it is the number of the inputs that follow it, as in "
+                "CheckpointFunction.apply(run_function, 1, x)"
+            )
         if not 0 <= length <= len(args):
             raise ValueError(f"length={length} is not within the {len(args)} arguments: count the inputs")
         if not torch.is_grad_enabled():

@@ -26,12 +26,31 @@ __all__ = ["CheckpointFunction", "checkpoint_segment", "insert_checkpoints_"]
 
 
 class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
-    """A module that runs under `torch.utils.checkpoint`; made by `insert_checkpoint`, not constructed."""
+    """A module that runs under `torch.utils.checkpoint`: `checkpoint_segment(module)` is
+    `checkpoint_segment.insert_checkpoint(module)`, and `.segment` is the module itself.
+    """
 
     checkpointed_class: type[nn.Module]
     """The class that the module had, stock or lean; its forward runs."""
     checkpoint_quiet = False
     """Does not warn if no gradient is needed."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Returns the module that is given, with a checkpoint; of a class that has one, an instance."""
+        return cls.insert_checkpoint(*args, **kwargs) if cls is checkpoint_segment else super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if (*args, *kwargs.values()) != (self,):  # else __new__ has returned a module that was made before
+            super().__init__(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns itself as `segment`, unless the module has something of this name."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "segment":
+                return self
+            raise
 
     @staticmethod
     def insert_checkpoint(segment: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 
 def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[str]:
-    """Replaces every batch norm by a group norm with the same weight and bias, in place.
+    """Replaces every batch norm by a group norm that has its weight and bias, in place.
 
     A layer whose width `gn_channel_per_group` does not divide gets the next smaller size that does, and
     a line in the log. Fewer channels per group: noisier statistics; memory is the same.
@@ -34,9 +34,9 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
                 size,
                 gn_channel_per_group,
             )
-        new = nn.GroupNorm(norm.num_features // size, norm.num_features, eps=norm.eps)
-        new.weight.data.copy_(norm.weight.data)
-        new.bias.data.copy_(norm.bias.data)
+        new = nn.GroupNorm(norm.num_features // size, norm.num_features, eps=norm.eps, affine=False)
+        # The same parameters: their type, device and requires_grad stay, and so does who holds them.
+        new.affine, new.weight, new.bias, new.training = norm.affine, norm.weight, norm.bias, norm.training
         return new
 
     return replace_modules_(net, lambda _, module: isinstance(module, nn.BatchNorm2d), group_norm)

@@ -3,8 +3,10 @@
 Source: TinyTL, Cai et al. 2020, section 3.2; mit-han-lab/tinyml `tinytl/model/modules.py`.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,12 +19,20 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "relu6": lambda: nn.ReLU6(inplace=True),
     "h_swish": lambda: nn.Hardswish(inplace=True),
-    "h_sigmoid": lambda: nn.Hardsigmoid(inplace=True),
+    "h_sigmoid": lambda: ExactHardsigmoid(),
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "none": nn.Identity,
 }
 """The constructor of each `act_func`. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
+
+
+class ExactHardsigmoid(nn.Hardsigmoid):
+    """relu6(x + 3) / 6. The gradient of torch's own is 1/6 rounded to float32, in float64 too."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns new memory, of the input's shape."""
+        return F.relu6(input + 3, inplace=True) / 6
 
 
 class AvgPoolWithinMap(nn.AvgPool2d):
@@ -70,6 +80,18 @@ class LiteResidualModule(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
+        self.lite_residual_config = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "expand": expand,
+            "kernel_size": kernel_size,
+            "act_func": act_func,
+            "n_groups": n_groups,
+            "downsample_ratio": downsample_ratio,
+            "upsample_type": upsample_type,
+            "stride": stride,
+        }
+        """What it was made with."""
         self.main_branch = main_branch
         self.downsample_ratio = downsample_ratio
         self.upsample_type = choose("upsample_type", upsample_type, UPSAMPLE_TYPES)
@@ -108,6 +130,32 @@ class LiteResidualModule(nn.Module):
             lite = F.interpolate(lite, main.shape[2:], mode=self.upsample_type, align_corners=align)
         return main + lite
 
+    @staticmethod
+    def insert_lite_residual(
+        net: nn.Module,
+        downsample_ratio: int | None = 2,
+        upsample_type: str = "bilinear",
+        expand: float = 1.0,
+        max_kernel_size: int = 3,
+        act_func: str = "relu",
+        n_groups: int = 2,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Does what the function of this name does; it warns of `kwargs` other than `resolution`."""
+        resolution = kwargs.pop("resolution", None)
+        if kwargs:
+            warnings.warn(f"insert_lite_residual has no use for {', '.join(kwargs)}", stacklevel=2)
+        return insert_lite_residual(
+            net,
+            downsample_ratio,
+            upsample_type,
+            expand,
+            max_kernel_size,
+            act_func,
+            n_groups,
+            resolution=resolution,
+        )
+
 
 def insert_lite_residual(
     net: nn.Module,
@@ -130,7 +178,8 @@ def insert_lite_residual(
         The names of the wrapped blocks. A net that already has lite residuals is left unchanged.
 
     Raises:
-        ConfigError: if `n_groups` does not divide a block's widths, naming the block.
+        ConfigError: if `n_groups` does not divide a block's widths, naming the block, or if `net.features`
+            has no inverted residuals.
     """
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
@@ -200,8 +249,12 @@ def _width(in_channels: int, expand: float) -> int:
 
 
 def _features(net: nn.Module) -> nn.Sequential:
-    features = net.get_submodule("features")
-    assert isinstance(features, nn.Sequential)
+    features = net._modules.get("features")
+    if not isinstance(features, nn.Sequential) or not any(map(_is_inverted_residual, features)):
+        raise ConfigError(
+            f"lite residuals stand beside the inverted residuals of `net.features`, as in MobileNetV2: this "
+            f"{type(net).__name__} has none"
+        )
     return features
 
 

@@ -23,6 +23,7 @@ def test_each_other_spelling_is_plain_and_leads_to_a_name() -> None:
         ("ImageNet_1k", "imagenet"),
         ("CUB-200-2011", "cub200"),
         ("DIGITS", "digits"),
+        ("CAR196", "cars"),
     ],
 )
 def test_case_dashes_and_blanks_do_not_count(given: str, name: str) -> None:

@@ -64,3 +64,51 @@ def test_a_mistake_is_one_line_in_words_about_the_flag(
 def test_what_is_right_is_parsed() -> None:
     args = _parser().parse_args("train x --trials 3 --budget-mib 60 --split val -v".split())
     assert (args.name, args.trials, args.budget_mib, args.split, args.verbose) == ("x", 3, 60.0, "val", True)
+
+
+def _old(words: str, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    parser = OneLineParser(prog="prog")
+    parser.add_argument("--out", required=True)
+    for flag in flags:
+        parser.add_argument(flag)
+    with pytest.raises(SystemExit) as caught:
+        parser.parse_args(words.split())
+    assert caught.value.code == 2
+    return capsys.readouterr().err.removesuffix(" (--help lists the flags)\n").removeprefix("prog: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "today"),
+    [
+        ("--arch mobilenet_v2", "--backbone"),
+        ("--lr=0.1", "--base-lr"),
+        ("--wd 1e-4", "--weight-decay"),
+        ("--proxy", "--backbone proxylessnas_mobile"),
+        ("-type CIFAR10", "--dataset"),
+        ("--gpu 0", "CUDA_VISIBLE_DEVICES=N before the command"),
+        ("--rank 1", "torchrun --nproc-per-node N -m tinytl train"),
+    ],
+)
+def test_a_flag_of_the_reports_script_names_today_s(
+    words: str, today: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = "--backbone", "--base-lr", "--weight-decay", "--dataset", "--device"
+    flag = words.replace("=", " ").split()[0]
+    assert _old(words, capsys, *flags) == f"unknown flag {flag}: today it is {today}"
+
+
+def test_a_search_sets_what_was_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = "--backbone", "--set"
+    assert _old("--lr 0.1", capsys, *flags) == "unknown flag --lr: today it is --set base_lr=VALUE"
+    assert _old("--arch x", capsys, *flags) == "unknown flag --arch: today it is --backbone"
+
+
+def test_other_commands_do_not_speak_of_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "today" not in _old("--out x --gpu 0", capsys)
+
+
+def test_a_flag_that_is_known_is_not_an_old_one() -> None:
+    parser = OneLineParser(prog="prog")
+    parser.add_argument("--backbone")
+    parser.add_argument("--workers")
+    assert parser.parse_args("--workers 2".split()).workers == "2"

@@ -267,6 +267,11 @@ def test_mistakes():
     for length in (-1, 2):
         with pytest.raises(ValueError, match=rf"^length={length} is not within the 1 arguments"):
             CheckpointFunction.apply(torch.exp, length, x)
+    # As the reports' usage line has it.
+    with pytest.raises(
+        TypeError, match=r"^length is a Tensor: it is the number of the inputs that follow it"
+    ):
+        CheckpointFunction.apply(torch.exp, x)
     with pytest.raises(TypeError, match=r"^a checkpointed function takes tensors inside of a list"):
         CheckpointFunction.apply(lambda x, more: x, 2, x, [x])
     with pytest.raises(TypeError, match=r"^a checkpointed function returned tensors inside of a dict"):

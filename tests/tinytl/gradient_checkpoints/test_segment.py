@@ -326,6 +326,40 @@ def test_training_goes_the_same_way():
     assert traces[0][-1] < traces[0][0]
 
 
+def test_the_class_is_called_as_in_the_reports():
+    block = net_with("frozen_bn").features[3]
+    expected, names = type(block), list(block.state_dict())
+    made = checkpoint_segment(block)
+    assert made is block and isinstance(made, (checkpoint_segment, expected))
+    assert made.segment is made and list(made.state_dict()) == names
+    assert checkpoint_segment(made) is made
+    assert copy.deepcopy(made).segment is not made
+    x = torch.randn(2, made.conv[0][0].in_channels, 8, 8, dtype=torch.float64, requires_grad=True)
+    before = made(x)
+    assert torch.equal(before, checkpoint_segment.remove_checkpoint(made)(x))
+    with pytest.raises(TypeError, match=r"^a checkpoint needs an nn\.Module, not function"):
+        checkpoint_segment(lambda x: x)
+
+
+def test_a_module_may_have_a_segment_of_its_own():
+    class Own(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.segment = nn.Linear(width, 3)
+
+        def forward(self, x):
+            return self.segment(x)
+
+    made = checkpoint_segment(Own(2))
+    assert isinstance(made.segment, nn.Linear) and list(made.state_dict()) == [
+        "segment.weight",
+        "segment.bias",
+    ]
+    assert type(made)(5).segment.in_features == 5  # its class may be called, too
+    with pytest.raises(AttributeError, match="other"):
+        _ = made.other
+
+
 MEMORY_CASES = {
     "FT-Full-frozen_bn-stock": small(method="FT-Full", norm="frozen_bn", engine="stock"),
     "FT-Full-batch_norm-stock": small(method="FT-Full", norm="batch_norm", engine="stock", batch_size=16),

@@ -48,3 +48,28 @@ def test_each_group_is_normalised_on_its_own() -> None:
 def test_nothing_but_batch_norm_is_replaced() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.LayerNorm(4), nn.GroupNorm(1, 8))
     assert replace_bn_with_gn(net) == []
+
+
+def test_parameters_stay_the_ones_that_they_were() -> None:
+    old = nn.BatchNorm2d(16).double().eval()
+    old.weight.requires_grad_(False)
+    net = nn.Sequential(old)
+    replace_bn_with_gn(net)
+    norm = net[0]
+    assert norm.weight is old.weight and norm.bias is old.bias
+    assert (norm.weight.requires_grad, norm.bias.requires_grad) == (False, True)
+    assert norm.weight.dtype == torch.float64 and not norm.training
+    assert net(torch.randn(2, 16, 3, 3, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_network_on_another_device_stays_there() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(16, device="meta"))
+    replace_bn_with_gn(net)
+    assert net[0].weight.device.type == "meta"
+
+
+def test_a_norm_without_parameters_has_none_afterwards() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(16, affine=False))
+    replace_bn_with_gn(net)
+    assert not list(net.parameters()) and not net[0].affine
+    assert net(torch.randn(2, 16, 3, 3)).shape == (2, 16, 3, 3)

@@ -7,7 +7,6 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tinytl.runs.record import read_run
-from tuner.record.trials import read_rows
 
 
 def test_a_finished_run(make_run: Callable[..., Path]) -> None:
@@ -47,14 +46,6 @@ def test_of_an_epoch_that_stands_twice_the_last_counts(make_run: Callable[..., P
     assert run.epoch_numbers == [1, 2, 3]
     assert run.series("loss")[1] == 7.0
     assert math.isnan(run.series("val_loss")[1])
-
-
-def test_every_reader_of_a_run_sees_the_same_epochs(make_run: Callable[..., Path]) -> None:
-    folder = make_run("a", epochs=2)
-    with (folder / "metrics.jsonl").open("a") as lines:
-        lines.write('{"epoch": 2, "accuracy_top1": 0.1}\n{"epoch": 3, "acc')
-    assert [row for row, _ in read_rows(folder)] == list(read_run(folder).epochs)
-    assert read_run(folder).series("accuracy_top1")[-1] == 0.1
 
 
 def test_what_is_not_finite_is_a_gap(make_run: Callable[..., Path]) -> None:

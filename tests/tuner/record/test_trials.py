@@ -3,6 +3,7 @@ import math
 import pytest
 
 from tests.support import mlflow_studies as made
+from tinytl.runs.record import read_run
 from tuner.record.trials import known, merged_trials, read_params, read_rows
 
 
@@ -45,3 +46,11 @@ def test_lines_that_are_none_are_left_out(tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_bytes("\n".join(lines).encode() + b"\xff")
     assert [row for row, _ in read_rows(tmp_path)] == [{"epoch": 1}, {"epoch": 2, "loss": 1}]
+
+
+def test_a_trial_s_epochs_are_read_as_a_run_s_are(make_run):
+    folder = make_run("a", epochs=2)
+    with (folder / "metrics.jsonl").open("a") as lines:
+        lines.write('{"epoch": 2, "accuracy_top1": 0.1}\n{"epoch": 3, "acc')
+    assert [row for row, _ in read_rows(folder)] == list(read_run(folder).epochs)
+    assert read_run(folder).series("accuracy_top1")[-1] == 0.1

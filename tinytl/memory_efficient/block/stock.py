@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
-from tinytl.networks.lite_residual import AvgPoolWithinMap
+from tinytl.networks.lite_residual import AvgPoolWithinMap, ExactHardsigmoid
 from tinytl.networks.weight_standardization import WeightStandardizedConv2d, WeightStandardizedSamePadConv2d
 
 
@@ -74,5 +74,6 @@ _VARIANTS = (
     WeightStandardizedConv2d,
     WeightStandardizedSamePadConv2d,
     AvgPoolWithinMap,
+    ExactHardsigmoid,
 )
 """Classes with a forward of their own that is known here."""

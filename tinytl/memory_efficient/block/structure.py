@@ -13,7 +13,7 @@ from torch import nn
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward
 from tinytl.memory_efficient.ops.upsample import Mode
 from tinytl.networks.backbones.inverted_residual import InvertedResidual, full_name
-from tinytl.networks.lite_residual import LiteResidualModule
+from tinytl.networks.lite_residual import ExactHardsigmoid, LiteResidualModule
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {
@@ -21,6 +21,7 @@ ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU6: "relu6",
     nn.Hardswish: "hardswish",
     nn.Hardsigmoid: "hardsigmoid",
+    ExactHardsigmoid: "exact_hardsigmoid",
     nn.Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
 }

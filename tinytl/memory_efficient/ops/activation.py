@@ -19,7 +19,7 @@ from tinytl.memory_efficient.ops.precision import gradient_wanted
 
 PASSES_BETWEEN = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 """Activations whose gradient is 1 inside an open interval of the output (or input) and 0 outside."""
-ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "hardsigmoid", "sigmoid", "tanh")
+ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "hardsigmoid", "exact_hardsigmoid", "sigmoid", "tanh")
 
 
 def activate_(z: Tensor, name: str) -> Tensor:
@@ -32,6 +32,8 @@ def activate_(z: Tensor, name: str) -> Tensor:
         return F.hardswish(z, inplace=True)
     if name == "hardsigmoid":
         return F.hardsigmoid(z, inplace=True)
+    if name == "exact_hardsigmoid":
+        return z.add_(3).clamp_(0, 6).div_(6)
     if name == "sigmoid":
         return z.sigmoid_()
     if name == "tanh":
@@ -51,6 +53,9 @@ def activation_grad(grad: Tensor, values: Tensor, name: str, out: Tensor | None)
         return cast(Tensor, torch.ops.aten.hardswish_backward.out(grad, values, out=out))
     if name == "hardsigmoid":
         return cast(Tensor, torch.ops.aten.hardsigmoid_backward.grad_input(grad, values, grad_input=out))
+    if name == "exact_hardsigmoid":
+        inside = torch.ops.aten.hardtanh_backward.grad_input(grad, values, -3, 3, grad_input=out)
+        return cast(Tensor, inside.div_(6))
     if name == "sigmoid":
         return cast(
             Tensor, torch.ops.aten.sigmoid_backward.grad_input(grad, values.sigmoid(), grad_input=out)

@@ -19,6 +19,7 @@ ACTIVATE = {
     "relu6": F.relu6,
     "hardswish": F.hardswish,
     "hardsigmoid": F.hardsigmoid,
+    "exact_hardsigmoid": lambda t: F.relu6(t + 3) / 6,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }

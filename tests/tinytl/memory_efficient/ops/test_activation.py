@@ -9,6 +9,7 @@ STOCK = {
     "relu6": F.relu6,
     "hardswish": F.hardswish,
     "hardsigmoid": F.hardsigmoid,
+    "exact_hardsigmoid": lambda x: F.relu6(x + 3) / 6,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
 }
