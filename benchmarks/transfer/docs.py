@@ -6,6 +6,8 @@ import json
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
 from benchmarks.transfer.published import (
+    CHECKPOINT_REPORT_MB,
+    FINETUNE_CHECKPOINT_MB,
     FINETUNE_REPORT,
     FINETUNE_REPORT_MB,
     FINETUNE_REPORT_TOP1,
@@ -57,7 +59,56 @@ def methods(result: Result) -> list[str]:
             )
         )
     head = ["", "top-1, %", "base lr", f"MiB of stock's, {small} px", "MiB of stock's, 224 px"]
-    return [*table([*head, "the report", "the paper"], lines), *source(result)]
+    theirs = ["the report: *train* top-1, % · MB", "the paper: test top-1, % · MB"]
+    return [*table([*head, *theirs], lines), *source(result)]
+
+
+def ratios(result: Result) -> list[str]:
+    """Memory of each method as a share of full fine-tuning's, at 224 px: ours and as published."""
+    at_224 = {(row["backbone"], row["method"]): row["memory"]["224"] for row in result["rows"]}
+    lines = []
+    for backbone, report in TINYTL_REPORT_CIFAR10.items():
+        paper = PAPER_CIFAR10 if backbone == "proxylessnas_mobile" else {}
+        for method in report:
+            ours = at_224[backbone, method]
+            full = at_224[backbone, "FT-Full"]
+            lines.append(
+                cells(
+                    f"{backbone}, {method}",
+                    *(f"{ours[way] / full[way]:.2f}" for way in ("stock_mib", "lean_mib")),
+                    f"{report[method][0] / report['FT-Full'][0]:.2f}",
+                    f"{paper[method][0] / paper['FT-Full'][0]:.2f}" if paper else "",
+                )
+            )
+    head = ["memory, FT-Full = 1", "stock", "lean", "the report, of a process", "the paper, by its formula"]
+    return [*table(head, lines), *source(result)]
+
+
+def checkpoints(result: Result) -> list[str]:
+    """Full fine-tuning of MobileNetV2 without and with checkpoints, here and in both reports."""
+    found = {
+        (row["batch_size"], row["engine"], row["checkpoint"]): row["predicted_mib"]
+        for row in result["rows"]
+        if (row["backbone"], row["norm"]) == ("mobilenet_v2", "batch_norm")
+    }
+    lines = [
+        cells(
+            batch_size,
+            *(
+                fall((found[batch_size, engine, "none"], found[batch_size, engine, "all"]))
+                for engine in ("stock", "lean")
+            ),
+            *(fall(report.get(batch_size)) for report in (FINETUNE_CHECKPOINT_MB, CHECKPOINT_REPORT_MB)),
+        )
+        for batch_size in dict.fromkeys(size for size, _, _ in found)
+    ]
+    head = ["batch", "stock, MiB", "lean, MiB", "report on separate rates, MB", "TinyTL report, MB"]
+    return [*table(head, lines), *source(result)]
+
+
+def fall(memory: tuple[float, float] | None) -> str:
+    """Returns memory without and with checkpoints, and their ratio."""
+    return "" if memory is None else f"{memory[0]:g} → {memory[1]:g} ({memory[1] / memory[0]:.2f})"
 
 
 def readme(result: Result) -> list[str]:
@@ -128,12 +179,25 @@ def datasets(result: Result) -> list[str]:
 
 TABLES = {
     "methods": ("transfer_methods", methods),
+    "ratios": ("transfer_methods", ratios),
+    "checkpoints": ("memory_checkpoint", checkpoints),
     "memory": ("transfer_memory", memory),
     "separate": ("transfer_separate_lr", variants),
     "scratch": ("transfer_scratch", variants),
     "datasets": ("transfer_datasets", datasets),
 }
-FIGURES = {"transfer_separate_lr": "separate_lr.png", "transfer_scratch": "from_scratch.png"}
+FIGURES = {
+    "transfer_methods": "methods.png",
+    "transfer_separate_lr": "separate_lr.png",
+    "transfer_scratch": "from_scratch.png",
+}
+
+
+def curves(result: Result) -> Result:
+    """Returns of a comparison of methods the six that the reports draw, on their backbone."""
+    report = TINYTL_REPORT_CIFAR10["mobilenet_v2"]
+    rows = [row for row in result["rows"] if row["backbone"] == "mobilenet_v2" and row["method"] in report]
+    return result | {"rows": [row | {"variant": row["method"]} for row in rows]}
 
 
 def main() -> None:
@@ -153,7 +217,8 @@ def main() -> None:
 
     for name, picture in FIGURES.items():
         if name in results:
-            plot_variants(results[name], ROOT / "docs" / picture)
+            drawn = curves(results[name]) if name == "transfer_methods" else results[name]
+            plot_variants(drawn, ROOT / "docs" / picture)
     for title in sorted(TABLES.keys() - tables.keys()):
         print(f"not written, its result is missing: {title}")
 

@@ -1,12 +1,51 @@
 """Group norm in place of batch norm."""
 
 import logging
+from typing import Any, cast
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from tinytl.networks.surgery import replace_modules_
 
 logger = logging.getLogger(__name__)
+
+NEEDS_INPUT_GRADIENT = TorchVersion(torch.__version__) < "2.15"
+"""Whether torch on a CPU ends with a segmentation fault in the backward of a group norm in channels_last that
+trains while its input needs no gradient."""
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group norm that may be the first layer that trains, on every torch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises `(N, C, ...)`."""
+        return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def group_norm(
+    x: Tensor, n_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-5
+) -> Tensor:
+    """Normalises `(N, C, ...)` as torch does, without its fault (`NEEDS_INPUT_GRADIENT`)."""
+    if NEEDS_INPUT_GRADIENT and torch.is_grad_enabled() and x.is_cpu and not x.requires_grad:
+        trained = next((p for p in (weight, bias) if p is not None and p.requires_grad), None)
+        if trained is not None:
+            x = cast(Tensor, _AsksForGradient.apply(x, trained))
+    return F.group_norm(x, n_groups, weight, bias, eps)
+
+
+class _AsksForGradient(torch.autograd.Function):
+    """Returns `x` as a tensor that needs a gradient, which nobody gets."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, _trained: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        return None, None
 
 
 def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[str]:
@@ -34,7 +73,7 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
                 size,
                 gn_channel_per_group,
             )
-        new = nn.GroupNorm(norm.num_features // size, norm.num_features, eps=norm.eps, affine=False)
+        new = GroupNorm(norm.num_features // size, norm.num_features, eps=norm.eps, affine=False)
         # The same parameters: their type, device and requires_grad stay, and so does who holds them.
         new.affine, new.weight, new.bias, new.training = norm.affine, norm.weight, norm.bias, norm.training
         return new

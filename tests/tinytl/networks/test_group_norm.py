@@ -1,9 +1,11 @@
+import itertools
 import logging
 
 import pytest
 import torch
 from torch import nn
 
+from tinytl.networks import group_norm as of_norm
 from tinytl.networks.group_norm import replace_bn_with_gn
 
 
@@ -73,3 +75,30 @@ def test_a_norm_without_parameters_has_none_afterwards() -> None:
     replace_bn_with_gn(net)
     assert not list(net.parameters()) and not net[0].affine
     assert net(torch.randn(2, 16, 3, 3)).shape == (2, 16, 3, 3)
+
+
+@pytest.mark.parametrize("kernel_needs_it", [True, False])
+@pytest.mark.parametrize("wants", list(itertools.product((False, True), repeat=3)))
+def test_a_norm_trains_with_and_without_a_gradient_of_its_input(
+    wants: tuple[bool, ...], kernel_needs_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done for an older torch changes no gradient, and asks for none that nobody wants."""
+    monkeypatch.setattr(of_norm, "NEEDS_INPUT_GRADIENT", of_norm.NEEDS_INPUT_GRADIENT or kernel_needs_it)
+    x = torch.randn(2, 8, 3, 3, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    norm = of_norm.GroupNorm(2, 8).double()
+    norm.weight.requires_grad_(wants[1]), norm.bias.requires_grad_(wants[2])
+    y = norm(x.requires_grad_(wants[0]))
+    assert y.requires_grad == any(wants)
+    grouped = x.detach().reshape(2, 2, -1)
+    unit = (grouped - grouped.mean(2, keepdim=True)) / (
+        grouped.var(2, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    torch.testing.assert_close(y.detach(), unit.reshape(x.shape))
+    if any(wants):
+        grad = torch.randn_like(y)
+        y.backward(grad)
+        assert [t.grad is not None for t in (x, norm.weight, norm.bias)] == list(wants)
+        if wants[1]:
+            torch.testing.assert_close(norm.weight.grad, (grad * unit.reshape(x.shape)).sum((0, 2, 3)))
+        if wants[2]:
+            torch.testing.assert_close(norm.bias.grad, grad.sum((0, 2, 3)))

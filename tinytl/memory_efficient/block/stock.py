@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.group_norm import GroupNorm
 from tinytl.networks.lite_residual import AvgPoolWithinMap, ExactHardsigmoid
 from tinytl.networks.weight_standardization import WeightStandardizedConv2d, WeightStandardizedSamePadConv2d
 
@@ -75,5 +76,6 @@ _VARIANTS = (
     WeightStandardizedSamePadConv2d,
     AvgPoolWithinMap,
     ExactHardsigmoid,
+    GroupNorm,
 )
 """Classes with a forward of their own that is known here."""

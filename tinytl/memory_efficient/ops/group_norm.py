@@ -14,6 +14,7 @@ from tinytl.memory_efficient.ops.activation import activate_, activation_grad
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import dense_format
 from tinytl.memory_efficient.ops.precision import cast_to, gradient_wanted
+from tinytl.networks.group_norm import NEEDS_INPUT_GRADIENT
 
 
 class GroupStats(NamedTuple):
@@ -57,7 +58,7 @@ def normalise_grads(
     """Returns gradients of (x, gamma, beta) as `needs` asks, in new memory."""
     samples, channels, height, width = x.shape
     n_groups = stats.mean.shape[1]
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and (needs[0] or not NEEDS_INPUT_GRADIENT):
         grads = torch.ops.aten.native_group_norm_backward(
             grad, x, *stats, _like(gamma, x), samples, channels, height * width, n_groups, needs
         )

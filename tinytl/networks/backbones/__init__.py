@@ -21,6 +21,8 @@ class Backbone:
     form with a known checksum."""
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     """Renames other publishers' layouts of this network to its own names; its own names stay."""
+    published: str = ""
+    """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
 
 
 BACKBONES = {
@@ -48,5 +50,6 @@ BACKBONES = {
         proxylessnas_mobile.INPUT_STD,
         {},
         proxylessnas_mobile.rename,
+        proxylessnas_mobile.PUBLISHED,
     ),
 }

@@ -34,6 +34,8 @@ class LoadAccount:
     """Pretrained lite residuals."""
     new: tuple[str, ...]
     """Tensors that no source has."""
+    hint: str = ""
+    """What the configuration may lack for these weights."""
 
     def __str__(self) -> str:
         parts = [] if self.backbone is not None else ["backbone random"]
@@ -47,6 +49,8 @@ class LoadAccount:
                 parts.append(f"dropped{of}: {_dropped_text(taken.dropped)}")
         if self.backbone and any(map(is_lite, self.backbone.dropped)) and any(map(is_lite, self.new)):
             parts.append(f"lite_weights={self.backbone.source} would load its lite residuals")
+        if self.hint:
+            parts.append(self.hint)
         return "; ".join(parts)
 
     def _new_text(self) -> str:

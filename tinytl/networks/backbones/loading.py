@@ -51,7 +51,20 @@ def fit_weights(
         _check_lite(mine, theirs, weights.lite.source, config)
         lite = _take(given, mine, theirs, weights.lite.named)
     new = tuple(name for name in shapes if name not in given and not name.endswith(COUNTER))
-    return {own[n]: value for n, value in given.items()}, LoadAccount(backbone=main, lite=lite, new=new)
+    account = LoadAccount(backbone=main, lite=lite, new=new, hint=_hint(weights, config))
+    return {own[n]: value for n, value in given.items()}, account
+
+
+def _hint(weights: Weights, config: TrainConfig) -> str:
+    """Asks for weight standardisation if a file may need it: those of networks with group norm often do."""
+    if weights.backbone is None or config.weight_standardization or config.norm == "frozen_bn":
+        return ""
+    if any(map(is_statistic, weights.backbone.state_dict)):
+        return ""
+    return (
+        "it has no running statistics, so it is of a network with group norm: if that was trained with "
+        "weight standardisation, as the TinyTL authors' ...@ws+gn was, set weight_standardization"
+    )
 
 
 def _plain(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -86,7 +99,8 @@ def _check_backbone(
             return  # batch norm restarts its statistics
         raise ConfigError(
             f"--weights {source}: {missing[0]} is not in the file (of a network with group norm?), and "
-            "norm=frozen_bn needs it: use norm group_norm or batch_norm"
+            "norm=frozen_bn needs it: use norm group_norm (for the TinyTL authors' ...@ws+gn with "
+            "weight_standardization) or batch_norm"
         )
     if missing:
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 Source: ProxylessNAS, Cai et al. 2019, figure 4 (mobile); the network of the TinyTL paper. Names: mit-han-lab
 ProxylessNAS `proxyless_nas/nas_modules.py` (`mobile_inverted_conv`), once-for-all `ofa/utils/layers.py`
-(`conv`) and tinyml `tinytl/model/modules.py` (`main_branch`, `lite_residual`). The authors' weights, by
-their model zoo: https://raw.githubusercontent.com/han-cai/files/master/proxylessnas/proxyless_mobile.pth
+(`conv`) and tinyml `tinytl/model/modules.py` (`main_branch`, `lite_residual`). docs/migration.md has the
+addresses of the authors' files.
 """
 
 import re
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from tinytl.networks.backbones.inverted_residual import BlockSpec, InvertedResidualNet
 
+PUBLISHED = "https://raw.githubusercontent.com/han-cai/files/master/proxylessnas/proxyless_mobile.pth"
+"""The authors' weights with batch norm, by their model zoo."""
 INPUT_MEAN = (0.485, 0.456, 0.406)
 INPUT_STD = (0.229, 0.224, 0.225)
 

@@ -83,8 +83,8 @@ def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
         return providers[name]()
     if not providers:
         raise ConfigError(
-            f"no ImageNet weights of {backbone} are published for direct loading: "
-            "use --weights FILE or URL, --weights none, or another --backbone"
+            f"no ImageNet weights of {backbone} are published for direct loading: use --weights FILE or URL "
+            f"({BACKBONES[backbone].published}), --weights none, or another --backbone"
         )
     raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
 

@@ -10,6 +10,7 @@ from tinytl.memory_efficient.block.chain_backward import chain_backward
 from tinytl.memory_efficient.block.unit import Needs, NormKind, UnitSpec, UnitTensors, plan_chain
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.layout import channels_last
+from tinytl.networks.group_norm import group_norm
 
 SIZE = (5, 4)
 ALL, WEIGHT, GAMMA, BETA, NONE = (
@@ -39,7 +40,7 @@ def _stock(chain: Chain, x: Tensor, tensors: list[UnitTensors]) -> Tensor:
         if spec.norm == "frozen":
             x = F.batch_norm(x, unit.mean, unit.var, unit.gamma, unit.beta, False, 0.0, spec.eps)
         else:
-            x = F.group_norm(x, spec.n_groups, unit.gamma, unit.beta, spec.eps)
+            x = group_norm(x, spec.n_groups, unit.gamma, unit.beta, spec.eps)
         x = F.relu6(x) if spec.activation == "relu6" else x
     return x
 

@@ -11,6 +11,7 @@ from tinytl.memory_efficient.block.spec import BlockSpec, BranchSpec, Execution
 from tinytl.memory_efficient.block.unit import UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.pooling import PoolSpec
+from tinytl.networks.group_norm import group_norm
 
 HALF = PoolSpec(kernel=(2, 2), stride=(2, 2))
 ACTIVATE = {
@@ -145,7 +146,7 @@ def stock_unit(x, spec, t):
     if spec.norm == "frozen":
         x = F.batch_norm(x, t.mean, t.var, t.gamma, t.beta, False, 0.0, spec.eps)
     elif spec.norm == "group":
-        x = F.group_norm(x, spec.n_groups, t.gamma, t.beta, spec.eps)
+        x = group_norm(x, spec.n_groups, t.gamma, t.beta, spec.eps)
     return ACTIVATE[spec.activation](x)
 
 

@@ -88,10 +88,23 @@ def test_missing_statistics_are_frozen_bn_s_matter_alone() -> None:
         load_weights_(_net(), _weights(state), small(norm="frozen_bn"))
     assert str(caught.value) == (
         "--weights w.pt: features.1.running_mean is not in the file (of a network with group norm?), and "
-        "norm=frozen_bn needs it: use norm group_norm or batch_norm"
+        "norm=frozen_bn needs it: use norm group_norm (for the TinyTL authors' ...@ws+gn with "
+        "weight_standardization) or batch_norm"
     )
     account = load_weights_(_net(), _weights(state), small(norm="batch_norm"))
     assert account.new[:2] == ("features.1.running_mean", "features.1.running_var")
+
+
+def test_weights_without_statistics_may_need_standardisation() -> None:
+    state = _state(features__1__running_mean=None, features__1__running_var=None)
+    fields = {"norm": "group_norm", "method": "TinyTL-B"}
+    asked = (
+        "if that was trained with weight standardisation, as the TinyTL authors' ...@ws+gn was, set weight"
+    )
+    assert asked in str(load_weights_(_net(), _weights(state), small(**fields)))
+    standardised = small(**fields, weight_standardization=True)
+    for given, config in ((state, standardised), (_state(), small(**fields))):
+        assert "standardisation" not in str(load_weights_(_net(), _weights(given), config))
 
 
 def test_weights_of_another_backbone() -> None:

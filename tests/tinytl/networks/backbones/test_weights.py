@@ -29,7 +29,7 @@ def test_imagenet_asks_the_backbone(monkeypatch: pytest.MonkeyPatch, name: str) 
 
 
 def test_imagenet_where_none_are_published() -> None:
-    message = r"^no ImageNet weights of proxylessnas_mobile .* --weights FILE or URL, --weights none"
+    message = r"^no ImageNet weights of proxylessnas_mobile .* or URL \(https://.*\.pth\), --weights none"
     with pytest.raises(ConfigError, match=message):
         read_weights(small(backbone="proxylessnas_mobile", weights="imagenet"))
 
