@@ -7,6 +7,7 @@ import sys
 from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, NonFiniteLossError, in_one_line
+from tinytl.files import disk_is_full, full_disk_line
 from tinytl.streams import use_patient_streams
 
 COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)
@@ -22,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
         return _end(f"tinytl {args.command}: {in_one_line(error)}", 2)
     except NonFiniteLossError as error:
         return _end(f"tinytl {args.command}: {error}: lower --base-lr", 1)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        return _end(f"tinytl {args.command}: {full_disk_line(error)}", 2)
     except KeyboardInterrupt:
         return _end(f"tinytl {args.command}: interrupted", 130)
 

@@ -1,5 +1,6 @@
-"""Files that are whole or missing, and locks that end with the process. Imports nothing heavy."""
+"""Files that are whole or missing, locks that end with the process, full disks. Imports nothing heavy."""
 
+import errno
 import fcntl
 import os
 import zipfile
@@ -10,6 +11,28 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from tinytl.errors import ConfigError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = ("No space left on device", "database or disk is full")
+"""How PostgreSQL and SQLite say it."""
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What file systems say that have no locks, such as some network ones."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, says that a disk or a user's share of it is full."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if getattr(inner, "errno", None) in _FULL or any(text in str(inner) for text in _FULL_TEXTS):
+            return True
+        inner = inner.__cause__ or inner.__context__
+    return False
+
+
+def full_disk_line(error: BaseException) -> str:
+    """Returns what a command says that ends with `error`, of a full disk."""
+    place = getattr(error, "filename", None)
+    return f"no space is left on a disk{f' ({place})' if place else ''}: make room, then do this again"
 
 
 @contextmanager
@@ -54,7 +77,8 @@ def naming_the_file(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror or error})") from None
+        remedy = ": make room" if disk_is_full(error) else ""
+        raise ConfigError(f"{path} cannot be written ({error.strerror or error}){remedy}") from None
 
 
 def check_checksums(archive: zipfile.ZipFile, place: object) -> None:
@@ -68,17 +92,38 @@ def check_checksums(archive: zipfile.ZipFile, place: object) -> None:
 
 
 def try_lock(file: IO[str] | IO[bytes] | int, *, shared: bool = False) -> bool:
-    """Locks an open file or folder against other processes until it is closed; False if another has it."""
+    """Locks an open file or folder against other processes until it is closed; False if another has it.
+
+    Raises:
+        ConfigError: if the file system has no locks.
+    """
     try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        _flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
 def lock(file: IO[bytes]) -> None:
-    """Waits until no other process has an open file locked, and locks it until it is closed."""
-    fcntl.flock(file, fcntl.LOCK_EX)
+    """Waits until no other process has an open file locked, and locks it until it is closed.
+
+    Raises:
+        ConfigError: if the file system has no locks.
+    """
+    _flock(file, fcntl.LOCK_EX)
+
+
+def _flock(file: IO[str] | IO[bytes] | int, how: int) -> None:
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        place = Path(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}").resolve()
+        raise ConfigError(
+            f"{place} cannot be locked ({error.strerror}), so two processes could write it: use a folder on "
+            "another file system"
+        ) from None
 
 
 def _open_locked(part: Path) -> BinaryIO:

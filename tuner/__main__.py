@@ -5,6 +5,7 @@ import sys
 
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, in_one_line
+from tinytl.files import disk_is_full, full_disk_line
 from tinytl.streams import use_patient_streams
 from tuner.commands import (
     best,
@@ -39,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
             return int(args.run(args))
     except ConfigError as error:
         print(f"tuner {args.command}: {in_one_line(error)}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        print(f"tuner {args.command}: {full_disk_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"tuner {args.command}: interrupted", file=sys.stderr)

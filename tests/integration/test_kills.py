@@ -163,6 +163,20 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_once_there_is_room(pictures,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("free_kib", "tracking"), [(0, "none"), (8, "none"), (16, "default")])
+def test_a_disk_that_is_full_from_the_start_is_one_line(pictures, tmp_path, free_kib, tracking):
+    runs_dir = tmp_path / "runs"
+    runs_dir.mkdir()
+    mounts = "-m" if os.geteuid() == 0 else "-mr"  # only root may mount: another is root to itself
+    full = f"mount -t tmpfs -o size=1m none {runs_dir} && "
+    full += f"dd if=/dev/zero of={runs_dir}/fill bs=1k count={1020 - free_kib} 2>/dev/null && "
+    flags = [] if tracking == "default" else ["--tracking-uri", tracking]
+    argv = command(pictures, runs_dir, *ONE_WORKER, *flags)
+    line = refusal(["unshare", mounts, "sh", "-c", full + 'exec "$@"', "full", *argv])
+    assert line.startswith("launch.py: ") and line.endswith("make room\n"), line
+
+
+@pytest.mark.slow
 def test_a_node_that_is_killed_loses_no_trial(pictures, tmp_path):
     """Two nodes with a CPU each; one is killed while it trains, and its trial continues on the other."""
     runs_dir, address = tmp_path / "runs", f"127.0.0.1:{free_port()}"

@@ -117,6 +117,24 @@ def test_what_the_database_refuses_is_one_line_without_the_password(
 
 
 @pytest.mark.slow
+def test_a_database_that_may_not_be_written_is_one_line(pictures, server, tmp_path):
+    for statement in (
+        "CREATE ROLE reader LOGIN PASSWORD 'r'",
+        "GRANT USAGE ON SCHEMA public TO reader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+    ):
+        server.execute(statement)
+    url = f"postgresql://reader:r@127.0.0.1:{server.port}/study"
+    flags = ["--storage", url, "--tracking-uri", "none"]
+    line = refusal(command(pictures, tmp_path / "runs", *flags))
+    assert line == (
+        f"launch.py: --storage postgresql://reader@127.0.0.1:{server.port}/study: cannot be written "
+        "(permission denied for table studies): allow writing there\n"
+    )
+    assert not list((tmp_path / "runs").glob("*/*"))
+
+
+@pytest.mark.slow
 def test_a_server_that_is_away_for_seconds_costs_no_trial(pictures, server, tmp_path):
     runs_dir = tmp_path / "runs"
     argv = command(pictures, runs_dir, *STUDY, "--storage", server.url(), "--name", "away")

@@ -61,6 +61,11 @@ class PostgresServer:
     def create(self, database: str) -> None:
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, database)
 
+    def execute(self, statement: str, database: str = "study") -> None:
+        self._run(
+            "psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database, "-c", statement
+        )
+
     def _become_nobody(self) -> None:
         """PostgreSQL refuses to run as root, so `nobody` runs a copy, because it may have no access to
         .venv."""

@@ -16,6 +16,7 @@ from tinytl.networks.backbones.weights import Weights
 from tinytl.networks.backbones.weights_file import WeightsFile
 from tinytl.networks.dropout import RowwiseDropout
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.networks.group_norm import GroupNorm
 from tinytl.networks.lite_residual import LiteResidualModule
 
 
@@ -32,8 +33,8 @@ def test_every_case_builds(config: TrainConfig) -> None:
     lite = [m for m in net.modules() if isinstance(m, LiteResidualModule)]
     assert bool(lite) == (config.method in LITE_METHODS)
 
-    kind = {"batch_norm": nn.BatchNorm2d, "frozen_bn": FrozenBatchNorm2d, "group_norm": nn.GroupNorm}
-    lite_kind = nn.BatchNorm2d if config.norm == "batch_norm" else nn.GroupNorm
+    kind = {"batch_norm": nn.BatchNorm2d, "frozen_bn": FrozenBatchNorm2d, "group_norm": GroupNorm}
+    lite_kind = nn.BatchNorm2d if config.norm == "batch_norm" else GroupNorm
     in_lite = [norm for module in lite for norm in _norms(module.lite_residual)]
     assert len(in_lite) == 2 * len(lite)
     assert {base_class(norm) for norm in in_lite} <= {lite_kind}

@@ -242,7 +242,7 @@ def test_a_full_disk_is_no_fault_of_the_network(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("tinytl.download.part_of", lambda path: contextlib.nullcontext(Full()))
     with serve({"/w.pt": whole(CONTENT)}) as (url, _), pytest.raises(ConfigError) as caught:
         download(f"{url}/w.pt", tmp_path / "w.pt")
-    assert str(caught.value) == f"{tmp_path / 'w.pt'} cannot be written (No space left on device)"
+    assert str(caught.value) == f"{tmp_path / 'w.pt'} cannot be written (No space left on device): make room"
 
 
 def test_a_killed_download_is_never_taken_for_the_file(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -5,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tinytl import files
 from tinytl.errors import ConfigError
-from tinytl.files import try_lock, write_whole, written_whole
+from tinytl.files import disk_is_full, full_disk_line, lock, try_lock, write_whole, written_whole
 
 
 def test_what_is_written_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -55,3 +57,49 @@ def test_a_lock_keeps_others_out_and_ends_with_its_process(
     with path.open() as mine:
         assert try_lock(mine) and try_lock(folder)
     os.close(folder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuses)
+    path = tmp_path / "lock"
+    with path.open("w") as file:
+        for call in (try_lock, lock):
+            with pytest.raises(ConfigError, match=f"^{path} cannot be locked .* another file system$"):
+                call(file)  # type: ignore[operator]
+
+
+def _raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "x"), True),
+        (OSError(errno.EDQUOT, "x"), True),
+        (_raised(RuntimeError("x"), OSError(errno.ENOSPC, "x")), True),
+        (_raised(RuntimeError("x"), ValueError("database or disk is full")), True),
+        (OSError(errno.EIO, "x"), False),
+        (MemoryError("no space"), False),
+    ],
+)
+def test_a_full_disk_is_known_in_what_it_led_to(error: BaseException, full: bool) -> None:
+    assert disk_is_full(error) is full
+
+
+def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(ConfigError, match=r"a.txt cannot be written \(No space left on device\): make room$"):
+        write_whole(tmp_path / "a.txt", "text")
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a")
+    assert full_disk_line(error) == "no space is left on a disk (runs/a): make room, then do this again"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,16 +71,18 @@ def onnx_bytes(net: DeviceNetwork, resolution: int) -> bytes:
     """Returns `net` as an ONNX file with `images` `(batch, 3, R, R)`, any batch, and `logits`."""
     import onnx
 
-    exported = torch.onnx.export(
-        net,
-        (torch.rand(2, 3, resolution, resolution),),  # two: the exporter treats a batch of one as fixed
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
-        opset_version=OPSET,
-        custom_translation_table=_translations(),
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, of its own calls
+        exported = torch.onnx.export(
+            net,
+            (torch.rand(2, 3, resolution, resolution),),  # two: the exporter treats a batch of one as fixed
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
     assert exported is not None
     model = exported.model_proto
     onnx.checker.check_model(model, full_check=True)

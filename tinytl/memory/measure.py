@@ -39,7 +39,9 @@ class PeakMeter:
             self._allocated_before = torch.cuda.memory_allocated()
         elif self.enabled:
             self._profile = torch.profiler.profile(
-                activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+                activities=[torch.profiler.ProfilerActivity.CPU],
+                profile_memory=True,
+                acc_events=True,  # there is one cycle; without it, torch before 2.15 warns that there is
             )
             self._profile.__enter__()
         return self

@@ -29,7 +29,7 @@ def group_norm(
     x: Tensor, n_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-5
 ) -> Tensor:
     """Normalises `(N, C, ...)` as torch does, without its fault (`NEEDS_INPUT_GRADIENT`)."""
-    if NEEDS_INPUT_GRADIENT and torch.is_grad_enabled() and x.is_cpu and not x.requires_grad:
+    if NEEDS_INPUT_GRADIENT and torch.is_grad_enabled() and x.is_cpu:
         trained = next((p for p in (weight, bias) if p is not None and p.requires_grad), None)
         if trained is not None:
             x = cast(Tensor, _AsksForGradient.apply(x, trained))
@@ -37,15 +37,15 @@ def group_norm(
 
 
 class _AsksForGradient(torch.autograd.Function):
-    """Returns `x` as a tensor that needs a gradient, which nobody gets."""
+    """Returns `x`, whose gradient is then made whenever that of a trained parameter is."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, _trained: Tensor) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        return None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
+        return grad if ctx.needs_input_grad[0] else None, None
 
 
 def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[str]:

@@ -249,7 +249,7 @@ def _width(in_channels: int, expand: float) -> int:
 
 
 def _features(net: nn.Module) -> nn.Sequential:
-    features = net._modules.get("features")
+    features = getattr(net, "features", None)
     if not isinstance(features, nn.Sequential) or not any(map(_is_inverted_residual, features)):
         raise ConfigError(
             f"lite residuals stand beside the inverted residuals of `net.features`, as in MobileNetV2: this "

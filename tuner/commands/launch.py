@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from tinytl.errors import ConfigError, in_one_line
+from tinytl.files import disk_is_full, full_disk_line
 from tinytl.streams import use_patient_streams
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
@@ -28,6 +29,11 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
             return _run(config, sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
         print(f"{program}: {in_one_line(error)}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        print(f"{program}: {full_disk_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import IO, Any
 from optuna.storages import RDBStorage
 
 from tinytl.errors import ConfigError
-from tinytl.files import try_lock
+from tinytl.files import naming_the_file, try_lock
 from tuner.record import schema
 
 LOCK_FILE = "driver.lock"
@@ -35,19 +35,18 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         ConfigError: naming the driver that has it, or if the folder cannot be written.
     """
     path = folder / LOCK_FILE
-    try:
+    with naming_the_file(path):
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
-    except OSError as error:
-        raise ConfigError(f"study {name}: {path} cannot be written ({error.strerror})") from None
     with file:
         if not _locked_soon(file):
             file.seek(0)
             raise _taken(name, json.loads(file.read() or "{}"))
-        file.truncate(0)
-        json.dump(_me(), file)
-        file.flush()
         try:
+            with naming_the_file(path):
+                file.truncate(0)
+                json.dump(_me(), file)
+                file.flush()
             yield
         except BaseException:
             # A study that ends before it wrote anything leaves nothing behind.

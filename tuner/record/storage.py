@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
 from tinytl.errors import ConfigError
+from tinytl.files import naming_the_file
 from tinytl.passwords import without_password
 from tuner.addresses import is_sqlite, sqlite_file
 from tuner.config import StudyConfig, read_study_file
@@ -34,11 +35,9 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     apply_verbosity()
     if url is None:
         journal = Path(runs_dir) / JOURNAL
-        try:
+        with naming_the_file(journal):
             journal.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFile(journal))
-        except OSError as error:
-            raise ConfigError(f"{journal} cannot be written ({error.strerror or error})") from None
     # A connection is tested before it is used: nothing is half-written on a dead one.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("postgresql"):
@@ -49,6 +48,11 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
         raise ConfigError(f"--storage {without_password(url)}: cannot be opened ({_reason(error)})") from None
     _outlast_restarts(storage.engine)
     return storage
+
+
+def place_of(url: str | None, runs_dir: str) -> str:
+    """Returns how a line names a study's storage: its journal, or its address."""
+    return str(Path(runs_dir) / JOURNAL) if url is None else f"--storage {without_password(url)}:"
 
 
 def _reason(error: Exception) -> str:

@@ -24,9 +24,9 @@ def study_to_resume(config: StudyConfig, name: str) -> "optuna.Study | None":
     """Returns the study that `--resume` means, or None for a new one; checks that it or the name is free."""
     stored = storage.study_exists(config, name)
     if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
-        raise ConfigError(
-            f"study {name} exists under {config.runs_dir}: add --resume to continue it, or change --name"
-        )
+        in_storage = stored and config.storage is not None
+        where = f"in {without_password(config.storage or '')}" if in_storage else f"under {config.runs_dir}"
+        raise ConfigError(f"study {name} exists {where}: add --resume to continue it, or change --name")
     if not config.resume:
         return None
     begun = (Path(config.runs_dir) / name / STUDY_FILE).is_file()

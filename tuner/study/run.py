@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tinytl.data.splits import DataSplits, ImageFiles
 from tinytl.errors import ConfigError
+from tinytl.files import disk_is_full
 from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import plan_resources
@@ -25,8 +26,9 @@ from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed
 from tuner.record.identity import identity_of
 from tuner.record.reading import StudyReading, read_study
+from tuner.record.storage import place_of
 from tuner.record.trials import Trial, merged_trials
-from tuner.record.writer import StudyRecords, UnwrittenError
+from tuner.record.writer import StudyRecords, UnwrittenError, written_from_the_start
 from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.damaged import set_aside_damaged
@@ -120,7 +122,8 @@ def run_study(
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
-        records.end_cut_off()
+        with written_from_the_start(place_of(config.storage, config.runs_dir)):
+            records.end_cut_off()
         for line in set_aside_damaged(study, prepared.folder):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         ended = read_study(study).ended
@@ -209,7 +212,7 @@ def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
     try:
         client = open_mlflow(config.resolved_tracking_uri)
     except ConfigError as error:
-        raise ConfigError(f"{error}; {WITHOUT_TRACKING}") from None
+        raise ConfigError(str(error) if disk_is_full(error) else f"{error}; {WITHOUT_TRACKING}") from None
     if not config.resume:
         with answering(config.resolved_tracking_uri):
             refuse_taken_name(client, experiment_name(identity_of(prepared)), prepared.name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tinytl.errors import ConfigError
+from tinytl.files import disk_is_full
 from tinytl.passwords import without_password
 from tuner.addresses import is_server, sqlite_file
 from tuner.verbosity import apply_verbosity
@@ -134,6 +135,8 @@ def _no_answer(uri: str, error: Exception) -> str:
             f"--tracking-uri {shown}: user or password is wrong: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD"
         )
+    if disk_is_full(error):
+        return f"--tracking-uri {shown}: no space is left on its disk: make room"
     does = "refuses" if refuses(error) else "does not answer"
     return f"--tracking-uri {shown}: MLflow {does} ({without_password(reason(error))})"
 

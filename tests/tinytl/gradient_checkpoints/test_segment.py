@@ -285,7 +285,7 @@ def test_only_the_input_is_kept(engine):
         net.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
 
     def pack(tensor):
-        if tensor.untyped_storage()._cdata not in known:
+        if tensor.numel() and tensor.untyped_storage()._cdata not in known:
             kept.append(tensor)
         return tensor
 

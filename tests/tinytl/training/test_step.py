@@ -98,7 +98,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) ->
         assert loss_sum == pytest.approx(whole_loss, rel=1e-5)
         assert correct_sum == whole_correct
         for one, other in zip(whole, gradients, strict=True):
-            assert (one - other).norm() <= 1e-5 * one.norm() + 1e-7 * largest
+            assert (one - other).norm() <= 3e-5 * one.norm() + 1e-7 * largest
 
 
 def test_loss_and_gradient_are_those_of_the_mean_cross_entropy() -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tinytl.files import try_lock
+from tuner.record import claim as claim_module
 from tuner.record import schema
 from tuner.record.claim import GONE_AFTER_S, LOCK_FILE, _Claim, folder_claimed, is_empty, storage_claimed
 from tuner.record.storage import open_storage
@@ -138,5 +140,17 @@ def test_a_driver_is_gone_when_it_has_been_silent_or_its_process_is_not_there(
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "s").write_text("a file")
-    with pytest.raises(ConfigError, match=r"study s: .*driver\.lock cannot be written"):
+    with pytest.raises(ConfigError, match=r"s/driver\.lock cannot be written \(File exists\)$"):
         folder_claimed(tmp_path / "s", "s").__enter__()
+
+
+def test_a_disk_without_room_for_the_claim_is_told_and_nothing_stays(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(claim_module.json, "dump", full)
+    with pytest.raises(
+        ConfigError, match=r"s/driver\.lock cannot be written \(No space left on device\): make room$"
+    ):
+        folder_claimed(tmp_path / "s", "s").__enter__()
+    assert not (tmp_path / "s").exists()
