@@ -2,7 +2,11 @@
 
 import errno
 import fcntl
+import glob
 import os
+import shutil
+import time
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,6 +37,11 @@ def full_disk_line(error: BaseException) -> str:
     """Returns what a command says that ends with `error`, of a full disk."""
     place = getattr(error, "filename", None)
     return f"no space is left on a disk{f' ({place})' if place else ''}: make room, then do this again"
+
+
+_UNFINISHED = ".tmp"
+_ABANDONED_S = 600.0
+"""Nobody needs longer to make what has a name of `new_name_beside`."""
 
 
 @contextmanager
@@ -79,6 +88,16 @@ def naming_the_file(path: Path) -> Iterator[None]:
     except OSError as error:
         remedy = ": make room" if disk_is_full(error) else ""
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}){remedy}") from None
+
+
+def new_name_beside(path: Path) -> Path:
+    """Returns a hidden name beside `path` for what becomes it later; removes what killed processes left so."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}*"):
+        with suppress(OSError):  # another process removes it, too
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    # Not the process's number: in a container it is the same in every start.
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{_UNFINISHED}")
 
 
 def check_checksums(archive: zipfile.ZipFile, place: object) -> None:

@@ -8,7 +8,15 @@ import pytest
 
 from tinytl import files
 from tinytl.errors import ConfigError
-from tinytl.files import disk_is_full, full_disk_line, lock, try_lock, write_whole, written_whole
+from tinytl.files import (
+    disk_is_full,
+    full_disk_line,
+    lock,
+    new_name_beside,
+    try_lock,
+    write_whole,
+    written_whole,
+)
 
 
 def test_what_is_written_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -103,3 +111,16 @@ def test_a_full_disk_is_one_line_with_its_remedy(tmp_path: Path, monkeypatch: py
         write_whole(tmp_path / "a.txt", "text")
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a")
     assert full_disk_line(error) == "no space is left on a disk (runs/a): make room, then do this again"
+
+
+def test_what_killed_processes_left_unfinished_is_removed_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    first, folder, fresh = (new_name_beside(path) for _ in range(3))
+    assert len({first, folder, fresh}) == 3
+    for file in (first, fresh, Path(f"{first}-journal"), tmp_path / "mlflow.db", tmp_path / ".mlflow.db.old"):
+        file.touch()
+    (folder / "inside").mkdir(parents=True)
+    for old in (first, folder, Path(f"{first}-journal"), tmp_path / "mlflow.db", tmp_path / ".mlflow.db.old"):
+        os.utime(old, (0, 0))
+    new_name_beside(path)
+    assert {file.name for file in tmp_path.iterdir()} == {fresh.name, "mlflow.db", ".mlflow.db.old"}

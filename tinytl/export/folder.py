@@ -29,6 +29,7 @@ from tinytl.export.onnx_file import (
     largest_difference,
     onnx_bytes,
 )
+from tinytl.files import new_name_beside
 from tinytl.runs.directory import RunDirectory, config_text, environment
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE
 from tinytl.runs.record import read_run
@@ -174,7 +175,7 @@ def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
 
 
 def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    beside = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
+    beside = new_name_beside(out.resolve())
     try:
         beside.mkdir(parents=True)
         for name, content in files.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tinytl.errors import ConfigError
-from tinytl.files import disk_is_full
+from tinytl.files import disk_is_full, new_name_beside
 from tinytl.passwords import without_password
 from tuner.addresses import is_server, sqlite_file
 from tuner.verbosity import apply_verbosity
@@ -181,7 +181,7 @@ def _make_database(path: Path) -> None:
     from sqlalchemy import Engine, event
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = new_name_beside(path)
     beside.touch()  # fails at once, and MLflow would retry for minutes
 
     def hurry(connection: Any, _: Any) -> None:

@@ -95,7 +95,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) ->
     largest = max(gradient.norm() for gradient in whole)
     assert sum(bool(gradient.any()) for gradient in whole) == len(whole)
     for gradients, loss_sum, correct_sum in found[1:]:
-        assert loss_sum == pytest.approx(whole_loss, rel=1e-5)
+        assert loss_sum == pytest.approx(whole_loss, rel=3e-5)
         assert correct_sum == whole_correct
         for one, other in zip(whole, gradients, strict=True):
             assert (one - other).norm() <= 3e-5 * one.norm() + 1e-7 * largest
