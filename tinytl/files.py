@@ -91,7 +91,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 
 def new_name_beside(path: Path) -> Path:
-    """Returns a hidden name beside `path` for what becomes it later; removes what killed processes left so."""
+    """Returns a hidden name beside `path` for what becomes it later, and removes what killed ones left."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}*"):
         with suppress(OSError):  # another process removes it, too
             if time.time() - left.stat().st_mtime > _ABANDONED_S:
