@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, get_args, get_origin, get_type_hints
 
 from tinytl.config.flags import field_docs
 from tinytl.config.one_line_parser import OneLineParser
@@ -256,9 +257,25 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
     """
     path = Path(runs_dir) / name / STUDY_FILE
     try:
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        found = dict(json.loads(path.read_text())) if path.is_file() else {}
     except (ValueError, TypeError, RecursionError):
         raise ConfigError(f"{path} is damaged: restore it from a copy, or remove it") from None
+    for key, kind in get_type_hints(StudyConfig).items():
+        if key in found and not _is_of_kind(found[key], kind):
+            what = f"{key} is {shorten(repr(found[key]), 40)}"
+            raise ConfigError(f"{path} is damaged ({what}): restore it from a copy, or remove it")
+    return found
+
+
+def _is_of_kind(value: object, kind: Any) -> bool:
+    """Whether a value that JSON gives may stand in a field of the type `kind`."""
+    if get_args(kind) and get_origin(kind) is not tuple:  # X | None
+        return any(_is_of_kind(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def build_parser(program: str = PROGRAM) -> OneLineParser:

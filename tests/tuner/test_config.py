@@ -1,11 +1,12 @@
 import dataclasses
+import itertools
 import json
 
 import pytest
 
 from tinytl.config.flags import field_docs
 from tinytl.errors import ConfigError
-from tuner.config import STUDY_FILE, StudyConfig, parse_study
+from tuner.config import STUDY_FILE, StudyConfig, parse_study, read_study_file
 
 
 def test_every_flag_has_a_default_with_which_the_command_works():
@@ -92,3 +93,25 @@ def test_a_study_that_ran_as_a_job_goes_on_as_another(tmp_path):
     assert (config.address, config.trials) == (None, 7)
     with pytest.raises(ConfigError, match="--submit runs the study on the cluster it is sent to"):
         parse_study(["--submit", "http://127.0.0.1:8265", "--address", "auto"])
+
+
+WRONG = (None, {}, [], [1], "x", True, -1.5, float("inf"))
+
+
+def test_a_study_file_with_a_value_of_another_kind_is_damaged(tmp_path):
+    path = tmp_path / "s" / STUDY_FILE
+    path.parent.mkdir()
+    whole = dataclasses.asdict(StudyConfig(name="s", settings=("seed=1",), memory_budget_mib=40.0))
+    path.write_text(json.dumps(whole))
+    assert read_study_file("s", str(tmp_path)) == json.loads(path.read_text())
+    refused = 0
+    for key, value in itertools.product(whole, WRONG):
+        path.write_text(json.dumps(whole | {key: value}))
+        try:
+            StudyConfig(**(whole | read_study_file("s", str(tmp_path))))
+        except ConfigError as error:
+            assert str(error).count("\n") == 0
+            refused += f"{path} is damaged ({key} is " in str(error)
+    assert refused > 200
+    path.write_text(json.dumps(whole | {"of a later version": None}))
+    read_study_file("s", str(tmp_path))
