@@ -84,7 +84,7 @@ figures: setup ## draw the diagrams under docs/ again
 lint: base-tools setup ## ruff, mypy, import-linter, hadolint, shellcheck
 	@$(FIND_BASE) .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
 	@$(FIND_BASE) .venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
-	@$(FIND_BASE) .venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages
+	@$(FIND_BASE) .venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages tests/on_torch.sh
 
 format: setup ## rewrite the code in the project's format
 	@.venv/bin/ruff check --fix . ; .venv/bin/ruff format .

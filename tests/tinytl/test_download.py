@@ -204,13 +204,14 @@ def test_what_a_server_answers_is_one_line(tmp_path: Path, answer: bytes, reason
         ("http://[", "Failed to parse: '[' is not a valid host or port"),
         ("http://a b/", "Failed to parse: Host 'a b' contains invalid character ' '"),
         ("http://", "Invalid URL 'http://': No host supplied"),
-        ("http://a..b/", "label empty or too long"),
+        ("http://a..b/", "label empty"),  # what stands before and behind it differs by Python
     ],
 )
 def test_a_url_that_leads_nowhere_is_one_line(tmp_path: Path, url: str, reason: str) -> None:
     with pytest.raises(ConfigError) as caught:
         download(url, tmp_path / "w.pt")
-    assert str(caught.value) == f"{url} could not be downloaded ({reason})"
+    assert str(caught.value).startswith(f"{url} could not be downloaded (")
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_proxy_of_the_environment_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,30 @@ def test_a_run_goes_on_without_the_weights_that_it_began_with(
     assert len(_rows(Path("out"))) == 1
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_resume_on_a_damaged_checkpoint_trains_anew_and_says_so(
+    make_imagefolder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "2", "--method", "FT-Last"]
+    out = tmp_path / "out"
+    assert main([*FLAGS, *data, "--out", str(out)]) == 0
+    result, rows, weights = (out / "result.json").read_text(), _rows(out), _weights(out)
+    (out / "result.json").unlink()
+    checkpoint = out / "last.pt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    capsys.readouterr()
+    assert main(["train", "--out", str(out), "--resume"]) == 0
+    said = capsys.readouterr().out
+    assert f"{checkpoint} is damaged" in said and "training begins anew" in said
+    assert (out / "result.json").read_text() == result
+    assert (_rows(out), _weights(out)) == (rows, weights)
+
+
 @pytest.mark.slow  # two runs, and the smallest of their plans
 def test_how_a_process_runs_its_share_may_change(
     make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
