@@ -7,7 +7,7 @@ import sys
 from tinytl.commands import evaluate, export, list_names, memory, plot, predict, train
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, NonFiniteLossError, in_one_line
-from tinytl.files import disk_is_full, full_disk_line
+from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
 
 COMMANDS = (train, evaluate, predict, export, memory, plot, list_names)
@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     except NonFiniteLossError as error:
         return _end(f"tinytl {args.command}: {error}: lower --base-lr", 1)
     except Exception as error:
-        if not disk_is_full(error):
+        if (line := full_disk_line(error)) is None:
             raise
-        return _end(f"tinytl {args.command}: {full_disk_line(error)}", 2)
+        return _end(f"tinytl {args.command}: {line}", 2)
     except KeyboardInterrupt:
         return _end(f"tinytl {args.command}: interrupted", 130)
 

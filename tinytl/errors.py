@@ -19,6 +19,14 @@ def without_controls(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yields an error, and those that led to it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        yield inner
+        inner = inner.__cause__ or inner.__context__
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite: the learning rate was too high for this configuration."""
 

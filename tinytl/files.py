@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from tinytl.errors import ConfigError
+from tinytl.errors import ConfigError, causes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = ("No space left on device", "database or disk is full")
@@ -25,23 +25,23 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 def disk_is_full(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that a disk or a user's share of it is full."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if getattr(inner, "errno", None) in _FULL or any(text in str(inner) for text in _FULL_TEXTS):
-            return True
-        inner = inner.__cause__ or inner.__context__
-    return False
+    return any(
+        getattr(inner, "errno", None) in _FULL or any(text in str(inner) for text in _FULL_TEXTS)
+        for inner in causes(error)
+    )
 
 
-def full_disk_line(error: BaseException) -> str:
-    """Returns what a command says that ends with `error`, of a full disk."""
+def full_disk_line(error: BaseException) -> str | None:
+    """Returns what a command says that ends with `error` of a full disk; None for any other error."""
+    if not disk_is_full(error):
+        return None
     place = getattr(error, "filename", None)
     return f"no space is left on a disk{f' ({place})' if place else ''}: make room, then do this again"
 
 
 _UNFINISHED = ".tmp"
 _ABANDONED_S = 600.0
-"""Nobody needs longer to make what has a name of `new_name_beside`."""
+"""Seconds after which an unfinished file or folder counts as left over."""
 
 
 @contextmanager
@@ -91,7 +91,10 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 
 def new_name_beside(path: Path) -> Path:
-    """Returns a hidden name beside `path` for what becomes it later, and removes what killed ones left."""
+    """Returns an unused hidden name beside `path`, to be renamed to it once whole.
+
+    Removes what killed processes left under such names.
+    """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}*"):
         with suppress(OSError):  # another process removes it, too
             if time.time() - left.stat().st_mtime > _ABANDONED_S:

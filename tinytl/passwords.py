@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]*://)(\S+)")
 _SECRET = re.compile(
-    r"(?i).*(passw|pwd|token|secret|signature|credential|api[-_]?key|access[-_]?key).*|sig|auth|odbc_connect"
+    r"(?i).*(passw|pwd|passphrase|token(?!iz)|secret|signature|credential|authorization|bearer|api[-_]?key|"
+    r"access[-_]?key).*|sig|auth|pass|pw|jwt|odbc_connect"
 )
 """Names of a query's parameters that hold a secret."""
 _SIGNATURE = re.compile(r"(?i).*signature|sig")
@@ -13,7 +14,9 @@ _OF_SIGNATURE = re.compile(
     r"(?i)x-(amz|goog)-.*|expires|policy|key-pair-id|googleaccessid|awsaccesskeyid|s[vrpet]|ss|srt|spr|sk[a-z]+"
 )
 """Names of what Amazon's, Google's and Microsoft's stores write beside a signature: another for each use."""
-_PORT = re.compile(r"\d+(/|$)")
+_IPV6 = re.compile(r"^\[[^\]]*\]")
+_PORT_OF_PAGE = re.compile(r"\d*([/?#]|$)")
+_PORT_OF_DATABASE = re.compile(r"\d*(/[^?@]*)?(\?|$)")
 
 _whole: dict[str, str] = {}
 
@@ -74,15 +77,17 @@ def _split(scheme: str, rest: str) -> tuple[str, str]:
     A password should hold neither a slash nor a question mark, but does: what follows a colon is a password
     unless it is a port.
     """
+    is_page = scheme.startswith("http")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         # The path of a page may hold an @, that of a database has no need to.
-        place = authority if scheme.startswith("http") else rest.partition("?")[0]
-        user, _, _ = place.rpartition("@")
+        place = authority if is_page else rest.partition("?")[0]
     else:
-        _, colon, after = rest.partition(":")
-        is_port = scheme.startswith("http") and _PORT.match(after)
-        if not colon or ":" not in authority or is_port or "@" not in after:
+        host = _IPV6.sub("", authority)
+        after = rest[len(authority) - len(host) :].partition(":")[2]
+        port = _PORT_OF_PAGE if is_page else _PORT_OF_DATABASE
+        if ":" not in host or port.match(after) or "@" not in after:
             return "", rest
-        user, _, _ = rest.rpartition("@")
+        place = rest
+    user, _, _ = place.rpartition("@")
     return user, rest[len(user) + 1 :]

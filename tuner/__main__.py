@@ -5,7 +5,7 @@ import sys
 
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, in_one_line
-from tinytl.files import disk_is_full, full_disk_line
+from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
 from tuner.commands import (
     best,
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tuner {args.command}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:
-        if not disk_is_full(error):
+        if (line := full_disk_line(error)) is None:
             raise
-        print(f"tuner {args.command}: {full_disk_line(error)}", file=sys.stderr)
+        print(f"tuner {args.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"tuner {args.command}: interrupted", file=sys.stderr)

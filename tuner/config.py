@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,9 +133,10 @@ class StudyConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
-        object.__setattr__(self, "weights", set_apart(self.weights))
-        if self.lite_weights is not None:
-            object.__setattr__(self, "lite_weights", set_apart(self.lite_weights))
+        for name in ("weights", "lite_weights"):
+            value = getattr(self, name)
+            if isinstance(value, str):  # TrainConfig refuses what is no text
+                object.__setattr__(self, name, set_apart(value))
         for name, low in (
             ("trials", 1),
             ("epochs", 1),
@@ -260,7 +262,7 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
         found = dict(json.loads(path.read_text())) if path.is_file() else {}
     except (ValueError, TypeError, RecursionError):
         raise ConfigError(f"{path} is damaged: restore it from a copy, or remove it") from None
-    for key, kind in get_type_hints(StudyConfig).items():
+    for key, kind in (get_type_hints(StudyConfig) | {"command": tuple[str, ...]}).items():
         if key in found and not _is_of_kind(found[key], kind):
             what = f"{key} is {shorten(repr(found[key]), 40)}"
             raise ConfigError(f"{path} is damaged ({what}): restore it from a copy, or remove it")
@@ -273,8 +275,10 @@ def _is_of_kind(value: object, kind: Any) -> bool:
         return any(_is_of_kind(value, one) for one in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < sys.float_info.max
     if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, float) and math.isfinite(value)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

@@ -168,12 +168,13 @@ def test_a_disk_that_is_full_from_the_start_is_one_line(pictures, tmp_path, free
     runs_dir = tmp_path / "runs"
     runs_dir.mkdir()
     mounts = "-m" if os.geteuid() == 0 else "-mr"  # only root may mount: another is root to itself
-    full = f"mount -t tmpfs -o size=1m none {runs_dir} && "
-    full += f"dd if=/dev/zero of={runs_dir}/fill bs=1k count={1020 - free_kib} 2>/dev/null && "
+    full = f"mount -t tmpfs -o size={free_kib + 4}k none {runs_dir} && printf x > {runs_dir}/fill && "
     flags = [] if tracking == "default" else ["--tracking-uri", tracking]
     argv = command(pictures, runs_dir, *ONE_WORKER, *flags)
-    line = refusal(["unshare", mounts, "sh", "-c", full + 'exec "$@"', "full", *argv])
+    after = f'"$@"; code=$?; cd {runs_dir}; printf %s "$(echo *)" > {tmp_path}/left; exit $code'
+    line = refusal(["unshare", mounts, "sh", "-c", full + after, "full", *argv])
     assert line.startswith("launch.py: ") and line.endswith("make room\n"), line
+    assert "k" not in (tmp_path / "left").read_text().split()  # no folder of the study
 
 
 @pytest.mark.slow

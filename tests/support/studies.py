@@ -109,23 +109,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def doors_of(pid: int) -> list[str]:
-    """Returns where `pid` and the processes under it listen for TCP, beside the loopback."""
+def doors_of(pid: int) -> tuple[list[str], list[str]]:
+    """Returns where `pid` and the processes under it listen for TCP: on the loopback, and elsewhere."""
     loopback = ("0100007F:", f"{1 << 24:032X}:")  # 127.0.0.1, on its own or within IPv6, and ::1
     listening = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             _, address, _, state, *rest = line.split()
-            if state == "0A" and not any(end in address for end in loopback):
+            if state == "0A":
                 listening[f"socket:[{rest[5]}]"] = address
-    doors = []
+    doors: tuple[list[str], list[str]] = ([], [])
     for process, line in processes_under(pid).items():
         with suppress(OSError):
             for descriptor in Path(f"/proc/{process}/fd").iterdir():
                 with suppress(OSError):
-                    target = str(descriptor.readlink())
-                    if target in listening:
-                        doors.append(f"{listening[target]} {line}")
+                    address = listening.get(str(descriptor.readlink()))
+                    if address is not None:
+                        doors[not any(end in address for end in loopback)].append(f"{address} {line}")
     return doors
 
 

@@ -95,20 +95,21 @@ def test_a_study_that_ran_as_a_job_goes_on_as_another(tmp_path):
         parse_study(["--submit", "http://127.0.0.1:8265", "--address", "auto"])
 
 
-WRONG = (None, {}, [], [1], "x", True, -1.5, float("inf"))
+WRONG = (None, {}, [], [1], "x", True, -1.5, float("inf"), 10**400)
 
 
 def test_a_study_file_with_a_value_of_another_kind_is_damaged(tmp_path):
     path = tmp_path / "s" / STUDY_FILE
     path.parent.mkdir()
     whole = dataclasses.asdict(StudyConfig(name="s", settings=("seed=1",), memory_budget_mib=40.0))
+    whole["command"] = ["launch.py"]
     path.write_text(json.dumps(whole))
     assert read_study_file("s", str(tmp_path)) == json.loads(path.read_text())
     refused = 0
     for key, value in itertools.product(whole, WRONG):
         path.write_text(json.dumps(whole | {key: value}))
         try:
-            StudyConfig(**(whole | read_study_file("s", str(tmp_path))))
+            read_study_file("s", str(tmp_path))
         except ConfigError as error:
             assert str(error).count("\n") == 0
             refused += f"{path} is damaged ({key} is " in str(error)

@@ -40,7 +40,8 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
         return cls.insert_checkpoint(*args, **kwargs) if cls is checkpoint_segment else super().__new__(cls)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if (*args, *kwargs.values()) != (self,):  # else __new__ has returned a module that was made before
+        given = (*args, *kwargs.values())
+        if not (len(given) == 1 and given[0] is self):  # else __new__ has returned a module that was there
             super().__init__(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

@@ -104,7 +104,7 @@ def make_memory_efficient_(
     after surgery on `net`, or for another `how`.
 
     With an `example`, a batch, the report says by MiB which modules and functions still keep tensors for
-    backward with `net`'s present `requires_grad` (see `kept.find_kept`).
+    backward with `net`'s present `requires_grad`. Raises what `kept.find_kept` does; `net` is lean then.
 
     Left as they are, and named in the report: modules with a forward of their own on the instance, with
     hooks, with parametrisations, with padding other than zeros, and unknown classes.

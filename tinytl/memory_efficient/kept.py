@@ -31,8 +31,8 @@ class Kept(NamedTuple):
 def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
     """Returns what a forward of `net` on a batch like `example` keeps beside parameters, largest first.
 
-    It runs on fake tensors, so that it needs no memory and changes nothing. A tensor that several keep
-    counts for the first.
+    A copy of `net` runs on fake tensors, so that it needs no memory and `net` stays as it is; hooks that it
+    has are called. A tensor that several keep counts for the first.
 
     Raises:
         RuntimeError: from torch, if code of `net` reads the numbers of a tensor, which fake tensors have not.
@@ -53,7 +53,7 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
             seen.add(storage._cdata)
             held.append(tensor)
             name, module = place.stack[-1]
-            leaf = function.name is None or not any(module.children())
+            leaf = function.name is None or next(module.children(), None) is None
             key = (name, _class_name(module) if leaf else str(function.name), isinstance(module, Lean))
             sums[key] = sums.get(key, 0) + storage.nbytes()
         return tensor

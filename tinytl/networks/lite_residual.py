@@ -15,16 +15,6 @@ from tinytl.config.train_config import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError, choose
 
 CHANNEL_DIVISOR = 8
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
-    "relu": lambda: nn.ReLU(inplace=True),
-    "relu6": lambda: nn.ReLU6(inplace=True),
-    "h_swish": lambda: nn.Hardswish(inplace=True),
-    "h_sigmoid": lambda: ExactHardsigmoid(),
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "none": nn.Identity,
-}
-"""The constructor of each `act_func`. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
 
 
 class ExactHardsigmoid(nn.Hardsigmoid):
@@ -33,6 +23,18 @@ class ExactHardsigmoid(nn.Hardsigmoid):
     def forward(self, input: Tensor) -> Tensor:
         """Returns new memory, of the input's shape."""
         return F.relu6(input + 3, inplace=True) / 6
+
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "h_swish": lambda: nn.Hardswish(inplace=True),
+    "h_sigmoid": ExactHardsigmoid,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "none": nn.Identity,
+}
+"""The constructor of each `act_func`. Source: once-for-all `ofa/utils/pytorch_modules.py`."""
 
 
 class AvgPoolWithinMap(nn.AvgPool2d):

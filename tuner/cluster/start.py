@@ -133,7 +133,10 @@ def _start(config: StudyConfig) -> str:
     apply_verbosity()
     if config.address is not None:
         return join(config.address)
-    ray_constants.ENABLE_RAY_CLUSTER = os.environ[ON_NETWORK] != "0"  # Ray may have been imported before
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ[ON_NETWORK].lower() in (
+        "1",
+        "true",
+    )  # Ray may have been imported before
     # A signal to a whole group of processes, as `timeout` sends it, is for the driver: it ends Ray when
     # everything is saved and recorded. Ray's processes end with the driver, however it ends.
     services.ConsolePopen = functools.partial(subprocess.Popen, process_group=0)

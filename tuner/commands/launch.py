@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from tinytl.errors import ConfigError, in_one_line
-from tinytl.files import disk_is_full, full_disk_line
+from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None, program: str = PROGRAM) -> int:
         print(f"{program}: {in_one_line(error)}", file=sys.stderr)
         return 2
     except Exception as error:
-        if not disk_is_full(error):
+        if (line := full_disk_line(error)) is None:
             raise
-        print(f"{program}: {full_disk_line(error)}", file=sys.stderr)
+        print(f"{program}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

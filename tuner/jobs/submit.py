@@ -97,8 +97,8 @@ def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
         if (shown := without_password(word)) != word:
             raise ConfigError(
                 f"--submit: Ray's dashboard shows a job's command: give {shown}, and set PGPASSWORD (MLflow: "
-                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) at the cluster's head; of weights, give "
-                "a file of the cluster"
+                "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) at the cluster's head; for weights, "
+                "give a file of the cluster instead"
             )
     check_schemes(config)
     for flag, path in _paths(config).items():

@@ -39,22 +39,29 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     with file:
-        if not _locked_soon(file):
+        with _leaving_no_empty(folder):  # a file system may have no locks
+            free = _locked_soon(file)
+        if not free:
             file.seek(0)
             raise _taken(name, json.loads(file.read() or "{}"))
-        try:
+        with _leaving_no_empty(folder):
             with naming_the_file(path):
                 file.truncate(0)
-                json.dump(_me(), file)
-                file.flush()
+                os.write(file.fileno(), json.dumps(_me()).encode())  # nothing waits in a buffer for the close
             yield
-        except BaseException:
-            # A study that ends before it wrote anything leaves nothing behind.
-            if is_empty(folder):
-                for entry in folder.iterdir():
-                    entry.unlink()
-                folder.rmdir()
-            raise
+
+
+@contextmanager
+def _leaving_no_empty(folder: Path) -> Iterator[None]:
+    """Removes a study's folder if the block fails before anything was written there."""
+    try:
+        yield
+    except BaseException:
+        if is_empty(folder):
+            for entry in folder.iterdir():
+                entry.unlink()
+            folder.rmdir()
+        raise
 
 
 @contextmanager

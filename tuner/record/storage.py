@@ -14,6 +14,7 @@ from tinytl.passwords import without_password
 from tuner.addresses import is_sqlite, sqlite_file
 from tuner.config import StudyConfig, read_study_file
 from tuner.record.journal import JOURNAL, JournalFile
+from tuner.record.refusals import BACK, remedy_for
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -45,14 +46,16 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     try:
         storage = RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # each database driver raises its own kinds
-        raise ConfigError(f"--storage {without_password(url)}: cannot be opened ({_reason(error)})") from None
+        said = f"{shown_storage(url, runs_dir)}: cannot be opened ({_reason(error)})"
+        remedy = remedy_for(error)
+        raise ConfigError(said if remedy == BACK else f"{said}: {remedy}") from None
     _outlast_restarts(storage.engine)
     return storage
 
 
-def place_of(url: str | None, runs_dir: str) -> str:
+def shown_storage(url: str | None, runs_dir: str) -> str:
     """Returns how a line names a study's storage: its journal, or its address."""
-    return str(Path(runs_dir) / JOURNAL) if url is None else f"--storage {without_password(url)}:"
+    return str(Path(runs_dir) / JOURNAL) if url is None else f"--storage {without_password(url)}"
 
 
 def _reason(error: Exception) -> str:

@@ -4,22 +4,16 @@ After a kill between two writes the next driver still knows what was meant: attr
 state that makes them valid last.
 """
 
-import errno
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
-from tinytl.errors import ConfigError
-from tinytl.files import disk_is_full
-from tinytl.passwords import without_password
 from tuner.record import schema
+from tuner.record.refusals import STORAGE_ERRORS, UnwrittenError, remedy_for
 from tuner.record.results import within
 from tuner.record.trials import state_of
 
@@ -35,53 +29,6 @@ def fits_by_now(trial: FrozenTrial, budget_mib: float | None) -> bool:
     )
     peak_mib = attributes.get(schema.PEAK_MEMORY_MIB)
     return refused and peak_mib is not None and within(peak_mib, budget_mib)
-
-
-STORAGE_ERRORS = (OSError, SQLAlchemyError, StorageInternalError)
-"""What Optuna's storages raise if a disk or a database fails."""
-
-
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_FORBIDDEN_TEXTS = ("permission denied for", "read-only", "readonly database")
-"""How PostgreSQL and SQLite say it."""
-
-
-class UnwrittenError(RuntimeError):
-    """The disk or the database refused a write; the text is what it said."""
-
-
-def remedy_for(error: BaseException) -> str:
-    """Returns what to do after a disk or a database failed with `error`."""
-    if disk_is_full(error):
-        return "make room"
-    inner: BaseException | None = error
-    while inner is not None:
-        forbidden = any(text in str(inner) for text in _FORBIDDEN_TEXTS)
-        if forbidden or getattr(inner, "errno", None) in _FORBIDDEN:
-            return "allow writing there"
-        inner = inner.__cause__ or inner.__context__
-    return "bring the disk or the database back"
-
-
-@contextmanager
-def written_from_the_start(place: str) -> Iterator[None]:
-    """Turns what a storage raises, at `place`, into one line: later on a study ends as one that was stopped.
-
-    Raises:
-        ConfigError: if the disk or the database refuses.
-    """
-    try:
-        yield
-    except (UnwrittenError, *STORAGE_ERRORS) as error:
-        raise ConfigError(f"{place} cannot be written ({innermost(error)}): {remedy_for(error)}") from None
-
-
-def innermost(error: BaseException) -> str:
-    """Returns in one line what a disk or a database itself said."""
-    while (inner := getattr(error, "orig", None) or error.__cause__ or error.__context__) is not None:
-        error = inner
-    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
-    return without_password(lines[0]) if lines else type(error).__name__
 
 
 class StudyRecords:

@@ -13,9 +13,10 @@ from tinytl.errors import ConfigError
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.directory import RunDirectory
 from tuner.record import schema
+from tuner.record.refusals import UnwrittenError
 from tuner.record.results import within
 from tuner.record.trials import state_of
-from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now
+from tuner.record.writer import StudyRecords, fits_by_now
 from tuner.search.sampling import Proposals
 from tuner.stopping import Stopping
 from tuner.trial.worker_death import WorkerDeath

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
-from tuner.record.writer import UnwrittenError
+from tuner.record.refusals import UnwrittenError
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 

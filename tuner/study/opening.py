@@ -24,8 +24,9 @@ from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import storage_claimed
 from tuner.record.identity import identity_of
+from tuner.record.refusals import told_in_one_line
 from tuner.record.sessions import begin_session, with_session
-from tuner.record.writer import StudyRecords, fits_by_now, written_from_the_start
+from tuner.record.writer import StudyRecords, fits_by_now
 from tuner.study.starting_points import baselines
 
 
@@ -36,9 +37,9 @@ def opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords
     directions = [StudyDirection.MAXIMIZE]
     if prepared.searches_memory:
         directions.append(StudyDirection.MINIMIZE)
-    place = storage.place_of(config.storage, config.runs_dir)
+    place = storage.shown_storage(config.storage, config.runs_dir)
     with ExitStack() as stack:
-        with written_from_the_start(place), _study_file_first(prepared):
+        with told_in_one_line(place), _study_file_first(prepared):
             store = storage.open_storage(config.storage, config.runs_dir)
             study = optuna.create_study(
                 study_name=prepared.name, storage=store, directions=directions, load_if_exists=True
@@ -46,7 +47,7 @@ def opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords
             records = StudyRecords(store, prepared.name)
             if isinstance(store, RDBStorage):
                 stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
-        with written_from_the_start(place):
+        with told_in_one_line(place, ", then add --resume"):
             _write_study(prepared, records)
         _write_study_file(prepared)
         yield study, records

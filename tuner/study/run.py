@@ -26,9 +26,10 @@ from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed
 from tuner.record.identity import identity_of
 from tuner.record.reading import StudyReading, read_study
-from tuner.record.storage import place_of
+from tuner.record.refusals import UnwrittenError, told_in_one_line
+from tuner.record.storage import shown_storage
 from tuner.record.trials import Trial, merged_trials
-from tuner.record.writer import StudyRecords, UnwrittenError, written_from_the_start
+from tuner.record.writer import StudyRecords
 from tuner.stopping import Stopping
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.damaged import set_aside_damaged
@@ -122,7 +123,7 @@ def run_study(
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
         study, records = stack.enter_context(opened(prepared))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
-        with written_from_the_start(place_of(config.storage, config.runs_dir)):
+        with told_in_one_line(shown_storage(config.storage, config.runs_dir), ", then add --resume"):
             records.end_cut_off()
         for line in set_aside_damaged(study, prepared.folder):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -41,6 +41,7 @@ def ray_says(monkeypatch):
     monkeypatch.setattr(services, "ConsolePopen", services.ConsolePopen)
     monkeypatch.setattr(ray._private.worker, "_worker_logs_enabled", True)
     monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
+    monkeypatch.setattr(utils, "get_entrypoint_name", utils.get_entrypoint_name)
     return prepare
 
 
@@ -59,7 +60,6 @@ def test_what_the_study_asks_for_is_what_ray_is_asked_for(ray_says):
 def test_the_command_that_ray_shows_has_no_password(ray_says, monkeypatch):
     ray_says()
     monkeypatch.setattr(sys, "argv", ["launch.py", "--storage", "postgresql://me:hush@db/x"])
-    monkeypatch.setattr(utils, "get_entrypoint_name", utils.get_entrypoint_name)
     Cluster(StudyConfig()).dashboard_url()
     assert utils.get_entrypoint_name() == "python launch.py --storage postgresql://me@db/x"
 

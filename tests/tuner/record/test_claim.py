@@ -1,7 +1,9 @@
 import errno
+import fcntl
 import json
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +15,6 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tinytl.files import try_lock
-from tuner.record import claim as claim_module
 from tuner.record import schema
 from tuner.record.claim import GONE_AFTER_S, LOCK_FILE, _Claim, folder_claimed, is_empty, storage_claimed
 from tuner.record.storage import open_storage
@@ -144,13 +145,25 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         folder_claimed(tmp_path / "s", "s").__enter__()
 
 
-def test_a_disk_without_room_for_the_claim_is_told_and_nothing_stays(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    ("module", "call", "number", "said"),
+    [
+        ("os", "write", errno.ENOSPC, "cannot be written (No space left on device): make room"),
+        (
+            "fcntl",
+            "flock",
+            errno.ENOLCK,
+            "cannot be locked (No locks available), so two processes could write",
+        ),
+    ],
+)
+def test_what_a_file_system_refuses_is_told_and_nothing_stays(
+    tmp_path, monkeypatch, module, call, number, said
+):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(claim_module.json, "dump", full)
-    with pytest.raises(
-        ConfigError, match=r"s/driver\.lock cannot be written \(No space left on device\): make room$"
-    ):
+    monkeypatch.setattr({"os": os, "fcntl": fcntl}[module], call, refuse)
+    with pytest.raises(ConfigError, match=re.escape(f"s/driver.lock {said}")):
         folder_claimed(tmp_path / "s", "s").__enter__()
     assert not (tmp_path / "s").exists()

@@ -1,19 +1,17 @@
 import errno
-import os
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.exceptions import StorageInternalError
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
 
 from tuner.record import schema
 from tuner.record.reading import read_study
+from tuner.record.refusals import UnwrittenError
 from tuner.record.trials import merged_trials, state_of
-from tuner.record.writer import StudyRecords, UnwrittenError, fits_by_now, remedy_for
+from tuner.record.writer import StudyRecords, fits_by_now
 
 PARAMS = ({"base_lr": 0.1}, {"base_lr": FloatDistribution(0.0, 1.0)})
 
@@ -89,33 +87,6 @@ def test_an_attribute_of_the_study_is_written_only_if_it_changes(records, monkey
     records.set_study_attribute(schema.REQUESTED, 4)
     monkeypatch.setattr(records.storage, "set_study_user_attr", None)
     records.set_study_attribute(schema.REQUESTED, 4)
-
-
-def chained(outer: Exception, inner: Exception) -> Exception:
-    outer.__cause__ = inner
-    return outer
-
-
-@pytest.mark.parametrize(
-    ("error", "remedy"),
-    [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "make room"),
-        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "make room"),
-        (
-            chained(
-                StorageInternalError("An exception is raised during the commit."),
-                OperationalError("UPDATE", {}, Exception("database or disk is full")),
-            ),
-            "make room",
-        ),
-        (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), "allow writing there"),
-        (OSError(errno.EROFS, os.strerror(errno.EROFS)), "allow writing there"),
-        (ConnectionError("the server has gone away"), "bring the disk or the database back"),
-        (OperationalError("SELECT", {}, Exception("closed")), "bring the disk or the database back"),
-    ],
-)
-def test_room_is_asked_for_only_if_the_disk_is_full(error, remedy):
-    assert remedy_for(error) == remedy
 
 
 def test_behind_a_write_that_failed_nothing_is_written(records):

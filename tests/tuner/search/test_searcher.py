@@ -15,8 +15,9 @@ from tinytl.runs.directory import read_config_file
 from tuner.config import SAMPLERS
 from tuner.record import schema
 from tuner.record.reading import read_study
+from tuner.record.refusals import UnwrittenError
 from tuner.record.trials import merged_trials, state_of
-from tuner.record.writer import StudyRecords, UnwrittenError
+from tuner.record.writer import StudyRecords
 from tuner.search import candidates as candidates_module
 from tuner.search import searcher as search_module
 from tuner.search.candidates import Candidates
