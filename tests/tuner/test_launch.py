@@ -115,7 +115,7 @@ BAD_FLAGS = [
     (["--dataset", "imagefolder", "--data-dir", "/nowhere"], "--data-dir /nowhere: no such folder"),
     (["--data-dir", "."], "add --dataset imagefolder"),
     (["--weights", "nowhere.pt"], "--weights nowhere.pt: no such file"),
-    (["--backbone", "proxylessnas_mobile"], "use --weights FILE or URL, --weights none"),
+    (["--backbone", "proxylessnas_mobile"], "use --weights FILE or URL (https://"),
     (["--weights", "imagenet_v1"], "efficientnet_lite0 has no such set, it has imagenet"),
     (["--weights", "http://127.0.0.1:9/w.pt"], "--weights http://127.0.0.1:9/w.pt: could not"),
     (["--set", "method=TinyTL-L", "--lite-weights", "nowhere.pt"], "--lite-weights nowhere.pt: no such file"),

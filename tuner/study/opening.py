@@ -63,8 +63,8 @@ def _study_file_first(prepared: PreparedStudy) -> Iterator[None]:
     if file.exists():
         yield
         return
-    _write_study_file(prepared)
     try:
+        _write_study_file(prepared)
         yield
     except BaseException:
         for path in (file, prepared.folder / f"{prepared.space.name}.yaml"):
