@@ -60,7 +60,7 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
     Source: once-for-all `ofa/utils/pytorch_utils.py`, used by TinyTL.
     """
 
-    def group_norm(name: str, norm: nn.Module) -> nn.Module:
+    def replacement(name: str, norm: nn.Module) -> nn.Module:
         assert isinstance(norm, nn.BatchNorm2d)
         size = min(gn_channel_per_group, norm.num_features)
         while norm.num_features % size:
@@ -78,4 +78,4 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
         new.affine, new.weight, new.bias, new.training = norm.affine, norm.weight, norm.bias, norm.training
         return new
 
-    return replace_modules_(net, lambda _, module: isinstance(module, nn.BatchNorm2d), group_norm)
+    return replace_modules_(net, lambda _, module: isinstance(module, nn.BatchNorm2d), replacement)
