@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from tinytl.errors import ConfigError, causes
 from tinytl.files import disk_is_full
 from tinytl.passwords import without_password
 
-STORAGE_ERRORS = (OSError, SQLAlchemyError, StorageInternalError)
-"""What Optuna's storages raise if a disk or a database fails."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FORBIDDEN_TEXTS = ("permission denied for", "read-only", "readonly database")
 """How PostgreSQL and SQLite say it."""
@@ -22,6 +19,13 @@ BACK = "bring the disk or the database back"
 
 class UnwrittenError(RuntimeError):
     """The disk or the database refused a write; the text is what it said."""
+
+
+def storage_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Returns what Optuna's storages raise if a disk or a database fails, and `more` that is expected."""
+    from sqlalchemy.exc import SQLAlchemyError  # needs half a second, which a study with a journal saves
+
+    return OSError, SQLAlchemyError, StorageInternalError, *more
 
 
 def remedy_for(error: BaseException) -> str:
@@ -52,6 +56,6 @@ def told_in_one_line(place: str, then: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (UnwrittenError, *STORAGE_ERRORS) as error:
+    except storage_errors(UnwrittenError) as error:
         said = f"{place}: cannot be written ({what_it_said(error)})"
         raise ConfigError(f"{said}: {remedy_for(error)}{then}") from None

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.record import schema
-from tuner.record.refusals import STORAGE_ERRORS, UnwrittenError, remedy_for
+from tuner.record.refusals import UnwrittenError, remedy_for, storage_errors
 from tuner.record.results import within
 from tuner.record.trials import state_of
 
@@ -174,7 +174,7 @@ class StudyRecords:
             raise UnwrittenError(self.unwritten)
         try:
             return call(*args, **named)
-        except STORAGE_ERRORS as error:
+        except storage_errors() as error:
             self.remedy = remedy_for(error)
             lines = str(error).strip().splitlines()
             self.unwritten = f"its record cannot be written ({lines[0] if lines else type(error).__name__})"
