@@ -43,10 +43,10 @@ FLAGS: dict[str, str] = {
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",
     "tinytl memory": (
-        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --device --downsample-ratio "
-        "--dropout --engine --expand --figure --gn-channel-per-group --json --kernel-clipping "
-        "--lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups --norm "
-        "--num-classes --optimizer --plan --precision --resolution --stock-below-kib --upsample-type "
+        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --curve --device "
+        "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
+        "--kernel-clipping --lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups "
+        "--norm --num-classes --optimizer --plan --precision --resolution --stock-below-kib --upsample-type "
         "--weight-standardization"
     ),
     "tinytl plot": (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinytl.config.train_config import TrainConfig
     from tinytl.gradient_checkpoints.function import CheckpointFunction
     from tinytl.gradient_checkpoints.segment import checkpoint_segment
+    from tinytl.memory.curve import memory_curve
     from tinytl.memory.predict import max_batch_size, predict_memory
     from tinytl.memory_efficient import make_memory_efficient_
     from tinytl.networks.group_norm import replace_bn_with_gn
@@ -30,6 +31,7 @@ __all__ = [
     "insert_lite_residual",
     "make_memory_efficient_",
     "max_batch_size",
+    "memory_curve",
     "predict_memory",
     "replace_bn_with_gn",
 ]
@@ -42,6 +44,7 @@ _MODULES = {
     "insert_lite_residual": "tinytl.networks.lite_residual",
     "make_memory_efficient_": "tinytl.memory_efficient",
     "max_batch_size": "tinytl.memory.predict",
+    "memory_curve": "tinytl.memory.curve",
     "predict_memory": "tinytl.memory.predict",
     "replace_bn_with_gn": "tinytl.networks.group_norm",
 }

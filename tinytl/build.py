@@ -76,7 +76,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     net.train()
-    _set_engine_(net, config)
+    set_engine_(net, config)
     return Built(net, account, input_normalization(config, weights))
 
 
@@ -111,7 +111,11 @@ def _surgery(config: TrainConfig) -> nn.Module:
     return net
 
 
-def _set_engine_(net: nn.Module, config: TrainConfig) -> None:
+def set_engine_(net: nn.Module, config: TrainConfig) -> None:
+    """Makes `net` run as a planned `config` says: its engine, and what backward recomputes.
+
+    May be called again for another plan, but a network with checkpoints does not lose them.
+    """
     assert config.stock_below_kib is not None
     if config.engine == "lean":
         recompute = RECOMPUTE[config.checkpoint]

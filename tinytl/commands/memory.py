@@ -1,12 +1,14 @@
 """python -m tinytl memory: the memory that a training step needs, before it runs."""
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, needs_extra
 
 MEMORY_FLAGS = (
@@ -29,7 +31,12 @@ def add_parser(commands: Commands) -> None:
     memory.add_argument(
         "--all", action="store_true", help="a table of every method, norm, engine and micro-batch"
     )
-    memory.add_argument("--figure", metavar="FILE", help="with --all: draw the table to a PNG or SVG file")
+    memory.add_argument(
+        "--curve", action="store_true", help="the plans that no other beats in both memory and time"
+    )
+    memory.add_argument(
+        "--figure", metavar="FILE", help="with --all or --curve: also draw it to a PNG or SVG file"
+    )
     memory.add_argument("--json", action="store_true", help="print JSON")
     memory.set_defaults(run=run)
 
@@ -38,19 +45,19 @@ def run(args: argparse.Namespace) -> int:
     """Prints the memory of the configuration in `args`."""
     given = given_fields(args)
     config = config_from_flat({"num_classes": 10} | given)
-    if args.figure and not args.all:
-        raise ConfigError("--figure draws the table of --all: give both")
-    if args.figure and Path(args.figure).suffix.lower() not in (".png", ".svg"):
-        raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
-    if args.figure and not Path(args.figure).parent.is_dir():
-        raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
+    if args.all and args.curve:
+        raise ConfigError("--curve shows one configuration, --all every method: give one of them")
+    if args.curve and args.measure:
+        raise ConfigError("--measure runs one plan, --curve shows many: give one of them")
     if args.figure:
-        with needs_extra("--figure", "plots"):
-            import matplotlib  # noqa: F401
+        _check_figure(args)
     from tinytl.memory.table import all_rows, memory_row, row_text, table_text
 
     note = alias_note(given.get("method", config.method))
     before = f"{note}\n" if note else ""
+    if args.curve:
+        _print_curve(config, args, before)
+        return 0
     if not args.all:
         row = memory_row(config, args.measure)
         print(json.dumps(row, indent=2) if args.json else before + row_text(config, row))
@@ -62,3 +69,27 @@ def run(args: argparse.Namespace) -> int:
 
         plot_memory(rows, table_text(config, rows).splitlines()[0], Path(args.figure))
     return 0
+
+
+def _check_figure(args: argparse.Namespace) -> None:
+    if not (args.all or args.curve):
+        raise ConfigError("--figure draws what --all or --curve prints: give one of them too")
+    if Path(args.figure).suffix.lower() not in (".png", ".svg"):
+        raise ConfigError(f"--figure {args.figure}: name a file that ends in .png or .svg")
+    if not Path(args.figure).parent.is_dir():
+        raise ConfigError(f"--figure {args.figure}: no such folder as {Path(args.figure).parent}")
+    with needs_extra("--figure", "plots"):
+        import matplotlib  # noqa: F401
+
+
+def _print_curve(config: TrainConfig, args: argparse.Namespace, before: str) -> None:
+    from tinytl.memory.curve import memory_curve
+    from tinytl.memory.table import curve_text
+
+    curve = memory_curve(config)
+    text = curve_text(config, curve)
+    print(json.dumps([dataclasses.asdict(plan) for plan in curve], indent=2) if args.json else before + text)
+    if args.figure:
+        from tinytl.plots.memory_curve import plot_curve
+
+        plot_curve(curve, text.partition(":")[0], Path(args.figure))

@@ -7,20 +7,14 @@ is read, so a prediction depends on the configuration alone.
 import dataclasses
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
 from tinytl.config.plan import UnderFloorError, fast_plan, is_planned, resolve
@@ -28,25 +22,17 @@ from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
-from tinytl.memory.measure import PeakMeter, state_tensors
-from tinytl.memory.storage_tracker import MemoryPrediction, StorageTracker
+from tinytl.memory.fake_step import FakeStep, tracker_for
+from tinytl.memory.measure import PeakMeter
+from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer, training_step
-
-CUDA_BLOCK_BYTES = 512
-"""CUDA's caching allocator rounds every block up to this."""
+from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, training_step
 
 MOST_STEPS = 1 << 16
 """The largest batch that `max_batch_size` tries."""
 
 WORTH_A_PROCESS = 6
 """Predictions that need as much time as starting a process."""
-
-_NOT_ON_FAKE_TENSORS = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
 
 _PREDICTED: dict[TrainConfig, MemoryPrediction] = {}
 _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
@@ -63,7 +49,8 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """
     key = _key(resolve_plan(config))
     if key not in _PREDICTED:
-        _PREDICTED[key] = _predict(key)
+        with _BUILT.lock:
+            _PREDICTED[key] = _predict(key)
     return _PREDICTED[key]
 
 
@@ -178,78 +165,11 @@ def measure_memory(config: TrainConfig) -> float:
     torch.manual_seed(config.seed)
     config = dataclasses.replace(resolve_plan(config), weights="none", lite_weights=None)
     net = build_model(config).net.to(device)
-    optimizer, step = _step(config, net, device)
-    images, labels = _batch(config, device)
-    step(images, labels)
-    with PeakMeter(net, optimizer, (images, labels)) as meter:
-        step(images, labels)
-    return meter.peak_mib
-
-
-def _predict(config: TrainConfig) -> MemoryPrediction:
-    device = torch.device("cpu")
-    net = build_on_meta(config)
-    with FakeTensorMode():
-        to_fake_cpu_(net)
-        optimizer, step = _step(config, net, device)
-        images, labels = _batch(config, device)
-        for parameter in net.parameters():
-            if parameter.requires_grad:
-                parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # creates the moments: a steady-state step has them from its start
-        optimizer.zero_grad(set_to_none=True)
-        tracker = _tracker(config)
-        tracker.add_existing("parameters", list(net.parameters()))
-        tracker.add_existing("optimizer", state_tensors(nn.Identity(), optimizer))
-        tracker.add_existing("batch_and_buffers", [*net.buffers(), images, labels])
-        hooks = [
-            parameter.register_post_accumulate_grad_hook(tracker.label_gradient)
-            for parameter in net.parameters()
-            if parameter.requires_grad
-        ]
-        # All micro-batches after the first are alike: gradients exist, and are added to.
-        rows = slice(0, 2 * config.samples_in_memory)
-        with tracker.modules, tracker:
-            try:
-                step(images[rows], labels[rows], after_forward=tracker.label_saved)
-            except _NOT_ON_FAKE_TENSORS as error:
-                raise ConfigError(
-                    f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "
-                    f"{config.backbone} cannot be predicted: compute it from shapes, not from values"
-                ) from None
-        for hook in hooks:
-            hook.remove()
-    return tracker.prediction()
-
-
-@lru_cache(maxsize=256)
-def _predict_inference(config: TrainConfig) -> float:
-    net = build_on_meta(config).eval()
-    with FakeTensorMode(), torch.no_grad():
-        to_fake_cpu_(net)
-        images, _ = _batch(config, torch.device("cpu"))
-        normalize = InputNormalizer(config, torch.device("cpu"))
-        tracker = _tracker(config)
-        tracker.add_existing("parameters", list(net.parameters()))
-        tracker.add_existing("batch_and_buffers", [*net.buffers(), images])
-        with tracker.modules, tracker:
-            net(normalize(images))
-    return tracker.prediction().peak_mib
-
-
-def _tracker(config: TrainConfig) -> StorageTracker:
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return StorageTracker(CUDA_BLOCK_BYTES, cpu_kernels=False) if cuda else StorageTracker()
-
-
-def _step(
-    config: TrainConfig, net: nn.Module, device: torch.device
-) -> tuple[torch.optim.Optimizer, Callable[..., Any]]:
     optimizer = build_optimizer(net, config)
-    normalize = InputNormalizer(config, device)
-    precision = MixedPrecision(config.precision, device)
+    normalize, precision = InputNormalizer(config, device), MixedPrecision(config.precision, device)
+    images, labels = random_batch(config, device)
 
-    def step(images: Tensor, labels: Tensor, after_forward: Callable[[], None] | None = None) -> None:
+    def step() -> None:
         training_step(
             net,
             optimizer,
@@ -259,14 +179,48 @@ def _step(
             micro_batch_size=config.samples_in_memory,
             label_smoothing=config.label_smoothing,
             precision=precision,
-            after_forward=after_forward,
         )
 
-    return optimizer, step
+    step()
+    with PeakMeter(net, optimizer, (images, labels)) as meter:
+        step()
+    return meter.peak_mib
 
 
-def _batch(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    shape = (config.batch_size, 3, config.resolution, config.resolution)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-    labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
-    return images.contiguous(memory_format=torch.channels_last), labels
+class _LastBuilt:
+    """The network of the last prediction: the plans of a configuration follow one another."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._of: TrainConfig | None = None
+        self._step: FakeStep | None = None
+
+    def step(self, config: TrainConfig) -> FakeStep:
+        """Returns a step of `config`, or of the same configuration under another plan."""
+        of = dataclasses.replace(config, micro_batch_size=None, checkpoint="none", stock_below_kib=0.0)
+        if self._step is None or self._of != of:
+            self._of, self._step = None, FakeStep(config)
+            self._of = of
+        return self._step
+
+
+_BUILT = _LastBuilt()
+
+
+def _predict(config: TrainConfig) -> MemoryPrediction:
+    return _BUILT.step(config).run(config).prediction()
+
+
+@lru_cache(maxsize=256)
+def _predict_inference(config: TrainConfig) -> float:
+    net = build_on_meta(config).eval()
+    with FakeTensorMode(), torch.no_grad():
+        to_fake_cpu_(net)
+        images, _ = random_batch(config, torch.device("cpu"))
+        normalize = InputNormalizer(config, torch.device("cpu"))
+        tracker = tracker_for(config)
+        tracker.add_existing("parameters", list(net.parameters()))
+        tracker.add_existing("batch_and_buffers", [*net.buffers(), images])
+        with tracker.modules, tracker:
+            net(normalize(images))
+    return tracker.prediction().peak_mib

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.module_tracker import ModuleTracker
 
+from tinytl.memory.fake_tensors import UNKNOWN, RememberedAnswers
 from tinytl.memory.measure import MIB
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 
@@ -78,6 +79,8 @@ class StorageTracker(TorchDispatchMode):
     """Sizes are rounded up to multiples of this, as the device's allocator does."""
     cpu_kernels: bool = True
     """Whether convolutions count the scratch memory of the CPU's kernels."""
+    answers: RememberedAnswers | None = None
+    """What is known of operations on fake tensors."""
     modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
@@ -90,14 +93,21 @@ class StorageTracker(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.prim.device.default:  # half of all calls: the device of a fake tensor is read
             return args[0].fake_device
-        out = _norm_of_fake_tensors(func, args)
-        if out is None:
-            out = func(*args, **(kwargs or {}))
+        out = UNKNOWN if self.answers is None else self.answers.answer(func, args, kwargs)
+        if out is UNKNOWN:
+            out = _quick_answer(func, args)
+            if out is None:
+                out = func(*args, **(kwargs or {}))
+            if self.answers is not None:
+                self.answers.learn(out)
         if self.cpu_kernels:
             out = _laid_out_as_real(func, args, out)
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._see(leaf, "temporary")
+        if isinstance(out, Tensor):
+            self._see(out, "temporary")
+        elif out is not None:
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    self._see(leaf, "temporary")
         if self.cpu_kernels and (nbytes := scratch_bytes(func, args)):
             block = _Block(nbytes, "temporary", self.place())
             self._events += [(block, nbytes), (block, -nbytes)]
@@ -159,16 +169,27 @@ class StorageTracker(TorchDispatchMode):
         return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"
 
 
-def _norm_of_fake_tensors(func: Any, args: tuple[Any, ...]) -> Any:
-    """Returns what a norm computes on fake tensors of one dtype, or None for anything else.
+def _quick_answer(func: Any, args: tuple[Any, ...]) -> Any:
+    """Returns what a norm or a resizing makes of fake tensors of one dtype, or None for anything else.
 
-    Fake tensors run a norm's whole formula, in Python, for each new shape: half the time of a prediction.
+    Fake tensors run the whole formula, in Python, for each new shape: half the time of a prediction.
     """
-    if func not in _NORMS:
+    if func not in _LONG_FORMULAS:
         return None
     tensors = [a for a in args if isinstance(a, Tensor)]
     if len({t.dtype for t in tensors}) != 1 or not isinstance(tensors[0], FakeTensor):
         return None
+    if func is torch.ops.aten.upsample_bilinear2d.default:
+        x, (height, width), *_ = args
+        form = (
+            torch.channels_last
+            if x.is_contiguous(memory_format=torch.channels_last)
+            else torch.contiguous_format
+        )
+        return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device, memory_format=form)
+    if func is torch.ops.aten.native_group_norm.default:
+        x, *_, n_samples, _channels, _pixels, n_groups, _eps = args
+        return torch.empty_like(x), *(x.new_empty((n_samples, n_groups)) for _ in range(2))
     if func is torch.ops.aten.native_batch_norm.default:
         x, *_, training, _momentum, _eps = args
         n_statistics = x.shape[1] if training else 0
@@ -181,7 +202,9 @@ def _norm_of_fake_tensors(func: Any, args: tuple[Any, ...]) -> Any:
     )
 
 
-_NORMS = (
+_LONG_FORMULAS = (
+    torch.ops.aten.upsample_bilinear2d.default,
+    torch.ops.aten.native_group_norm.default,
     torch.ops.aten.native_batch_norm.default,
     torch.ops.aten.native_batch_norm_backward.default,
     torch.ops.aten.native_group_norm_backward.default,

@@ -5,9 +5,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinytl.config.plan import PLANNED_FIELDS, describe
+from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, describe
 from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.memory.curve import Plan
 from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.paper import paper_memory
 from tinytl.memory.predict import (
@@ -19,6 +20,8 @@ from tinytl.memory.predict import (
 )
 
 Row = dict[str, Any]
+BAR_WIDTH = 24
+"""Characters of the longest bar of a curve."""
 
 
 def memory_row(config: TrainConfig, measure: bool) -> Row:
@@ -71,12 +74,27 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     ]
 
 
+def curve_text(config: TrainConfig, curve: Sequence[Plan]) -> str:
+    """Returns the plans of a configuration as a table, with a bar for the memory of each."""
+    most = max(plan.peak_mib for plan in curve)
+    lines = [
+        f"{_title(config)}: plans that no other beats",
+        f"{'MiB':>8} {'slowdown':>9} {'at a time':>10}  {'recomputed':<24}",
+    ]
+    for plan in curve:
+        bar = "█" * max(1, round(BAR_WIDTH * plan.peak_mib / most))
+        lines.append(
+            f"{plan.peak_mib:>8.1f} {plan.slowdown:>9.2f} {plan.micro_batch_size:>10}  "
+            f"{RECOMPUTED[plan.checkpoint]:<24} {bar}"
+        )
+    return "\n".join(lines)
+
+
 def row_text(config: TrainConfig, row: Row) -> str:
     """Returns one configuration's figures as lines."""
     planned = resolve_plan(config)
     lines = [
-        f"{config.method} on {config.backbone}, {config.norm}, batch {config.batch_size}, "
-        f"{config.resolution} px, {config.num_classes} classes, {config.optimizer}",
+        _title(config),
         f"  {config.engine} engine, plan {config.plan}: {describe(planned)}",
         f"  predicted peak         {row['predicted_peak_mib']:8.1f} MiB at {row['peak_at']}",
     ]
@@ -105,3 +123,10 @@ def table_text(config: TrainConfig, rows: Sequence[Row]) -> str:
         line += f" {row['measured_peak_mib']:>10.1f}" if measured else ""
         lines.append(f"{line} {row['paper_mb']:>8.1f}  {row['peak_at']}")
     return "\n".join(lines)
+
+
+def _title(config: TrainConfig) -> str:
+    return (
+        f"{config.method} on {config.backbone}, {config.norm}, batch {config.batch_size}, "
+        f"{config.resolution} px, {config.num_classes} classes, {config.optimizer}"
+    )

@@ -106,3 +106,11 @@ def training_step(
     precision.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     return loss_sum, correct
+
+
+def random_batch(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Returns a batch of random images `(N, 3, H, W)`, uint8, channels_last, and labels of zero."""
+    shape = (config.batch_size, 3, config.resolution, config.resolution)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+    return images.contiguous(memory_format=torch.channels_last), labels

@@ -87,7 +87,7 @@ def test_figure_of_all(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         ("--micro-batch-size 3", "micro_batch_size=3 is above batch_size=2"),
-        ("--figure memory.png", "--figure draws the table of --all: give both"),
+        ("--figure memory.png", "--figure draws what --all or --curve prints: give one of them too"),
         ("--all --figure memory.bmp", "--figure memory.bmp: name a file that ends in .png or .svg"),
         ("--all --figure /nowhere/memory.png", "--figure /nowhere/memory.png: no such folder as /nowhere"),
         ("--plan budget", "plan=budget without budget_mib: give the budget in MiB"),
@@ -131,3 +131,26 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert main(_memory("--checkpoint", "all")) == 0
     assert "plan fast: micro-batches of 2, every block recomputed" in capsys.readouterr().out
+
+
+def test_curve_as_text_json_and_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    figure = tmp_path / "curve.svg"
+    assert main(_memory("--curve", "--json")) == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert (plans[0]["micro_batch_size"], plans[-1]["micro_batch_size"]) == (2, 1)
+    assert plans[0]["slowdown"] == 1.0 < plans[-1]["slowdown"]
+    assert plans[0]["peak_mib"] > plans[-1]["peak_mib"]
+
+    assert main(_memory("--curve", "--figure", str(figure))) == 0
+    title, header, *rows = capsys.readouterr().out.splitlines()
+    assert title.endswith(": plans that no other beats")
+    assert header.split() == ["MiB", "slowdown", "at", "a", "time", "recomputed"]
+    assert [float(row.split()[0]) for row in rows] == [round(plan["peak_mib"], 1) for plan in plans]
+    assert all(row.endswith("█") for row in rows)
+    assert figure.stat().st_size
+
+
+@pytest.mark.parametrize("more", [["--all"], ["--measure"]])
+def test_curve_stands_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_memory("--curve", *more)) == 2
+    assert "give one of them" in capsys.readouterr().err

@@ -400,6 +400,7 @@ def test_an_operation_that_fake_tensors_cannot_run_is_named(
         return net
 
     monkeypatch.setitem(BACKBONES, "mobilenet_v2", dataclasses.replace(backbone, build=build))
+    monkeypatch.setattr(memory, "_BUILT", memory._LastBuilt())
     config = small(method="FT-Last", norm="frozen_bn", num_classes=77)  # not in the cache
     with pytest.raises(ConfigError) as caught:
         predict_memory(config)

@@ -1,0 +1,94 @@
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from tests.support.cases import small
+from tinytl.config.plan import choices, fast_plan, relative_time
+from tinytl.errors import ConfigError
+from tinytl.memory.curve import Plan, fastest_within, least_within, memory_curve
+from tinytl.memory.predict import predict_memory
+
+
+def plan(peak_mib: float, slowdown: float) -> Plan:
+    return Plan(
+        micro_batch_size=1, checkpoint="none", stock_below_kib=0.0, peak_mib=peak_mib, slowdown=slowdown
+    )
+
+
+CURVE = [plan(30.0, 1.0), plan(20.0, 1.3), plan(10.0, 2.5)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "TinyTL-B", "norm": "frozen_bn"},
+        {"method": "TinyTL-L+B", "norm": "group_norm"},
+        {"method": "FT-Full", "norm": "batch_norm"},
+        {"method": "FT-Norm+Last", "norm": "frozen_bn"},
+        {"method": "FT-Full", "norm": "frozen_bn", "engine": "stock"},
+    ],
+    ids=lambda changes: "-".join(changes.values()),
+)
+def test_curve_has_every_plan_that_no_other_beats(changes: dict[str, Any]) -> None:
+    config = small(**changes, resolution=64)
+    curve = memory_curve(config)
+    fast = fast_plan(config)
+    every = {
+        (predict_memory(choice).peak_mib, max(1.0, relative_time(choice) / relative_time(fast)))
+        for choice in [fast, *choices(config)]
+    }
+    kept = [(one.peak_mib, one.slowdown) for one in curve]
+    assert kept == sorted(kept, reverse=True)
+    assert curve[0].of(config) == fast
+    for mib, slowdown in every:
+        beaten = any(peak <= mib and time <= slowdown for peak, time in kept)
+        assert beaten, f"{mib} MiB at {slowdown} is missing"
+
+
+def test_what_is_given_stays_in_every_plan() -> None:
+    config = small(method="FT-Full", norm="frozen_bn", micro_batch_size=2)
+    assert {one.micro_batch_size for one in memory_curve(config)} == {2}
+    config = dataclasses.replace(config, micro_batch_size=None, checkpoint="all")
+    assert {one.checkpoint for one in memory_curve(config)} == {"all"}
+
+
+def test_a_configuration_that_leaves_nothing_open_has_one_plan() -> None:
+    config = fast_plan(small(method="FT-Last", norm="frozen_bn"))
+    (only,) = memory_curve(config)
+    assert (only.peak_mib, only.slowdown) == (predict_memory(config).peak_mib, 1.0)
+
+
+@pytest.mark.parametrize("changes", [{"plan": "smallest"}, {"plan": "budget", "budget_mib": 1.0}])
+def test_the_curve_does_not_depend_on_the_rule_that_chooses_from_it(changes: dict[str, Any]) -> None:
+    config = small(method="FT-Last", norm="frozen_bn")
+    assert memory_curve(dataclasses.replace(config, **changes)) == memory_curve(config)
+
+
+def test_a_plan_makes_a_configuration_that_leaves_nothing_open() -> None:
+    config = small(method="TinyTL-B", norm="frozen_bn", plan="budget", budget_mib=5.0)
+    for one in memory_curve(config):
+        planned = one.of(config)
+        assert (planned.plan, planned.budget_mib) == ("fast", None)
+        assert predict_memory(planned).peak_mib == one.peak_mib
+
+
+@pytest.mark.parametrize(
+    ("max_slowdown", "mib"), [(1.0, 30.0), (1.29, 30.0), (1.3, 20.0), (2.4, 20.0), (math.inf, 10.0)]
+)
+def test_least_within_a_slowdown(max_slowdown: float, mib: float) -> None:
+    assert least_within(CURVE, max_slowdown).peak_mib == mib
+
+
+@pytest.mark.parametrize(
+    ("budget_mib", "mib"), [(100.0, 30.0), (30.0, 30.0), (29.9, 20.0), (10.0, 10.0), (9.9, None)]
+)
+def test_fastest_within_a_budget(budget_mib: float, mib: float | None) -> None:
+    found = fastest_within(CURVE, budget_mib)
+    assert (found and found.peak_mib) == mib
+
+
+def test_curve_needs_the_number_of_classes() -> None:
+    with pytest.raises(ConfigError, match="num_classes"):
+        memory_curve(small(num_classes=None))
