@@ -79,6 +79,9 @@ class StudyConfig:
     """Trials at a time. Default: one per CPU core, or one per GPU if there are any."""
     memory_budget_mib: float | None = None
     """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Default: no limit."""
+    max_slowdown: float = 2.0
+    """How much slower than its fastest plan a configuration may train on the device: its memory is the least
+    of its plans (micro-batches, recomputation) within that. 1: the fastest plan's; inf: the least of all."""
     sampler: str = "tpe"
     """Optuna's sampler: tpe, nsga2, gp, random or qmc."""
     scheduler: str = "none"
@@ -152,6 +155,10 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
+        if not self.max_slowdown >= 1:
+            raise ConfigError(
+                f"--max-slowdown {self.max_slowdown:g}: must be 1 (the time of the fastest plan) or more"
+            )
         if self.name is not None:
             check_study_name(self.name)
         if self.warm_start is not None:
@@ -228,16 +235,19 @@ OF_ONE_CALL = {
     "submit",
 }
 """Flags that a resumed study does not take from the call before."""
+BEFORE_THE_FLAG = {"max_slowdown": 1.0}
+"""What a study begun before a flag existed does: a trial has the memory of the plan it trains with."""
 _METAVARS = {
     "rungs": "EPOCHS",
     "time_budget": "SECONDS",
     "gpus_per_trial": "SHARE",
+    "max_slowdown": "FACTOR",
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",
     "submit": "URL",
 }
-_TYPES = {"int": int, "int | None": int, "float | None": float, "str": str, "str | None": str}
+_TYPES = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}
 
 
 def check_study_name(name: str, flag: str = "--name") -> None:
@@ -263,6 +273,8 @@ def read_study_file(name: str, runs_dir: str) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError):
         raise ConfigError(f"{path} is damaged: restore it from a copy, or remove it") from None
     for key, kind in (get_type_hints(StudyConfig) | {"command": tuple[str, ...]}).items():
+        if key == "max_slowdown" and found.get(key) == math.inf:
+            continue
         if key in found and not _is_of_kind(found[key], kind):
             what = f"{key} is {shorten(repr(found[key]), 40)}"
             raise ConfigError(f"{path} is damaged ({what}): restore it from a copy, or remove it")
@@ -328,6 +340,8 @@ def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[Stu
         # A study resumes with the flags that began it; those given now replace them.
         known = {field.name for field in dataclasses.fields(StudyConfig)} - OF_ONE_CALL
         saved = read_study_file(values["name"], values["runs_dir"])
+        if saved:
+            saved = BEFORE_THE_FLAG | saved
         if values["submit"]:
             saved.pop("address", None)  # of the job before
         parser.set_defaults(**{key: value for key, value in saved.items() if key in known})

@@ -67,7 +67,6 @@ def test_lite_residual_parameters_exist_only_beside_a_lite_residual():
         values = space.sample_trial(trial)
         has_lite = values["method"] in ("TinyTL-L", "TinyTL-L+B")
         assert ("n_groups" in values) == has_lite
-        assert ("micro_batch_size" in values) == (values["norm"] != "batch_norm")
         seen.add(values["method"])
     assert len(seen) == 6
 
@@ -186,12 +185,11 @@ class TestNarrowed:
         assert {point["resolution"] for point in space.baselines.values()} == {128}
 
     def test_a_parameter_with_a_condition_keeps_it_when_fixed(self):
-        space = load_space("joint").narrowed({"micro_batch_size": 4, "lr_ratio.late": 0.6})
+        space = load_space("joint").narrowed({"gn_channel_per_group": 4, "lr_ratio.late": 0.6})
         assert set(space.baselines) == {"user_report", "tinytl_paper"}
-        assert space.baselines["tinytl_paper"]["micro_batch_size"] == 4
         for trial in random_trials(40):
             values = space.sample_trial(trial)
-            assert values.get("micro_batch_size") == (None if values["norm"] == "batch_norm" else 4)
+            assert values.get("gn_channel_per_group") == (4 if values["norm"] == "group_norm" else None)
             assert values.get("lr_ratio.late") == (
                 0.6 if values["method"] in ("FT-Norm+Last", "FT-Full") else None
             )

@@ -1,6 +1,7 @@
 """Bad input: exit code 2 and one line that says what is wrong, before Ray, with nothing written."""
 
 import datetime
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 import launch
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
+from tinytl.memory.curve import memory_curve
 from tinytl.networks.backbones import BACKBONES
 from tuner.cluster.start import Cluster
 from tuner.config import parse_study
@@ -22,6 +24,7 @@ from tuner.record.claim import folder_claimed
 from tuner.record.storage import open_storage
 from tuner.study.opening import opened
 from tuner.study.prepare import prepare
+from tuner.trial_config import parse_settings, trial_config
 
 ROOT = Path(launch.__file__).parent
 
@@ -157,9 +160,20 @@ def test_a_budget_under_every_configuration_names_the_floor(capsys, runs_dir):
     assert (
         "the least is " in line
         and " MiB (FT-Last" in line
-        and "batch 8, micro-batches of 1, nothing recomputed), at " in line
+        and "batch 8, " in line
+        and " at a time, nothing recomputed), at " in line
         and line.endswith(" MiB)\n")
     )
+
+
+def test_a_budget_that_a_slower_plan_fits_names_the_slowdown(capsys, runs_dir):
+    settings = ["resolution=32", "method=FT-Full", "norm=batch_norm", "batch_size=8"]
+    config = trial_config(TrainConfig(weights="none", num_classes=10), dict(parse_settings(settings)))
+    slower = memory_curve(config)[1]
+    argv = ["--memory-budget-mib", str(slower.peak_mib), "--max-slowdown", "1"]
+    line = one_line_of(capsys, [*argv, *(f"--set={setting}" for setting in settings)], runs_dir)
+    assert "needs within --max-slowdown 1: the least is " in line
+    assert line.endswith(f"; --max-slowdown {math.ceil(slower.slowdown * 100) / 100:g} would fit\n")
 
 
 def test_a_plan_of_a_budget_without_one_is_told(capsys, runs_dir):
@@ -175,7 +189,7 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
         plan: one_line_of(capsys, [*argv, "--set", f"plan={plan}"], runs_dir).partition(" the least is ")[2]
         for plan in ("fast", "smallest", "budget")
     }
-    assert floors["budget"] == floors["smallest"] != floors["fast"]
+    assert floors["budget"] == floors["smallest"] == floors["fast"]  # fast trains so, and is not held to it
     assert "every block recomputed), at " in floors["budget"]
 
 
@@ -183,7 +197,7 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
 def test_the_floor_is_held_against_the_budget_of_a_plan_too(capsys, runs_dir):
     settings = ["plan=budget", "budget_mib=2", "resolution=32", "method=FT-Last", "norm=frozen_bn"]
     line = one_line_of(capsys, [f"--set={setting}" for setting in settings], runs_dir)
-    assert "budget_mib 2 is under what every configuration of space joint needs: the least is " in line
+    assert "budget_mib 2 is under what every configuration of space joint needs within --max-slowdown" in line
 
 
 def test_an_own_space_with_an_unknown_parameter_is_told(capsys, runs_dir, tmp_path):

@@ -11,7 +11,9 @@ Nothing is executed. A rule of two constants orders the choices by speed; a pred
 """
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
@@ -34,6 +36,53 @@ RECOMPUTED = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "
 """What backward recomputes under each `checkpoint`, in words."""
 NEARLY_LEAST = 1.005
 """A faster choice within this factor of the least memory counts as the least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A way to run a configuration, with what it needs."""
+
+    micro_batch_size: int
+    checkpoint: str
+    stock_below_kib: float
+    peak_mib: float
+    """Predicted peak of a training step, in MiB."""
+    slowdown: float
+    """Time of a step over that of the configuration's fastest plan: 1 or more."""
+
+    def of(self, config: TrainConfig) -> TrainConfig:
+        """Returns `config`, run by this plan."""
+        return dataclasses.replace(
+            config,
+            plan="fast",
+            budget_mib=None,
+            micro_batch_size=self.micro_batch_size,
+            checkpoint=self.checkpoint,
+            stock_below_kib=self.stock_below_kib,
+        )
+
+    def describe(self) -> str:
+        """Returns how it runs, in words."""
+        return f"{self.micro_batch_size} at a time, {RECOMPUTED[self.checkpoint]} recomputed"
+
+
+def not_beaten(plans: Sequence[Plan]) -> list[Plan]:
+    """Returns the plans that no other beats in both memory and time, the fastest first."""
+    curve: list[Plan] = []
+    for plan in sorted(plans, key=lambda plan: (plan.slowdown, plan.peak_mib)):
+        if not curve or plan.peak_mib < curve[-1].peak_mib:
+            curve.append(plan)
+    return curve
+
+
+def least_within(curve: Sequence[Plan], max_slowdown: float = math.inf) -> Plan:
+    """Returns the plan of a curve with the least memory that is at most so much slower than the fastest."""
+    return min((plan for plan in curve if plan.slowdown <= max_slowdown), key=lambda plan: plan.peak_mib)
+
+
+def fastest_within(curve: Sequence[Plan], budget_mib: float) -> Plan | None:
+    """Returns the fastest plan of a curve that fits `budget_mib`, None if none does."""
+    return next((plan for plan in curve if plan.peak_mib <= budget_mib), None)
 
 
 class UnderFloorError(ConfigError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinytl.config.flags import SECTIONS, flag_of
+from tinytl.config.plan import PLANNED_FIELDS, Plan
 from tinytl.config.train_config import LrRatio, TrainConfig
 
 PROGRAM = ("python", "-m", "tinytl", "train")
@@ -29,6 +30,14 @@ def train_flags(config: TrainConfig) -> list[tuple[str, str]]:
         if ratio != getattr(default.lr_ratio, field.name):
             flags.append(("--lr-ratio", f"{field.name}={_text(ratio)}"))
     return flags
+
+
+def plan_flags(plan: Plan | None) -> list[str]:
+    """Returns the words that let `python -m tinytl train` run by a plan; none if there is none."""
+    if plan is None:
+        return []
+    fields = ((name, getattr(plan, name)) for name in PLANNED_FIELDS)
+    return [word for name, value in fields for word in (flag_of(name), _text(value))]
 
 
 def train_command(config: TrainConfig, out: str) -> list[str]:

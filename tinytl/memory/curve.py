@@ -6,39 +6,13 @@ configuration, and memory and time to the pair of configuration and plan.
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-from tinytl.config.plan import choices, fast_plan, is_planned, relative_time
+from tinytl.config.plan import Plan, choices, fast_plan, is_planned, not_beaten, relative_time
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory
 
 RECOMPUTES_FOR_NOTHING = 0.995
 """Recomputation that leaves more than this part of the memory is not looked at further."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A way to run a configuration, with what it needs."""
-
-    micro_batch_size: int
-    checkpoint: str
-    stock_below_kib: float
-    peak_mib: float
-    """Predicted peak of a training step, in MiB."""
-    slowdown: float
-    """Time of a step over that of the configuration's fastest plan: 1 or more."""
-
-    def of(self, config: TrainConfig) -> TrainConfig:
-        """Returns `config`, run by this plan."""
-        return dataclasses.replace(
-            config,
-            plan="fast",
-            budget_mib=None,
-            micro_batch_size=self.micro_batch_size,
-            checkpoint=self.checkpoint,
-            stock_below_kib=self.stock_below_kib,
-        )
 
 
 def memory_curve(config: TrainConfig) -> list[Plan]:
@@ -58,17 +32,7 @@ def memory_curve(config: TrainConfig) -> list[Plan]:
     found = [_plan(fast, 1.0)]
     for choice in _worth_predicting(config):
         found.append(_plan(choice, relative_time(choice) / fastest))
-    return _not_beaten(found)
-
-
-def least_within(curve: Sequence[Plan], max_slowdown: float = math.inf) -> Plan:
-    """Returns the plan of a curve with the least memory that is at most so much slower than the fastest."""
-    return min((plan for plan in curve if plan.slowdown <= max_slowdown), key=lambda plan: plan.peak_mib)
-
-
-def fastest_within(curve: Sequence[Plan], budget_mib: float) -> Plan | None:
-    """Returns the fastest plan of a curve that fits `budget_mib`, None if none does."""
-    return next((plan for plan in curve if plan.peak_mib <= budget_mib), None)
+    return not_beaten(found)
 
 
 def _plan(choice: TrainConfig, slowdown: float) -> Plan:
@@ -99,11 +63,3 @@ def _worth_predicting(config: TrainConfig) -> list[TrainConfig]:
                     kept.add(choice.checkpoint)
                 least = min(least, peak_mib)
     return [choice for choice in found if choice.checkpoint in kept or choice.samples_in_memory in ends]
-
-
-def _not_beaten(plans: Sequence[Plan]) -> list[Plan]:
-    curve: list[Plan] = []
-    for plan in sorted(plans, key=lambda plan: (plan.slowdown, plan.peak_mib)):
-        if not curve or plan.peak_mib < curve[-1].peak_mib:
-            curve.append(plan)
-    return curve

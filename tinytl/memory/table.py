@@ -5,10 +5,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, describe
+from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe
 from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.memory.curve import Plan
 from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.paper import paper_memory
 from tinytl.memory.predict import (

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tinytl.config.plan import RECOMPUTED
-from tinytl.memory.curve import Plan
+from tinytl.config.plan import RECOMPUTED, Plan
 from tinytl.plots.style import GRID_ALPHA, MUTED, line_style, save_figure
 
 

@@ -1,6 +1,7 @@
 """The machines of the cluster to which Ray is connected, and the memory of their GPUs."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class Node:
     gpus: float = 0.0
     gpu_memory_mib: float | None = None
     """Memory of its smallest GPU; None if it was not read."""
+    memory_mib: float = math.inf
+    """What Ray leaves to the processes of trials, of the machine's memory."""
     node_id: str = ""
     address: str = ""
 
@@ -33,6 +36,7 @@ def read_nodes() -> list[Node]:
         Node(
             cpus=node["Resources"].get("CPU", 0.0),
             gpus=node["Resources"].get("GPU", 0.0),
+            memory_mib=node["Resources"].get("memory", math.inf) / 2**20,
             node_id=node["NodeID"],
             address=node["NodeManagerAddress"],
         )

@@ -20,6 +20,8 @@ Source: the user's report, in which a step of MobileNetV2 at batch 1 needs 821 M
 its tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
 issue 107667).
 """
+WORKER_MIB = 1650.0
+"""What a trial's process needs on a CPU beside the tensors of a step (docs/memory.md, "The process")."""
 MARGIN = 0.1
 """Margin on a trial's need, as a part of it, for memory that torch's allocator holds but cannot use."""
 RAY_UNIT = 1e-4
@@ -42,10 +44,10 @@ class PackedShare:
     """The least share of a trial, so that trials spread over all GPUs."""
 
     def __call__(self, config: Mapping[str, Any]) -> Any:
-        """Returns Ray's placement group for `config["peak_memory_mib"]`."""
+        """Returns Ray's placement group for `config["trained_memory_mib"]`."""
         from ray.tune import PlacementGroupFactory
 
-        return PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.share(config["peak_memory_mib"])}])
+        return PlacementGroupFactory([{"CPU": self.cpus, "GPU": self.share(config["trained_memory_mib"])}])
 
     def share(self, peak_memory_mib: float) -> float:
         """Returns the share of a GPU for a trial of that predicted peak."""
@@ -65,6 +67,8 @@ class TrialResources:
     gpus_per_trial: float = 0.0
     """One share for the whole study; with `packed`, the least share of a trial."""
     packed: PackedShare | None = None
+    held_mib: float = math.inf
+    """Tensors of a training step, in MiB, that a worker holds beside what its process needs."""
 
     @property
     def for_ray(self) -> dict[str, float] | Callable[[Mapping[str, Any]], Any]:
@@ -97,11 +101,10 @@ def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -
     largest_mib = 0.0
     if any_gpu and config.gpus_per_trial is None:
         nodes = with_gpu_memory(nodes)
-        largest_mib = largest_admissible_mib(
+        largest_mib = largest_trained_mib(
             space,
             dataclasses.replace(base, device="cuda"),
-            config.memory_budget_mib,
-            enough_mib=_smallest_gpu_mib(nodes),
+            enough_mib=_held_by_gpu(_smallest_gpu_mib(nodes)),
         )
     return divide(
         nodes,
@@ -143,7 +146,7 @@ def divide(
             raise ConfigError(f"{flag}: trials have no GPU here ({_sum_of(nodes)}): leave it out")
         if not any(node.cpus for node in nodes):
             raise ConfigError(f"trials have no CPU here ({_sum_of(nodes)}): start a node with --num-cpus 1")
-        return _divide_cpus([node.cpus for node in nodes], workers)
+        return _divide_cpus(nodes, workers)
     cpus = min(1.0, max(node.cpus for node in with_gpu))
     if gpus_per_trial is not None:
         _check_given(gpus_per_trial, with_gpu)
@@ -157,7 +160,10 @@ def divide(
     shares = (part(k) for k in range(1, trials_per_gpu(share) + 1))
     share = next((larger for larger in shares if _at_a_time(with_gpu, larger) >= workers), share)
     packed = PackedShare(cpus=cpus, gpu_memory_mib=memory_mib, least=share) if pack else None
-    return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=share, packed=packed)
+    held_mib = _held_by_gpu(memory_mib if pack else share * memory_mib)
+    return TrialResources(
+        workers=workers, cpus_per_trial=cpus, gpus_per_trial=share, packed=packed, held_mib=held_mib
+    )
 
 
 def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
@@ -190,16 +196,21 @@ def trials_per_gpu(share: float) -> int:
     return int(1 / share + 1e-9)
 
 
-def largest_admissible_mib(
-    space: SearchSpace, base: TrainConfig, budget_mib: float | None, *, enough_mib: float = math.inf
-) -> float:
-    """Returns the largest predicted peak of what may start: the space's largest, or the budget.
+def _held_by_gpu(memory_mib: float) -> float:
+    """Returns the tensors, in MiB, that a process holds in so much of a GPU."""
+    return memory_mib / (1 + MARGIN) - CUDA_CONTEXT_MIB
 
-    A prediction needs about a second. Once one reaches `enough_mib` or the budget, no more are made.
+
+def largest_trained_mib(space: SearchSpace, base: TrainConfig, *, enough_mib: float = math.inf) -> float:
+    """Returns the largest predicted peak with which a configuration trains, at most `enough_mib`.
+
+    That is the fastest plan's: a memory budget is for the device, and does not bound it. A prediction needs
+    about a second. Once one reaches `enough_mib`, no more are made: such a configuration trains with a slower
+    plan.
     """
     from tinytl.memory.predict import predict_memories, predict_memory
 
-    bound = min(enough_mib, math.inf if budget_mib is None else budget_mib)
+    bound = enough_mib
     configs = largest_configs(space, base)
     # The plan `budget` makes each configuration fit the budget, or refuses it.
     planned = max((c.budget_mib for c in configs if c.budget_mib is not None), default=0.0)
@@ -243,11 +254,21 @@ def _smallest_gpu_mib(nodes: Sequence[Node]) -> float:
     return min(node.gpu_memory_mib for node in nodes if node.gpu_memory_mib is not None)
 
 
-def _divide_cpus(cpus: Sequence[float], workers: int | None) -> TrialResources:
+def _divide_cpus(nodes: Sequence[Node], workers: int | None) -> TrialResources:
     """One CPU per trial; an equal part of one if there are more trials than CPUs."""
+    cpus = [node.cpus for node in nodes]
     if workers is None:
         workers = max(1, sum(int(n) for n in cpus))
     parts = sorted({min(1.0, n / k) for n in cpus if n for k in range(1, workers + 1)}, reverse=True)
     enough = (p for p in parts if sum(int(n / p + 1e-9) for n in cpus) >= workers)
     share = next(enough, 1.0)
-    return TrialResources(workers=workers, cpus_per_trial=int(share / RAY_UNIT + 1e-6) * RAY_UNIT)
+    most = [min(workers, int(node.cpus / share + 1e-9)) for node in nodes]
+    held_mib = min(
+        (node.memory_mib / at_once for node, at_once in zip(nodes, most, strict=True) if at_once),
+        default=math.inf,
+    )
+    return TrialResources(
+        workers=workers,
+        cpus_per_trial=int(share / RAY_UNIT + 1e-6) * RAY_UNIT,
+        held_mib=max(0.0, held_mib - WORKER_MIB),
+    )

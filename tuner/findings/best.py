@@ -64,12 +64,14 @@ def choose_best(study: StudyReading, under_mib: float | None) -> Best:
     if not study.complete:
         raise ConfigError(f"there is no complete trial to choose from: {counts_line(study)}")
     if study.best is None:
-        least = min(study.complete, key=lambda trial: trial.peak_memory_mib)
+        least = min(study.complete, key=lambda trial: trial.smallest_memory_mib)
         raise ConfigError(
             f"no complete trial of {study.name} needs {study.budget_mib:g} MiB or less: the least "
-            f"is {least.peak_memory_mib:.1f} MiB ({least.name}): raise --under-mib"
+            f"is {least.smallest_memory_mib:.1f} MiB ({least.name}): raise --under-mib"
         )
     config = read_config_file(RunDirectory(study.folder / study.best.name).config_file)
+    if study.best.plan is not None:
+        config = study.best.plan.of(config)
     return Best(study=study, trial=study.best, config=config)
 
 
@@ -84,10 +86,8 @@ def print_best(console: Console, best: Best) -> None:
     tested = "" if test is None else f", on the test images {test:.3f}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
-    line(
-        f"accuracy {accuracy_text(trial)}{tested}; peak memory {trial.peak_memory_mib:.1f} MiB; epoch "
-        f"{trial.epoch_time_s:.1f} s"
-    )
+    line(f"accuracy {accuracy_text(trial)}{tested}; epoch {trial.epoch_time_s:.1f} s in the study")
+    line(f"peak memory {trial.peak_memory_mib:.1f} MiB{_with_plan(trial)}")
     line(f"searched: {describe(trial.params)}")
     line()
     flat = flat_from_config(best.config)
@@ -104,6 +104,12 @@ def print_best(console: Console, best: Best) -> None:
         line(ONE_THREAD)
     export = tuner_command("export", study.name, "--trial", trial.name, where=where_flags(study.runs_dir))
     line(f"Export for a device: {export}")
+
+
+def _with_plan(trial: Trial) -> str:
+    if trial.plan is None:
+        return ""
+    return f" ({trial.plan.describe()}, {trial.slowdown:.2f} x the time of the fastest plan)"
 
 
 def _wrapped(texts: list[str], width: int) -> list[str]:

@@ -17,12 +17,15 @@ LEAST_SHARE = 0.02
 
 
 def front_table(front: Sequence[Trial]) -> Table:
-    """Returns the front as a table: accuracy, memory in MiB, seconds per epoch, and what differs.
+    """Returns the front as a table: accuracy, memory in MiB, slowdown, seconds per epoch, and what differs.
+
+    Memory and slowdown are those of one plan; a trial was trained, and its epochs timed, with a faster one.
 
     One line per trial, cut off at the terminal's width: names first, then numbers. What all have in common is
     below. If the front was trained again, accuracy is the mean over seeds. Accuracy on the test images has a
     column if there is any.
     """
+    has_plans = any(trial.curve for trial in front)
     has_tests = any(known(trial.test_accuracy_top1) is not None for trial in front)
     shared = shared_params(front)
     caption = f"All have {describe(shared)}." if shared else None
@@ -31,6 +34,7 @@ def front_table(front: Sequence[Trial]) -> Table:
         "accuracy",
         *(["test"] if has_tests else []),
         "peak MiB",
+        *(["slowdown"] if has_plans else []),
         "epoch s",
         "configuration",
     ]
@@ -44,7 +48,10 @@ def front_table(front: Sequence[Trial]) -> Table:
         names = [value for value in own.values() if isinstance(value, str)]
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
         configuration = ", ".join(filter(None, [result.baseline, *names, numbers]))
-        rows.append([*row, f"{result.peak_memory_mib:.1f}", f"{result.epoch_time_s:.1f}", configuration])
+        row.append(f"{result.peak_memory_mib:.1f}")
+        if has_plans:
+            row.append("-" if result.plan is None else f"{result.slowdown:.2f}")
+        rows.append([*row, f"{result.epoch_time_s:.1f}", configuration])
     table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = caption, "left"
     for title in titles[:-1]:

@@ -27,5 +27,6 @@ def identity_of(prepared: "PreparedStudy") -> dict[str, Any]:
         schema.WEIGHTS: base.weights,
         schema.EPOCHS: base.epochs,
         schema.OBJECTIVES: "accuracy and memory" if prepared.searches_memory else "accuracy",
+        schema.MAX_SLOWDOWN: prepared.config.max_slowdown,
         schema.SETTINGS: {k: v for k, v in flat_from_config(base).items() if k not in MAY_DIFFER},
     }

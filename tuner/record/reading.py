@@ -131,8 +131,13 @@ class StudyReading:
         return max((trial.end for trial in self.trials if trial.end is not None), default=None)
 
     def under(self, budget_mib: float | None) -> StudyReading:
-        """Returns the same reading with another budget; None: with its own."""
-        return self if budget_mib is None else replace(self, budget_mib=budget_mib)
+        """Returns the same reading with another budget, each trial with its fastest plan that fits it.
+
+        None: with its own budget, and the plans within `--max-slowdown`.
+        """
+        if budget_mib is None:
+            return self
+        return replace(self, budget_mib=budget_mib, trials=[trial.under(budget_mib) for trial in self.trials])
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns every trial as a flat dictionary, searched values last: `pandas.DataFrame(study.rows())`.
@@ -148,6 +153,9 @@ class StudyReading:
                 "test_accuracy_top1": known(trial.test_accuracy_top1),
                 "confirmed_accuracy_top1": None if trial.confirmed is None else trial.confirmed.mean,
                 "peak_memory_mib": known(trial.peak_memory_mib),
+                "slowdown": known(trial.slowdown),
+                "fast_memory_mib": known(trial.fast_memory_mib),
+                "smallest_memory_mib": known(trial.smallest_memory_mib),
                 "measured_peak_mib": known(trial.measured_peak_mib),
                 "epoch_time_s": known(trial.epoch_time_s),
                 "failure": trial.failure,

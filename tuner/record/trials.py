@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,14 @@ import yaml
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from tinytl.config.plan import Plan, fastest_within
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.record import read_epochs
 from tuner.record import schema
 from tuner.record.confirmed import ConfirmedResult
 
+CURVE_FILE = "curve.json"
+"""In a trial's folder: its plans, as in the record."""
 BASELINE = "baseline"
 """First word of the source of a configuration that the space itself names."""
 
@@ -34,9 +37,13 @@ class Trial:
     accuracy_top1: float = math.nan
     """On the validation images, 0 to 1: after the last epoch, or after the rung at which it was stopped."""
     peak_memory_mib: float = math.nan
-    """Predicted peak memory of a training step, in MiB."""
+    """The least predicted peak of a training step, in MiB, of its plans within `--max-slowdown`."""
+    trained_memory_mib: float = math.nan
+    """Predicted peak of the plan with which it trained, in MiB."""
     measured_peak_mib: float = math.nan
     """The same as the allocator counted it, in MiB."""
+    curve: Sequence[Plan] = ()
+    """Its plans that no other beats in memory and time, the fastest first; none in an older study."""
     epoch_time_s: float = math.nan
     """Seconds per epoch."""
     rungs: Mapping[int, float] = field(default_factory=dict)
@@ -58,6 +65,35 @@ class Trial:
     source: str | None = None
     """Where the configuration came from, if the sampler did not choose it: `baseline user_report`."""
 
+    def __post_init__(self) -> None:
+        if math.isnan(self.trained_memory_mib):  # an older study: the plan it trained with is its only one
+            object.__setattr__(self, "trained_memory_mib", self.peak_memory_mib)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that needs `peak_memory_mib`."""
+        return next((plan for plan in self.curve if plan.peak_mib == self.peak_memory_mib), None)
+
+    @property
+    def slowdown(self) -> float:
+        """The time of a step with `plan` over that with the fastest plan; NaN if it is not known."""
+        return math.nan if self.plan is None else self.plan.slowdown
+
+    @property
+    def fast_memory_mib(self) -> float:
+        """Predicted peak of the fastest plan, in MiB."""
+        return self.curve[0].peak_mib if self.curve else self.trained_memory_mib
+
+    @property
+    def smallest_memory_mib(self) -> float:
+        """The least predicted peak of any plan, in MiB."""
+        return self.curve[-1].peak_mib if self.curve else self.peak_memory_mib
+
+    def under(self, budget_mib: float) -> "Trial":
+        """Returns the trial with its fastest plan that fits a budget; as it is, if no plan does."""
+        plan = fastest_within(self.curve, budget_mib)
+        return self if plan is None else replace(self, peak_memory_mib=plan.peak_mib)
+
     @property
     def baseline(self) -> str | None:
         """The name of the baseline that it is, if it is one: `user_report`."""
@@ -74,6 +110,8 @@ class Trial:
             "trial": self.name,
             "accuracy_top1": self.accuracy_top1,
             "peak_memory_mib": self.peak_memory_mib,
+            "slowdown": known(self.slowdown),
+            "curve": [asdict(plan) for plan in self.curve],
             "epoch_time_s": self.epoch_time_s,
             "params": dict(self.params),
         }
@@ -102,13 +140,16 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
     accuracy = last.values[0] if state == "complete" else None
     if stopped_at is not None:
         accuracy = rungs.get(stopped_at)
+    peak_mib = _figure(attributes.get(schema.PEAK_MEMORY_MIB))
     return Trial(
         name=name,
         state=state,
         params=dict(last.params),
         distributions=last.distributions,
         accuracy_top1=_figure(accuracy),
-        peak_memory_mib=_figure(attributes.get(schema.PEAK_MEMORY_MIB)),
+        peak_memory_mib=peak_mib,
+        trained_memory_mib=_figure(attributes.get(schema.TRAINED_MEMORY_MIB)),
+        curve=[Plan(**plan) for plan in attributes.get(schema.CURVE, ())],
         measured_peak_mib=_figure(attributes.get(schema.MEASURED_PEAK_MIB)),
         epoch_time_s=_figure(attributes.get(schema.EPOCH_TIME_S)),
         rungs=rungs,
@@ -119,6 +160,16 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
         end=last.datetime_complete,
         source=next((a.user_attrs[schema.SOURCE] for a in attempts if schema.SOURCE in a.user_attrs), None),
     )
+
+
+def plan_figures(curve: Sequence[Plan], peak_memory_mib: float) -> dict[str, float]:
+    """Returns what a curve says of a trial beside its objective: the names and values that are recorded."""
+    slowdown = next(plan.slowdown for plan in curve if plan.peak_mib == peak_memory_mib)
+    return {
+        "slowdown": slowdown,
+        "fast_memory_mib": curve[0].peak_mib,
+        "smallest_memory_mib": curve[-1].peak_mib,
+    }
 
 
 def label_of(name: str, source: str | None) -> str:

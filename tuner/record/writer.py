@@ -41,6 +41,7 @@ class StudyRecords:
     def __init__(self, storage: BaseStorage, study_name: str) -> None:
         self.storage = storage
         self.study_id = storage.get_study_id_from_name(study_name)
+        self._n_objectives = len(storage.get_study_directions(self.study_id))
         self.unwritten: str | None = None
         """What the disk or the database said, once a write failed."""
         self.remedy: str | None = None
@@ -89,10 +90,12 @@ class StudyRecords:
         """Writes the accuracy that a running trial had at each rung so far."""
         self._set(number, {schema.RUNGS: {str(epoch): value for epoch, value in accuracies.items()}})
 
-    def complete(self, number: int, values: Sequence[float], attributes: Mapping[str, Any]) -> None:
+    def complete(
+        self, number: int, accuracy: float, peak_memory_mib: float, attributes: Mapping[str, Any]
+    ) -> None:
         """Ends a trial that trained all its epochs."""
         self._set(number, attributes)
-        self._end(number, TrialState.COMPLETE, values)
+        self._end(number, TrialState.COMPLETE, [accuracy, peak_memory_mib][: self._n_objectives])
 
     def pruned(self, number: int, epoch: int) -> None:
         """Ends a trial that was stopped at the rung `epoch`."""

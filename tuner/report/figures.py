@@ -219,10 +219,38 @@ def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[
 
 
 def time_figure(results: Sequence[Trial]) -> go.Figure:
-    """Returns seconds per epoch against memory, the front's trials in blue."""
+    """Returns seconds per epoch against memory, of the plan that each trained with; the front in blue."""
     y = memory_axis([result.epoch_time_s for result in results], "seconds per epoch")
-    memories = [result.peak_memory_mib for result in results]
-    return _against_memory(results, "epoch_time_s", memory_axis(memories, MEMORY), y, 360)
+    memories = [result.trained_memory_mib for result in results]
+    x = memory_axis(memories, MEMORY)
+    return _against_memory(results, "epoch_time_s", x, y, 360, memory="trained_memory_mib")
+
+
+def plans_figure(front: Sequence[Trial]) -> go.Figure:
+    """Returns memory against slowdown of the front's plans: a line per trial, its own plan large."""
+    figure = go.Figure()
+    having = [trial for trial in front if trial.curve]
+    for index, trial in enumerate(having):
+        look, name = line_style(index), html.escape(trial.name, quote=False)
+        figure.add_scatter(
+            x=[shorter(plan.slowdown) for plan in trial.curve],
+            y=[shorter(plan.peak_mib) for plan in trial.curve],
+            customdata=[trial.name] * len(trial.curve),
+            hovertext=[
+                f"<b>{name}</b><br>{plan.peak_mib:.1f} MiB x {plan.slowdown:.2f}<br>{plan.describe()}"
+                for plan in trial.curve
+            ],
+            mode="lines+markers",
+            line={"color": look.color, "width": 1.5, "dash": _dash(look.dashes), "shape": "hv"},
+            marker={"size": [11 if plan == trial.plan else 5 for plan in trial.curve]},
+            name=name,
+        )
+    slowdowns = [plan.slowdown for trial in having for plan in trial.curve]
+    x = log_axis(slowdowns, "time of a step, fastest plan = 1")
+    y = memory_axis([plan.peak_mib for trial in having for plan in trial.curve], MEMORY)
+    style(figure, x, y, legend=True, height=380)
+    figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
+    return figure
 
 
 def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
@@ -231,7 +259,12 @@ def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure
 
 
 def _against_memory(
-    results: Sequence[Trial], measure: str, x: dict[str, Any], y: dict[str, Any], height: int
+    results: Sequence[Trial],
+    measure: str,
+    x: dict[str, Any],
+    y: dict[str, Any],
+    height: int,
+    memory: str = "peak_memory_mib",
 ) -> go.Figure:
     front = {result.name for result in pareto_front(results)}
     figure = go.Figure()
@@ -241,7 +274,7 @@ def _against_memory(
     ):
         chosen = [result for result in results if (result.name in front) is on_front]
         figure.add_scatter(
-            x=[shorter(result.peak_memory_mib) for result in chosen],
+            x=[shorter(getattr(result, memory)) for result in chosen],
             y=[shorter(getattr(result, measure)) for result in chosen],
             customdata=[result.name for result in chosen],
             mode="markers",

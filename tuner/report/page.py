@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from tinytl.config.train_command import plan_flags
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
@@ -219,7 +220,10 @@ def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
                 "epoch": f"{trial.epoch_time_s:.1f}",
                 "params": describe(trial.params),
                 "config": text,
-                "command": f"python -m tinytl train --config {shlex.quote(str(config))} --out my_run",
+                "command": " ".join(
+                    ["python -m tinytl train --config", shlex.quote(str(config)), *plan_flags(trial.plan)]
+                )
+                + " --out my_run",
             }
         )
     return found

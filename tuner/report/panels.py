@@ -21,6 +21,7 @@ from tuner.report.figures import (
     curves_figure,
     end_figure,
     importance_figure,
+    plans_figure,
     predicted_measured_figure,
     rung_figure,
     slice_figure,
@@ -181,7 +182,7 @@ def _curves(results: Sequence[Trial], rows: Rows) -> Section | None:
 def _memory(results: Sequence[Trial], rows: Rows) -> Section:
     panels = []
     measured = measured_mib(rows)
-    predicted = {r.name: r.peak_memory_mib for r in results}
+    predicted = {r.name: r.trained_memory_mib for r in results}
     off = {t: measured[t] / predicted[t] - 1 for t in measured if t in predicted}
     if off:
         inside = sum(abs(share) <= BAND for share in off.values())
@@ -191,8 +192,14 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section:
         figure = predicted_measured_figure(predicted, measured)
         title = "Predicted against measured"
         panels.append(_panel("measured", title, note, f"{title} memory: {note}", figure))
+    front = [trial for trial in pareto_front(results) if trial.curve]
+    if front:
+        title = "Plans of the front"
+        note = "Each line is a configuration; a mark, a plan; all give one gradient. Large: the front's own."
+        alt = f"Memory against slowdown of the plans of {len(front)} configurations."
+        panels.append(_panel("plans", title, note, alt, plans_figure(front)))
     title = "Memory against time"
-    note = "Seconds per epoch, with as many trials beside each other as ran then."
+    note = "As trained: seconds per epoch, with as many trials beside each other as ran then."
     alt = f"Seconds per epoch against memory of {len(results)} trials; the table has the figures."
     panels.append(_panel("time", title, note, alt, time_figure(results)))
     words = "Predicted is what the search uses; measured is the allocator's count in training."

@@ -1,6 +1,8 @@
 """The next configuration to run, waiting or proposed by the sampler: it fits, and has not run before."""
 
-from collections.abc import Mapping
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,17 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
+from tinytl.config.plan import Plan, fastest_within, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.memory.predict import predict_memory, resolve_plan
-from tinytl.runs.directory import RunDirectory
+from tinytl.files import write_whole
+from tinytl.memory.curve import memory_curve
+from tinytl.memory.predict import resolve_plan
+from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.record import schema
 from tuner.record.refusals import UnwrittenError
 from tuner.record.results import within
-from tuner.record.trials import state_of
+from tuner.record.trials import CURVE_FILE, state_of
 from tuner.record.writer import StudyRecords, fits_by_now
 from tuner.search.sampling import Proposals
 from tuner.stopping import Stopping
@@ -38,6 +43,10 @@ class LiveTrial:
     proposal: int
     """Number among the proposals."""
     peak_memory_mib: float
+    """The objective: the least of its plans within the study's slowdown."""
+    trained_memory_mib: float
+    """Predicted for the plan with which it trains."""
+    curve: Sequence[Plan]
     searched: Mapping[str, Any]
     source: str | None
     """Where its configuration came from, if the sampler did not choose it."""
@@ -58,6 +67,9 @@ class NextTrial:
 class Candidates:
     """Finds what runs next and records it as waiting; `MemoryAwareSearch` records its start.
 
+    A trial trains with its fastest plan that a worker holds (`held_mib`); its accuracy is that of all plans.
+    Its memory is the least of its plans within `max_slowdown`.
+
     A configuration over the budget is recorded as infeasible (with its memory, and the constraint) and never
     starts. Nothing runs twice: what ran or was refused before, in an earlier call of the study too, is
     skipped. A trial that was cut off comes first, under its name.
@@ -72,6 +84,8 @@ class Candidates:
         base: TrainConfig,
         study_folder: Path,
         budget_mib: float | None,
+        max_slowdown: float,
+        held_mib: float,
         stopping: Stopping,
     ) -> None:
         self.records = records
@@ -80,6 +94,8 @@ class Candidates:
         self.base = base
         self.study_folder = study_folder
         self.budget_mib = budget_mib
+        self.max_slowdown = max_slowdown
+        self.held_mib = held_mib
         self.stopping = stopping
         self.gave_up: str | None = None
         """Why there is no further configuration."""
@@ -147,8 +163,9 @@ class Candidates:
         try:
             if isinstance(config, str):
                 raise ConfigError(config)
-            planned = resolve_plan(config)
-            peak_mib = predict_memory(planned).peak_mib
+            pinned = None if config.plan == "fast" else resolve_plan(config)
+            curve = memory_curve(pinned or config)
+            peak_mib = least_within(curve, self.max_slowdown).peak_mib
             if not within(peak_mib, self.budget_mib):
                 raise ConfigError(f"{peak_mib:.1f} MiB exceed the budget")
         except ConfigError as error:
@@ -165,10 +182,16 @@ class Candidates:
         name = again or f"{self.space.name}-{self._next_index:03d}"
         self._next_index += again is None
         directory = RunDirectory(self.study_folder / name)
+        trained = _plan_begun(directory, curve) or fastest_within(curve, self.held_mib) or curve[-1]
+        planned = pinned or trained.of(config)
+        plans = [dataclasses.asdict(plan) for plan in curve]
         if again is None:
             directory.make()
             directory.write_config(planned)
+            write_whole(directory.path / CURVE_FILE, json.dumps(plans, indent=2))
         attributes = {
+            schema.CURVE: plans,
+            schema.TRAINED_MEMORY_MIB: trained.peak_mib,
             schema.PEAK_MEMORY_MIB: peak_mib,
             schema.NAME: name,
         }  # a record with a name always has its memory, too
@@ -179,7 +202,7 @@ class Candidates:
         passed = {} if waiting is None else waiting.user_attrs.get(schema.RUNGS, {})
         rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
         source = None if waiting is None else waiting.user_attrs.get(schema.SOURCE)
-        live = LiveTrial(name, record, proposal, peak_mib, params[0], source, rungs)
+        live = LiveTrial(name, record, proposal, peak_mib, trained.peak_mib, curve, params[0], source, rungs)
         return NextTrial(live, planned, directory.path)
 
     def _remember(self) -> None:
@@ -215,6 +238,17 @@ class Candidates:
             return trial_config(self.base, values)
         except ConfigError as error:
             return str(error)
+
+
+def _plan_begun(directory: RunDirectory, curve: Sequence[Plan]) -> Plan | None:
+    """Returns the plan with which a trial was begun: a run goes on as it began, on another machine too."""
+    if not directory.config_file.is_file():
+        return None
+    try:
+        begun = read_config_file(directory.config_file)
+    except ConfigError:
+        return None
+    return next((plan for plan in curve if plan.of(begun) == begun), None)
 
 
 def _name_of(waiting: FrozenTrial) -> str | None:

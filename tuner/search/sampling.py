@@ -9,6 +9,10 @@ The record (`tuner/record/writer.py`) says what happened; this is what each samp
 | stopped at a rung | bad | complete, with the accuracy that it had there | nothing |
 | running | bad until it ends, so that no two search in one place | a place to avoid (gp) | nothing |
 
+Without a budget the sampler seeks more accuracy and less memory. With one it seeks accuracy alone: memory
+below the budget is worth nothing more. So no trial is spent on the small end of a front that was not asked
+for; the record keeps each trial's memory, and every view still shows the front.
+
 After several refusals in a row a candidate is random: GP learns nothing from a refusal, and would propose
 the same place for ever.
 """
@@ -54,15 +58,24 @@ class Proposals:
     Accuracies are fractions, memory is in MiB. The same seed and the same answers give the same proposals.
     """
 
-    def __init__(self, *, sampler: str, seed: int, space: SearchSpace, searches_memory: bool) -> None:
+    def __init__(
+        self,
+        *,
+        sampler: str,
+        seed: int,
+        space: SearchSpace,
+        searches_memory: bool,
+        budget_mib: float | None = None,
+    ) -> None:
         apply_verbosity()
         self.space = space
-        self.searches_memory = searches_memory
+        # Under a budget, memory is worth nothing more: the sampler seeks accuracy alone.
+        self.seeks_less_memory = searches_memory and budget_mib is None
         self._only_complete = sampler in LEARNS_FROM_COMPLETE_ONLY
         self._sampler = make_sampler(sampler, seed)
         # Another seed: with the same one it would draw what a random sampler has already drawn.
         self._random = optuna.samplers.RandomSampler(seed=seed + 1)
-        directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + searches_memory]
+        directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 + self.seeks_less_memory]
         self._study = optuna.create_study(directions=directions, sampler=self._sampler)
         self._trials: dict[int, optuna.Trial] = {}
         self._refused = 0
@@ -133,8 +146,8 @@ class Proposals:
         self._study.add_trial(seen)
 
     def objectives(self, accuracy: float, peak_memory_mib: float) -> list[float]:
-        """Returns what is optimised, in Optuna's order: memory only if it varies."""
-        return [accuracy, peak_memory_mib] if self.searches_memory else [accuracy]
+        """Returns what the sampler optimises, in Optuna's order."""
+        return [accuracy, peak_memory_mib] if self.seeks_less_memory else [accuracy]
 
     def _ask(self) -> tuple[int, dict[str, Any]]:
         trial = self._study.ask()

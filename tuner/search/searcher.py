@@ -13,6 +13,7 @@ from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
 from tuner.record.refusals import UnwrittenError
+from tuner.record.trials import plan_figures
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
@@ -41,9 +42,9 @@ class Observer(Protocol):
 class MemoryAwareSearch(Searcher):
     """Suggests what `candidates` finds, and records what became of it.
 
-    Each suggestion is `{"name", "config", "peak_memory_mib", "folder"}`, the config a whole TrainConfig with
-    what its plan chose, so that no worker builds or predicts it again. A trial that was cut off keeps its
-    name and its folder with the last checkpoint. Ends after `remaining` trials, or once the study
+    Each suggestion is `{"name", "config", "folder", "peak_memory_mib", "trained_memory_mib", "plans"}`: a
+    whole TrainConfig with its plan, so that no worker builds or predicts it again. A trial that was cut off
+    keeps its name and its folder with the last checkpoint. Ends after `remaining` trials, or once the study
     has to stop.
     """
 
@@ -104,6 +105,8 @@ class MemoryAwareSearch(Searcher):
             "name": live.name,
             "config": found.planned,
             "peak_memory_mib": live.peak_memory_mib,
+            "trained_memory_mib": live.trained_memory_mib,
+            "plans": plan_figures(live.curve, live.peak_memory_mib),
             "folder": str(found.folder),
         }
 
@@ -180,8 +183,7 @@ class MemoryAwareSearch(Searcher):
     def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
         accuracy = float(result["accuracy_top1"])
-        objectives = self.proposals.objectives(accuracy, live.peak_memory_mib)
-        self.records.complete(live.record, objectives, attributes)
+        self.records.complete(live.record, accuracy, live.peak_memory_mib, attributes)
         self.proposals.complete(live.proposal, accuracy, live.peak_memory_mib)
         self._tell(live, "complete", None)
 

@@ -71,7 +71,7 @@ def confirm_front(
         if seed not in outcomes.get(result.name, {})
     ]
     if waiting:
-        peaks_mib = {result.name: result.peak_memory_mib for result in front}
+        peaks_mib = {result.name: result.trained_memory_mib for result in front}
         _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
     found = {
         trial.name: confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {})) for trial in front

@@ -5,6 +5,7 @@ Cheap checks come first: names, ranges and folders without torch, then images, t
 
 import dataclasses
 import datetime
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.values import SpaceError
+from tinytl.config.plan import PLANNED_FIELDS, fastest_within, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
@@ -86,11 +88,23 @@ def prepare(
         weights,
         memory_varies(space),
         tuple(given),
-        (*filter(None, [data.account]), *notes, *left_aside(config, os.environ)),
+        (*filter(None, [data.account]), *_advice(space), *notes, *left_aside(config, os.environ)),
     )
     if resumed is not None:
         check_same_study(prepared, resumed)
     return prepared
+
+
+def _advice(space: SearchSpace) -> list[str]:
+    """Returns a line if a space searches what a trial's plans have anyway."""
+    searched = [parameter.name for parameter in space.parameters if parameter.name in PLANNED_FIELDS]
+    if not searched:
+        return []
+    names = " and ".join(searched)
+    return [
+        f"Space {space.name} searches {names}, which changes no gradient: leave it out, and the memory of a "
+        "trial is the least of all its plans."
+    ]
 
 
 NO_NETWORK_MIB = 1.0
@@ -208,22 +222,25 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
         return
     if budget_mib < NO_NETWORK_MIB:  # to predict the least of every configuration would need a minute
         raise ConfigError(f"{flag} {budget_mib:g}: no network trains within {NO_NETWORK_MIB:g} MiB")
-    from tinytl.config.plan import describe
-    from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
+    from tinytl.memory.curve import memory_curve
+    from tinytl.memory.predict import predict_memory, resolve_plan
 
-    smallest = [
-        # Plan budget would raise for the first configuration that does not fit.
-        dataclasses.replace(c, plan="smallest", budget_mib=None) if c.plan == "budget" else c
-        for c in smallest_configs(space, base)
-    ]
-    if predict_memory(smallest[0]).peak_mib <= budget_mib:
-        return
-    predictions = predict_memories(smallest)
-    c, least = min(zip(smallest, predictions, strict=True), key=lambda pair: pair[1].peak_mib)
-    if least.peak_mib <= budget_mib:
-        return
+    found = []
+    for c in smallest_configs(space, base):
+        if c.plan == "budget":  # raises for the first configuration that does not fit
+            c = dataclasses.replace(c, plan="smallest", budget_mib=None)
+        curve = memory_curve(c if c.plan == "fast" else resolve_plan(c))
+        least = least_within(curve, config.max_slowdown)
+        if least.peak_mib <= budget_mib:
+            return
+        found.append((c, curve, least))
+    c, _, least = min(found, key=lambda one: one[2].peak_mib)
+    fitting = [plan for _, curve, _ in found if (plan := fastest_within(curve, budget_mib))]
+    within = "" if math.isinf(config.max_slowdown) else f" within --max-slowdown {config.max_slowdown:g}"
+    slowdown = min((plan.slowdown for plan in fitting), default=math.inf)
+    remedy = f"; --max-slowdown {math.ceil(slowdown * 100) / 100:g} would fit" if fitting else ""
     raise ConfigError(
-        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} needs: "
+        f"{flag} {budget_mib:g} is under what every configuration of space {space.name} needs{within}: "
         f"the least is {least.peak_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
-        f"batch {c.batch_size}, {describe(resolve_plan(c))}), {least.what_sets_it()}"
+        f"batch {c.batch_size}, {least.describe()}), {predict_memory(least.of(c)).what_sets_it()}{remedy}"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
-from tuner.config import STUDY_FILE, StudyConfig
+from tuner.config import BEFORE_THE_FLAG, STUDY_FILE, StudyConfig
 from tuner.next_commands import tuner_command, where_flags
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
@@ -66,6 +66,8 @@ def check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
     was = study.user_attrs
     if schema.DATASET in was:
         was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
+    if study.get_trials(deepcopy=False):
+        was = BEFORE_THE_FLAG | was
     # As the storage returns it: lists for tuples.
     for key, value in json.loads(json.dumps(identity_of(prepared))).items():
         if key not in was and not study.get_trials(deepcopy=False):

@@ -130,7 +130,7 @@ def run_study(
         ended = read_study(study).ended
         lines = _lines(prepared, study, records, resources.workers, console)
         observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
-        search = _search(prepared, records, config.trials - ended, stopping, observers)
+        search = _search(prepared, records, config.trials - ended, stopping, observers, resources.held_mib)
         with lines, stopping.on_signals(lines.stopping):
             try:
                 if ended < config.trials:
@@ -226,6 +226,7 @@ def _search(
     remaining: int,
     stopping: Stopping,
     observers: Sequence["Observer"],
+    held_mib: float,
 ) -> "MemoryAwareSearch":
     from tuner.search.candidates import Candidates
     from tuner.search.sampling import Proposals
@@ -238,6 +239,7 @@ def _search(
         seed=config.seed + len(records.trials(*FINISHED)),
         space=prepared.space,
         searches_memory=prepared.searches_memory,
+        budget_mib=config.memory_budget_mib,
     )
     candidates = Candidates(
         records=records,
@@ -246,6 +248,8 @@ def _search(
         base=prepared.base,
         study_folder=prepared.folder,
         budget_mib=config.memory_budget_mib,
+        max_slowdown=config.max_slowdown,
+        held_mib=held_mib,
         stopping=stopping,
     )
     return MemoryAwareSearch(candidates=candidates, remaining=remaining, observers=observers)
@@ -289,8 +293,8 @@ def _look_again(
 
 def _predict_first(prepared: PreparedStudy) -> None:
     """Predicts the memory of what is tried first, while Ray and MLflow start; predictions are cached."""
-    from tinytl.memory.predict import predict_memory
+    from tinytl.memory.curve import memory_curve
 
     for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
         with suppress(ConfigError):
-            predict_memory(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
+            memory_curve(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))

@@ -65,7 +65,9 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
     """Prints the space, and its baselines and first samples with their predicted memory."""
     from optuna import create_study, samplers
 
-    from tinytl.memory.predict import predict_memory
+    from tinytl.config.plan import least_within
+    from tinytl.memory.curve import memory_curve
+    from tinytl.memory.predict import resolve_plan
     from tuner.trial_config import trial_config
 
     for parameter in prepared.space.parameters:
@@ -79,11 +81,15 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
     table = Table(title="What would be tried", title_justify="left")
     table.add_column("")
     table.add_column("memory MiB", justify="right")
+    table.add_column("slowdown", justify="right")
     table.add_column("configuration")
     for name, values in points.items():
-        peak_mib = predict_memory(trial_config(prepared.base, values)).peak_mib
+        trial = trial_config(prepared.base, values)
+        curve = memory_curve(trial if trial.plan == "fast" else resolve_plan(trial))
+        plan = least_within(curve, prepared.config.max_slowdown)
         searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
-        table.add_row(name, f"{peak_mib:.1f}", ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
+        row = f"{plan.peak_mib:.1f}", f"{plan.slowdown:.2f}"
+        table.add_row(name, *row, ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
     notice(None)
     console.print(table)
 

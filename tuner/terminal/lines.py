@@ -86,7 +86,7 @@ def _figures(row: Mapping[str, Any]) -> str:
 
 
 def _memory_note(row: Mapping[str, Any]) -> str:
-    measured, predicted = row.get("measured_peak_mib"), row["peak_memory_mib"]
+    measured, predicted = row.get("measured_peak_mib"), row.get("trained_memory_mib", row["peak_memory_mib"])
     if measured and abs(measured / predicted - 1) > MEMORY_TOLERANCE:
         return f"  (measured {measured:.1f} MiB: the prediction is off by over {MEMORY_TOLERANCE:.0%})"
     return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.findings.importance import parameter_importance
+from tuner.record.trials import CURVE_FILE
 from tuner.tracking.runs import StudyRuns
 from tuner.tracking.summary import StudySummary, table
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-OF_A_TRIAL = ("config.yaml", "last.pt")
+OF_A_TRIAL = ("config.yaml", CURVE_FILE, "last.pt")
 """Smallest first. `python -m tinytl evaluate` and `predict` read the checkpoint."""
 TAG = "artifacts"
 TABLE = "trials.json"

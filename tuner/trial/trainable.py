@@ -88,6 +88,8 @@ class TinyTLTrainable(tune.Trainable):
                     metrics = self.trainer.train_epoch()
                     row = metrics.flat() | {
                         "peak_memory_mib": self.peak_memory_mib,
+                        "trained_memory_mib": self.trained_memory_mib,
+                        **self.plans,
                         "timestamp_ms": int(time.time() * 1000),
                         "device_name": device_name(self.trainer.device),
                     }
@@ -135,6 +137,8 @@ class TinyTLTrainable(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         self.peak_memory_mib = config["peak_memory_mib"]
+        self.trained_memory_mib = config["trained_memory_mib"]
+        self.plans = config["plans"]
         self.failure = {}
         self.rows = []
         self.goes_on = False

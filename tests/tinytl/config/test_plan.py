@@ -1,11 +1,24 @@
 import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
 
 from tests.support.cases import small
 from tinytl.build import build_model
-from tinytl.config.plan import NEARLY_LEAST, choices, describe, fast_plan, is_planned, relative_time, resolve
+from tinytl.config.plan import (
+    NEARLY_LEAST,
+    Plan,
+    choices,
+    describe,
+    fast_plan,
+    fastest_within,
+    is_planned,
+    least_within,
+    not_beaten,
+    relative_time,
+    resolve,
+)
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
@@ -201,3 +214,32 @@ def test_describe(checkpoint: str, words: str) -> None:
 def test_build_does_not_predict() -> None:
     with pytest.raises(ConfigError, match=r"^plan=smallest is open: tinytl\.memory\."):
         build_model(dataclasses.replace(OPEN, plan="smallest"))
+
+
+def plan_of(peak_mib: float, slowdown: float) -> Plan:
+    return Plan(
+        micro_batch_size=1, checkpoint="none", stock_below_kib=0.0, peak_mib=peak_mib, slowdown=slowdown
+    )
+
+
+CURVE = [plan_of(30.0, 1.0), plan_of(20.0, 1.3), plan_of(10.0, 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("max_slowdown", "mib"), [(1.0, 30.0), (1.29, 30.0), (1.3, 20.0), (2.4, 20.0), (math.inf, 10.0)]
+)
+def test_least_within_a_slowdown(max_slowdown: float, mib: float) -> None:
+    assert least_within(CURVE, max_slowdown).peak_mib == mib
+
+
+@pytest.mark.parametrize(
+    ("budget_mib", "mib"), [(100.0, 30.0), (30.0, 30.0), (29.9, 20.0), (10.0, 10.0), (9.9, None)]
+)
+def test_fastest_within_a_budget(budget_mib: float, mib: float | None) -> None:
+    found = fastest_within(CURVE, budget_mib)
+    assert (found and found.peak_mib) == mib
+
+
+def test_plans_that_another_beats_are_left_out_of_a_curve() -> None:
+    beaten = [plan_of(31.0, 1.0), plan_of(20.0, 1.4), plan_of(25.0, 1.35), plan_of(10.0, 3.0)]
+    assert not_beaten([*beaten, *reversed(CURVE)]) == CURVE

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 from typing import Any
 
 import pytest
@@ -7,17 +6,8 @@ import pytest
 from tests.support.cases import small
 from tinytl.config.plan import choices, fast_plan, relative_time
 from tinytl.errors import ConfigError
-from tinytl.memory.curve import Plan, fastest_within, least_within, memory_curve
+from tinytl.memory.curve import memory_curve
 from tinytl.memory.predict import predict_memory
-
-
-def plan(peak_mib: float, slowdown: float) -> Plan:
-    return Plan(
-        micro_batch_size=1, checkpoint="none", stock_below_kib=0.0, peak_mib=peak_mib, slowdown=slowdown
-    )
-
-
-CURVE = [plan(30.0, 1.0), plan(20.0, 1.3), plan(10.0, 2.5)]
 
 
 @pytest.mark.parametrize(
@@ -72,21 +62,6 @@ def test_a_plan_makes_a_configuration_that_leaves_nothing_open() -> None:
         planned = one.of(config)
         assert (planned.plan, planned.budget_mib) == ("fast", None)
         assert predict_memory(planned).peak_mib == one.peak_mib
-
-
-@pytest.mark.parametrize(
-    ("max_slowdown", "mib"), [(1.0, 30.0), (1.29, 30.0), (1.3, 20.0), (2.4, 20.0), (math.inf, 10.0)]
-)
-def test_least_within_a_slowdown(max_slowdown: float, mib: float) -> None:
-    assert least_within(CURVE, max_slowdown).peak_mib == mib
-
-
-@pytest.mark.parametrize(
-    ("budget_mib", "mib"), [(100.0, 30.0), (30.0, 30.0), (29.9, 20.0), (10.0, 10.0), (9.9, None)]
-)
-def test_fastest_within_a_budget(budget_mib: float, mib: float | None) -> None:
-    found = fastest_within(CURVE, budget_mib)
-    assert (found and found.peak_mib) == mib
 
 
 def test_curve_needs_the_number_of_classes() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from pytest import MonkeyPatch
 
-from tinytl.memory.curve import Plan
+from tinytl.config.plan import Plan
 from tinytl.plots import memory_curve
 from tinytl.plots.memory_curve import plot_curve
 

@@ -120,8 +120,8 @@ def test_packed_trials_are_given_shares_of_their_own(nodes, tmp_path):
     told = [dataclasses.replace(node, gpu_memory_mib=8192.0) for node in nodes]
     resources = divide(told, workers=None, largest_mib=6000.0, pack=True)
     peaks = [6000.0, 6000.0, 6000.0, 100.0, 100.0]
-    metrics = run(resources, {"peak_memory_mib": tune.grid_search(peaks)}, tmp_path)
-    large = [m for m in metrics if m["config"]["peak_memory_mib"] == 6000.0]
+    metrics = run(resources, {"trained_memory_mib": tune.grid_search(peaks)}, tmp_path)
+    large = [m for m in metrics if m["config"]["trained_memory_mib"] == 6000.0]
     assert len(metrics) == len(peaks)
     for node in {m["node"] for m in large}:  # a large one has a whole GPU
         for one in (m for m in large if m["node"] == node):

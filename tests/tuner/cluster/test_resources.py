@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import pickle
 
 import pytest
@@ -9,9 +10,10 @@ from tuner.cluster.nodes import Node
 from tuner.cluster.resources import (
     CUDA_CONTEXT_MIB,
     MOST_PER_GPU,
+    WORKER_MIB,
     TrialResources,
     divide,
-    largest_admissible_mib,
+    largest_trained_mib,
     part,
     share_of,
     trials_per_gpu,
@@ -144,7 +146,7 @@ def test_packed_shares_follow_from_each_configuration_and_are_few():
     assert sorted(trials_per_gpu(share) for share in shares) == [1, 2, 3, 4, 6, 8, 12, 16]
     for mib in (0.0, 3000.0, 20_000.0, 70_000.0):
         assert packed.share(mib) >= share_of(mib, BIG.gpu_memory_mib)
-    bundle = packed({"peak_memory_mib": 20_000.0, "name": "joint-000"}).bundles[0]
+    bundle = packed({"trained_memory_mib": 20_000.0, "name": "joint-000"}).bundles[0]
     assert bundle == {"CPU": 1.0, "GPU": part(3)}
 
 
@@ -159,19 +161,40 @@ def test_packing_refuses_a_space_whose_largest_does_not_fit():
         divide([SMALL], workers=None, largest_mib=9000.0, pack=True)
 
 
-def admissible(budget_mib=None, settings=(), **bounds) -> float:
+def largest(settings=(), **bounds) -> float:
     """As a GPU has it, which no prediction needs."""
     choices = {"method": ["FT-Last", "FT-Full"], "norm": "frozen_bn", "resolution": 32, "num_classes": 3}
     space = load_space("update_method").narrowed(choices | dict(settings))
-    study = StudyConfig(space="update_method", weights="none", memory_budget_mib=budget_mib)
-    base = dataclasses.replace(base_config(study, space), device="cuda")
-    return largest_admissible_mib(space, base, budget_mib, **bounds)
+    base = dataclasses.replace(
+        base_config(StudyConfig(space="update_method", weights="none"), space), device="cuda"
+    )
+    return largest_trained_mib(space, base, **bounds)
 
 
-def test_the_largest_admissible_is_the_largest_of_the_space_or_the_budget():
-    largest = admissible()
-    assert largest > 30
-    assert admissible(budget_mib=largest + 100) == largest
-    assert admissible(budget_mib=20.0) == 20.0
-    assert admissible(budget_mib=20.0, enough_mib=10.0) == 10.0
-    assert admissible(settings={"plan": "budget", "budget_mib": 25.0}) == 25.0
+def test_the_largest_is_that_of_the_fastest_plan_of_the_space_up_to_what_is_enough():
+    assert largest() > 30
+    assert largest(enough_mib=10.0) == 10.0
+    assert largest(settings={"plan": "budget", "budget_mib": 25.0}) == 25.0
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "held_mib"),
+    [
+        ([Node(cpus=2, memory_mib=8000.0)], None, 8000 / 2 - WORKER_MIB),
+        ([Node(cpus=2, memory_mib=8000.0)], 1, 8000 - WORKER_MIB),
+        ([Node(cpus=2, memory_mib=8000.0)], 4, 8000 / 4 - WORKER_MIB),
+        ([Node(cpus=2, memory_mib=8000.0), Node(cpus=8, memory_mib=20_000.0)], None, 20_000 / 8 - WORKER_MIB),
+        ([Node(cpus=8, memory_mib=8000.0)], None, 0.0),
+        ([Node(cpus=8)], None, math.inf),
+    ],
+)
+def test_a_worker_on_a_cpu_holds_its_part_of_the_machine_beside_its_process(nodes, workers, held_mib):
+    assert divide(nodes, workers=workers).held_mib == pytest.approx(held_mib)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_worker_on_a_gpu_holds_its_share_or_packed_a_whole_one(pack):
+    resources = divide([SMALL], workers=None, largest_mib=QUARTER_MIB, pack=pack)
+    share = 1.0 if pack else resources.gpus_per_trial
+    assert resources.held_mib == pytest.approx(share * 8 * GIB / 1.1 - CUDA_CONTEXT_MIB)
+    assert resources.held_mib >= QUARTER_MIB

@@ -93,7 +93,8 @@ def test_what_is_printed(study, tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert lines[0] == "s-001, the best of 3 complete trials under 25 MiB"
-    assert lines[1] == "accuracy 0.600, on the test images 0.550; peak memory 20.0 MiB; epoch 1.5 s"
+    assert lines[1] == "accuracy 0.600, on the test images 0.550; epoch 1.5 s in the study"
+    assert lines[2] == "peak memory 20.0 MiB"
     begin = lines.index("Train it:") + 1
     assert max(map(len, lines[:begin])) <= 80
     end = next(i for i, line in enumerate(lines[begin:], begin) if not line.endswith("\\")) + 1

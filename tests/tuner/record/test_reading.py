@@ -52,6 +52,8 @@ def test_status_counts_each_kind_of_trial_once():
                 "trial": "s-000",
                 "accuracy_top1": 0.8,
                 "peak_memory_mib": 20.0,
+                "slowdown": None,
+                "curve": [],
                 "epoch_time_s": 2.0,
                 "params": {},
             }

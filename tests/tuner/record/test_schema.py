@@ -5,11 +5,11 @@ from tuner.record import schema
 
 OF_STUDIES = (
     "requested_trials study_id sessions driver space parameters fixed dataset experiment classes images "
-    "images_digest backbone weights epochs objectives settings"
+    "images_digest backbone weights epochs objectives max_slowdown settings"
 ).split()
 OF_TRIALS = (
-    "name source peak_memory_mib measured_peak_mib measured_need_mib epoch_time_s infeasible failure dropped "
-    "interrupted again rungs pruned_at memory_budget_mib"
+    "name source peak_memory_mib trained_memory_mib curve measured_peak_mib measured_need_mib "
+    "epoch_time_s infeasible failure dropped interrupted again rungs pruned_at memory_budget_mib"
 ).split()
 
 

@@ -32,7 +32,7 @@ def begin(records, name="s-000"):
 
 
 ENDS = {
-    "complete": lambda records, n: records.complete(n, [0.5, 20.0], {schema.EPOCH_TIME_S: 2.0}),
+    "complete": lambda records, n: records.complete(n, 0.5, 20.0, {schema.EPOCH_TIME_S: 2.0}),
     "pruned": lambda records, n: (records.passed_rung(n, {1: 0.25}), records.pruned(n, 1)),
     "failed": lambda records, n: records.failed(n, "the loss is nan"),
     "infeasible": lambda records, n: records.out_of_memory(n, "out of memory", 99.0),

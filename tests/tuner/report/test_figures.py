@@ -1,10 +1,12 @@
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from tinytl.config.plan import Plan
 from tuner.record.trials import Trial
 from tuner.report.figures import (
     curves_figure,
     importance_figure,
+    plans_figure,
     predicted_measured_figure,
     rung_figure,
     slice_figure,
@@ -86,3 +88,16 @@ def test_bars_of_both_objectives_and_time(results):
         ("of accuracy", [0.0, 0.9]),
     ]
     assert list(time_figure(results).data[1].y) == [2.0, 4.0]
+
+
+def test_each_plan_of_the_front_is_a_mark_and_the_one_of_the_front_is_large():
+    curve = [
+        Plan(micro_batch_size=n, checkpoint="none", stock_below_kib=0.0, peak_mib=mib, slowdown=slowdown)
+        for n, mib, slowdown in [(8, 40.0, 1.0), (4, 25.0, 1.5), (1, 20.0, 4.0)]
+    ]
+    with_plans = Trial(name="a<b>", params={}, peak_memory_mib=25.0, curve=curve)
+    figure = plans_figure([with_plans, Trial(name="old", params={}, peak_memory_mib=9.0)])
+    (line,) = figure.data
+    assert (list(line.x), list(line.y)) == ([1.0, 1.5, 4.0], [40.0, 25.0, 20.0])
+    assert list(line.marker.size) == [5, 11, 5]
+    assert line.hovertext[1] == "<b>a&lt;b&gt;</b><br>25.0 MiB x 1.50<br>4 at a time, nothing recomputed"

@@ -87,3 +87,18 @@ def test_tpe_avoids_what_was_stopped_and_what_exceeds_the_budget():
         return bad / 60
 
     assert bad_share("tpe") < 0.25 < bad_share("random")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_under_a_budget_memory_below_it_is_worth_nothing(sampler):
+    def proposed(memories):
+        asked = Proposals(sampler=sampler, seed=0, space=SPACE, searches_memory=True, budget_mib=60.0)
+        found = []
+        for memory_mib in memories:
+            number, values = asked.propose()
+            found.append(values)
+            asked.complete(number, values["base_lr"], memory_mib)
+        return found
+
+    falling = [50.0 - index for index in range(14)]
+    assert proposed(falling) == proposed(falling[::-1])

@@ -1,3 +1,4 @@
+import math
 import time
 
 import optuna
@@ -8,8 +9,9 @@ from ray.tune.search.searcher import Searcher
 from search_spaces.space import load_space
 from tests.support.sampled import sampled
 from tinytl.config.flat import flat_from_config
-from tinytl.config.plan import PLANNED_FIELDS, is_planned
+from tinytl.config.plan import PLANNED_FIELDS, is_planned, least_within
 from tinytl.config.train_config import TrainConfig
+from tinytl.memory.curve import memory_curve
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.directory import read_config_file
 from tuner.config import SAMPLERS
@@ -28,7 +30,7 @@ from tuner.trial_config import trial_config
 
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
 SETTINGS = {"resolution": 32, "method": ["FT-Last", "TinyTL-B"], "norm": "frozen_bn", "batch_size": [8, 16]}
-POINT = {"batch_size": 8, "method": "FT-Last", "micro_batch_size": 2, "base_lr": 1e-3, "weight_decay": 0.0}
+POINT = {"batch_size": 8, "method": "FT-Last", "base_lr": 1e-3, "weight_decay": 0.0}
 
 
 class Told:
@@ -48,7 +50,17 @@ class Told:
 
 
 def make_search(
-    folder, *, sampler="random", seed=0, budget=None, remaining=100, time_budget=None, study=None, **settings
+    folder,
+    *,
+    sampler="random",
+    seed=0,
+    budget=None,
+    max_slowdown=2.0,
+    held_mib=math.inf,
+    remaining=100,
+    time_budget=None,
+    study=None,
+    **settings,
 ):
     study = study or optuna.create_study(study_name="s", directions=["maximize", "minimize"])
     space = load_space("joint").narrowed(SETTINGS | settings)
@@ -60,6 +72,8 @@ def make_search(
         base=BASE,
         study_folder=folder,
         budget_mib=budget,
+        max_slowdown=max_slowdown,
+        held_mib=held_mib,
         stopping=stopping,
     )
     search = MemoryAwareSearch(candidates=found, remaining=remaining, observers=[Told()])
@@ -107,6 +121,48 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
     assert config.plan == plan and is_planned(config) and resolve_plan(config) == config
 
 
+def test_a_trial_trains_with_its_fastest_plan_and_has_the_memory_of_the_least_within_the_slowdown(tmp_path):
+    wide = {"method": "FT-Full", "batch_size": 8}
+    for max_slowdown in (1.0, 1.5, 2.0, math.inf):
+        search = make_search(tmp_path / str(max_slowdown), max_slowdown=max_slowdown, **wide)
+        found = ask(search, "a")
+        search.close()
+        curve = memory_curve(trial_config(BASE, search.candidates._values(search.study.trials[0].params)))
+        assert found["config"] == curve[0].of(found["config"])
+        assert found["trained_memory_mib"] == curve[0].peak_mib
+        assert found["peak_memory_mib"] == least_within(curve, max_slowdown).peak_mib
+        (trial,) = merged_trials(search.study.trials[:1])
+        assert list(trial.curve) == curve
+        assert (trial.fast_memory_mib, trial.smallest_memory_mib) == (curve[0].peak_mib, curve[-1].peak_mib)
+        assert trial.slowdown <= max_slowdown
+
+
+def test_a_trial_trains_with_the_fastest_plan_that_its_worker_holds_or_with_the_smallest(tmp_path):
+    wide = {"method": "FT-Full", "batch_size": 8}
+    free = make_search(tmp_path / "free", **wide)
+    ask(free, "a")
+    free.close()
+    (trial,) = merged_trials(free.study.trials[:1])
+    for held_mib, plan in ((trial.curve[1].peak_mib, trial.curve[1]), (0.0, trial.curve[-1])):
+        search = make_search(tmp_path / str(held_mib), held_mib=held_mib, **wide)
+        found = ask(search, "a")
+        search.close()
+        assert found["trained_memory_mib"] == plan.peak_mib
+        assert found["config"] == plan.of(found["config"])
+        assert found["peak_memory_mib"] == trial.peak_memory_mib
+
+
+def test_a_trial_that_was_cut_off_goes_on_with_the_plan_with_which_it_began(tmp_path):
+    wide = {"method": "FT-Full", "batch_size": 8}
+    first = make_search(tmp_path, **wide)
+    begun = ask(first, "a")
+    first.close()
+    first.records.end_cut_off()
+    again = make_search(tmp_path, held_mib=0.0, study=first.study, **wide)  # as if on a smaller machine
+    assert ask(again, "a")["config"] == begun["config"]
+    again.close()
+
+
 def test_what_exceeds_the_budget_never_starts_and_is_recorded_infeasible(tmp_path):
     free = make_search(tmp_path / "free")
     sizes = sorted(ask(free, str(i))["peak_memory_mib"] for i in range(4))
@@ -138,7 +194,7 @@ def test_no_configuration_runs_twice_and_a_space_that_is_used_up_ends_the_search
     sampler, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(candidates_module, "REPEATED_IN_A_ROW", 60)
-    settings = {"micro_batch_size": [2, 4], "base_lr": [1e-3], "weight_decay": [0.0], "batch_size": [8]}
+    settings = {"resolution": [32, 48], "base_lr": [1e-3], "weight_decay": [0.0], "batch_size": [8]}
     search = make_search(tmp_path, sampler=sampler, **settings)
     seen = []
     while (found := ask(search, str(len(seen)))) != Searcher.FINISHED:

@@ -13,7 +13,7 @@ from tuner.trial_config import trial_config
 
 SPACE = load_space("joint").narrowed({"resolution": 32})
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
-POINT = {"batch_size": 8, "method": "TinyTL-B", "norm": "frozen_bn", "micro_batch_size": 2}
+POINT = {"batch_size": 8, "method": "TinyTL-B", "norm": "frozen_bn"}
 POINT |= {"base_lr": 1e-3, "weight_decay": 0.0}
 
 
@@ -72,7 +72,7 @@ def add_trial(records, name, params, accuracy, memory_mib, space=SPACE):
     distributions = {p.name: p.distribution for p in space.parameters if p.name in params}
     number = records.enqueue((params, distributions), {"name": name, "peak_memory_mib": memory_mib})
     records.start(number)
-    records.complete(number, [accuracy, memory_mib], {"epoch_time_s": 1.0})
+    records.complete(number, accuracy, memory_mib, {"epoch_time_s": 1.0})
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from tuner.trial.trainable import GAVE_UP, TinyTLTrainable
 
 BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
 
+PLANS = {"trained_memory_mib": 7.0, "plans": {"slowdown": 1.3}}
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -32,7 +34,7 @@ def start(data, tmp_path, monkeypatch):
         folder = tmp_path / "t-000"
         folder.mkdir(exist_ok=True)
         own = replace(base, base_lr=base_lr)
-        config = {"name": "t-000", "config": own, "peak_memory_mib": 5.0, "folder": str(folder)}
+        config = {"name": "t-000", "config": own, "folder": str(folder), "peak_memory_mib": 5.0} | PLANS
         trial = TinyTLTrainable.__new__(TinyTLTrainable)
         trial.setup(config | more, data=data, weights={BASE.backbone: RANDOM_WEIGHTS})
         return trial, folder
@@ -147,6 +149,6 @@ def test_the_next_trial_of_a_process_knows_nothing_of_the_last(start, tmp_path):
     other = tmp_path / "t-001"
     other.mkdir()
     own = replace(trial.own, base_lr=2e-3)
-    config = {"name": "t-001", "config": own, "peak_memory_mib": 6.0, "folder": str(other)}
+    config = {"name": "t-001", "config": own, "folder": str(other), "peak_memory_mib": 6.0} | PLANS
     assert trial.reset_config(config)
     assert trial.step()["epoch"] == 1 and trial.step()["peak_memory_mib"] == 6.0
