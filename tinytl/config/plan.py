@@ -142,9 +142,8 @@ def choices(config: TrainConfig) -> list[TrainConfig]:
         micros = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
     checkpoints: tuple[str, ...] = (config.checkpoint,)
     if config.checkpoint == "auto":
-        # Stock has no part of a block to recompute, nor has lean if batch norm keeps blocks apart.
-        whole = config.engine == "stock" or config.norm == "batch_norm"
-        checkpoints = ("none", "all") if whole else ("none", "depthwise", "all")
+        # Stock has no part of a block to recompute.
+        checkpoints = ("none", "all") if config.engine == "stock" else ("none", "depthwise", "all")
     found = [_planned(config, micro, checkpoint, 0.0) for micro in micros for checkpoint in checkpoints]
     return sorted(found, key=relative_time)
 

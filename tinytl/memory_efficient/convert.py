@@ -64,7 +64,7 @@ class ConversionReport:
     """Modules with a lean forward of their own, by name: their class. Modules inside a block count too: they
     are used if the block cannot run as one function."""
     batch_statistics: list[str] = field(default_factory=list)
-    """Batch norms in training mode: they and their blocks run as stock until `eval()`."""
+    """Batch norms in training mode outside of blocks: they run as stock until `eval()`."""
     left: dict[str, str] = field(default_factory=dict)
     """Modules left as they are, by name: why."""
     kept: list[Kept] = field(default_factory=list)
@@ -74,7 +74,7 @@ class ConversionReport:
         lines = [f"{len(self.blocks)} blocks run as one function, {len(self.modules)} modules made lean"]
         if self.batch_statistics:
             lines.append(
-                f"{len(self.batch_statistics)} batch norms use batch statistics: they and their blocks "
+                f"{len(self.batch_statistics)} batch norms outside of blocks use batch statistics: they "
                 f"keep what stock keeps ({self.batch_statistics[0]}, ...)"
             )
         lines += [f"left {name}: {why}" for name, why in self.left.items()]
@@ -131,7 +131,7 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         in_block = _convert_block_(name, module, how, report)
     children = list(module.named_children())
     if not children:
-        _convert_module_(name, module, how, report)
+        _convert_module_(name, module, how, report, in_block)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
 
@@ -154,7 +154,9 @@ def _convert_block_(name: str, module: nn.Module, how: Execution, report: Conver
     return True
 
 
-def _convert_module_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> None:
+def _convert_module_(
+    name: str, module: nn.Module, how: Execution, report: ConversionReport, in_block: bool
+) -> None:
     for cls, lean in _BY_FORWARD:
         if not isinstance(module, cls):
             continue
@@ -164,7 +166,7 @@ def _convert_module_(name: str, module: nn.Module, how: Execution, report: Conve
         if why is not None:
             report.left[name] = why
             return
-        if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module):
+        if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) and not in_block:
             report.batch_statistics.append(name)
         make_lean_(module, lean, how)
         report.modules[name] = base_class(module).__name__

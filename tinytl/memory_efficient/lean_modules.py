@@ -70,7 +70,7 @@ class LeanBlock(Lean):
     lean_reader: BlockReader
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs as one function unless small, using batch statistics, or with a child hooked."""
+        """Runs as one function unless small, or with a child hooked."""
         reader: BlockReader | None = vars(self).get("lean_reader")
         if reader is None or x.dim() != 4 or not x.numel():  # a slice of a sequence has no reader
             return self.stock_forward(x)
@@ -85,6 +85,8 @@ class LeanBlock(Lean):
             reader.largest[sample] = largest_intermediate(*found, (x.shape[2], x.shape[3]))
             if reader.largest[sample] < limit:
                 return self.stock_forward(x)
+        if found[0].uses_batch_statistics:
+            reader.count_batch()
         return run_block(x, *found, how)
 
 

@@ -107,7 +107,7 @@ def test_choices_of_frozen_norms_are_each_divisor_and_checkpoint_the_fastest_fir
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"norm": "batch_norm"}, {(8, "none"), (8, "all")}),
+        ({"norm": "batch_norm"}, {(8, "none"), (8, "depthwise"), (8, "all")}),
         ({"engine": "stock", "batch_size": 2}, {(n, c) for n in (1, 2) for c in ("none", "all")}),
         ({"micro_batch_size": 4}, {(4, "none"), (4, "depthwise"), (4, "all")}),
         ({"checkpoint": "depthwise", "batch_size": 6}, {(n, "depthwise") for n in (1, 2, 3, 6)}),

@@ -11,6 +11,12 @@ from torch import Tensor
 
 from tinytl.memory_efficient.block.unit import ChainPlan, Keep, UnitPlan, UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN, activate_
+from tinytl.memory_efficient.ops.batch_norm import (
+    BatchStats,
+    Running,
+    normalise_batch,
+    normalise_batch_again,
+)
 from tinytl.memory_efficient.ops.bit_mask import pack_interior
 from tinytl.memory_efficient.ops.convolution import conv_forward, conv_input_grad
 from tinytl.memory_efficient.ops.frozen_norm import fold_weight, scale_and_shift, unfold_grads
@@ -24,7 +30,7 @@ Size = tuple[int, int]
 
 
 class Kept(NamedTuple):
-    """What one unit keeps of one slice, see `Keep`; statistics for a group norm only."""
+    """What one unit keeps of one slice, see `Keep`; statistics for a norm that made them."""
 
     values: Tensor | None = None
     mean: Tensor | None = None
@@ -136,6 +142,8 @@ class Chain:
         if spec.norm == "frozen":
             return scale_and_shift(kept.values, unit.frozen_norm(spec.eps))
         assert kept.mean is not None and kept.rstd is not None
+        if spec.norm == "batch":
+            return normalise_batch_again(kept.values, unit.gamma, unit.beta, BatchStats(kept.mean, kept.rstd))
         return normalise_again(kept.values, unit.gamma, unit.beta, GroupStats(kept.mean, kept.rstd))
 
     def parameter_grads(self, grads: ChainGrads) -> list[Tensor | None]:
@@ -162,6 +170,9 @@ class Chain:
         mean = rstd = None
         if spec.norm == "group":
             z, (mean, rstd) = normalise(u, unit.gamma, unit.beta, spec.n_groups, spec.eps)
+        elif spec.norm == "batch":
+            running = Running(unit.mean, unit.var, spec.momentum)
+            z, (mean, rstd) = normalise_batch(u, unit.gamma, unit.beta, running, spec.eps)
         elif spec.norm == "frozen" and not self.folded[index]:
             z = scale_and_shift(u, unit.frozen_norm(spec.eps))
         elif plan.keep is Keep.INPUT and spec.activation != "none":

@@ -9,6 +9,7 @@ from torch import Tensor
 from tinytl.memory_efficient.block.chain import Chain, ChainGrads, Kept, Size
 from tinytl.memory_efficient.block.unit import Keep
 from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN, activate_, activation_grad
+from tinytl.memory_efficient.ops.batch_norm import BatchStats, normalise_batch_grads
 from tinytl.memory_efficient.ops.bit_mask import apply_bits
 from tinytl.memory_efficient.ops.convolution import channel_sum, conv_weight_grad
 from tinytl.memory_efficient.ops.frozen_norm import gamma_grad
@@ -83,6 +84,8 @@ class _Walk:
             return grad
         if spec.norm == "group":
             grad = self._at_group_norm(index, grad)
+        elif spec.norm == "batch":
+            grad = self._at_batch_norm(index, grad, owned)
         else:
             grad = self._at_frozen_norm(index, grad, owned)
         if needs.bias:
@@ -101,6 +104,19 @@ class _Walk:
         self.grads.add(index, ChainGrads.GAMMA, made.gamma)
         self.grads.add(index, ChainGrads.BETA, made.beta)
         return grad if made.x is None else channels_last(made.x)
+
+    def _at_batch_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
+        plan, (u, mean, rstd) = self.plan.units[index], self.kept[index]
+        if not (plan.grad_at_norm or plan.needs.gamma):
+            self.grads.add(index, ChainGrads.BETA, channel_sum(grad))
+            return grad
+        assert u is not None and mean is not None and rstd is not None
+        asked = (plan.grad_at_norm, plan.needs.gamma, plan.needs.beta)
+        gamma, out = self.chain.tensors[index].gamma, grad if owned else None
+        made = normalise_batch_grads(grad, u, gamma, BatchStats(mean, rstd), asked, out)
+        self.grads.add(index, ChainGrads.GAMMA, made.gamma)
+        self.grads.add(index, ChainGrads.BETA, made.beta)
+        return grad if made.x is None else made.x
 
     def _at_frozen_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
         norm = self.chain.tensors[index].frozen_norm(self.chain.specs[index].eps)

@@ -3,11 +3,12 @@
 An inverted residual is a chain with a shortcut; its lite branch is a second chain, on a pooled input, resized
 to the first one's output. One function owns all intermediates. So masks are bits, edits happen in place, and
 the batch is walked in slices: no intermediate is larger than a slice's, and a slice stays in the processor's
-cache. Samples must be independent, so batch statistics are excluded.
+cache. A block with batch statistics, under which samples depend on each other, is one slice.
 Source: MobileNetV2 (Sandler et al. 2018); TinyTL (Cai et al. 2020), section 3.2.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -35,12 +36,14 @@ def run_block(x: Tensor, spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors
     autocast. Which tensors need a gradient now decides what is kept for backward.
     """
     dtype = autocast_dtype(x) or x.dtype
+    if spec.uses_batch_statistics and how.recompute == "block":
+        how = replace(how, recompute="none")  # a second forward would update the running statistics again
     row = [tensor for branch in tensors for unit in branch for tensor in unit]
     with without_autocast(x):
         if gradient_wanted(x, *row):
             return cast(Tensor, BlockFunction.apply(x, spec, how, dtype, *row))
         branches = _branches(spec, tensors, dtype, [None] * len(tensors))
-        return _forward(x, spec, branches, _slices(x, branches, how), keeps=False, keeps_x=False)[0]
+        return _forward(x, spec, branches, _slices(x, spec, branches, how), keeps=False, keeps_x=False)[0]
 
 
 class BlockFunction(torch.autograd.Function):
@@ -58,14 +61,15 @@ class BlockFunction(torch.autograd.Function):
             plan is not None and plan.keeps_x and not branch.pools
             for plan, branch in zip(plans, spec.branches, strict=True)
         )
-        ctx.slices = _slices(x, branches, how)
+        ctx.slices = _slices(x, spec, branches, how)
         y, kept = _forward(x, spec, branches, ctx.slices, not ctx.replays, keeps_x)
         ctx.spec, ctx.dtype, ctx.shape, ctx.x_dtype = spec, dtype, x.shape, x.dtype
         ctx.form = memory_format(x)
         ctx.branches = branches
         for branch in branches:
             branch.chain.let_go()
-        ctx.save_for_backward(x if keeps_x else None, *row, *(t for one in kept for t in one.tensors()))
+        read = _without_running(row, spec)
+        ctx.save_for_backward(x if keeps_x else None, *read, *(t for one in kept for t in one.tensors()))
         return y
 
     @staticmethod
@@ -149,8 +153,10 @@ def _largest(branches: list[Branch], size: tuple[int, int]) -> int:
     return max(chain.largest_output(spec.pooled_size(size)) for spec, chain in branches)
 
 
-def _slices(x: Tensor, branches: list[Branch], how: Execution) -> list[tuple[int, int]]:
+def _slices(x: Tensor, spec: BlockSpec, branches: list[Branch], how: Execution) -> list[tuple[int, int]]:
     """Returns (start, stop) of slices of the batch whose largest intermediate stays within `slice_mib`."""
+    if spec.uses_batch_statistics:
+        return [(0, x.shape[0])]
     largest = _largest(branches, (x.shape[2], x.shape[3]))
     # A map smaller than the kernel has no output: torch reports it.
     step = max(1, how.slice_bytes(x.device) // (max(1, largest) * branches[0].chain.dtype.itemsize))
@@ -199,6 +205,15 @@ def _grouped(row: Sequence[Tensor | None], spec: BlockSpec) -> list[list[UnitTen
         groups.append([UnitTensors(*row[i : i + _PER_UNIT]) for i in range(start, stop, _PER_UNIT)])  # type: ignore[arg-type]
         start = stop
     return groups
+
+
+def _without_running(row: Sequence[Tensor | None], spec: BlockSpec) -> list[Tensor | None]:
+    """Returns the tensors without the running statistics that training updates and backward does not read."""
+    kept: list[Tensor | None] = []
+    units = (unit for branch in spec.branches for unit in branch.units)
+    for unit, tensors in zip(units, (t for branch in _grouped(row, spec) for t in branch), strict=True):
+        kept += tensors._replace(mean=None, var=None) if unit.norm == "batch" else tensors
+    return kept
 
 
 def _parameter_grads(branches: list[Branch], sums: list[ChainGrads]) -> list[Tensor | None]:

@@ -22,7 +22,8 @@ Size = tuple[int, int]
 _UnitAttributes = tuple[dict[str, Any], dict[str, Any] | None]
 """`vars()` of a unit's convolution and norm."""
 _ATTRIBUTES = (
-    "stride", "padding", "dilation", "groups", "padding_mode", "eps", "num_groups", "kernel_size", "ceil_mode"
+    "stride", "padding", "dilation", "groups", "padding_mode", "eps", "num_groups", "kernel_size",
+    "ceil_mode", "momentum", "track_running_stats",
 )  # fmt: skip
 
 
@@ -33,7 +34,8 @@ class BlockReader:
         self.paths = paths
         self.largest: dict[Sequence[int], int] = {}
         """Elements of a sample's largest intermediate, by the sample's shape; only a hint."""
-        self._seen: _Seen | None = None
+        self._seen: list[_Seen] = []
+        """The last two, as training and evaluation take turns."""
 
     def __reduce__(self) -> Any:
         """Copies and pickles without its cache, which holds modules of one block in one process."""
@@ -42,12 +44,15 @@ class BlockReader:
     def read(self, module: nn.Module) -> tuple[BlockSpec, list[list[UnitTensors]]] | None:
         """Returns what the block computes and its tensors, None if it must run as its own class does.
 
-        The block runs as its own class while one of its batch norms uses batch statistics or one of its
-        modules has a hook, and if one of its modules does something unknown here.
+        The block runs as its own class while one of its modules has a hook, and if one of its modules does
+        something unknown here.
         """
-        seen = self._seen
-        if seen is None or not seen.is_of(module):
-            seen = self._seen = _Seen(module, self.paths)
+        seen = next((seen for seen in self._seen if seen.is_of(module)), None)
+        if seen is None:
+            seen = _Seen(module, self.paths)
+            self._seen = [seen, *self._seen[:1]]
+        elif seen is not self._seen[0]:
+            self._seen.reverse()
         if seen.spec is None or seen.is_watched():
             return None
         tensors: list[list[UnitTensors]] = []
@@ -59,6 +64,14 @@ class BlockReader:
             tensors.append(known)
         return seen.spec, tensors
 
+    def count_batch(self) -> None:
+        """Adds one to what the norms of the block last read have seen, as their own class does."""
+        for norm in self._seen[0].norms:
+            if norm["training"] and norm["track_running_stats"]:
+                tracked = norm["_buffers"].get("num_batches_tracked")
+                if tracked is not None:
+                    tracked.add_(1)
+
 
 class _Seen:
     """A block as it was when it was last worked out."""
@@ -69,10 +82,15 @@ class _Seen:
         self.units: list[list[_UnitAttributes]] = []
         if self.spec is not None:
             self.units = [[_attributes(module, unit) for unit in b.units] for b in paths.branches]
+        self.norms = [vars(member) for member in module.modules() if isinstance(member, nn.BatchNorm2d)]
+        """`vars()` of the batch norms."""
+        self.training = [norm["training"] for norm in self.norms]
 
     def is_of(self, module: nn.Module) -> bool:
         """Whether this is the same block (replicas of a block share its reader), unchanged."""
         if self.members[0].inside is not vars(module):
+            return False
+        if [norm["training"] for norm in self.norms] != self.training:
             return False
         for member in self.members:  # runs often: no calls, no `getattr`
             inside = member.inside
@@ -154,7 +172,7 @@ def max_pool_spec(pool: nn.MaxPool2d) -> PoolSpec:
 
 def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
     """Whether the next forward normalises by the batch, so that samples depend on each other."""
-    return norm.training or norm.running_mean is None
+    return norm.training or (norm.running_mean is None and norm.running_var is None)
 
 
 def _attributes(module: nn.Module, unit: UnitPaths) -> _UnitAttributes:
@@ -163,7 +181,7 @@ def _attributes(module: nn.Module, unit: UnitPaths) -> _UnitAttributes:
 
 
 def _tensors(unit: _UnitAttributes) -> UnitTensors | None:
-    """Returns a unit's tensors, None while its norm uses batch statistics."""
+    """Returns a unit's tensors, None if it has none of its own."""
     conv, norm = unit
     parameters = conv["_parameters"]
     if "weight" not in parameters:  # a replica of DataParallel
@@ -171,10 +189,11 @@ def _tensors(unit: _UnitAttributes) -> UnitTensors | None:
     if norm is None:
         return UnitTensors(parameters["weight"], parameters["bias"], None, None, None, None)
     affine, buffers = norm["_parameters"], norm["_buffers"]
-    mean = buffers.get("running_mean")
-    if "num_groups" not in norm and (norm["training"] or mean is None):
+    mean, var = buffers.get("running_mean"), buffers.get("running_var")
+    if norm["training"] and not norm.get("track_running_stats", True):
+        mean = var = None
+    if (mean is None) != (var is None):  # stock says what is wrong
         return None
-    var = buffers.get("running_var")
     return UnitTensors(parameters["weight"], parameters["bias"], affine["weight"], affine["bias"], mean, var)
 
 
@@ -182,6 +201,10 @@ def _work_out(module: nn.Module, paths: BlockPaths) -> BlockSpec | None:
     members = map(module.get_submodule, paths.modules())
     if describe_block(module) != paths or any(reason_unfit(member) for member in members):
         return None
+    for unit in (unit for branch in paths.branches for unit in branch.units):
+        norm = None if unit.norm is None else module.get_submodule(unit.norm)
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and norm.momentum is None:
+            return None  # a cumulative average: its factor changes with every batch
     branches = []
     for branch in paths.branches:
         units = tuple(_unit(module, unit) for unit in branch.units)
@@ -199,9 +222,11 @@ def _unit(module: nn.Module, paths: UnitPaths) -> UnitSpec:
     assert isinstance(conv, nn.Conv2d)
     norm = None if paths.norm is None else module.get_submodule(paths.norm)
     kind: NormKind = "none"
-    eps, n_groups = 0.0, 1
+    eps, n_groups, momentum = 0.0, 1, 0.0
     if isinstance(norm, nn.GroupNorm):
         kind, eps, n_groups = "group", norm.eps, norm.num_groups
+    elif isinstance(norm, nn.BatchNorm2d) and uses_batch_statistics(norm):
+        kind, eps, momentum = "batch", norm.eps, norm.momentum or 0.0
     elif isinstance(norm, nn.BatchNorm2d):
         kind, eps = "frozen", norm.eps
     return UnitSpec(
@@ -210,6 +235,7 @@ def _unit(module: nn.Module, paths: UnitPaths) -> UnitSpec:
         activation=_activation(module, paths.activation),
         eps=eps,
         n_groups=n_groups,
+        momentum=momentum,
         standardized=standardizes_weight(conv),
         depthwise=conv.groups == conv.in_channels > 1,
     )

@@ -1,6 +1,7 @@
 """What a block computes, and how it runs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -47,6 +48,11 @@ class BlockSpec:
     """The input itself is added too."""
     activation: str = "none"
     """`none`, `relu` or `relu6`, after the sum."""
+
+    @cached_property
+    def uses_batch_statistics(self) -> bool:
+        """Whether samples depend on each other, so that the batch has to be walked as one slice."""
+        return any(unit.norm == "batch" for branch in self.branches for unit in branch.units)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.frozen_norm import FrozenNorm
 
-NormKind = Literal["none", "frozen", "group"]
+NormKind = Literal["none", "frozen", "group", "batch"]
 Recompute = Literal["none", "depthwise", "block"]
 """What backward recomputes: element-wise operations, depthwise convolutions too, or a whole block."""
 
@@ -22,14 +22,21 @@ class UnitSpec:
 
     conv: ConvSpec
     norm: NormKind
-    """`frozen`: batch norm in evaluation mode, folded into the convolution."""
+    """`frozen`: batch norm in evaluation mode, folded into the convolution; `batch`: in training mode."""
     activation: str
     eps: float = 1e-5
     n_groups: int = 1
     """Groups of the group norm."""
+    momentum: float = 0.0
+    """Of the running statistics of a batch norm in training mode."""
     depthwise: bool = False
     standardized: bool = False
     """The convolution standardises its weight before it is used."""
+
+    @property
+    def norm_reads_input(self) -> bool:
+        """Whether the norm's backward reads its input, on which its statistics depend."""
+        return self.norm in ("group", "batch")
 
 
 class UnitTensors(NamedTuple):
@@ -66,7 +73,7 @@ class Keep(Enum):
     NOTHING = "nothing"
     BITS = "one bit an element of the activation"
     OUTPUT = "the activation's output"
-    INPUT = "the input of the norm (group norm) or of the activation"
+    INPUT = "the input of the norm (group norm, batch norm) or of the activation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +117,10 @@ def plan_chain(
         spec, need = specs[index], needs[index]
         input_grad = index > first or (index == first and needs_x)
         norm_apart = spec.norm == "frozen" and need.gamma and not need.weight
-        grad_at_norm = (norm_apart or spec.norm == "group") and (input_grad or need.weight or need.bias)
+        grad_at_norm = (norm_apart or spec.norm_reads_input) and (input_grad or need.weight or need.bias)
         keep = Keep.NOTHING
         if index >= first:
-            norm_input_read = grad_at_norm or norm_apart or (spec.norm == "group" and need.gamma)
+            norm_input_read = grad_at_norm or norm_apart or (spec.norm_reads_input and need.gamma)
             keep = _keep(spec, output_read, norm_input_read)
         elif output_read:
             keep = Keep.OUTPUT

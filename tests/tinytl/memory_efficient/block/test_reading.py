@@ -82,7 +82,7 @@ def _put(index: int, module: nn.Module) -> Callable[[nn.Sequential], None]:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda block: block[4].train(),
+        lambda block: block[4].__init__(4, momentum=None),
         _set(4, "running_mean", None),
         lambda block: block[0].register_forward_hook(lambda *a: None),
         lambda block: block[2].register_full_backward_hook(lambda *a: None),
@@ -161,3 +161,26 @@ def test_when_samples_see_each_other(norm: nn.BatchNorm2d, expected: bool) -> No
     assert uses_batch_statistics(norm) == expected
     x = torch.randn(4, 1, 2, 2)
     assert torch.allclose(norm(x)[:1], norm(x[:1])) != expected
+
+
+def test_batch_norm_in_training_is_read_as_such_and_evaluation_is_not_worked_out_again() -> None:
+    block = _block()
+    reader = _reader(block)
+    specs = []
+    for training in (False, True, False, True):
+        block[4].train(training)
+        read = reader.read(block)
+        assert read is not None
+        specs.append(read[0])
+        second = read[0].branches[0].units[1]
+        assert (second.norm, second.momentum) == (("batch", 0.1) if training else ("frozen", 0.0))
+        assert read[0].uses_batch_statistics is training
+    assert specs[0] is specs[2] and specs[1] is specs[3]
+
+
+def test_a_norm_without_running_statistics_uses_the_batch_s_in_evaluation_too() -> None:
+    block = _block()
+    block[4] = nn.BatchNorm2d(4, track_running_stats=False).eval()
+    read = _reader(block).read(block)
+    assert read is not None and read[0].uses_batch_statistics
+    assert read[1][0][1].mean is None
