@@ -144,7 +144,11 @@ def _ask_meta(
     metas: list[Tensor] = []
     with no_dispatch():
         bare_args = _without_device(args, metas)
-        answer = func(*bare_args, **dict(zip(kwargs, _without_device(kwargs.values(), metas), strict=True)))
+        named = dict(zip(kwargs, _without_device(kwargs.values(), metas), strict=True))
+        try:
+            answer = func(*bare_args, **named)
+        except NotImplementedError:  # no kernel for tensors without a device
+            return None
     return _forms(answer, metas, device)
 
 

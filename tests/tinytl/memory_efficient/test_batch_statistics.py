@@ -1,6 +1,7 @@
 """Blocks with batch norm in training mode: stock's gradients and running statistics, keeping less."""
 
 import copy
+import random
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from tests.support.lean_networks import randomise_, tinytl_net
 from tinytl.gradient_checkpoints.segment import insert_checkpoints_
 from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient.block.unit import Recompute
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.update_methods import apply_update_method_
 
@@ -161,3 +163,27 @@ def test_a_block_keeps_one_map_per_norm_and_its_input() -> None:
     x = torch.randn(8, 4, 16, 16, dtype=torch.float64, requires_grad=True)
     maps = 8 * 16 * 16 * 8 * (4 + 6 + 6 + 4)
     assert maps <= kept_bytes(lean, x) <= 1.01 * maps
+
+
+@pytest.mark.parametrize("recompute", ["none", "depthwise"])
+@pytest.mark.parametrize("activation", [nn.ReLU6, nn.Hardswish])
+@pytest.mark.parametrize("input_too", [False, True])
+def test_any_parameters_may_train(input_too: bool, activation: type[nn.Module], recompute: Recompute) -> None:
+    draw = random.Random(0)
+    for _ in range(25):
+        stock = small_block()
+        stock[2], stock[5] = activation(), activation()
+        for parameter in stock.parameters():
+            parameter.requires_grad_(draw.random() < 0.3)
+        lean = copy.deepcopy(stock)
+        make_memory_efficient_(lean, Execution(recompute=recompute))
+        own = torch.randn(3, 4, 7, 7, dtype=torch.float64)
+        theirs = own.clone()
+        for net, x in ((lean, own), (stock, theirs)):
+            x.requires_grad_(input_too)
+            y = net(x)
+            if y.requires_grad:
+                y.square().sum().backward()
+        assert_same(lean, stock)
+        if input_too:
+            torch.testing.assert_close(own.grad, theirs.grad, rtol=1e-9, atol=1e-9)

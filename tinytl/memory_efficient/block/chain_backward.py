@@ -9,8 +9,8 @@ from torch import Tensor
 from tinytl.memory_efficient.block.chain import Chain, ChainGrads, Kept, Size
 from tinytl.memory_efficient.block.unit import Keep
 from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN, activate_, activation_grad
-from tinytl.memory_efficient.ops.batch_norm import BatchStats, normalise_batch_grads
-from tinytl.memory_efficient.ops.bit_mask import apply_bits
+from tinytl.memory_efficient.ops.batch_norm import BatchStats, normalise_batch_grads, some_at_a_time
+from tinytl.memory_efficient.ops.bit_mask import apply_bits, pack_interior
 from tinytl.memory_efficient.ops.convolution import channel_sum, conv_weight_grad
 from tinytl.memory_efficient.ops.frozen_norm import gamma_grad
 from tinytl.memory_efficient.ops.group_norm import GroupStats, normalise_grads
@@ -42,6 +42,7 @@ class _Walk:
             spec.norm != "none" and not folded for spec, folded in zip(chain.specs, chain.folded, strict=True)
         ]
         self.outputs: dict[int, Tensor] = {}
+        self.masks: dict[int, Tensor] = {}
 
     def run(self, grad: Tensor) -> Tensor | None:
         owned = False
@@ -69,11 +70,27 @@ class _Walk:
         assert values is not None
         if self.plan.units[index].keep is Keep.BITS:
             return apply_bits(grad, values, torch.empty_like(grad) if out is None else out)
+        if index in self.masks:
+            return apply_bits(grad, self.masks.pop(index), torch.empty_like(grad) if out is None else out)
+        if self.plan.units[index].keep is Keep.INPUT and self.chain.specs[index].norm == "batch":
+            return self._a_few_at_a_time(index, grad, torch.empty_like(grad) if out is None else out)
         if self.plan.units[index].keep is Keep.INPUT and self.norm_apart[index]:
             again = self.outputs.pop(index, None)
             values = self.chain.normalised(index, self.kept[index]) if again is None else again
             out = values if out is None else out
         return activation_grad(grad, values, name, out)
+
+    def _a_few_at_a_time(self, index: int, grad: Tensor, out: Tensor) -> Tensor:
+        """Takes the gradient back through an activation, from the norm's input, for some samples at a time.
+
+        A block with batch norm is one slice, so its maps are large.
+        """
+        kept = self.kept[index]
+        assert kept.values is not None
+        for rows in some_at_a_time(kept.values):
+            values = self.chain.normalised(index, kept._replace(values=kept.values[rows]))
+            activation_grad(grad[rows], values, self.chain.specs[index].activation, out[rows])
+        return out
 
     def _at_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
         """Adds the gradients of bias, gamma and beta; returns that of the convolution's output."""
@@ -153,6 +170,9 @@ class _Walk:
         if not self.norm_apart[index]:
             return values if name == "none" else activate_(values.clone(), name)
         output = activate_(self.chain.normalised(index, self.kept[index]), name)
-        if name in PASSES_BETWEEN:
-            self.outputs[index] = output  # its mask equals that of its input, and is needed next
+        # Its mask equals that of its input, and is needed next.
+        if name in PASSES_BETWEEN and self.chain.specs[index].norm == "batch":
+            self.masks[index] = pack_interior(output, *PASSES_BETWEEN[name])
+        elif name in PASSES_BETWEEN:
+            self.outputs[index] = output
         return output

@@ -37,7 +37,9 @@ def run_block(x: Tensor, spec: BlockSpec, tensors: Sequence[Sequence[UnitTensors
     """
     dtype = autocast_dtype(x) or x.dtype
     if spec.uses_batch_statistics and how.recompute == "block":
-        how = replace(how, recompute="none")  # a second forward would update the running statistics again
+        how = replace(
+            how, recompute="depthwise"
+        )  # a second forward would update the running statistics again
     row = [tensor for branch in tensors for unit in branch for tensor in unit]
     with without_autocast(x):
         if gradient_wanted(x, *row):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from tinytl.memory_efficient.ops.precision import cast_to
 
-PRODUCT_BYTES = 5 * 2**20
-"""Most of a product whose sum is wanted that exists at a time."""
+AT_A_TIME_BYTES = 5 * 2**20
+"""So much of a map is worked on at a time if a temporary of its size is needed, but at least one sample."""
 
 
 class BatchStats(NamedTuple):
@@ -93,13 +93,15 @@ def normalise_batch_grads(
     return BatchNormGrads(result, along if needs[1] else None, total if needs[2] else None)
 
 
+def some_at_a_time(x: Tensor) -> list[slice]:
+    """Returns slices of the samples of `x`, each of at most `AT_A_TIME_BYTES`, if one sample is."""
+    step = max(1, AT_A_TIME_BYTES // max(1, x[0].numel() * x.element_size()))
+    return [slice(start, start + step) for start in range(0, len(x), step)]
+
+
 def _sum_of_products(grad: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns the sum of `grad` x `x` over `(N, H, W)`, a few samples at a time."""
-    step = max(1, PRODUCT_BYTES // max(1, x[0].numel() * x.element_size()))
-    sums = [
-        (grad[start : start + step] * x[start : start + step]).sum((0, 2, 3), dtype=dtype)
-        for start in range(0, len(x), step)
-    ]
+    sums = [(grad[rows] * x[rows]).sum((0, 2, 3), dtype=dtype) for rows in some_at_a_time(x)]
     return sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
 
 

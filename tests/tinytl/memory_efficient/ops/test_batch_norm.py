@@ -45,7 +45,7 @@ def test_gradients_are_autograd_s(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if few_at_a_time:
-        monkeypatch.setattr(batch_norm, "PRODUCT_BYTES", 1)
+        monkeypatch.setattr(batch_norm, "AT_A_TIME_BYTES", 1)
     x, grad = made(layout, 3, 6, 5, 4), made(layout, 3, 6, 5, 4)
     gamma, beta = torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     wanted = [t.requires_grad_() for t, need in zip((x, gamma, beta), needs, strict=True) if need]
