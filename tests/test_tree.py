@@ -63,6 +63,7 @@ OF_NO_SINGLE_MODULE = frozenset(
         "tests/test_upper_bounds.py",
         "tests/tinytl/test_imports.py",
         "tests/tinytl/memory_efficient/test_ddp.py",
+        "tests/tinytl/memory_efficient/test_batch_statistics.py",
         "tests/tinytl/memory_efficient/test_generality.py",
         "tests/tinytl/memory_efficient/test_peaks.py",
         "tests/tinytl/memory_efficient/test_user_nets.py",

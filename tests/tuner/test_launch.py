@@ -14,6 +14,7 @@ from PIL import Image
 
 import launch
 from tinytl.build import build_model
+from tinytl.config.plan import NEARLY_LEAST
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.curve import memory_curve
 from tinytl.networks.backbones import BACKBONES
@@ -189,8 +190,11 @@ def test_the_floor_of_a_plan_of_a_budget_is_that_of_the_smallest(capsys, runs_di
         plan: one_line_of(capsys, [*argv, "--set", f"plan={plan}"], runs_dir).partition(" the least is ")[2]
         for plan in ("fast", "smallest", "budget")
     }
-    assert floors["budget"] == floors["smallest"] == floors["fast"]  # fast trains so, and is not held to it
-    assert "every block recomputed), at " in floors["budget"]
+    assert floors["budget"] == floors["smallest"]
+    # A trial of plan fast has all plans; `smallest` takes a faster one that needs nearly the least.
+    least, nearly = (float(floors[plan].split()[0]) for plan in ("fast", "smallest"))
+    assert least <= nearly <= NEARLY_LEAST * least
+    assert " recomputed), at " in floors["budget"]
 
 
 @pytest.mark.slow  # every plan of a network
