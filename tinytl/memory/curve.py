@@ -9,7 +9,7 @@ import math
 
 from tinytl.config.plan import Plan, choices, fast_plan, is_planned, not_beaten, relative_time
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import predict_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 
 RECOMPUTES_FOR_NOTHING = 0.995
 """Recomputation that leaves more than this part of the memory is not looked at further."""
@@ -33,6 +33,15 @@ def memory_curve(config: TrainConfig) -> list[Plan]:
     for choice in _worth_predicting(config):
         found.append(_plan(choice, relative_time(choice) / fastest))
     return not_beaten(found)
+
+
+def curve_under_plan(config: TrainConfig) -> list[Plan]:
+    """Returns the curve of `config`, or, if its `plan` is not `fast`, the one plan that this rule chooses.
+
+    Raises:
+        ConfigError: as `resolve_plan`.
+    """
+    return memory_curve(config if config.plan == "fast" else resolve_plan(config))
 
 
 def _plan(choice: TrainConfig, slowdown: float) -> Plan:

@@ -14,7 +14,7 @@ from tinytl.config.plan import Plan, fastest_within, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
-from tinytl.memory.curve import memory_curve
+from tinytl.memory.curve import curve_under_plan
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.record import schema
@@ -163,8 +163,7 @@ class Candidates:
         try:
             if isinstance(config, str):
                 raise ConfigError(config)
-            pinned = None if config.plan == "fast" else resolve_plan(config)
-            curve = memory_curve(pinned or config)
+            curve = curve_under_plan(config)
             peak_mib = least_within(curve, self.max_slowdown).peak_mib
             if not within(peak_mib, self.budget_mib):
                 raise ConfigError(f"{peak_mib:.1f} MiB exceed the budget")
@@ -183,7 +182,7 @@ class Candidates:
         self._next_index += again is None
         directory = RunDirectory(self.study_folder / name)
         trained = _plan_begun(directory, curve) or fastest_within(curve, self.held_mib) or curve[-1]
-        planned = pinned or trained.of(config)
+        planned = trained.of(config) if config.plan == "fast" else resolve_plan(config)
         plans = [dataclasses.asdict(plan) for plan in curve]
         if again is None:
             directory.make()

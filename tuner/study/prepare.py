@@ -222,14 +222,14 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
         return
     if budget_mib < NO_NETWORK_MIB:  # to predict the least of every configuration would need a minute
         raise ConfigError(f"{flag} {budget_mib:g}: no network trains within {NO_NETWORK_MIB:g} MiB")
-    from tinytl.memory.curve import memory_curve
-    from tinytl.memory.predict import predict_memory, resolve_plan
+    from tinytl.memory.curve import curve_under_plan
+    from tinytl.memory.predict import predict_memory
 
     found = []
     for c in smallest_configs(space, base):
         if c.plan == "budget":  # raises for the first configuration that does not fit
             c = dataclasses.replace(c, plan="smallest", budget_mib=None)
-        curve = memory_curve(c if c.plan == "fast" else resolve_plan(c))
+        curve = curve_under_plan(c)
         least = least_within(curve, config.max_slowdown)
         if least.peak_mib <= budget_mib:
             return

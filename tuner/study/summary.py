@@ -66,8 +66,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
     from optuna import create_study, samplers
 
     from tinytl.config.plan import least_within
-    from tinytl.memory.curve import memory_curve
-    from tinytl.memory.predict import resolve_plan
+    from tinytl.memory.curve import curve_under_plan
     from tuner.trial_config import trial_config
 
     for parameter in prepared.space.parameters:
@@ -85,8 +84,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
     table.add_column("configuration")
     for name, values in points.items():
         trial = trial_config(prepared.base, values)
-        curve = memory_curve(trial if trial.plan == "fast" else resolve_plan(trial))
-        plan = least_within(curve, prepared.config.max_slowdown)
+        plan = least_within(curve_under_plan(trial), prepared.config.max_slowdown)
         searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
         row = f"{plan.peak_mib:.1f}", f"{plan.slowdown:.2f}"
         table.add_row(name, *row, ", ".join(f"{k} {short(v)}" for k, v in searched.items()))

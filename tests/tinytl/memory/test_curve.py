@@ -6,7 +6,7 @@ import pytest
 from tests.support.cases import small
 from tinytl.config.plan import choices, fast_plan, relative_time
 from tinytl.errors import ConfigError
-from tinytl.memory.curve import memory_curve
+from tinytl.memory.curve import curve_under_plan, memory_curve
 from tinytl.memory.predict import predict_memory
 
 
@@ -62,6 +62,16 @@ def test_a_plan_makes_a_configuration_that_leaves_nothing_open() -> None:
         planned = one.of(config)
         assert (planned.plan, planned.budget_mib) == ("fast", None)
         assert predict_memory(planned).peak_mib == one.peak_mib
+
+
+@pytest.mark.parametrize("plan", ["smallest", "budget"])
+def test_a_plan_that_is_pinned_is_the_only_one(plan: str) -> None:
+    config = small(method="FT-Full", norm="frozen_bn")
+    least = memory_curve(config)[-1]
+    pinned = dataclasses.replace(config, plan=plan, budget_mib=least.peak_mib if plan == "budget" else None)
+    (only,) = curve_under_plan(pinned)
+    assert only.peak_mib == least.peak_mib
+    assert curve_under_plan(config) == memory_curve(config)
 
 
 def test_curve_needs_the_number_of_classes() -> None:
