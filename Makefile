@@ -2,6 +2,8 @@
 SPACE ?= joint
 ARGS ?=
 PY := .venv/bin/python
+# A machine with a GPU may have a torch of its own, and no index to set up from.
+GPU_PY ?= $(if $(wildcard $(PY)),$(PY),python3)
 # A file of tests stays in one process: whole studies run one after the other, beside the rest, and begin first.
 SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 BASE := build/base-tools
@@ -12,7 +14,7 @@ STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 unexport PYTHONDONTWRITEBYTECODE
 TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all bench bench-table bench-memory figures lint format lock ui secrets cluster base-tools all-tools peers system-packages clean
+.PHONY: help setup tune test test-all gpu-check bench bench-table bench-memory figures lint format lock ui secrets cluster base-tools all-tools peers system-packages clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +67,9 @@ bench-memory: setup ## measure every figure of docs/memory.md again (most of an 
 	@$(PY) -m benchmarks.memory.all_methods --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory.docs --stamp $(STAMP)
+
+gpu-check: ## what a machine with a GPU has to say, in under eight minutes (torch and tinytl are enough)
+	@$(GPU_PY) -m benchmarks.gpu.check --json $(RESULTS)/gpu_check_$(STAMP).json
 
 bench: setup ## compare the search with its peers: every figure of docs/search.md but the table (half an hour)
 	@for question in throughput overhead launch kills; do \

@@ -33,8 +33,8 @@ FLAGS: dict[str, str] = {
         "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
-        "--out --plan --precision --resolution --resume --seed --skip-broken --stock-below-kib --tensorboard "
-        "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
+        "--out --plan --precision --resolution --resume --seed --skip-broken --slice-mib --stock-below-kib "
+        "--tensorboard --upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
@@ -46,14 +46,14 @@ FLAGS: dict[str, str] = {
         "--act-func --all --backbone --batch-size --budget-mib --checkpoint --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
         "--kernel-clipping --lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups "
-        "--norm --num-classes --optimizer --plan --precision --resolution --stock-below-kib --upsample-type "
-        "--weight-standardization"
+        "--norm --num-classes --optimizer --plan --precision --resolution --slice-mib --stock-below-kib "
+        "--upsample-type --weight-standardization"
     ),
     "tinytl plot": (
         "--act-func --backbone --batch-size --block --checkpoint --diagram --downsample-ratio --dropout "
         "--engine --expand --format --gn-channel-per-group --kernel-clipping --lite-kernel-size --method "
         "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
-        "--stock-below-kib --upsample-type --weight-standardization RUN"
+        "--slice-mib --stock-below-kib --upsample-type --weight-standardization RUN"
     ),
     "tinytl list": "--json",
 }

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tinytl.config.plan import fast_plan, is_planned
+from tinytl.config.plan import inserts_checkpoints, is_all_stock, is_planned, lean_plan
 from tinytl.config.train_config import LITE_METHODS, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.gradient_checkpoints.segment import insert_checkpoints_
-from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.block.unit import Recompute
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.backbones.load_account import LoadAccount
@@ -49,7 +49,8 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     -> engine. Random parts come from torch's global generator: seed it for a repeatable network.
 
     Args:
-        config: with `num_classes` set.
+        config: with `num_classes` set. What it leaves open under plan `fast` runs lean;
+            `tinytl.memory.predict.resolve_plan` looks for what is faster.
         weights: the result of `read_weights(config)`, if it was already read. Scratch uses none.
 
     Raises:
@@ -57,7 +58,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
             that predictions must resolve first (`tinytl.memory.predict.resolve_plan`).
     """
     if config.plan == "fast":
-        config = fast_plan(config)
+        config = lean_plan(config)
     if not is_planned(config):
         raise ConfigError(
             f"plan={config.plan} is open: tinytl.memory.predict.resolve_plan(config) settles it"
@@ -117,11 +118,15 @@ def set_engine_(net: nn.Module, config: TrainConfig) -> None:
     May be called again for another plan, but a network with checkpoints does not lose them.
     """
     assert config.stock_below_kib is not None
-    if config.engine == "lean":
+    if is_all_stock(config):  # lean modules that only call their own classes' forward take time
+        undo_memory_efficient_(net)
+    else:
         recompute = RECOMPUTE[config.checkpoint]
-        make_memory_efficient_(net, Execution(recompute=recompute, stock_below_kib=config.stock_below_kib))
-    # A lean block recomputes by itself, but not if batch norm uses the batch's statistics.
-    if config.checkpoint == "all" and (config.engine == "stock" or config.norm == "batch_norm"):
+        how = Execution(
+            recompute=recompute, slice_mib=config.slice_mib, stock_below_kib=config.stock_below_kib
+        )
+        make_memory_efficient_(net, how)
+    if inserts_checkpoints(config):
         insert_checkpoints_(net)
 
 

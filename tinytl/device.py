@@ -1,11 +1,39 @@
 """Which device a configuration means on this machine."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tinytl.errors import ConfigError
+
+
+class _Path:
+    """Which device's path tensors of a CPU take."""
+
+    emulates_gpu = False
+
+
+@contextmanager
+def gpu_emulated() -> Iterator[None]:
+    """Inside of it tensors of a CPU take the path of a GPU through this project's code: its slices, masks and
+    norms, with the CPU's kernels. For tests on machines without a GPU.
+    """
+    _Path.emulates_gpu = True
+    try:
+        yield
+    finally:
+        _Path.emulates_gpu = False
+
+
+def takes_cpu_path(tensor: Tensor) -> bool:
+    """Whether code that differs between devices treats `tensor`, real or fake, as one of a CPU."""
+    # Not `is_cpu`: C++ is told that fake tensors of a GPU are a CPU's (`tinytl.memory.storage_tracker`).
+    return tensor.device.type == "cpu" and not _Path.emulates_gpu
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,6 +48,20 @@ def resolve_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise ConfigError("device=cuda, but torch finds no GPU here: use device auto or cpu")
     return torch.device(name)
+
+
+def planned_device(name: str) -> torch.device:
+    """Returns the device that `auto`, `cpu` or `cuda` stands for, `cuda` also if there is no GPU here: what a
+    configuration needs there can be predicted anywhere.
+    """
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a CPU's tensor on `device`; a GPU copies it while this process goes on."""
+    if device.type != "cuda" or isinstance(tensor, FakeTensor):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def device_name(device: torch.device) -> str:

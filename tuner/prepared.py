@@ -44,4 +44,9 @@ class PreparedStudy:
     @property
     def folder(self) -> Path:
         """The study's own folder."""
-        return (Path(self.config.runs_dir) / self.name).resolve()
+        return folder_of(self.config, self.name)
+
+
+def folder_of(config: StudyConfig, name: str) -> Path:
+    """Returns the folder of a study of that name."""
+    return (Path(config.runs_dir) / name).resolve()

@@ -33,6 +33,7 @@ from tinytl.build import build_model
 from tinytl.config.train_config import BACKBONES, METHODS, TrainConfig
 from tinytl.memory.measure import PeakMeter
 from tinytl.networks.lite_residual import LiteResidualModule
+from tinytl.step_time.measure import seconds_after_itself
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
 SAME_IN_FLOAT64 = 1e-10
@@ -211,9 +212,7 @@ def take_turns(entries: list[Entry], rounds: int) -> None:
     """Adds each entry's CPU times, one per round, so that a busy machine is busy for all."""
     for _ in range(rounds):
         for entry in entries:
-            start = time.process_time()
-            entry.step()
-            entry.times_s.append(time.process_time() - start)
+            entry.times_s.append(seconds_after_itself(entry.step, time.process_time))
 
 
 def compare(config: TrainConfig, rounds: int, compiles: bool) -> list[dict[str, object]]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
+from tinytl.step_time.measure import seconds_after_itself
+from tinytl.training.freed_memory import keep_freed_memory
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
 Name = TypeVar("Name")
@@ -57,12 +59,11 @@ def measured_peak_mib(config: TrainConfig, channels_last: bool = True) -> float:
 
 def median_times(steps: Mapping[Name, Callable[[], None]], rounds: int) -> dict[Name, float]:
     """Returns the median CPU time of each step, in seconds; they take turns, so that a busy machine is
-    busy for all. Every other round runs backwards, so that no step always follows the same one.
+    busy for all. Each follows itself, as in a run: after another one it finds the caches of that.
     """
+    keep_freed_memory()
     times: dict[Name, list[float]] = {name: [] for name in steps}
     for n in range(rounds):
         for name in list(steps) if n % 2 == 0 else reversed(steps):
-            start = time.process_time()
-            steps[name]()
-            times[name].append(time.process_time() - start)
+            times[name].append(seconds_after_itself(steps[name], time.process_time))
     return {name: statistics.median(seconds) for name, seconds in times.items()}

@@ -93,7 +93,7 @@ def _train(values: dict[str, Any]) -> dict[str, Any]:
         "values": values,
         "accuracy_top1": accuracies + [1 / base.num_classes] * (EPOCHS - len(accuracies)),
         "diverged": len(epochs) < EPOCHS,
-        "peak_memory_mib": predict_memory(config).peak_mib,
+        "peak_memory_mib": predict_memory(trainer.config).peak_mib,
         "epoch_time_s": statistics.median(epoch.epoch_time_s for epoch in epochs) if epochs else None,
     }
 

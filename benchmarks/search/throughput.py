@@ -1,6 +1,6 @@
 """How many trials per hour, against the obvious program (`benchmarks.search.obvious_program`)?
 
-The twelve configurations of search_throughput.yaml on the bundled digits: two epochs at 32 pixels, two
+The twenty-four configurations of throughput.yaml on the bundled digits: two epochs at 32 pixels, two
 workers of one thread. Both programs run as commands, in turn. `whole` counts from the start of the process to
 its end, `between` the trials that ended after the first one, by MLflow's clock in both: the rate of a longer
 search. Accuracies are compared, to check that both did the same work.

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -112,6 +113,16 @@ def outcome(net: nn.Module, x: Tensor, seed: int = 0) -> tuple[Tensor, dict[str,
     logits = net(x)
     F.cross_entropy(logits, torch.arange(len(x)) % 5).backward()
     return logits.detach(), {name: p.grad for name, p in net.named_parameters()}
+
+
+def assert_refused_alike(lean: nn.Module, stock: nn.Module, x: Tensor, kind: type[Exception]) -> None:
+    """Checks that both refuse `x` with an error of that kind, in the same words."""
+    messages = []
+    for one in (lean, stock):
+        with pytest.raises(kind) as caught:
+            one(x)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def assert_as_stock(lean: nn.Module, stock: nn.Module, setting: Setting) -> None:

@@ -7,7 +7,8 @@ from torch import nn
 
 from tests.support.cases import ALL_CASES, small
 from tests.support.sampled import sampled
-from tinytl.build import build_model, new_head_
+from tinytl.build import build_model, new_head_, set_engine_
+from tinytl.config.plan import ALL_STOCK_KIB
 from tinytl.config.train_config import LITE_METHODS, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory_efficient.block.stock import base_class
@@ -156,3 +157,15 @@ def test_new_head_starts_small() -> None:
     linear = net.get_submodule("classifier.1")
     assert linear.weight.std().item() == pytest.approx(0.01, rel=3 / math.sqrt(2 * 64_000))
     assert not linear.bias.any()
+
+
+def test_all_stock_wraps_nothing_and_another_plan_makes_it_lean_again() -> None:
+    lean = small(method="TinyTL-B", micro_batch_size=4, checkpoint="none", stock_below_kib=0.0)
+    all_stock = dataclasses.replace(lean, stock_below_kib=ALL_STOCK_KIB)
+    stock = [type(module) for module in build_model(dataclasses.replace(lean, engine="stock")).net.modules()]
+    net = build_model(all_stock).net
+    assert [type(module) for module in net.modules()] == stock
+    set_engine_(net, lean)
+    assert [type(module) for module in net.modules()] != stock
+    set_engine_(net, all_stock)
+    assert [type(module) for module in net.modules()] == stock

@@ -171,7 +171,7 @@ def test_a_budget_that_a_slower_plan_fits_names_the_slowdown(capsys, runs_dir):
     settings = ["resolution=32", "method=FT-Full", "norm=batch_norm", "batch_size=8"]
     config = trial_config(TrainConfig(weights="none", num_classes=10), dict(parse_settings(settings)))
     slower = memory_curve(config)[1]
-    argv = ["--memory-budget-mib", str(slower.peak_mib), "--max-slowdown", "1"]
+    argv = ["--memory-budget-mib", str(slower.peak_memory_mib), "--max-slowdown", "1"]
     line = one_line_of(capsys, [*argv, *(f"--set={setting}" for setting in settings)], runs_dir)
     assert "needs within --max-slowdown 1: the least is " in line
     assert line.endswith(f"; --max-slowdown {math.ceil(slower.slowdown * 100) / 100:g} would fit\n")

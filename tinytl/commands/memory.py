@@ -14,8 +14,8 @@ from tinytl.errors import ConfigError, needs_extra
 MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
     "downsample_ratio kernel_size kernel_clipping expand act_func upsample_type gn_channel_per_group "
-    "weight_standardization dropout momentum engine plan budget_mib checkpoint stock_below_kib precision "
-    "device"
+    "weight_standardization dropout momentum engine plan budget_mib checkpoint stock_below_kib slice_mib "
+    "precision device"
 ).split()
 
 
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_flat({"num_classes": 10} | given)
     if args.all and args.curve:
         raise ConfigError("--curve shows one configuration, --all every method: give one of them")
-    if args.curve and args.measure:
-        raise ConfigError("--measure runs one plan, --curve shows many: give one of them")
+    if args.curve and config.plan != "fast":
+        raise ConfigError(f"--curve shows every plan: leave out --plan {config.plan}")
     if args.figure:
         _check_figure(args)
     from tinytl.memory.table import all_rows, memory_row, row_text, table_text
@@ -84,11 +84,16 @@ def _check_figure(args: argparse.Namespace) -> None:
 
 def _print_curve(config: TrainConfig, args: argparse.Namespace, before: str) -> None:
     from tinytl.memory.curve import memory_curve
-    from tinytl.memory.table import curve_text
+    from tinytl.memory.table import curve_text, memory_row, row_text
 
     curve = memory_curve(config)
     text = curve_text(config, curve)
-    print(json.dumps([dataclasses.asdict(plan) for plan in curve], indent=2) if args.json else before + text)
+    if args.json:
+        row = memory_row(config, args.measure) | {"curve": [dataclasses.asdict(plan) for plan in curve]}
+        print(json.dumps(row, indent=2))
+    else:
+        of_fastest = f"{row_text(config, memory_row(config, True))}\n\n" if args.measure else ""
+        print(before + of_fastest + text)
     if args.figure:
         from tinytl.plots.memory_curve import plot_curve
 

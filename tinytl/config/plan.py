@@ -1,36 +1,48 @@
 """How a configuration runs: how many samples at a time, and what backward recomputes.
 
-Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint` and `stock_below_kib` if the
-configuration leaves them open:
+Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint`, `stock_below_kib` and, on a GPU,
+`slice_mib` if the configuration leaves them open:
 
-- `fast`: the whole batch, nothing recomputed, small blocks as PyTorch's own. As fast as stock or faster.
+- `fast`: the whole batch, nothing recomputed, and if that is faster, small blocks or all as PyTorch's own.
 - `smallest`: the least memory.
 - `budget`: the fastest choice whose predicted peak fits `budget_mib`.
 
-Nothing is executed. A rule of two constants orders the choices by speed; a prediction says which fit.
+Nothing is executed: a prediction says what a choice needs, and times that were measured once on this machine
+(`tinytl.step_time`) how long it takes.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
-Predict = Callable[[TrainConfig], float]
-"""Returns the predicted peak, in MiB, of a configuration that leaves no choice to its plan."""
 
-# Calibrated on MobileNetV2 and EfficientNet-Lite0 with one CPU thread (docs/memory.md): a pass costs as much
-# more as the work on so many input pixels, and recomputing costs so much more time.
-PIXELS_OF_A_PASS = 40_000
-TIME_OF_CHECKPOINT = {"none": 1.0, "depthwise": 1.05, "all": 1.3}
-SMALL_INPUT_PIXELS = 30_000
-"""Pixels of a micro-batch (samples x height x width) under which calls from Python outweigh the work."""
-TIME_OF_LEAN_ON_SMALL_INPUT = 1.1
-"""Time of such a step if every block runs lean, over that with small blocks as PyTorch's own."""
-STOCK_BELOW_KIB = {"small input": 1024.0, "else": 0.0}
-PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib")
+class Needs(NamedTuple):
+    """What a configuration that leaves no choice to its plan needs."""
+
+    peak_mib: float
+    """Predicted peak of a training step."""
+    seconds: float
+    """Estimated time of a training step."""
+
+
+Ask = Callable[[TrainConfig], Needs]
+
+SMALL_INPUT_PIXELS = 300_000
+"""Pixels of a micro-batch (samples x height x width) from which lean blocks are always the faster ones: only
+below, others are looked at."""
+ALL_STOCK_KIB = float(1 << 20)
+"""From this `stock_below_kib` on, one GiB, nothing is made lean."""
+STOCK_BELOW_KIB = (0.0, 1024.0, ALL_STOCK_KIB)
+"""Largest intermediate under which a block runs as PyTorch's own: none do, small ones, all."""
+SLICES_MIB_ON_GPU = (None, 8.0)
+"""Largest intermediate of a slice: the engine's own, few launches, and a smaller one. On a CPU the engine's
+own is best at both, as it fits the cache."""
+PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib", "slice_mib")
 """What a plan sets."""
 RECOMPUTED = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "every block"}
 """What backward recomputes under each `checkpoint`, in words."""
@@ -45,10 +57,12 @@ class Plan:
     micro_batch_size: int
     checkpoint: str
     stock_below_kib: float
-    peak_mib: float
+    peak_memory_mib: float
     """Predicted peak of a training step, in MiB."""
     slowdown: float
     """Time of a step over that of the configuration's fastest plan: 1 or more."""
+    slice_mib: float | None = None
+    """None: the engine's own, see `TrainConfig`."""
 
     def of(self, config: TrainConfig) -> TrainConfig:
         """Returns `config`, run by this plan."""
@@ -59,30 +73,33 @@ class Plan:
             micro_batch_size=self.micro_batch_size,
             checkpoint=self.checkpoint,
             stock_below_kib=self.stock_below_kib,
+            slice_mib=self.slice_mib,
         )
 
     def describe(self) -> str:
         """Returns how it runs, in words."""
-        return f"{self.micro_batch_size} at a time, {RECOMPUTED[self.checkpoint]} recomputed"
+        return f"{self.micro_batch_size} at a time, {_in_words(self)}"
 
 
 def not_beaten(plans: Sequence[Plan]) -> list[Plan]:
     """Returns the plans that no other beats in both memory and time, the fastest first."""
     curve: list[Plan] = []
-    for plan in sorted(plans, key=lambda plan: (plan.slowdown, plan.peak_mib)):
-        if not curve or plan.peak_mib < curve[-1].peak_mib:
+    for plan in sorted(plans, key=lambda plan: (plan.slowdown, plan.peak_memory_mib)):
+        if not curve or plan.peak_memory_mib < curve[-1].peak_memory_mib:
             curve.append(plan)
     return curve
 
 
 def least_within(curve: Sequence[Plan], max_slowdown: float = math.inf) -> Plan:
     """Returns the plan of a curve with the least memory that is at most so much slower than the fastest."""
-    return min((plan for plan in curve if plan.slowdown <= max_slowdown), key=lambda plan: plan.peak_mib)
+    return min(
+        (plan for plan in curve if plan.slowdown <= max_slowdown), key=lambda plan: plan.peak_memory_mib
+    )
 
 
 def fastest_within(curve: Sequence[Plan], budget_mib: float) -> Plan | None:
     """Returns the fastest plan of a curve that fits `budget_mib`, None if none does."""
-    return next((plan for plan in curve if plan.peak_mib <= budget_mib), None)
+    return next((plan for plan in curve if plan.peak_memory_mib <= budget_mib), None)
 
 
 class UnderFloorError(ConfigError):
@@ -99,32 +116,46 @@ def is_planned(config: TrainConfig) -> bool:
     return not unset and config.checkpoint != "auto"
 
 
-def fast_plan(config: TrainConfig) -> TrainConfig:
+def lean_plan(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with its open choices set: the whole batch, nothing recomputed, every block lean."""
+    checkpoint = "none" if config.checkpoint == "auto" else config.checkpoint
+    return _planned(config, config.samples_in_memory, checkpoint, 0.0)
+
+
+def formats(config: TrainConfig) -> list[TrainConfig]:
+    """Returns the ways to run the whole batch that may be the fastest, lean first.
+
+    Lean alone if that is known to be, or if blocks are to be recomputed, which only lean ones are.
+    """
+    lean = lean_plan(config)
+    settled = config.engine == "stock" or config.stock_below_kib is not None or lean.checkpoint != "none"
+    if settled or not _is_small(config):
+        return [lean]
+    return [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
+
+
+def fast_plan(config: TrainConfig, ask: Ask) -> TrainConfig:
     """Returns `config` with its open choices set for speed."""
-    return _planned(
-        config,
-        config.samples_in_memory,
-        "none" if config.checkpoint == "auto" else config.checkpoint,
-        STOCK_BELOW_KIB["small input" if _is_small(config) else "else"],
-    )
+    found = formats(config)
+    return found[0] if len(found) == 1 else min(found, key=lambda choice: ask(choice).seconds)
 
 
-def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
+def resolve(config: TrainConfig, ask: Ask) -> TrainConfig:
     """Returns `config` with its open choices set by its plan.
 
     Raises:
         UnderFloorError: if no choice fits `budget_mib`. The message names the least that any choice needs.
     """
-    fast = fast_plan(config)
+    if config.plan == "smallest":
+        return _smallest(config, ask)
+    fast = fast_plan(config, ask)
     if config.plan == "fast":
         return fast
-    if config.plan == "smallest":
-        return _smallest(config, predict)
     assert config.budget_mib is not None
-    if predict(fast) <= config.budget_mib:
+    if ask(fast).peak_mib <= config.budget_mib:
         return fast
-    smallest = _smallest(config, predict)
-    floor_mib = predict(smallest)
+    smallest = _smallest(config, ask)
+    floor_mib = ask(smallest).peak_mib
     if floor_mib > config.budget_mib:
         raise UnderFloorError(
             f"budget_mib={config.budget_mib:g} is under the least that {config.method} with {config.norm} on "
@@ -132,33 +163,73 @@ def resolve(config: TrainConfig, predict: Predict) -> TrainConfig:
             f"{describe(smallest)}",
             dataclasses.replace(smallest, plan="smallest", budget_mib=None),
         )
-    return next(choice for choice in choices(config) if predict(choice) <= config.budget_mib)
+    fitting = [choice for choice in choices(config) if ask(choice).peak_mib <= config.budget_mib]
+    return min(fitting, key=lambda choice: ask(choice).seconds)
 
 
 def choices(config: TrainConfig) -> list[TrainConfig]:
-    """Returns every way to run `config` that its plan may choose, the fastest first."""
+    """Returns every way to run the blocks of `config` lean that its plan may choose: most samples at a time
+    first, then what recomputes least, then the largest slices.
+    """
     micros = [config.samples_in_memory]
     if config.micro_batch_size is None and config.norm != "batch_norm":  # whose statistics are the batch's
-        micros = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
+        micros = [n for n in range(config.batch_size, 0, -1) if config.batch_size % n == 0]
     checkpoints: tuple[str, ...] = (config.checkpoint,)
     if config.checkpoint == "auto":
         # Stock has no part of a block to recompute.
-        checkpoints = ("none", "all") if config.engine == "stock" else ("none", "depthwise", "all")
-    found = [_planned(config, micro, checkpoint, 0.0) for micro in micros for checkpoint in checkpoints]
-    return sorted(found, key=relative_time)
-
-
-def relative_time(config: TrainConfig) -> float:
-    """Returns the time of a planned step, relative to that of a large batch in one pass: an estimate."""
-    pixels = config.samples_in_memory * config.resolution**2
-    lean = config.engine == "lean" and config.stock_below_kib == 0 and _is_small(config)
-    time = TIME_OF_CHECKPOINT[config.checkpoint] * (1 + PIXELS_OF_A_PASS / pixels)
-    return time * TIME_OF_LEAN_ON_SMALL_INPUT if lean else time
+        checkpoints = ("none", "all") if is_all_stock(config) else ("none", "depthwise", "all")
+    return [
+        dataclasses.replace(_planned(config, micro, checkpoint, 0.0), slice_mib=slice_mib)
+        for micro in micros
+        for checkpoint in checkpoints
+        for slice_mib in _slices_mib(config)
+    ]
 
 
 def describe(config: TrainConfig) -> str:
     """Returns a planned configuration's way to run, in words."""
-    return f"micro-batches of {config.micro_batch_size}, {RECOMPUTED[config.checkpoint]} recomputed"
+    return f"micro-batches of {config.micro_batch_size}, {_in_words(config)}"
+
+
+def is_all_stock(config: TrainConfig) -> bool:
+    """Whether no block is lean."""
+    kib = config.stock_below_kib
+    return config.engine == "stock" or (kib is not None and kib >= ALL_STOCK_KIB)
+
+
+def inserts_checkpoints(planned: TrainConfig) -> bool:
+    """Whether PyTorch's way recomputes the blocks: lean ones do so by themselves, but not if batch norm uses
+    the batch's statistics.
+    """
+    return planned.checkpoint == "all" and (is_all_stock(planned) or planned.norm == "batch_norm")
+
+
+def stock_part(planned: TrainConfig | Plan) -> str:
+    """Returns what of a planned lean network runs as PyTorch's own, in words: nothing is an empty text."""
+    if not planned.stock_below_kib:
+        return ""
+    return "all" if planned.stock_below_kib >= ALL_STOCK_KIB else "small blocks"
+
+
+def _in_words(planned: TrainConfig | Plan) -> str:
+    words = [f"{RECOMPUTED[planned.checkpoint]} recomputed"]
+    part = stock_part(planned)
+    if part:
+        words.append(f"{part} as PyTorch's own")
+    if planned.slice_mib is not None:
+        words.append(f"slices of {planned.slice_mib:g} MiB")
+    return ", ".join(words)
+
+
+def _slices_mib(config: TrainConfig) -> tuple[float | None, ...]:
+    # `status` reads plans and has no use for torch.
+    from tinytl.device import planned_device
+
+    # With batch statistics a block is one slice.
+    settled = is_all_stock(config) or config.norm == "batch_norm" or config.slice_mib is not None
+    if settled or planned_device(config.device).type == "cpu":
+        return (config.slice_mib,)
+    return SLICES_MIB_ON_GPU
 
 
 def _is_small(config: TrainConfig) -> bool:
@@ -173,11 +244,13 @@ def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: 
     )
 
 
-def _smallest(config: TrainConfig, predict: Predict) -> TrainConfig:
+def _smallest(config: TrainConfig, ask: Ask) -> TrainConfig:
     every = choices(config)
     # Fewer samples at a time need less memory, except for gradients: with two or more passes they live beside
     # activations.
     micros = sorted({choice.samples_in_memory for choice in every})
     ends = {micros[0], micros[-1]}
-    peaks = {choice: predict(choice) for choice in every if choice.samples_in_memory in ends}
-    return next(choice for choice, peak in peaks.items() if peak <= NEARLY_LEAST * min(peaks.values()))
+    needs = {choice: ask(choice) for choice in every if choice.samples_in_memory in ends}
+    least = min(need.peak_mib for need in needs.values())
+    nearly = [choice for choice, need in needs.items() if need.peak_mib <= NEARLY_LEAST * least]
+    return min(nearly, key=lambda choice: needs[choice].seconds)

@@ -37,7 +37,7 @@ def plan_flags(plan: Plan | None) -> list[str]:
     if plan is None:
         return []
     fields = ((name, getattr(plan, name)) for name in PLANNED_FIELDS)
-    return [word for name, value in fields for word in (flag_of(name), _text(value))]
+    return [word for name, value in fields if value is not None for word in (flag_of(name), _text(value))]
 
 
 def train_command(config: TrainConfig, out: str) -> list[str]:

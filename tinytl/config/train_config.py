@@ -17,7 +17,7 @@ PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
 ACT_FUNCS = ("relu", "relu6", "h_swish", "h_sigmoid", "tanh", "sigmoid", "none")
@@ -152,8 +152,8 @@ class TrainConfig:
     """How the same gradients are computed: `lean` keeps only what backward reads; `stock` keeps what PyTorch
     keeps (several times the memory; for comparison)."""
     plan: str = "fast"
-    """Rule that chooses `micro_batch_size` and `checkpoint` if they are unset: `fast` (as fast as
-    stock or faster), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
+    """Rule that chooses `micro_batch_size` and `checkpoint` if they are unset: `fast` (about the
+    fastest, stock included), `smallest` (least memory) or `budget` (the fastest that fits `budget_mib`)."""
     budget_mib: float | None = None
     """Largest peak memory of a training step, in MiB, with plan `budget`."""
     checkpoint: str = "auto"
@@ -162,7 +162,12 @@ class TrainConfig:
     chooses). More recomputing needs less memory and up to a third more time; gradients stay the same."""
     stock_below_kib: float | None = None
     """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
-    needs a little more memory; lean only. Default: the plan's."""
+    needs a little more memory. From 1048576 (1 GiB) on, all is PyTorch's own, with its memory; lean only.
+    Default: the plan's."""
+    slice_mib: float | None = None
+    """Largest intermediate of lean blocks in MiB: they walk the batch in slices of so many samples as fit it.
+    Less needs less memory and more calls; gradients stay the same. Default: the plan's on a GPU (64 if that
+    fits), 5 on a CPU, whose cache it fits."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
     momentum: float = 0.9
@@ -198,7 +203,8 @@ class TrainConfig:
     flip: bool | None = None
     """Mirror training images at random. Default: the data set's own (no for digits)."""
     precision: str = "float32"
-    """Number format of the forward pass: `float32`, or mixed precision with `bfloat16` or `float16` (with
+    """Number format of the forward pass: `float32`; `tf32`, in which a GPU rounds the factors of 32-bit
+    products to 10 bits (as `float32` on a CPU); or mixed precision with `bfloat16` or `float16` (with
     loss scaling), which on a GPU is faster and needs less memory; on most CPUs it is slower. Parameters,
     gradients and moments stay float32."""
     seed: int = 0
@@ -283,6 +289,8 @@ class TrainConfig:
             require_number("budget_mib", self.budget_mib, above=0.0)
         if self.stock_below_kib is not None:
             require_number("stock_below_kib", self.stock_below_kib, low=0.0)
+        if self.slice_mib is not None:
+            require_number("slice_mib", self.slice_mib, above=0.0)
         if self.flip is not None and not isinstance(self.flip, bool):
             raise ConfigError(f"flip={self.flip!r} is neither true nor false")
         for name in ("weight_standardization", "skip_broken"):

@@ -10,6 +10,7 @@ from tinytl.data.crops import Crop, random_crop
 from tinytl.data.resizing import pictures_at_once, resize_crops_
 from tinytl.data.splits import ImageSet, Split
 from tinytl.data.streaming import Index, stream_squares
+from tinytl.device import sent
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,7 @@ def train_batches(
     for batch, own in zip(batches, shares, strict=True):
         crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][share(len(batch))]
         images = _resized(pictures, crops, resolution, device)
-        yield images, torch.from_numpy(data.labels[own]).to(device)
+        yield images, sent(torch.from_numpy(data.labels[own]), device)
 
 
 def eval_batches(
@@ -61,7 +62,7 @@ def eval_batches(
     pictures = _pictures(data, batches, resolution, workers)
     for batch in batches:
         images = _resized(pictures, [whole] * len(batch), resolution, device)
-        yield images, torch.from_numpy(data.labels[batch]).to(device)
+        yield images, sent(torch.from_numpy(data.labels[batch]), device)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -89,7 +90,7 @@ def _resized(
     out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
     done = 0
     while done < len(crops):
-        few = next(pictures).to(device)
+        few = sent(next(pictures), device)
         part = slice(done, done + len(few))
         resize_crops_(out[part], few, crops[part])
         done += len(few)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinytl.data.crops import Crop
+from tinytl.device import sent
 
 AT_ONCE_BYTES = 2**19
 """Bytes of pictures (uint8, stored or resized, whichever is larger) that are resized at a time. As floats, in
@@ -40,9 +41,8 @@ def resize_by_products(pictures: Tensor, crops: Sequence[Crop], resolution: int)
     """
     n, side = pictures.shape[:2]
     boxes = [(crop.top, crop.height, crop.left, crop.width, crop.mirrored) for crop in crops]
-    top, height, left, width, mirrored = (
-        torch.tensor(boxes, dtype=torch.float32).to(pictures.device).unbind(1)
-    )
+    on_device = sent(torch.tensor(boxes, dtype=torch.float32), pictures.device)
+    top, height, left, width, mirrored = on_device.unbind(1)
     rows = _triangle_weights(top, height, side, resolution)
     columns = _triangle_weights(left, width, side, resolution)
     columns = torch.where(mirrored[:, None, None] > 0, columns.flip(1), columns)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 
+CPU = torch.device("cpu")
+
 
 def build_on_meta(config: TrainConfig) -> nn.Module:
     """Returns the network of `config` on the meta device; outside of a FakeTensorMode."""
@@ -13,8 +15,8 @@ def build_on_meta(config: TrainConfig) -> nn.Module:
         return build_model(config).net
 
 
-def to_fake_cpu_(net: nn.Module) -> nn.Module:
-    """Moves a network from the meta device to fake tensors of the CPU, inside of a FakeTensorMode.
+def to_fake_(net: nn.Module, device: torch.device) -> nn.Module:
+    """Moves a network from the meta device to fake tensors of `device`, inside of a FakeTensorMode.
 
     Building a network on fake tensors needs four times as long.
     """
@@ -22,7 +24,7 @@ def to_fake_cpu_(net: nn.Module) -> nn.Module:
     made: dict[Tensor, Tensor] = {}
     for name, tensor in tensors:
         if tensor not in made:
-            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
             parameter = isinstance(tensor, nn.Parameter)
             made[tensor] = nn.Parameter(fake, tensor.requires_grad) if parameter else fake
         place, _, leaf = name.rpartition(".")

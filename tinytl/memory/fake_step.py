@@ -1,5 +1,9 @@
 """A training step on fake tensors: what it holds at each moment, for any way to run one configuration."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import (
@@ -10,18 +14,17 @@ from torch._subclasses.fake_tensor import (
 )
 
 from tinytl.build import set_engine_
+from tinytl.config.plan import inserts_checkpoints
 from tinytl.config.train_config import TrainConfig
+from tinytl.device import planned_device
 from tinytl.errors import ConfigError
-from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
+from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
-from tinytl.memory.measure import state_tensors
 from tinytl.memory.storage_tracker import StorageTracker
-from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, training_step
+from tinytl.training.step import build_optimizer, random_batch, step_of
 
-CUDA_BLOCK_BYTES = 512
-"""CUDA's caching allocator rounds every block up to this."""
-
+SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib")
+"""The fields of a plan that `set_engine_` sets."""
 _NOT_ON_FAKE_TENSORS = (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -45,15 +48,16 @@ class FakeStep:
         Raises:
             ConfigError: for an operation of the network that does not run on fake tensors.
         """
+        with _collector_waits():
+            return self._run(config)
+
+    def _run(self, config: TrainConfig) -> StorageTracker:
         self._set_plan(config)
-        device = torch.device("cpu")
         several = config.samples_in_memory < config.batch_size
         with self.mode:
-            images, labels = random_batch(config, device)
+            images, labels = random_batch(config, self.device)
             tracker = tracker_for(config, self.answers)
-            tracker.add_existing("parameters", list(self.net.parameters()))
-            tracker.add_existing("optimizer", state_tensors(nn.Identity(), self.optimizer))
-            tracker.add_existing("batch_and_buffers", [*self.net.buffers(), images, labels])
+            tracker.add_state(self.net, self.optimizer, (images, labels))
             if several:
                 self._set_gradients()
                 tracker.add_existing("gradients", self._gradients)
@@ -62,21 +66,10 @@ class FakeStep:
                 for parameter in self._trained()
             ]
             rows = slice(0, config.samples_in_memory)
-            normalize = InputNormalizer(config, device)
-            precision = MixedPrecision(config.precision, device)
+            step = step_of(config, self.net, self.optimizer, self.device)
             with tracker.modules, tracker:
                 try:
-                    training_step(
-                        self.net,
-                        self.optimizer,
-                        normalize,
-                        images[rows],
-                        labels[rows],
-                        micro_batch_size=config.samples_in_memory,
-                        label_smoothing=config.label_smoothing,
-                        precision=precision,
-                        after_forward=tracker.label_saved,
-                    )
+                    step(images[rows], labels[rows], after_forward=tracker.label_saved)
                 except _NOT_ON_FAKE_TENSORS as error:
                     raise ConfigError(
                         f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "
@@ -89,25 +82,24 @@ class FakeStep:
         return tracker
 
     def _build(self, config: TrainConfig) -> None:
+        self.device = planned_device(config.device)
         self.mode = FakeTensorMode()
         self.answers = RememberedAnswers(self.mode)
         net = build_on_meta(config)
         with self.mode:
-            self.net = to_fake_cpu_(net)
+            self.net = to_fake_(net, self.device)
             self.optimizer = build_optimizer(self.net, config)
             self._gradients = [torch.empty_like(parameter) for parameter in self._trained()]
             self._set_gradients()
-            self.optimizer.step()  # creates the moments: a steady-state step has them from its start
+            with tracker_for(config):
+                self.optimizer.step()  # creates the moments: a steady-state step has them from its start
             self.optimizer.zero_grad(set_to_none=True)
         self._planned = config
 
     def _set_plan(self, config: TrainConfig) -> None:
-        if (config.checkpoint, config.stock_below_kib) == (
-            self._planned.checkpoint,
-            self._planned.stock_below_kib,
-        ):
+        if all(getattr(config, name) == getattr(self._planned, name) for name in SET_ON_NETWORK):
             return
-        if self._planned.checkpoint == "all" and (config.engine == "stock" or config.norm == "batch_norm"):
+        if inserts_checkpoints(self._planned):
             self._build(config)  # a network with checkpoints does not lose them
         else:
             set_engine_(self.net, config)
@@ -121,9 +113,20 @@ class FakeStep:
             parameter.grad = gradient
 
 
+@contextmanager
+def _collector_waits() -> Iterator[None]:
+    """Inside of it cycles are not collected: looking for them takes a fifth of the time of a prediction, and
+    what it would free in the middle of a step would depend on what ran before.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def tracker_for(config: TrainConfig, answers: RememberedAnswers | None = None) -> StorageTracker:
     """Returns a tracker that counts as the allocator of the device of `config` does."""
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    if cuda:
-        return StorageTracker(CUDA_BLOCK_BYTES, cpu_kernels=False, answers=answers)
-    return StorageTracker(answers=answers)
+    return StorageTracker(on_cpu=planned_device(config.device).type == "cpu", answers=answers)

@@ -4,7 +4,7 @@ PyTorch's own mode needs a quarter of a millisecond for an operation that it has
 for a new one; a search predicts the same ones again and again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,13 +16,14 @@ from torch.utils._mode_utils import no_dispatch
 
 MOST_KNOWN = 1 << 17
 """So many answers are remembered in a process, about 100 MiB; then it begins anew."""
-_NAMESPACES = ("aten", "mkldnn")
+_NAMESPACES = ("aten", "mkldnn", "tinytl")
 _TAGS = ("dynamic_output_shape", "data_dependent_output", "inplace_view")
 _NAMES = ("resize_", "set_", "_resize_output_", "lift_fresh", "lift_fresh_copy")
 _DIRECT = frozenset(
     (
         "view _unsafe_view as_strided permute t transpose unsqueeze squeeze select slice expand detach alias "
-        "clone empty_like zeros_like mm addmm sum mean copy_ fill_ zero_ hardtanh_backward threshold_backward"
+        "clone empty_like zeros_like mm addmm sum mean copy_ fill_ zero_ hardtanh_backward "
+        "threshold_backward pack_interior apply_bits"
     ).split()
 )
 """Beside element-wise operations: their kernels without a device answer as those of a CPU."""
@@ -32,48 +33,38 @@ _PLAIN = frozenset(
 _SEVERAL = frozenset((tuple, list, torch.Size))
 
 
-UNKNOWN = object()
-"""What `answer` returns for an operation that it does not remember."""
-
-
 class RememberedAnswers:
     """The operations on the fake tensors of one mode, answered as that mode answered them before."""
 
     def __init__(self, mode: FakeTensorMode) -> None:
         self.mode = mode
         self._examples: dict[torch.device, FakeTensor] = {}
-        self._asked: tuple[Any, ...] | None = None
-        self._tensors: list[FakeTensor] = []
 
-    def answer(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> Any:
-        """Returns what `func` returns, or `UNKNOWN`: then the mode has to say, and `learn` hears it."""
+    def answer(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None, ask: Callable[[], Any]
+    ) -> Any:
+        """Returns what `func` returns; `ask` says it if that is not known yet."""
         key: list[Any] = [func]
         tensors: list[FakeTensor] = []
-        self._asked = None
         plain = _depends_on_sizes_alone(func) and _describe(args, key, tensors)
         if plain and kwargs:
             plain = _describe(kwargs, key, tensors) and _describe(kwargs.values(), key, tensors)
         if not plain:
-            return UNKNOWN
+            return ask()
         at = tuple(key)
         known = _KNOWN.get(at)
         if known is None and tensors and _is_direct(func):
             known = _remember(at, _ask_meta(func, args, kwargs or {}, tensors))
         if known is None:
-            self._asked, self._tensors = at, tensors
-            return UNKNOWN
+            answer = ask()
+            _remember(at, _forms(answer, tensors))
+            return answer
         several, forms = known
         if several is None:
-            return UNKNOWN
+            return ask()
         if not several:
             return self._make(forms[0], tensors)
         return tuple([self._make(form, tensors) for form in forms])
-
-    def learn(self, answer: Any) -> None:
-        """Remembers what the mode answered to the last question."""
-        if self._asked is not None:
-            _remember(self._asked, _forms(answer, self._tensors))
-            self._tensors = []
 
     def _make(self, form: "_Form | None", tensors: Sequence[FakeTensor]) -> Tensor | None:
         if form is None:

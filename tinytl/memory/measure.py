@@ -7,6 +7,8 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
+from tinytl.memory_efficient.ops.measured_scratch import peak_of_events
+
 MIB = 2**20
 
 
@@ -56,7 +58,7 @@ class PeakMeter:
             above = torch.cuda.max_memory_allocated() - self._allocated_before
         else:
             self._profile.__exit__(kind, error, trace)
-            above = 0 if error else _peak_of_events(self._profile)
+            above = 0 if error else peak_of_events(self._profile)
         self.peak_mib = (self._start_bytes + above) / MIB
 
 
@@ -77,15 +79,3 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
 def process_peak_mib() -> float:
     """Returns the peak resident size of this process: torch's libraries and data included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _peak_of_events(profile: torch.profiler.profile) -> int:
-    """Highest sum of allocations and releases since the profile began, in bytes."""
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    current = peak = 0
-    for event in events:
-        current += event.nbytes()  # type: ignore[attr-defined]
-        peak = max(peak, current)
-    return peak

@@ -17,16 +17,17 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
-from tinytl.config.plan import UnderFloorError, fast_plan, is_planned, resolve
+from tinytl.config.plan import Needs, UnderFloorError, is_planned, lean_plan, resolve
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
-from tinytl.device import resolve_device
+from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
-from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
+from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_step import FakeStep, tracker_for
 from tinytl.memory.measure import PeakMeter
 from tinytl.memory.storage_tracker import MemoryPrediction
-from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, training_step
+from tinytl.step_time.calibration import step_times, use_step_times
+from tinytl.step_time.step_times import StepTimes
+from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, step_of
 
 MOST_STEPS = 1 << 16
 """The largest batch that `max_batch_size` tries."""
@@ -63,18 +64,24 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     Raises:
         ConfigError: as `predict_memory` does, for any of them.
     """
-    planned = [fast_plan(config) if config.plan == "fast" else config for config in configs]
-    missing = list(dict.fromkeys(c for c in planned if not is_planned(c) or _key(c) not in _PREDICTED))
+    missing = list(dict.fromkeys(c for c in configs if not is_planned(c) or _key(c) not in _PREDICTED))
     processes = min(processes or os.cpu_count() or 1, 8, len(missing) // WORTH_A_PROCESS)
     if processes > 1:
         spawn = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
+            # Not measured in each of them, side by side.
+            with ProcessPoolExecutor(processes, spawn, _begin, (step_times(),)) as pool:
                 for found in pool.map(_predict_elsewhere, missing):
                     _PREDICTED.update(found)
         except BrokenProcessPool:
             pass
     return [predict_memory(config) for config in configs]
+
+
+def _begin(times: StepTimes) -> None:
+    """Begins a process that predicts."""
+    torch.set_num_threads(1)
+    use_step_times(times)
 
 
 def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPrediction]:
@@ -90,7 +97,7 @@ def _key(config: TrainConfig) -> TrainConfig:
 
 
 def resolve_plan(config: TrainConfig) -> TrainConfig:
-    """Returns `config` with `micro_batch_size`, `checkpoint` and `stock_below_kib` as its plan sets them.
+    """Returns `config` with `PLANNED_FIELDS` as its plan sets them.
 
     Raises:
         ConfigError: if nothing fits `budget_mib`, naming the least that the configuration needs.
@@ -98,20 +105,28 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     if is_planned(config) and config.plan != "budget":
         return config
 
-    def predict(choice: TrainConfig) -> float:
-        return predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None)).peak_mib
-
     try:
-        return resolve(config, predict)
+        return resolve(config, needs_of)
     except UnderFloorError as error:
         raise ConfigError(f"{error}, {predict_memory(error.smallest).what_sets_it()}") from None
+
+
+def needs_of(choice: TrainConfig) -> Needs:
+    """Returns the memory and the time of a step of a planned configuration on this machine.
+
+    Raises:
+        ConfigError: as `predict_memory`, and for a file of times that is none.
+    """
+    prediction = predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None))
+    return Needs(prediction.peak_mib, step_times().seconds(prediction.work))
 
 
 def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     """Returns the largest `batch_size` (up to 65,535) whose step fits `budget_mib`, all else as in `config`.
 
-    Under plan `fast` the whole batch is in memory at once; if `micro_batch_size` is set, the batch is a
-    multiple of it and costs only its images. Under plan `budget`, a batch fits if its smallest plan does.
+    Under plan `fast` the whole batch is in memory at once, in lean blocks; if `micro_batch_size` is set, the
+    batch is a multiple of it and costs only its images. Under plan `budget`, a batch fits if its smallest
+    plan does.
 
     Raises:
         ConfigError: if not even the smallest batch fits, naming what it needs.
@@ -123,10 +138,14 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     step = config.micro_batch_size or 1
     fewest = 2 if config.norm == "batch_norm" and config.pools_to_one_pixel else 1
 
-    def peak(n_steps: int) -> float:
-        return predict_memory(dataclasses.replace(config, batch_size=n_steps * step)).peak_mib
+    def predict(n_steps: int) -> MemoryPrediction:
+        sized = dataclasses.replace(config, batch_size=n_steps * step)
+        return predict_memory(lean_plan(sized) if sized.plan == "fast" else sized)
 
-    smallest = predict_memory(dataclasses.replace(config, batch_size=fewest * step))
+    def peak(n_steps: int) -> float:
+        return predict(n_steps).peak_mib
+
+    smallest = predict(fewest)
     if smallest.peak_mib > budget_mib:
         raise ConfigError(
             f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} needs: "
@@ -154,6 +173,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         budget_mib=None,
         checkpoint="none",
         stock_below_kib=0.0,
+        slice_mib=None,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)
@@ -166,24 +186,10 @@ def measure_memory(config: TrainConfig) -> float:
     config = dataclasses.replace(resolve_plan(config), weights="none", lite_weights=None)
     net = build_model(config).net.to(device)
     optimizer = build_optimizer(net, config)
-    normalize, precision = InputNormalizer(config, device), MixedPrecision(config.precision, device)
-    images, labels = random_batch(config, device)
-
-    def step() -> None:
-        training_step(
-            net,
-            optimizer,
-            normalize,
-            images,
-            labels,
-            micro_batch_size=config.samples_in_memory,
-            label_smoothing=config.label_smoothing,
-            precision=precision,
-        )
-
-    step()
+    step, (images, labels) = step_of(config, net, optimizer, device), random_batch(config, device)
+    step(images, labels)
     with PeakMeter(net, optimizer, (images, labels)) as meter:
-        step()
+        step(images, labels)
     return meter.peak_mib
 
 
@@ -197,7 +203,9 @@ class _LastBuilt:
 
     def step(self, config: TrainConfig) -> FakeStep:
         """Returns a step of `config`, or of the same configuration under another plan."""
-        of = dataclasses.replace(config, micro_batch_size=None, checkpoint="none", stock_below_kib=0.0)
+        of = dataclasses.replace(
+            config, micro_batch_size=None, checkpoint="none", stock_below_kib=0.0, slice_mib=None
+        )
         if self._step is None or self._of != of:
             self._of, self._step = None, FakeStep(config)
             self._of = of
@@ -208,16 +216,20 @@ _BUILT = _LastBuilt()
 
 
 def _predict(config: TrainConfig) -> MemoryPrediction:
-    return _BUILT.step(config).run(config).prediction()
+    tracker = _BUILT.step(config).run(config)
+    # A pass was followed. A last one with fewer samples counts as a part.
+    work = tracker.work.of_passes(config.batch_size / config.samples_in_memory)
+    return dataclasses.replace(tracker.prediction(), work=work)
 
 
 @lru_cache(maxsize=256)
 def _predict_inference(config: TrainConfig) -> float:
     net = build_on_meta(config).eval()
     with FakeTensorMode(), torch.no_grad():
-        to_fake_cpu_(net)
-        images, _ = random_batch(config, torch.device("cpu"))
-        normalize = InputNormalizer(config, torch.device("cpu"))
+        device = planned_device(config.device)
+        to_fake_(net, device)
+        images, _ = random_batch(config, device)
+        normalize = InputNormalizer(config, device)
         tracker = tracker_for(config)
         tracker.add_existing("parameters", list(net.parameters()))
         tracker.add_existing("batch_and_buffers", [*net.buffers(), images])

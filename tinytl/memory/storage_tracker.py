@@ -4,7 +4,7 @@ It follows fake tensors as well as real ones, because it reads only the size of 
 """
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.module_tracker import ModuleTracker
 
-from tinytl.memory.fake_tensors import UNKNOWN, RememberedAnswers
-from tinytl.memory.measure import MIB
+from tinytl.memory.cuda_allocator import CudaAllocator
+from tinytl.memory.fake_tensors import RememberedAnswers
+from tinytl.memory.measure import MIB, state_tensors
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
+from tinytl.memory_efficient.ops.walk import WALK
+from tinytl.step_time.operations import Work, cost_of
 
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
 
@@ -31,6 +34,8 @@ class MemoryPrediction:
     """By `PARTS`; their sum is the peak."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
+    work: Work = field(default_factory=Work, repr=False, compare=False)
+    """What the step computes, for an estimate of its time."""
 
     def what_sets_it(self) -> str:
         """Returns the place and the largest part of the peak, in words."""
@@ -75,15 +80,18 @@ class _Block:
 class StorageTracker(TorchDispatchMode):
     """Follows storages while active; `prediction` returns their peak and its parts."""
 
-    block_bytes: int = 1
-    """Sizes are rounded up to multiples of this, as the device's allocator does."""
-    cpu_kernels: bool = True
-    """Whether convolutions count the scratch memory of the CPU's kernels."""
+    on_cpu: bool = True
+    """Whether convolutions count the scratch memory of the CPU's kernels; else blocks are those of PyTorch's
+    allocator for GPUs."""
     answers: RememberedAnswers | None = None
     """What is known of operations on fake tensors."""
+    work: Work = field(default_factory=Work)
+    """The operations seen."""
     modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
+    _n_existing: int = 0
+    """Events before the step begins."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -96,16 +104,19 @@ class StorageTracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.ops.prim.device.default:  # half of all calls: the device of a fake tensor is read
-            return args[0].fake_device
-        out = UNKNOWN if self.answers is None else self.answers.answer(func, args, kwargs)
-        if out is UNKNOWN:
-            out = _quick_answer(func, args)
-            if out is None:
-                out = func(*args, **(kwargs or {}))
-            if self.answers is not None:
-                self.answers.learn(out)
-        if self.cpu_kernels:
+        if func is torch.ops.prim.device.default:  # half of all calls: C++ reads the device of a fake tensor
+            return _CPU  # autograd would ask for a driver if it were a GPU; Python reads `fake_device`
+
+        if _updates_fakes(func, args):
+            self.work.add(cost_of(func, args, None), WALK.times)
+            return None
+
+        def ask() -> Any:
+            quick = _quick_answer(func, args)
+            return func(*args, **(kwargs or {})) if quick is None else quick
+
+        out = ask() if self.answers is None else self.answers.answer(func, args, kwargs, ask)
+        if self.on_cpu:
             out = _laid_out_as_real(func, args, out)
         if isinstance(out, Tensor):
             self._see(out, "temporary")
@@ -113,7 +124,8 @@ class StorageTracker(TorchDispatchMode):
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor):
                     self._see(leaf, "temporary")
-        if self.cpu_kernels and (nbytes := scratch_bytes(func, args)):
+        self.work.add(cost_of(func, args, out), WALK.times)
+        if self.on_cpu and (nbytes := scratch_bytes(func, args)):
             block = _Block(nbytes, "temporary", self.place())
             self._events += [(block, nbytes), (block, -nbytes)]
         return out
@@ -122,6 +134,13 @@ class StorageTracker(TorchDispatchMode):
         """Counts tensors that exist before the step begins, as `part`."""
         for tensor in tensors:
             self._see(tensor, part)
+        self._n_existing = len(self._events)
+
+    def add_state(self, net: nn.Module, optimizer: torch.optim.Optimizer, batch: Iterable[Tensor]) -> None:
+        """Counts what is there between two steps: a network, an optimiser's state, and a batch."""
+        self.add_existing("parameters", list(net.parameters()))
+        self.add_existing("optimizer", state_tensors(nn.Identity(), optimizer))
+        self.add_existing("batch_and_buffers", [*net.buffers(), *batch])
 
     def label_gradient(self, parameter: Tensor) -> None:
         """Marks a parameter's gradient; a hook for `register_post_accumulate_grad_hook`."""
@@ -137,12 +156,13 @@ class StorageTracker(TorchDispatchMode):
     def prediction(self) -> MemoryPrediction:
         """Returns the highest sum of live storages and its composition."""
         current = peak = peak_index = 0
-        for index, (_, delta) in enumerate(self._events):
+        deltas = [delta for _, delta in self._events] if self.on_cpu else self._held_on_gpu()
+        for index, delta in enumerate(deltas):
             current += delta
             if current > peak:
                 peak, peak_index = current, index
         parts = dict.fromkeys(PARTS, 0)
-        for block, delta in self._events[: peak_index + 1]:
+        for (block, _), delta in zip(self._events[: peak_index + 1], deltas, strict=False):
             parts[block.part] += delta
         return MemoryPrediction(
             peak_mib=peak / MIB,
@@ -155,15 +175,36 @@ class StorageTracker(TorchDispatchMode):
         key = storage._cdata
         if key in self._live:
             return
-        nbytes = -(-storage.nbytes() // self.block_bytes) * self.block_bytes
-        block = _Block(nbytes, part, self.place())
+        block = _Block(storage.nbytes(), part, self.place())
         self._live[key] = block
-        self._events.append((block, nbytes))
+        self._events.append((block, block.nbytes))
         weakref.finalize(storage, self._release, key)
 
     def _release(self, key: int) -> None:
         block = self._live.pop(key)
         self._events.append((block, -block.nbytes))
+
+    def _held_on_gpu(self) -> list[int]:
+        """Returns by how much each event changes what PyTorch's allocator holds, in a later step than the
+        first, which finds the pieces that the one before has left.
+        """
+        allocator = CudaAllocator()
+        addresses: dict[int, int] = {}
+
+        def follow(events: Iterable[tuple[_Block, int]]) -> Iterator[int]:
+            for block, delta in events:
+                before = allocator.allocated_bytes
+                if delta > 0:
+                    addresses[id(block)] = allocator.allocate(delta)
+                elif id(block) in addresses:
+                    allocator.release(addresses.pop(id(block)))
+                yield allocator.allocated_bytes - before
+
+        existing, step = self._events[: self._n_existing], self._events[self._n_existing :]
+        held = list(follow(existing))
+        for _ in follow(step):
+            pass
+        return held + list(follow(step))
 
     def place(self) -> str:
         """Returns the innermost module that runs now, and the pass."""
@@ -172,6 +213,12 @@ class StorageTracker(TorchDispatchMode):
         # fused optimisers allocate nothing.
         deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
         return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"
+
+
+def _updates_fakes(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether an optimiser's fused kernel edits fake tensors: it makes none, and runs on no fake GPU."""
+    fused = "::_fused_" in func.name() and func.name().partition(".")[0].endswith("_")
+    return fused and isinstance(args[0][0], FakeTensor)
 
 
 def _quick_answer(func: Any, args: tuple[Any, ...]) -> Any:
@@ -232,4 +279,5 @@ def _laid_out_as_real(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     return out
 
 
+_CPU = torch.device("cpu")
 _DENSE_AT_ONE_PIXEL = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.add.Tensor)

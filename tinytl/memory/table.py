@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe
+from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock_part
 from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib
@@ -75,16 +75,18 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
 
 def curve_text(config: TrainConfig, curve: Sequence[Plan]) -> str:
     """Returns the plans of a configuration as a table, with a bar for the memory of each."""
-    most = max(plan.peak_mib for plan in curve)
+    most = max(plan.peak_memory_mib for plan in curve)
     lines = [
         f"{_title(config)}: plans that no other beats",
-        f"{'MiB':>8} {'slowdown':>9} {'at a time':>10}  {'recomputed':<24}",
+        f"{'MiB':>8} {'slowdown':>9} {'at a time':>10}  {'recomputed':<28}",
     ]
     for plan in curve:
-        bar = "█" * max(1, round(BAR_WIDTH * plan.peak_mib / most))
+        bar = "█" * max(1, round(BAR_WIDTH * plan.peak_memory_mib / most))
+        part = stock_part(plan)
+        recomputed = RECOMPUTED[plan.checkpoint] + (f" ({part} stock)" if part else "")
         lines.append(
-            f"{plan.peak_mib:>8.1f} {plan.slowdown:>9.2f} {plan.micro_batch_size:>10}  "
-            f"{RECOMPUTED[plan.checkpoint]:<24} {bar}"
+            f"{plan.peak_memory_mib:>8.1f} {plan.slowdown:>9.2f} {plan.micro_batch_size:>10}  "
+            f"{recomputed:<28} {bar}"
         )
     return "\n".join(lines)
 

@@ -1,5 +1,6 @@
 """Makes a network lean, in place, and reports what it changed and what it left."""
 
+import itertools
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -10,13 +11,13 @@ from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave
 from tinytl.memory_efficient.block.structure import describe_block
 from tinytl.memory_efficient.kept import Kept, find_kept
+from tinytl.memory_efficient.lean_blocks import LeanBlock, LeanSequence
 from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
     LeanAdaptiveAvgPool2d,
     LeanAvgPool2d,
     LeanBatchNorm2d,
-    LeanBlock,
     LeanConv2d,
     LeanDropout,
     LeanGroupNorm,
@@ -134,6 +135,11 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         _convert_module_(name, module, how, report, in_block)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
+    neighbours = itertools.pairwise(module.children())
+    if keeps_forward(module, nn.Sequential) and any(
+        isinstance(one, LeanBlock) and isinstance(other, LeanBlock) for one, other in neighbours
+    ):
+        make_lean_(module, LeanSequence, how)
 
 
 def _convert_block_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> bool:

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.gradient_checkpoints.segment import set_class_beneath_
-from tinytl.memory_efficient.block.function import largest_intermediate, run_block
 from tinytl.memory_efficient.block.reading import (
-    BlockReader,
     average_pool_spec,
     conv_spec,
     max_pool_spec,
@@ -64,32 +62,6 @@ class Lean(nn.Module):
         raise NotImplementedError
 
 
-class LeanBlock(Lean):
-    """A block that runs as one function; see `block.run_block`."""
-
-    lean_reader: BlockReader
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Runs as one function unless small, or with a child hooked."""
-        reader: BlockReader | None = vars(self).get("lean_reader")
-        if reader is None or x.dim() != 4 or not x.numel():  # a slice of a sequence has no reader
-            return self.stock_forward(x)
-        how, sample = self.lean_execution, x.shape[1:]
-        limit = how.stock_below_kib * 2**10 / (x.shape[0] * x.element_size())
-        if reader.largest.get(sample, limit) < limit:
-            return self.stock_forward(x)
-        found = reader.read(self)
-        if found is None or _mistyped(x, found[1][0][0].weight):
-            return self.stock_forward(x)
-        if limit and sample not in reader.largest:
-            reader.largest[sample] = largest_intermediate(*found, (x.shape[2], x.shape[3]))
-            if reader.largest[sample] < limit:
-                return self.stock_forward(x)
-        if found[0].uses_batch_statistics:
-            reader.count_batch()
-        return run_block(x, *found, how)
-
-
 class LeanConv2d(Lean):
     """Keeps its input only if its weight trains."""
 
@@ -112,7 +84,7 @@ class LeanConv2d(Lean):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Convolves `(N, C, H, W)`."""
         assert isinstance(self, nn.Conv2d)
-        if x.dim() != 4 or _mistyped(x, self.weight):
+        if x.dim() != 4 or mistyped(x, self.weight):
             return self.stock_forward(x)
         weight = lean_standardized(self.weight) if standardizes_weight(self) else self.weight
         return lean_conv2d(x, weight, self.bias, conv_spec(self))
@@ -195,7 +167,7 @@ class LeanDropout(Lean):
         return self.stock_forward(x) if self.inplace else lean_dropout(x, self.p, self.training)
 
 
-def _mistyped(x: Tensor, weight: Tensor) -> bool:
+def mistyped(x: Tensor, weight: Tensor) -> bool:
     """Whether the stock module would refuse `x`. It then runs, and raises its own error."""
     return x.dtype is not weight.dtype and autocast_dtype(x) is None
 

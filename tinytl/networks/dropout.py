@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from tinytl.device import sent
+
 
 class RowwiseDropout(nn.Module):
     """Drops features of `(N, C)` with probability `p` in training and scales the rest by `1 / (1 - p)`.
@@ -21,7 +23,7 @@ class RowwiseDropout(nn.Module):
         if not self.training or self.p == 0.0:
             return x
         keep = torch.rand(x.shape) >= self.p
-        return x * keep.to(x.device) / (1.0 - self.p)
+        return x * sent(keep, x.device) / (1.0 - self.p)
 
 
 def skip_rows(net: nn.Module, n_rows: int) -> None:

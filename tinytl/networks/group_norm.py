@@ -29,7 +29,7 @@ def group_norm(
     x: Tensor, n_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float = 1e-5
 ) -> Tensor:
     """Normalises `(N, C, ...)` as torch does, without its fault (`NEEDS_INPUT_GRADIENT`)."""
-    if NEEDS_INPUT_GRADIENT and torch.is_grad_enabled() and x.is_cpu:
+    if NEEDS_INPUT_GRADIENT and torch.is_grad_enabled() and x.device.type == "cpu":
         trained = next((p for p in (weight, bias) if p is not None and p.requires_grad), None)
         if trained is not None:
             x = cast(Tensor, _AsksForGradient.apply(x, trained))

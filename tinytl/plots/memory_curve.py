@@ -17,7 +17,7 @@ def plot_curve(curve: Sequence[Plan], title: str, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     slowdowns = [plan.slowdown for plan in curve]
-    axes.step(slowdowns, [plan.peak_mib for plan in curve], where="post", color=MUTED, zorder=1)
+    axes.step(slowdowns, [plan.peak_memory_mib for plan in curve], where="post", color=MUTED, zorder=1)
     for index, (checkpoint, words) in enumerate(RECOMPUTED.items()):
         plans = [plan for plan in curve if plan.checkpoint == checkpoint]
         if not plans:
@@ -25,7 +25,7 @@ def plot_curve(curve: Sequence[Plan], title: str, path: Path) -> None:
         style = line_style(index)
         axes.scatter(
             [plan.slowdown for plan in plans],
-            [plan.peak_mib for plan in plans],
+            [plan.peak_memory_mib for plan in plans],
             color=style.color,
             marker=style.marker,
             s=36,
@@ -34,7 +34,7 @@ def plot_curve(curve: Sequence[Plan], title: str, path: Path) -> None:
         )
     for plan in curve:
         axes.annotate(
-            f"{plan.micro_batch_size}", (plan.slowdown, plan.peak_mib), xytext=(5, 4),
+            f"{plan.micro_batch_size}", (plan.slowdown, plan.peak_memory_mib), xytext=(5, 4),
             textcoords="offset points", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("time of a step over that of the fastest plan", fontsize=9)

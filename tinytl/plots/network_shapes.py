@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
+from tinytl.memory.fake_network import CPU, build_on_meta, to_fake_
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.update_methods import is_norm
@@ -70,8 +70,8 @@ def network_shapes(config: TrainConfig) -> list[Block]:
     plain = build_on_meta(dataclasses.replace(config, engine="stock", checkpoint="none")).eval()
     net = build_on_meta(config)
     with FakeTensorMode():
-        shapes = _trace(to_fake_cpu_(plain), torch.empty(1, 3, config.resolution, config.resolution))
-        saved = _saved_bytes(to_fake_cpu_(net), config)
+        shapes = _trace(to_fake_(plain, CPU), torch.empty(1, 3, config.resolution, config.resolution))
+        saved = _saved_bytes(to_fake_(net, CPU), config)
     features = plain.get_submodule("features")
     named = [(f"features.{name}", block) for name, block in features.named_children()]
     named.append(("classifier", plain.get_submodule("classifier")))

@@ -1,11 +1,12 @@
 """One training run from data to a folder of results."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinytl.config.flat import flat_from_config
-from tinytl.config.plan import describe
+from tinytl.config.plan import PLANNED_FIELDS, describe
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
@@ -86,7 +87,8 @@ def train_loaded(
             except DamagedCheckpointError as error:
                 notes = [*notes, f"{error}: training begins anew"]
         # A checkpoint has every tensor: the weights that the run began with may be gone.
-        trainer = Trainer(config, data, RANDOM_WEIGHTS if state else weights, ranks)
+        begun = config if ranks.world_size > 1 else _as_begun(config, state)
+        trainer = Trainer(begun, data, RANDOM_WEIGHTS if state else weights, ranks)
         if state:
             trainer.load_state_dict(state)
         predicted = predict_memory(share_of_one(trainer.config, ranks))
@@ -111,6 +113,12 @@ def train_loaded(
             _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
             test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
             return record.finish(test_accuracy)
+
+
+def _as_begun(config: TrainConfig, state: Mapping[str, Any]) -> TrainConfig:
+    """Returns `config` with the plan with which the run began, whatever this machine would choose today."""
+    begun = state.get("config", {})
+    return dataclasses.replace(config, **{name: begun[name] for name in PLANNED_FIELDS if name in begun})
 
 
 def checkpoint_state(

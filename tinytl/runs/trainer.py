@@ -1,7 +1,6 @@
 """The training loop: epochs over a data set, repeatable on a CPU for a seed."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from tinytl.errors import NonFiniteLossError
 from tinytl.memory.measure import PeakMeter
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
+from tinytl.step_time.fastest_format import fastest_format
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
+from tinytl.training.epoch_sums import EpochSums
 from tinytl.training.evaluation import evaluate
+from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
@@ -96,6 +98,11 @@ class Trainer:
         self.ranks = ranks
         self.data = data
         self.device = resolve_device(config.device)
+        whole = config.samples_in_memory == config.batch_size // ranks.world_size
+        if config.plan == "fast" and whole and config.checkpoint == "none":  # memory is not the limit
+            keep_freed_memory()
+        else:  # a trial before this one may have kept it
+            give_back_freed_memory()
         torch.manual_seed(config.seed)
         built = build_model(self.config, weights)
         self.net = built.net.to(self.device)
@@ -122,25 +129,19 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.seed * 1_000_003 + self.epoch + 1)
         self.net.train()
-        loss_sum, correct, seen = 0.0, 0, 0
+        sums, seen = EpochSums(self.device), 0
         self._set_lr(self.epoch * self.steps_per_epoch)
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         for step, (images, labels) in enumerate(self._train_batches()):
             self._set_lr(self.epoch * self.steps_per_epoch + step)
             batch_size = min(self.config.batch_size, len(self.data.train) - step * self.config.batch_size)
-            batch_loss, batch_correct = self._step(
-                images, labels, batch_size, first=self.epoch == 0 and step == 0
-            )
-            loss_sum += batch_loss
-            if not math.isfinite(loss_sum):
-                raise NonFiniteLossError(
-                    f"loss is not finite at step {step + 1} of epoch {self.epoch + 1} "
-                    f"(base_lr={self.config.base_lr:g})"
-                )
-            correct += batch_correct
+            sums.add(*self._step(images, labels, batch_size, first=self.epoch == 0 and step == 0))
+            self._check_finite(sums)
             seen += batch_size
             if on_images is not None:
                 on_images(batch_size)
+        loss_sum, correct = sums.read()
+        self._check_finite(sums)
         training_time_s = time.perf_counter() - started
         self.epoch += 1
         accuracy, val_loss = self.evaluate(self.data.val)
@@ -158,7 +159,7 @@ class Trainer:
             measured_peak_mib=self.measured_peak_mib,
         )
 
-    def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[float, int]:
+    def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[Tensor, Tensor]:
         """Takes a step with this process's share of `batch_size` samples; returns loss and hits.
 
         Measures the first full batch after the run's first step, because only then the optimiser has its
@@ -181,7 +182,14 @@ class Trainer:
             )
         if measure_now:
             self.measured_peak_mib = meter.peak_mib
-        return loss.item(), int(correct.item())
+        return loss, correct
+
+    def _check_finite(self, sums: EpochSums) -> None:
+        if sums.failed_step is not None:
+            raise NonFiniteLossError(
+                f"loss is not finite at step {sums.failed_step} of epoch {self.epoch + 1} "
+                f"(base_lr={self.config.base_lr:g})"
+            )
 
     def evaluate(self, images: Split) -> tuple[float, float]:
         """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
@@ -251,11 +259,22 @@ class Trainer:
 def planned_config(config: TrainConfig, data: DataSplits, ranks: Ranks = ALONE) -> TrainConfig:
     """Returns `config` for `data`'s classes, with its plan's choices filled in, as one process runs it.
 
+    A long run on small inputs takes some steps first, see `fastest_format`.
+
     Raises:
         ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
     """
     config = dataclasses.replace(config, num_classes=len(data.classes))
     # A search resolved the plan, and checked it against the budget, when it asked for the trial.
     planned = share_of_one(config, ranks)
-    planned = planned if is_planned(planned) else resolve_plan(planned)
+    if not is_planned(planned):
+        planned = _fastest_format(planned, data, ranks) or resolve_plan(planned)
     return dataclasses.replace(config, **{name: getattr(planned, name) for name in PLANNED_FIELDS})
+
+
+def _fastest_format(config: TrainConfig, data: DataSplits, ranks: Ranks) -> TrainConfig | None:
+    """Returns `config` as it was measured to run fastest, None if an estimate has to do."""
+    if config.plan != "fast" or ranks.world_size > 1:  # several processes would measure one another
+        return None
+    n_steps = config.epochs * steps_per_epoch(len(data.train), config.batch_size, drop_single=False)
+    return fastest_format(config, n_steps, torch.get_num_threads())

@@ -1,12 +1,13 @@
 """Several processes on one batch, each with its share of the samples: started by torchrun.
 
 The gradients of all processes are summed before the optimiser's step, so that the step is that of one process
-with the whole batch. There are no buckets, so each process needs the memory of its share alone.
+with the whole batch. Small gradients travel together, up to one MiB of them; larger ones as they are, so that
+each process needs the memory of its share and little more.
 """
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+
+BUNDLE_BYTES = 1 << 20
+"""Most of what is sent at once, if it is more than one tensor: a message of a few bytes takes as long."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,17 @@ class Ranks:
 
     def sum_(self, *tensors: Tensor) -> None:
         """Replaces each tensor by its sum over all processes."""
-        if self.world_size > 1:
-            works = [dist.all_reduce(tensor, async_op=True) for tensor in tensors]
-            for work in works:
-                work.wait()
+        if self.world_size == 1:
+            return
+        for together in _bundles(tensors):
+            if len(together) == 1:
+                dist.all_reduce(together[0])
+                continue
+            flat = torch.cat([tensor.reshape(-1) for tensor in together])
+            dist.all_reduce(flat)
+            parts = flat.split([tensor.numel() for tensor in together])
+            for tensor, part in zip(together, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
 
     def sum_gradients_(self, net: nn.Module) -> None:
         """Replaces each gradient by its sum over all processes; a process without samples adds zeros."""
@@ -56,6 +67,20 @@ class Ranks:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.sum_(*(parameter.grad for parameter in parameters if parameter.grad is not None))
+
+
+def _bundles(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Yields the tensors in their order, those of one type together up to `BUNDLE_BYTES`."""
+    bundle: list[Tensor] = []
+    held = 0
+    for tensor in tensors:
+        if bundle and (held + tensor.nbytes > BUNDLE_BYTES or tensor.dtype != bundle[0].dtype):
+            yield bundle
+            bundle, held = [], 0
+        bundle.append(tensor)
+        held += tensor.nbytes
+    if bundle:
+        yield bundle
 
 
 ALONE = Ranks()

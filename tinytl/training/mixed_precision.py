@@ -12,13 +12,16 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 class MixedPrecision:
     """Applies `TrainConfig.precision` on `device`; parameters and gradients stay float32.
 
-    `float16` gradients underflow, so the loss is scaled, and a step whose gradients overflow is skipped.
-    Source: Micikevicius et al. 2018; `torch.amp`.
+    `float16` gradients underflow, so the loss is scaled, and a step whose gradients overflow is skipped. On a
+    GPU, 32-bit convolutions and products round as `precision` says from now on, whatever the process had
+    before. Source: Micikevicius et al. 2018; `torch.amp`.
     """
 
     def __init__(self, precision: str, device: torch.device) -> None:
         self.dtype = DTYPES.get(precision)
         self.device = device
+        if device.type == "cuda":
+            _set_float32_products(precision == "tf32")
         self.scaler = torch.amp.GradScaler(device.type) if precision == "float16" else None
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -47,3 +50,10 @@ class MixedPrecision:
         """Restores the state that `state_dict` returned."""
         if self.scaler is not None:
             self.scaler.load_state_dict(state)
+
+
+def _set_float32_products(round_to_tf32: bool) -> None:
+    # By default PyTorch rounds in convolutions and not in products of matrices. The newer `fp32_precision` of
+    # one operation leaves flags that torch.export and torch.compile then refuse to read.
+    torch.backends.cudnn.allow_tf32 = round_to_tf32
+    torch.backends.cuda.matmul.allow_tf32 = round_to_tf32

@@ -1,12 +1,14 @@
 """One optimiser step, the same code for training, for measuring memory, and for predicting it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinytl.config.train_config import TrainConfig
+from tinytl.memory_efficient.lean_blocks import prepares_input
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.dropout import skip_rows
 from tinytl.training.data_parallel import ALONE, Ranks
@@ -91,8 +93,8 @@ def training_step(
     for start in range(0, len(labels), micro_batch_size):
         rows = slice(start, start + micro_batch_size)
         target = labels[rows]
-        with precision.autocast():
-            logits = net(normalize(images[rows]))
+        with precision.autocast(), prepares_input(net, normalize) as prepare:
+            logits = net(prepare(images[rows]))
             loss = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="sum")
         if after_forward is not None:
             after_forward()
@@ -106,6 +108,21 @@ def training_step(
     precision.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     return loss_sum, correct
+
+
+def step_of(
+    config: TrainConfig, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Returns `training_step` as a planned `config` sets it, of images, labels and `after_forward`."""
+    return partial(
+        training_step,
+        net,
+        optimizer,
+        InputNormalizer(config, device),
+        micro_batch_size=config.samples_in_memory,
+        label_smoothing=config.label_smoothing,
+        precision=MixedPrecision(config.precision, device),
+    )
 
 
 def random_batch(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -178,8 +178,9 @@ def share_of(peak_memory_mib: float, gpu_memory_mib: float) -> float:
         ConfigError: if a whole GPU is not enough.
     """
     need_mib = (peak_memory_mib + CUDA_CONTEXT_MIB) * (1 + MARGIN)
-    if need_mib <= gpu_memory_mib:
-        return part(min(MOST_PER_GPU, int(gpu_memory_mib // need_mib)))
+    fit = int(gpu_memory_mib / need_mib + 1e-9)  # what `_held_by_gpu` returns fits, whatever is rounded
+    if fit:
+        return part(min(MOST_PER_GPU, fit))
     most_mib = gpu_memory_mib / (1 + MARGIN) - CUDA_CONTEXT_MIB
     way_out = f"give --memory-budget-mib {math.floor(most_mib)}" if most_mib >= 1 else "use --set device=cpu"
     raise ConfigError(
@@ -213,16 +214,15 @@ def largest_trained_mib(space: SearchSpace, base: TrainConfig, *, enough_mib: fl
     """
     from tinytl.memory.predict import predict_memories, predict_memory
 
-    bound = enough_mib
     configs = largest_configs(space, base)
     # The plan `budget` makes each configuration fit the budget, or refuses it.
     planned = max((c.budget_mib for c in configs if c.budget_mib is not None), default=0.0)
     configs = [c for c in configs if c.budget_mib is None]
-    if planned >= bound or not configs:
-        return min(planned, bound)
-    if predict_memory(configs[0]).peak_mib >= bound:
-        return bound
-    return min(bound, max(planned, *(p.peak_mib for p in predict_memories(configs))))
+    if planned >= enough_mib or not configs:
+        return min(planned, enough_mib)
+    if predict_memory(configs[0]).peak_mib >= enough_mib:
+        return enough_mib
+    return min(enough_mib, max(planned, *(p.peak_mib for p in predict_memories(configs))))
 
 
 def _sum_of(nodes: Sequence[Node]) -> str:

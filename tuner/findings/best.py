@@ -60,14 +60,16 @@ def choose_best(study: StudyReading, under_mib: float | None) -> Best:
     """
     if under_mib is not None and not (under_mib > 0 and math.isfinite(under_mib)):
         raise ConfigError(f"--under-mib {under_mib:g}: must be a number above 0")
-    study = study.under(under_mib)
+    # Below a budget memory is worth nothing more: the fastest plan that fits, under the study's own as well.
+    study = study.under(study.budget_mib if under_mib is None else under_mib)
     if not study.complete:
         raise ConfigError(f"there is no complete trial to choose from: {counts_line(study)}")
     if study.best is None:
         least = min(study.complete, key=lambda trial: trial.smallest_memory_mib)
+        way_out = "give --under-mib" if under_mib is None else "raise --under-mib"
         raise ConfigError(
             f"no complete trial of {study.name} needs {study.budget_mib:g} MiB or less: the least "
-            f"is {least.smallest_memory_mib:.1f} MiB ({least.name}): raise --under-mib"
+            f"is {least.smallest_memory_mib:.1f} MiB ({least.name}): {way_out}"
         )
     config = read_config_file(RunDirectory(study.folder / study.best.name).config_file)
     if study.best.plan is not None:

@@ -53,8 +53,8 @@ def print_findings(
     importance = parameter_importance(study)
     if importance is None:
         line(f"What decides: shown once {MIN_TRIALS} trials are complete")
-    for objective, shares in (importance or {}).items():
-        line(importance_line(_OBJECTIVES[objective], shares))
+    for objective, of_objective in (importance or {}).items():
+        line(importance_line(_OBJECTIVES[objective], of_objective))
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     best = f"Best{under}: {_best(study)}"
     if most_rows is not None:

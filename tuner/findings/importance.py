@@ -1,9 +1,10 @@
 """How much each searched parameter decides accuracy and memory. Imports neither torch nor ray."""
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -12,18 +13,31 @@ from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
-MIN_TRIALS = 16
-"""With fewer complete trials shares are chance: parameters without effect then get a quarter or more."""
+MIN_TRIALS = 4
+"""With fewer complete trials there is nothing to compare."""
+RESAMPLES = 8
+"""So many times the trials are drawn anew from themselves, to see how far shares move."""
 ABSENT = "absent"
 """Stands for a parameter that a trial does not have, because of its method or norm."""
 
 
-def parameter_importance(study: StudyReading) -> dict[str, dict[str, float]] | None:
-    """Returns each parameter's share of the variance over the complete trials, largest first, by objective.
+class Importance(NamedTuple):
+    """How much each parameter decides an objective, largest first."""
+
+    shares: dict[str, float]
+    """Of the variance over the complete trials; they add up to 1."""
+    spread: dict[str, float]
+    """Standard deviation of each share over other draws of as many of these trials (bootstrap). Among few
+    trials it is as large as the shares: then they are chance."""
+
+
+def parameter_importance(study: StudyReading) -> dict[str, Importance] | None:
+    """Returns each parameter's share of the variance over the complete trials, with its uncertainty, by
+    objective.
 
     Objectives are `accuracy_top1` and, if memory is one, `peak_memory_mib`, by its logarithm. Memory has
-    shares only for parameters that can change it. Shares add up to 1; an objective that is the same in all
-    trials has none. Returns None with fewer than MIN_TRIALS complete trials.
+    shares only for parameters that can change it. An objective that is the same in all trials has none.
+    Returns None with fewer than MIN_TRIALS complete trials.
 
     fANOVA, with a value of its own for a parameter that a trial does not have: Optuna's evaluator leaves
     such parameters out. PED-ANOVA, which keeps them, gave half of the memory of 32 trials to parameters
@@ -32,12 +46,22 @@ def parameter_importance(study: StudyReading) -> dict[str, dict[str, float]] | N
     complete = study.complete
     if len(complete) < MIN_TRIALS:
         return None
-    shares = {"accuracy_top1": _shares(complete, lambda trial: trial.accuracy_top1, lambda name: True)}
+    found = {"accuracy_top1": _importance(complete, lambda trial: trial.accuracy_top1, lambda name: True)}
     if study.searches_memory:
-        shares["peak_memory_mib"] = _shares(
+        found["peak_memory_mib"] = _importance(
             complete, lambda trial: math.log(trial.peak_memory_mib), _changes_memory
         )
-    return shares
+    return found
+
+
+def _importance(
+    trials: Sequence[Trial], target: Callable[[Trial], float], judged: Callable[[str], bool]
+) -> Importance:
+    shares = _shares(trials, target, judged)
+    rng = random.Random(0)
+    drawn = [_shares(rng.choices(trials, k=len(trials)), target, judged) for _ in range(RESAMPLES)]
+    spread = {name: statistics.pstdev([other.get(name, 0.0) for other in drawn]) for name in shares}
+    return Importance(shares, spread)
 
 
 def _changes_memory(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Results as text for the terminal. Imports neither torch nor ray."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -10,6 +10,9 @@ from rich.text import Text
 from tuner.record.confirmed import ConfirmedResult
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
+
+if TYPE_CHECKING:
+    from tuner.findings.importance import Importance
 
 SHARES_SHOWN = 4
 LEAST_SHARE = 0.02
@@ -20,6 +23,7 @@ def front_table(front: Sequence[Trial]) -> Table:
     """Returns the front as a table: accuracy, memory in MiB, slowdown, seconds per epoch, and what differs.
 
     Memory and slowdown are those of one plan; a trial was trained, and its epochs timed, with a faster one.
+    The measured slowdown stands in brackets.
 
     One line per trial, cut off at the terminal's width: names first, then numbers. What all have in common is
     below. If the front was trained again, accuracy is the mean over seeds. Accuracy on the test images has a
@@ -50,7 +54,7 @@ def front_table(front: Sequence[Trial]) -> Table:
         configuration = ", ".join(filter(None, [result.baseline, *names, numbers]))
         row.append(f"{result.peak_memory_mib:.1f}")
         if has_plans:
-            row.append("-" if result.plan is None else f"{result.slowdown:.2f}")
+            row.append(slowdown_text(result))
         rows.append([*row, f"{result.epoch_time_s:.1f}", configuration])
     table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = caption, "left"
@@ -61,6 +65,13 @@ def front_table(front: Sequence[Trial]) -> Table:
         # If space is short, rich narrows the columns that may wrap: only this one.
         table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
     return table
+
+
+def slowdown_text(trial: Trial) -> str:
+    """Returns the predicted slowdown of a trial's plan and, if there is one, the measured: `1.80 (1.74)`."""
+    measured = known(trial.measured_slowdown)
+    predicted = "-" if trial.plan is None else f"{trial.slowdown:.2f}"
+    return predicted if measured is None else f"{predicted} ({measured:.2f})"
 
 
 def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
@@ -116,9 +127,14 @@ def spread(front: Sequence[Trial], count: int) -> list[Trial]:
     return [front[round(index * (len(front) - 1) / (count - 1))] for index in range(count)]
 
 
-def importance_line(objective: str, shares: Mapping[str, float]) -> str:
-    """Returns the parameters that decide an objective most, with their shares."""
-    shown = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE][:SHARES_SHOWN]
+def importance_line(objective: str, importance: "Importance") -> str:
+    """Returns the parameters that decide an objective most, with their shares and how sure those are."""
+    shares, spread = importance
+    shown = [
+        f"{name} {share * 100:.0f} ± {spread[name] * 100:.0f} %"
+        for name, share in shares.items()
+        if share >= LEAST_SHARE
+    ][:SHARES_SHOWN]
     return f"{objective} depends on {', '.join(shown) or 'none of the parameters'}"
 
 

@@ -88,7 +88,9 @@ def hover_text(result: Trial) -> str:
         f"accuracy {result.accuracy_top1:.3f} · {result.peak_memory_mib:.1f} MiB · "
         f"epoch {result.epoch_time_s:.1f} s"
     )
-    plans = [f"{plan.peak_mib:.1f} MiB x {plan.slowdown:.2f}: {plan.describe()}" for plan in result.curve]
+    plans = [
+        f"{plan.peak_memory_mib:.1f} MiB x {plan.slowdown:.2f}: {plan.describe()}" for plan in result.curve
+    ]
     lines = [figures, *plans, *(describe({k: v}) for k, v in result.params.items())]
     name = html.escape(result.name, quote=False)
     return "<br>".join([f"<b>{name}</b>", *(html.escape(line, quote=False) for line in lines)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
+from tuner.record.by_trial import read_by_trial
 from tuner.record.trials import Trial
 
 FILE = "test_accuracy.json"
@@ -20,13 +21,7 @@ def known_test_accuracies(folder: Path) -> dict[str, float]:
     Raises:
         ConfigError: for a file that is damaged.
     """
-    path = folder / FILE
-    if not path.exists():
-        return {}
-    try:
-        return {str(trial): float(accuracy) for trial, accuracy in json.loads(path.read_text()).items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged: remove it, and the test images are read again") from None
+    return read_by_trial(folder / FILE, float, "the test images are read again")
 
 
 def read_test_accuracies(

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinytl.errors import ConfigError
 from tinytl.files import write_whole
+from tuner.record.by_trial import read_by_trial
 
 FILE = "confirm.json"
 """In the study's folder: by trial and seed, `accuracy_top1` or the `failure` of each run."""
@@ -36,16 +36,11 @@ def read_outcomes(folder: Path) -> Outcomes:
     Raises:
         ConfigError: for a file that is damaged.
     """
-    path = folder / FILE
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-        return {
-            trial: {int(seed): dict(run) for seed, run in seeds.items()} for trial, seeds in content.items()
-        }
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path} is damaged: remove it, and finished runs are read again") from None
+
+    def by_seed(runs: Any) -> dict[int, dict[str, Any]]:
+        return {int(seed): dict(run) for seed, run in runs.items()}
+
+    return read_by_trial(folder / FILE, by_seed, "finished runs are read again")
 
 
 def write_outcomes(folder: Path, outcomes: Outcomes) -> None:

@@ -21,6 +21,7 @@ from tuner.record import schema
 from tuner.record.accuracy_on_test import known_test_accuracies
 from tuner.record.claim import holder_of
 from tuner.record.confirmed import ConfirmedResult, confirmed_result, read_outcomes
+from tuner.record.measured_slowdown import known_slowdowns
 from tuner.record.results import (
     Hypervolume,
     best_confirmed,
@@ -102,12 +103,14 @@ class StudyReading:
     @cached_property
     def best(self) -> Trial | None:
         """The most accurate trial within the budget; by the mean over seeds if the front was confirmed."""
-        fitting = [trial for trial in self.front if within(trial.peak_memory_mib, self.budget_mib)]
+        # Trials of the study's own front were trained again: with another budget, others may be on the front.
+        front = [trial for trial in self.complete if trial.on_front]
+        fitting = [trial for trial in front if within(trial.peak_memory_mib, self.budget_mib)]
         again = None
         if all(
             trial.confirmed is not None for trial in fitting
         ):  # else a mean would compete with one lucky seed
-            again = best_confirmed(self.front, self.budget_mib)
+            again = best_confirmed(front, self.budget_mib)
         return again or best_under(self.complete, self.budget_mib)
 
     @cached_property
@@ -153,9 +156,8 @@ class StudyReading:
                 "test_accuracy_top1": known(trial.test_accuracy_top1),
                 "confirmed_accuracy_top1": None if trial.confirmed is None else trial.confirmed.mean,
                 "peak_memory_mib": known(trial.peak_memory_mib),
-                "slowdown": known(trial.slowdown),
-                "fast_memory_mib": known(trial.fast_memory_mib),
-                "smallest_memory_mib": known(trial.smallest_memory_mib),
+                **{name: known(figure) for name, figure in trial.plan_figures.items()},
+                "measured_slowdown": known(trial.measured_slowdown),
                 "measured_peak_mib": known(trial.measured_peak_mib),
                 "epoch_time_s": known(trial.epoch_time_s),
                 "failure": trial.failure,
@@ -218,12 +220,14 @@ def read_study(
     name, attributes, attempts = study.study_name, study.user_attrs, study.get_trials(deepcopy=False)
     settings: dict[str, Any] = {}
     on_test: dict[str, float] = {}
+    slowdowns: dict[str, float] = {}
     outcomes: dict[str, dict[int, dict[str, Any]]] = {}
     holder = None
     if runs_dir is not None:
         folder = Path(runs_dir) / name
         settings, holder = read_study_file(name, runs_dir), holder_of(folder, attributes)
         on_test, outcomes = known_test_accuracies(folder), read_outcomes(folder)
+        slowdowns = known_slowdowns(folder)
         driver_is_gone = holder is None if driver_is_gone is None else driver_is_gone
     trials = merged_trials(attempts, driver_is_gone=bool(driver_is_gone))
     front = {trial.name for trial in pareto_front([t for t in trials if t.state == "complete"])}
@@ -237,6 +241,7 @@ def read_study(
                 trial,
                 on_front=trial.name in front,
                 test_accuracy_top1=on_test.get(trial.name, trial.test_accuracy_top1),
+                measured_slowdown=slowdowns.get(trial.name, trial.measured_slowdown),
                 confirmed=confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {}))
                 if trial.state == "complete"
                 else None,

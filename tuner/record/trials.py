@@ -19,6 +19,7 @@ from tuner.record.confirmed import ConfirmedResult
 
 CURVE_FILE = "curve.json"
 """In a trial's folder: its plans, as in the record."""
+PLAN_FIGURES = ("slowdown", "fast_memory_mib", "smallest_memory_mib")
 BASELINE = "baseline"
 """First word of the source of a configuration that the space itself names."""
 
@@ -60,6 +61,8 @@ class Trial:
     """Whether no other complete trial beats it in accuracy and memory."""
     test_accuracy_top1: float = math.nan
     """On the test images, which are read once, for the final front."""
+    measured_slowdown: float = math.nan
+    """That of `plan`, measured at the end of the study for the final front."""
     confirmed: ConfirmedResult | None = None
     """Its results with other seeds (`--confirm`)."""
     source: str | None = None
@@ -72,7 +75,7 @@ class Trial:
     @property
     def plan(self) -> Plan | None:
         """The plan that needs `peak_memory_mib`."""
-        return next((plan for plan in self.curve if plan.peak_mib == self.peak_memory_mib), None)
+        return next((plan for plan in self.curve if plan.peak_memory_mib == self.peak_memory_mib), None)
 
     @property
     def slowdown(self) -> float:
@@ -82,17 +85,24 @@ class Trial:
     @property
     def fast_memory_mib(self) -> float:
         """Predicted peak of the fastest plan, in MiB."""
-        return self.curve[0].peak_mib if self.curve else self.trained_memory_mib
+        return self.curve[0].peak_memory_mib if self.curve else self.trained_memory_mib
 
     @property
     def smallest_memory_mib(self) -> float:
         """The least predicted peak of any plan, in MiB."""
-        return self.curve[-1].peak_mib if self.curve else self.peak_memory_mib
+        return self.curve[-1].peak_memory_mib if self.curve else self.peak_memory_mib
+
+    @property
+    def plan_figures(self) -> dict[str, float]:
+        """What its curve says beside the objective, by the names that are recorded."""
+        return {name: getattr(self, name) for name in PLAN_FIGURES}
 
     def under(self, budget_mib: float) -> "Trial":
         """Returns the trial with its fastest plan that fits a budget; as it is, if no plan does."""
         plan = fastest_within(self.curve, budget_mib)
-        return self if plan is None else replace(self, peak_memory_mib=plan.peak_mib)
+        if plan is None or plan is self.plan:
+            return self
+        return replace(self, peak_memory_mib=plan.peak_memory_mib, measured_slowdown=math.nan)
 
     @property
     def baseline(self) -> str | None:
@@ -111,6 +121,7 @@ class Trial:
             "accuracy_top1": self.accuracy_top1,
             "peak_memory_mib": self.peak_memory_mib,
             "slowdown": known(self.slowdown),
+            "measured_slowdown": known(self.measured_slowdown),
             "curve": [asdict(plan) for plan in self.curve],
             "epoch_time_s": self.epoch_time_s,
             "params": dict(self.params),
@@ -127,6 +138,13 @@ def merged_trials(attempts: Sequence[FrozenTrial], *, driver_is_gone: bool = Fal
         if schema.NAME in attempt.user_attrs and attempt.state != TrialState.WAITING:
             by_name.setdefault(str(attempt.user_attrs[schema.NAME]), []).append(attempt)
     return [_merged(name, own, driver_is_gone) for name, own in by_name.items()]
+
+
+def _plan(stored: Mapping[str, Any]) -> Plan:
+    fields = dict(stored)
+    if "peak_mib" in fields:  # as the first studies with curves have it
+        fields["peak_memory_mib"] = fields.pop("peak_mib")
+    return Plan(**fields)
 
 
 def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) -> Trial:
@@ -149,7 +167,7 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
         accuracy_top1=_figure(accuracy),
         peak_memory_mib=peak_mib,
         trained_memory_mib=_figure(attributes.get(schema.TRAINED_MEMORY_MIB)),
-        curve=[Plan(**plan) for plan in attributes.get(schema.CURVE, ())],
+        curve=[_plan(stored) for stored in attributes.get(schema.CURVE, ())],
         measured_peak_mib=_figure(attributes.get(schema.MEASURED_PEAK_MIB)),
         epoch_time_s=_figure(attributes.get(schema.EPOCH_TIME_S)),
         rungs=rungs,
@@ -160,16 +178,6 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
         end=last.datetime_complete,
         source=next((a.user_attrs[schema.SOURCE] for a in attempts if schema.SOURCE in a.user_attrs), None),
     )
-
-
-def plan_figures(curve: Sequence[Plan], peak_memory_mib: float) -> dict[str, float]:
-    """Returns what a curve says of a trial beside its objective: the names and values that are recorded."""
-    slowdown = next(plan.slowdown for plan in curve if plan.peak_mib == peak_memory_mib)
-    return {
-        "slowdown": slowdown,
-        "fast_memory_mib": curve[0].peak_mib,
-        "smallest_memory_mib": curve[-1].peak_mib,
-    }
 
 
 def label_of(name: str, source: str | None) -> str:

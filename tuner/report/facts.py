@@ -45,6 +45,8 @@ def search_facts(study: StudyReading) -> Facts:
     facts: Facts = {"Space": str(identity.get(schema.SPACE, "unknown"))}
     facts["Objectives"] = str(identity.get(schema.OBJECTIVES, "accuracy and memory"))
     facts["Memory budget"] = "none" if study.budget_mib is None else f"{study.budget_mib:g} MiB"
+    if "max_slowdown" in settings:
+        facts["Slowest plan"] = f"{settings['max_slowdown']:g} x the time of the fastest"
     for key, label in (("sampler", "Sampler"), ("scheduler", "Scheduler"), ("seed", "Seed")):
         if key in settings:
             facts[label] = str(settings[key])

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from tinytl.plots.curves import MOST_NAMED
 from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
+from tuner.findings.importance import Importance
 from tuner.findings.text import short
 from tuner.pictures.interactive import ACCURACY, MEMORY, MUTED, log_axis, memory_axis, shorter, style
 from tuner.record.results import pareto_front
@@ -26,22 +27,27 @@ BAND = 0.1
 _SMALL = {"height": 300}
 
 
-def importance_figure(shares: Mapping[str, Mapping[str, float]], parameters: Sequence[str]) -> go.Figure:
-    """Returns each parameter's share of the variance, one bar per objective, the first parameter on top."""
+def importance_figure(importance: Mapping[str, Importance], parameters: Sequence[str]) -> go.Figure:
+    """Returns each parameter's share of the variance, one bar per objective, the first parameter on top.
+
+    A stroke at the end of a bar is the share's uncertainty.
+    """
     figure = go.Figure()
     looks = {"accuracy_top1": ("of accuracy", BLUE), "peak_memory_mib": ("of memory", ORANGE)}
-    for objective, own in reversed(list(shares.items())):
+    for objective, (shares, spread) in reversed(list(importance.items())):
         name, color = looks[objective]
-        values = [own.get(parameter, 0.0) for parameter in reversed(parameters)]
+        values = [shares.get(parameter, 0.0) for parameter in reversed(parameters)]
+        spreads = [spread.get(parameter, 0.0) for parameter in reversed(parameters)]
         figure.add_bar(
             x=[shorter(value) for value in values],
             y=[html.escape(parameter, quote=False) for parameter in reversed(parameters)],
             orientation="h",
             name=name,
             marker={"color": color},
+            error_x={"array": [shorter(value) for value in spreads], "thickness": 1, "width": 3},
             hovertext=[
-                f"<b>{html.escape(parameter, quote=False)}</b><br>{value:.0%} {name}"
-                for parameter, value in zip(reversed(parameters), values, strict=True)
+                f"<b>{html.escape(parameter, quote=False)}</b><br>{value:.0%} ± {around:.0%} {name}"
+                for parameter, value, around in zip(reversed(parameters), values, spreads, strict=True)
             ],
         )
     height = 90 + 30 * len(parameters)
@@ -234,10 +240,10 @@ def plans_figure(front: Sequence[Trial]) -> go.Figure:
         look, name = line_style(index), html.escape(trial.name, quote=False)
         figure.add_scatter(
             x=[shorter(plan.slowdown) for plan in trial.curve],
-            y=[shorter(plan.peak_mib) for plan in trial.curve],
+            y=[shorter(plan.peak_memory_mib) for plan in trial.curve],
             customdata=[trial.name] * len(trial.curve),
             hovertext=[
-                f"<b>{name}</b><br>{plan.peak_mib:.1f} MiB x {plan.slowdown:.2f}<br>{plan.describe()}"
+                f"<b>{name}</b><br>{plan.peak_memory_mib:.1f} MiB x {plan.slowdown:.2f}<br>{plan.describe()}"
                 for plan in trial.curve
             ],
             mode="lines+markers",
@@ -247,7 +253,7 @@ def plans_figure(front: Sequence[Trial]) -> go.Figure:
         )
     slowdowns = [plan.slowdown for trial in having for plan in trial.curve]
     x = log_axis(slowdowns, "time of a step, fastest plan = 1")
-    y = memory_axis([plan.peak_mib for trial in having for plan in trial.curve], MEMORY)
+    y = memory_axis([plan.peak_memory_mib for trial in having for plan in trial.curve], MEMORY)
     style(figure, x, y, legend=True, height=380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
     return figure

@@ -15,7 +15,15 @@ from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
 from tuner.config import STUDY_FILE, StudyConfig
-from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, over_seeds, short
+from tuner.findings.text import (
+    accuracy_text,
+    counts_line,
+    describe,
+    hypervolume_line,
+    over_seeds,
+    short,
+    slowdown_text,
+)
 from tuner.next_commands import launch_command, resume_command, where_flags
 from tuner.record import schema
 from tuner.record.reading import StudyReading, open_study
@@ -198,6 +206,7 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
         "seeds": None if confirmed is None else over_seeds(confirmed),
         "test": None if test is None else f"{test:.3f}",
         "memory": f"{best.peak_memory_mib:.1f}",
+        "slowdown": None if best.plan is None else slowdown_text(best),
         "epoch": f"{best.epoch_time_s:.1f}",
         "params": {key: short(value) for key, value in best.params.items()},
     }
@@ -217,6 +226,7 @@ def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
                 "accuracy": accuracy_text(trial),
                 "test": "-" if test is None else f"{test:.3f}",
                 "memory": f"{trial.peak_memory_mib:.1f}",
+                "slowdown": slowdown_text(trial),
                 "epoch": f"{trial.epoch_time_s:.1f}",
                 "params": describe(trial.params),
                 "config": text,
@@ -235,6 +245,8 @@ def _row(trial: Trial, parameters: Sequence[str], measured: dict[str, float], ep
     figures = (
         (known(trial.accuracy_top1), ".4f"),
         (known(trial.peak_memory_mib), ".1f"),
+        (known(trial.slowdown), ".2f"),
+        (known(trial.trained_memory_mib), ".1f"),
         (measured.get(trial.name), ".1f"),
         (known(trial.epoch_time_s), ".1f"),
     )

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
 from tinytl.plots.curves import MOST_NAMED
-from tuner.findings.importance import MIN_TRIALS, parameter_importance
+from tuner.findings.importance import MIN_TRIALS, Importance, parameter_importance
 from tuner.findings.text import importance_line, short
 from tuner.pictures.interactive import front_figure
 from tuner.record.reading import StudyReading
@@ -74,9 +74,10 @@ def front_panel(study: StudyReading) -> Panel:
 
 def sections(study: StudyReading, rows: Rows) -> list[Section]:
     """Returns everything below the front for which there is data."""
-    shares, results = parameter_importance(study), study.complete
+    importance, results = parameter_importance(study), study.complete
+    shares = {objective: own.shares for objective, own in (importance or {}).items()}
     found = [
-        _importance(shares, len(results)),
+        _importance(importance, len(results)),
         _slices(study, shares),
         _rungs(study),
         _curves(results, rows),
@@ -96,20 +97,25 @@ def measured_mib(rows: Rows) -> dict[str, float]:
     return found
 
 
-def _importance(shares: Mapping[str, Mapping[str, float]] | None, complete: int) -> Section:
+def _importance(importance: Mapping[str, Importance] | None, complete: int) -> Section:
     title = "What decides"
-    if shares is None:
-        note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are. With fewer, shares are chance."
+    if importance is None:
+        note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are."
         return Section(id="importance", title=title, note=note, panels=())
     names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
-    alt = ". ".join(importance_line(names[objective], own) for objective, own in shares.items()) + "."
+    alt = ". ".join(importance_line(names[objective], own) for objective, own in importance.items()) + "."
+    shares = {objective: own.shares for objective, own in importance.items()}
     parameters = _by_importance(shares, [name for own in shares.values() for name in own])
-    note = f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA)."
-    panels = [_panel("importance", "", "", alt, importance_figure(shares, parameters))] if parameters else []
+    note = (
+        f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA), and how "
+        "far they move if the trials are drawn anew from themselves."
+    )
+    figure = importance_figure(importance, parameters)
+    panels = [_panel("importance", "", "", alt, figure)] if parameters else []
     return Section(id="importance", title=title, note=note, panels=panels)
 
 
-def _slices(study: StudyReading, shares: Mapping[str, Mapping[str, float]] | None) -> Section | None:
+def _slices(study: StudyReading, shares: Mapping[str, Mapping[str, float]]) -> Section | None:
     results = study.complete
     distributions: dict[str, BaseDistribution] = {}
     for trial in study.trials:
@@ -121,7 +127,7 @@ def _slices(study: StudyReading, shares: Mapping[str, Mapping[str, float]] | Non
     varying = [name for name, own in values.items() if len(set(map(repr, own))) > 1]
     same = {name: own[0] for name, own in values.items() if name not in varying}
     panels = []
-    for index, name in enumerate(_by_importance(shares or {}, varying)):
+    for index, name in enumerate(_by_importance(shares, varying)):
         having = len(values[name])
         some = "" if having == len(results) else f"{having} of {len(results)} trials have it."
         alt = f"Accuracy and memory of {having} trials over {name}. {some}"

@@ -10,12 +10,12 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
-from tinytl.config.plan import Plan, fastest_within, least_within
+from tinytl.config.plan import PLANNED_FIELDS, Plan, fastest_within, is_planned, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.memory.curve import curve_under_plan
-from tinytl.memory.predict import resolve_plan
+from tinytl.memory.predict import needs_of
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.record import schema
 from tuner.record.refusals import UnwrittenError
@@ -164,7 +164,7 @@ class Candidates:
             if isinstance(config, str):
                 raise ConfigError(config)
             curve = curve_under_plan(config)
-            peak_mib = least_within(curve, self.max_slowdown).peak_mib
+            peak_mib = least_within(curve, self.max_slowdown).peak_memory_mib
             if not within(peak_mib, self.budget_mib):
                 raise ConfigError(f"{peak_mib:.1f} MiB exceed the budget")
         except ConfigError as error:
@@ -181,8 +181,8 @@ class Candidates:
         name = again or f"{self.space.name}-{self._next_index:03d}"
         self._next_index += again is None
         directory = RunDirectory(self.study_folder / name)
-        trained = _plan_begun(directory, curve) or fastest_within(curve, self.held_mib) or curve[-1]
-        planned = trained.of(config) if config.plan == "fast" else resolve_plan(config)
+        trained = _plan_begun(directory, config, curve) or fastest_within(curve, self.held_mib) or curve[-1]
+        planned = dataclasses.replace(trained.of(config), plan=config.plan, budget_mib=config.budget_mib)
         plans = [dataclasses.asdict(plan) for plan in curve]
         if again is None:
             directory.make()
@@ -190,7 +190,7 @@ class Candidates:
             write_whole(directory.path / CURVE_FILE, json.dumps(plans, indent=2))
         attributes = {
             schema.CURVE: plans,
-            schema.TRAINED_MEMORY_MIB: trained.peak_mib,
+            schema.TRAINED_MEMORY_MIB: trained.peak_memory_mib,
             schema.PEAK_MEMORY_MIB: peak_mib,
             schema.NAME: name,
         }  # a record with a name always has its memory, too
@@ -201,7 +201,9 @@ class Candidates:
         passed = {} if waiting is None else waiting.user_attrs.get(schema.RUNGS, {})
         rungs = {int(epoch): accuracy for epoch, accuracy in passed.items()}
         source = None if waiting is None else waiting.user_attrs.get(schema.SOURCE)
-        live = LiveTrial(name, record, proposal, peak_mib, trained.peak_mib, curve, params[0], source, rungs)
+        live = LiveTrial(
+            name, record, proposal, peak_mib, trained.peak_memory_mib, curve, params[0], source, rungs
+        )
         return NextTrial(live, planned, directory.path)
 
     def _remember(self) -> None:
@@ -239,15 +241,23 @@ class Candidates:
             return str(error)
 
 
-def _plan_begun(directory: RunDirectory, curve: Sequence[Plan]) -> Plan | None:
-    """Returns the plan with which a trial was begun: a run goes on as it began, on another machine too."""
+def _plan_begun(directory: RunDirectory, config: TrainConfig, curve: Sequence[Plan]) -> Plan | None:
+    """Returns the plan with which a trial was begun: a run goes on as it began, on another machine too, and
+    if other plans are better by now.
+    """
     if not directory.config_file.is_file():
         return None
     try:
         begun = read_config_file(directory.config_file)
     except ConfigError:
         return None
-    return next((plan for plan in curve if plan.of(begun) == begun), None)
+    fields = {name: getattr(begun, name) for name in PLANNED_FIELDS}
+    planned = dataclasses.replace(config, plan="fast", budget_mib=None, **fields)
+    on_curve = next((plan for plan in curve if plan.of(config) == planned), None)
+    if on_curve is not None or not is_planned(planned):
+        return on_curve
+    needs, fastest = needs_of(planned), needs_of(curve[0].of(config))
+    return Plan(**fields, peak_memory_mib=needs.peak_mib, slowdown=needs.seconds / fastest.seconds)
 
 
 def _name_of(waiting: FrozenTrial) -> str | None:

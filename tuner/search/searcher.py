@@ -13,7 +13,7 @@ from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
 from tuner.record.refusals import UnwrittenError
-from tuner.record.trials import plan_figures
+from tuner.record.trials import Trial
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
@@ -106,7 +106,12 @@ class MemoryAwareSearch(Searcher):
             "config": found.planned,
             "peak_memory_mib": live.peak_memory_mib,
             "trained_memory_mib": live.trained_memory_mib,
-            "plans": plan_figures(live.curve, live.peak_memory_mib),
+            "plans": Trial(
+                name=live.name,
+                params=live.searched,
+                peak_memory_mib=live.peak_memory_mib,
+                curve=live.curve,
+            ).plan_figures,
             "folder": str(found.folder),
         }
 

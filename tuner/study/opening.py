@@ -27,6 +27,7 @@ from tuner.record.identity import identity_of
 from tuner.record.refusals import told_in_one_line
 from tuner.record.sessions import begin_session, with_session
 from tuner.record.writer import StudyRecords, fits_by_now
+from tuner.study import machine_times
 from tuner.study.starting_points import baselines
 
 
@@ -67,7 +68,11 @@ def _study_file_first(prepared: PreparedStudy) -> Iterator[None]:
         _write_study_file(prepared)
         yield
     except BaseException:
-        for path in (file, prepared.folder / f"{prepared.space.name}.yaml"):
+        for path in (
+            file,
+            prepared.folder / machine_times.FILE,
+            prepared.folder / f"{prepared.space.name}.yaml",
+        ):
             path.unlink(missing_ok=True)
         raise
 
@@ -114,3 +119,4 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     if not copy.exists():
         shutil.copyfile(space_path(config.space), copy)
     write_whole(prepared.folder / STUDY_FILE, json.dumps(content, indent=2) + "\n")
+    machine_times.keep_times(prepared.folder)

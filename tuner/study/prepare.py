@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.values import SpaceError
-from tinytl.config.plan import PLANNED_FIELDS, fastest_within, least_within
+from tinytl.config.plan import PLANNED_FIELDS, Plan, fastest_within, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
-from tuner.prepared import PreparedStudy, StartingPoint
+from tuner.prepared import PreparedStudy, StartingPoint, folder_of
+from tuner.study import machine_times
 from tuner.study.resuming import check_same_study, study_to_resume
 from tuner.study.server_checks import check_servers
 from tuner.study.starting_points import front_of, points_of_file
@@ -47,7 +48,8 @@ def prepare(
 ) -> PreparedStudy:
     """Checks a study and loads its data.
 
-    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start.
+    `on_sound` is called once nothing but images, weights and memory is left to check: Ray may start. It is
+    not called if this machine is to be measured first, as nothing may run beside that.
     `notice` is called with each slow step as it begins.
 
     Raises:
@@ -67,7 +69,8 @@ def prepare(
     if config.download:
         download_dataset(base, notice)
         check_data_dir(base)
-    if on_sound is not None:
+    folder = folder_of(config, name)
+    if on_sound is not None and machine_times.is_known(folder):
         on_sound()
     data = load_dataset(base, largest_resolution(space, base), report=notice, notice=notice)
     base = dataclasses.replace(base, num_classes=len(data.classes))
@@ -75,6 +78,7 @@ def prepare(
     _check_device(config, base)
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
+    machine_times.use_times(folder)
     if config.memory_budget_mib is not None:
         notice("predicting memory")
     _check_budget(config, space, base)
@@ -107,6 +111,8 @@ def _advice(space: SearchSpace) -> list[str]:
     ]
 
 
+OPEN = {name: getattr(TrainConfig(), name) for name in PLANNED_FIELDS}
+"""What leaves a plan's choices to it."""
 NO_NETWORK_MIB = 1.0
 """The parameters of the smallest network alone need several times this."""
 OF_OTHER_TOOLS = {
@@ -218,6 +224,11 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     of_plan = space.fixed.get("budget_mib")
     if budget_mib is None and isinstance(of_plan, (int, float)):
         flag, budget_mib = "budget_mib", of_plan
+    elif budget_mib is not None and isinstance(of_plan, (int, float)) and budget_mib < of_plan:
+        raise ConfigError(
+            f"{flag} {budget_mib:g} is under the budget_mib {of_plan:g} for which space {space.name} plans "
+            f"each trial: leave {flag} out, or give --set budget_mib={budget_mib:g}"
+        )
     if budget_mib is None:
         return
     if budget_mib < NO_NETWORK_MIB:  # to predict the least of every configuration would need a minute
@@ -231,16 +242,38 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
             c = dataclasses.replace(c, plan="smallest", budget_mib=None)
         curve = curve_under_plan(c)
         least = least_within(curve, config.max_slowdown)
-        if least.peak_mib <= budget_mib:
+        if least.peak_memory_mib <= budget_mib:
             return
         found.append((c, curve, least))
-    c, _, least = min(found, key=lambda one: one[2].peak_mib)
+    c, _, least = min(found, key=lambda one: one[2].peak_memory_mib)
+    _check_pinned(c, least, space, config.max_slowdown, f"{flag} {budget_mib:g}")
     fitting = [plan for _, curve, _ in found if (plan := fastest_within(curve, budget_mib))]
     within = "" if math.isinf(config.max_slowdown) else f" within --max-slowdown {config.max_slowdown:g}"
     slowdown = min((plan.slowdown for plan in fitting), default=math.inf)
     remedy = f"; --max-slowdown {math.ceil(slowdown * 100) / 100:g} would fit" if fitting else ""
     raise ConfigError(
         f"{flag} {budget_mib:g} is under what every configuration of space {space.name} needs{within}: "
-        f"the least is {least.peak_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
+        f"the least is {least.peak_memory_mib:.1f} MiB ({c.method}, {c.norm}, {c.resolution} px, "
         f"batch {c.batch_size}, {least.describe()}), {predict_memory(least.of(c)).what_sets_it()}{remedy}"
     )
+
+
+def _check_pinned(
+    config: TrainConfig, least: Plan, space: SearchSpace, max_slowdown: float, budget: str
+) -> None:
+    """Says so if it is the plan that a space fixes which breaks a budget."""
+    from tinytl.memory.curve import curve_under_plan
+
+    fixed = {name: space.fixed[name] for name in PLANNED_FIELDS if name in space.fixed}
+    if not fixed:
+        return
+    free = least_within(
+        curve_under_plan(dataclasses.replace(config, **{name: OPEN[name] for name in fixed})), max_slowdown
+    )
+    if free.peak_memory_mib < least.peak_memory_mib:
+        words = ", ".join(f"{name} {value}" for name, value in fixed.items())
+        raise ConfigError(
+            f"{budget} is under what every configuration of space {space.name} needs with the plan that it "
+            f"fixes ({words}): the least is {least.peak_memory_mib:.1f} MiB; if the plan is left "
+            f"open, it is {free.peak_memory_mib:.1f} ({free.describe()})"
+        )

@@ -25,6 +25,7 @@ from tuner.prepared import PreparedStudy
 from tuner.record.accuracy_on_test import read_test_accuracies
 from tuner.record.claim import folder_claimed
 from tuner.record.identity import identity_of
+from tuner.record.measured_slowdown import measure_slowdowns
 from tuner.record.reading import StudyReading, read_study
 from tuner.record.refusals import UnwrittenError, told_in_one_line
 from tuner.record.storage import shown_storage
@@ -276,7 +277,9 @@ def _look_again(
     stopping: Stopping,
     lines: "TrialLines",
 ) -> None:
-    """Trains the final front again with other seeds, if that was asked for, and reads its test images."""
+    """Trains the final front again with other seeds, if that was asked for; reads its test images; measures
+    the slowdowns of its plans, if trials ran on this machine's CPU.
+    """
     try:
         if prepared.config.confirm and front:
             lines.phase("training the front again")
@@ -287,6 +290,15 @@ def _look_again(
         if stopping.reason is None:
             lines.phase("reading test images")
             read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
+        if stopping.reason is None and not resources.gpus_per_trial and prepared.config.address is None:
+            lines.phase("measuring slowdowns")
+            measure_slowdowns(
+                prepared.folder,
+                front,
+                trial_configs(prepared.folder, front),
+                resources.held_mib,
+                lambda: stopping.reason is not None,
+            )
     except ConfigError as error:  # the study itself is complete
         lines.note(str(error))
 

@@ -86,7 +86,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
         trial = trial_config(prepared.base, values)
         plan = least_within(curve_under_plan(trial), prepared.config.max_slowdown)
         searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
-        row = f"{plan.peak_mib:.1f}", f"{plan.slowdown:.2f}"
+        row = f"{plan.peak_memory_mib:.1f}", f"{plan.slowdown:.2f}"
         table.add_row(name, *row, ", ".join(f"{k} {short(v)}" for k, v in searched.items()))
     notice(None)
     console.print(table)

@@ -80,7 +80,8 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
     (made / "commands.txt").write_text("\n".join(commands) + "\n")
     importance = parameter_importance(summary.study)
     if importance is not None:
-        (made / "importance.json").write_text(json.dumps(importance, indent=2) + "\n")
+        as_dicts = {objective: own._asdict() for objective, own in importance.items()}
+        (made / "importance.json").write_text(json.dumps(as_dicts, indent=2) + "\n")
 
 
 def _write_pictures(made: Path, summary: StudySummary) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tuner.findings.text import accuracy_text, describe, shared_params
+from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
 from tuner.record import schema
 from tuner.record.trials import known
 from tuner.tracking.summary import StudySummary
@@ -52,7 +52,7 @@ def _front_lines(
     front = summary.study.front
     shared = shared_params(front)
     has_test = any(known(trial.test_accuracy_top1) is not None for trial in front)
-    titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "configuration"]
+    titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "slowdown", "configuration"]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for trial in front[-rows:]:
         cells = [trial.label, accuracy_text(trial)]
@@ -62,7 +62,7 @@ def _front_lines(
             value = known(trial.test_accuracy_top1)
             cells.append("" if value is None else f"{value:.3f}")
         own = {key: value for key, value in trial.params.items() if key not in shared}
-        cells += [f"{trial.peak_memory_mib:.1f}", describe(own)]
+        cells += [f"{trial.peak_memory_mib:.1f}", slowdown_text(trial), describe(own)]
         lines.append("| " + " | ".join(cells) + " |")
     if shared:
         lines += ["", f"All have {describe(shared)}."]

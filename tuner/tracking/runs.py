@@ -13,6 +13,7 @@ from tinytl.errors import ConfigError
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.sessions import Session
+from tuner.record.trials import PLAN_FIGURES
 from tuner.tracking.client import artifacts_beside
 from tuner.tracking.lookup import experiment_name, find_runs, is_taken
 
@@ -27,9 +28,7 @@ METRICS = (
     "loss",
     "val_loss",
     "peak_memory_mib",
-    "slowdown",
-    "fast_memory_mib",
-    "smallest_memory_mib",
+    *PLAN_FIGURES,
     "trained_memory_mib",
     "measured_peak_mib",
     "epoch_time_s",
@@ -45,7 +44,7 @@ IDENTITY = (
     schema.OBJECTIVES,
 )
 """Parameters of the parent: what a study cannot change."""
-SETTINGS = ("trials", "memory_budget_mib", "sampler", "scheduler", "seed")
+SETTINGS = ("trials", "memory_budget_mib", "max_slowdown", "sampler", "scheduler", "seed")
 """Tags of the parent: the settings of its last driver. MLflow's parameters could not change with a resume."""
 LATER_SHOWN = 3
 """The last commands that resumed a study."""

@@ -13,7 +13,7 @@ from tuner.tracking.runs import StudyLabels
 from tuner.tracking.trials import judged
 
 FIRST_COLUMNS = ("trial", "state", "on_front")
-FIGURES = ("accuracy_top1", "peak_memory_mib", "epoch_time_s")
+FIGURES = ("accuracy_top1", "peak_memory_mib", "slowdown", "epoch_time_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class StudySummary:
             own |= {
                 "accuracy_top1": trial.accuracy_top1 if complete else None,
                 "peak_memory_mib": known(trial.peak_memory_mib),
+                "slowdown": known(trial.slowdown),
                 "epoch_time_s": known(trial.epoch_time_s) if complete else None,
             }
             own |= {key: value for key, (value, _) in judged(trial).items()}

@@ -121,6 +121,7 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
         "micro_batch_size": 1,
         "checkpoint": "none",
         "stock_below_kib": 0.0,
+        "slice_mib": None,
     }
     assert main(_memory("--plan", "budget", "--budget-mib", "1")) == 2
     assert capsys.readouterr() == (
@@ -136,21 +137,39 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
 def test_curve_as_text_json_and_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     figure = tmp_path / "curve.svg"
     assert main(_memory("--curve", "--json")) == 0
-    plans = json.loads(capsys.readouterr().out)
+    row = json.loads(capsys.readouterr().out)
+    plans = row["curve"]
+    assert row["predicted_peak_mib"] == plans[0]["peak_memory_mib"] and "measured_peak_mib" not in row
     assert (plans[0]["micro_batch_size"], plans[-1]["micro_batch_size"]) == (2, 1)
     assert plans[0]["slowdown"] == 1.0 < plans[-1]["slowdown"]
-    assert plans[0]["peak_mib"] > plans[-1]["peak_mib"]
+    assert plans[0]["peak_memory_mib"] > plans[-1]["peak_memory_mib"]
 
     assert main(_memory("--curve", "--figure", str(figure))) == 0
     title, header, *rows = capsys.readouterr().out.splitlines()
     assert title.endswith(": plans that no other beats")
     assert header.split() == ["MiB", "slowdown", "at", "a", "time", "recomputed"]
-    assert [float(row.split()[0]) for row in rows] == [round(plan["peak_mib"], 1) for plan in plans]
+    assert [float(row.split()[0]) for row in rows] == [round(plan["peak_memory_mib"], 1) for plan in plans]
     assert all(row.endswith("█") for row in rows)
     assert figure.stat().st_size
 
 
-@pytest.mark.parametrize("more", [["--all"], ["--measure"]])
-def test_curve_stands_alone(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_curve_with_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(_memory("--curve", "--measure", "--json")) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["measured_peak_mib"] == pytest.approx(row["curve"][0]["peak_memory_mib"], rel=0.02)
+    assert main(_memory("--curve", "--measure")) == 0
+    text = capsys.readouterr().out
+    assert "measured peak" in text and "plans that no other beats" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (["--all"], "--curve shows one configuration, --all every method: give one of them"),
+        (["--plan", "smallest"], "--curve shows every plan: leave out --plan smallest"),
+        (["--plan", "budget", "--budget-mib", "40"], "--curve shows every plan: leave out --plan budget"),
+    ],
+)
+def test_curve_stands_alone(more: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory("--curve", *more)) == 2
-    assert "give one of them" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"tinytl memory: {line}\n"

@@ -13,7 +13,7 @@ from tests.support.file_server import serve, whole
 from tests.support.places import ROOT
 from tests.support.published_sets import cub200
 from tinytl.__main__ import main
-from tinytl.config.plan import fast_plan
+from tinytl.config.plan import lean_plan
 
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 1, "val/blue": 1, "test/red": 1, "test/blue": 1}
 FLAGS = (
@@ -164,7 +164,7 @@ def test_how_a_process_runs_its_share_may_change(
     (out / "result.json").unlink()
     # As on a machine, or with as many processes, for which the plan would choose otherwise.
     monkeypatch.setattr(
-        "tinytl.runs.trainer.resolve_plan", lambda c: dataclasses.replace(fast_plan(c), micro_batch_size=1)
+        "tinytl.runs.trainer.resolve_plan", lambda c: dataclasses.replace(lean_plan(c), micro_batch_size=1)
     )
     monkeypatch.setattr("tinytl.runs.trainer.is_planned", lambda c: False)
     assert main(["train", "--out", str(out), "--resume"]) == 0

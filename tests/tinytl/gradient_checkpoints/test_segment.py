@@ -18,7 +18,7 @@ from tinytl.gradient_checkpoints.segment import checkpoint_segment, insert_check
 from tinytl.memory.predict import measure_memory, predict_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.block.stock import base_class
-from tinytl.memory_efficient.lean_modules import LeanBlock
+from tinytl.memory_efficient.lean_blocks import LeanBlock
 from tinytl.networks.frozen_batch_norm import freeze_bn_
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual

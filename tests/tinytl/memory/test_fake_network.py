@@ -3,14 +3,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tests.support.cases import small
 from tinytl.build import build_model
-from tinytl.memory.fake_network import build_on_meta, to_fake_cpu_
+from tinytl.memory.fake_network import CPU, build_on_meta, to_fake_
 
 
 def test_a_fake_network_is_the_real_one_without_its_numbers() -> None:
     config = small(method="TinyTL-L+B", norm="group_norm")
     real, net = build_model(config).net, build_on_meta(config)
     with FakeTensorMode():
-        fake = to_fake_cpu_(net)
+        fake = to_fake_(net, CPU)
     for kind in ("named_parameters", "named_buffers"):
         theirs = dict(getattr(real, kind)())
         mine = dict(getattr(fake, kind)())
@@ -26,5 +26,5 @@ def test_a_tensor_that_two_modules_share_stays_one() -> None:
         net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
         net[1].weight = net[0].weight
     with FakeTensorMode():
-        to_fake_cpu_(net)
+        to_fake_(net, CPU)
     assert net[1].weight is net[0].weight

@@ -12,8 +12,8 @@ from tinytl.memory.storage_tracker import StorageTracker
 
 
 def test_tracker_follows_storages() -> None:
-    tracker = StorageTracker(block_bytes=512)
-    kept = torch.zeros(100)  # 400 bytes: a block of 512
+    tracker = StorageTracker(on_cpu=False)
+    kept = torch.zeros(100)  # 400 bytes: a block of 512, as on a GPU
     tracker.add_existing("parameters", [kept, kept[:3]])
     with tracker.modules, tracker:
         large = torch.zeros(1000)  # 4096 with its rounding
@@ -76,7 +76,7 @@ def test_a_norm_of_fake_tensors_allocates_what_a_real_one_does(norm, memory_form
     def traced() -> tuple[object, ...]:
         x = torch.ones(2, 6, 5, 4).contiguous(memory_format=memory_format).requires_grad_()
         weight = torch.ones(6, requires_grad=trained)
-        tracker = StorageTracker(cpu_kernels=False)
+        tracker = StorageTracker(on_cpu=False)
         tracker.add_existing("parameters", [x, weight])
         with tracker:
             y = NORMS[norm](x, weight)

@@ -5,8 +5,9 @@ import pytest
 
 from tests.support.cases import exists, small
 from tinytl.config.flat import config_from_flat
-from tinytl.config.plan import is_planned
+from tinytl.config.plan import describe, is_planned
 from tinytl.config.train_config import LITE_METHODS, METHODS, NORMS, TrainConfig
+from tinytl.memory.predict import resolve_plan
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.memory.table import Row, all_rows, memory_row, row_text, table_text
 
@@ -48,7 +49,13 @@ def test_a_row_has_every_figure() -> None:
         "paper_mb": 7.0,
         "breakdown_mib": {"parameters": 4.0, "temporary": 36.0},
         "peak_at": "features.2 backward",
-        "plan": {"plan": "fast", "micro_batch_size": 4, "checkpoint": "none", "stock_below_kib": 1024.0},
+        "plan": {
+            "plan": "fast",
+            "micro_batch_size": 4,
+            "checkpoint": "none",
+            "stock_below_kib": 1024.0,
+            "slice_mib": None,
+        },
     }
     assert memory_row(CONFIG, measure=False) == row
     measured = {"measured_peak_mib": 40.5, "process_peak_mib": 300.0}
@@ -68,6 +75,7 @@ def test_a_row_is_that_of_the_planned_configuration(monkeypatch: pytest.MonkeyPa
         "micro_batch_size": 2,
         "checkpoint": "all",
         "stock_below_kib": 0.0,
+        "slice_mib": None,
     }
     assert "lean engine, plan smallest: micro-batches of 2, every block recomputed" in row_text(config, row)
 
@@ -135,7 +143,7 @@ def test_row_text() -> None:
     text = row_text(CONFIG, memory_row(CONFIG, measure=False))
     assert text.splitlines() == [
         "TinyTL-B on mobilenet_v2, frozen_bn, batch 4, 32 px, 3 classes, sgd",
-        "  lean engine, plan fast: micro-batches of 4, nothing recomputed",
+        f"  lean engine, plan fast: {describe(resolve_plan(CONFIG))}",
         "  predicted peak             40.0 MiB at features.2 backward",
         "    parameters                4.0 MiB",
         "    temporary                36.0 MiB",

@@ -8,18 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.lean_networks import randomise_, tinytl_net
+from tests.support.lean_networks import assert_refused_alike, converted, randomise_, tinytl_net
 from tinytl.gradient_checkpoints.segment import insert_checkpoints_
 from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.memory_efficient.block.unit import Recompute
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.update_methods import apply_update_method_
-
-
-def _lean(net: nn.Module, how: Execution) -> nn.Module:
-    make_memory_efficient_(net, how)
-    return net
-
 
 RECOMPUTE: dict[str, Callable[[nn.Module], object]] = {
     "none": lambda net: make_memory_efficient_(net),
@@ -120,8 +114,7 @@ def test_every_setting_of_batch_norm(settings: dict[str, object]) -> None:
 
 def test_a_norm_that_was_told_to_keep_its_statistics_keeps_them() -> None:
     stock = small_block()
-    lean = copy.deepcopy(stock)
-    make_memory_efficient_(lean)
+    lean = converted(stock)
     for net in (lean, stock):
         net[1].track_running_stats = False
         step(net, torch.ones(2, 4, 7, 7, dtype=torch.float64).cumsum(2))
@@ -130,39 +123,16 @@ def test_a_norm_that_was_told_to_keep_its_statistics_keeps_them() -> None:
 
 def test_one_value_per_channel_is_refused_in_stock_s_words() -> None:
     stock = small_block()
-    lean = copy.deepcopy(stock)
-    make_memory_efficient_(lean)
     x = torch.ones(1, 4, 1, 1, dtype=torch.float64)
-    told = []
-    for net in (lean, stock):
-        with pytest.raises(ValueError) as caught:
-            net(x)
-        told.append(str(caught.value))
-    assert told[0] == told[1]
+    assert_refused_alike(converted(stock), stock, x, ValueError)
 
 
-def kept_bytes(net: nn.Module, x: Tensor) -> int:
-    seen: dict[int, int] = {}
-    known = {t.untyped_storage().data_ptr() for t in [*net.parameters(), *net.buffers()]}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        answer = net(x)
-    del answer
-    return sum(seen.values())
-
-
-def test_a_block_keeps_one_map_per_norm_and_its_input() -> None:
-    lean = small_block()
-    make_memory_efficient_(lean)
+def test_a_block_keeps_one_map_per_norm_and_its_input(kept_bytes: Callable[..., int]) -> None:
+    lean = converted(small_block())
     x = torch.randn(8, 4, 16, 16, dtype=torch.float64, requires_grad=True)
     maps = 8 * 16 * 16 * 8 * (4 + 6 + 6 + 4)
-    assert maps <= kept_bytes(lean, x) <= 1.01 * maps
+    known = [*lean.parameters(), *lean.buffers()]
+    assert maps <= kept_bytes(lambda: lean(x), known) <= 1.01 * maps
 
 
 @pytest.mark.parametrize("recompute", ["none", "depthwise"])
@@ -175,8 +145,7 @@ def test_any_parameters_may_train(input_too: bool, activation: type[nn.Module], 
         stock[2], stock[5] = activation(), activation()
         for parameter in stock.parameters():
             parameter.requires_grad_(draw.random() < 0.3)
-        lean = copy.deepcopy(stock)
-        make_memory_efficient_(lean, Execution(recompute=recompute))
+        lean = converted(stock, recompute=recompute)
         own = torch.randn(3, 4, 7, 7, dtype=torch.float64)
         theirs = own.clone()
         for net, x in ((lean, own), (stock, theirs)):

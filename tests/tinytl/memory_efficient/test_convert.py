@@ -21,7 +21,7 @@ from tests.support.lean_networks import (
 from tests.support.sampled import sampled
 from tinytl.config.train_config import BACKBONES, METHODS
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
-from tinytl.memory_efficient.lean_modules import LeanBlock
+from tinytl.memory_efficient.lean_blocks import LeanBlock
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule
 

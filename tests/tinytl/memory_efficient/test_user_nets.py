@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.support.lean_networks import SETTINGS, assert_as_stock
+from tests.support.lean_networks import SETTINGS, assert_as_stock, assert_refused_alike
 from tinytl.memory_efficient import make_memory_efficient_
 
 
@@ -119,12 +119,7 @@ def test_replicas_run_as_stock():
 )
 def test_what_stock_refuses_is_refused_in_its_words(net, x):
     lean, stock = both(net)
-    messages = []
-    for one in (lean, stock):
-        with pytest.raises(RuntimeError) as caught:
-            one(x)
-        messages.append(str(caught.value))
-    assert messages[0] == messages[1]
+    assert_refused_alike(lean, stock, x, RuntimeError)
 
 
 def test_a_class_of_lean_modules_can_be_constructed():

@@ -8,7 +8,7 @@ from tinytl.plots import memory_curve
 from tinytl.plots.memory_curve import plot_curve
 
 CURVE = [
-    Plan(micro_batch_size=n, checkpoint=c, stock_below_kib=0.0, peak_mib=mib, slowdown=slowdown)
+    Plan(micro_batch_size=n, checkpoint=c, stock_below_kib=0.0, peak_memory_mib=mib, slowdown=slowdown)
     for n, c, mib, slowdown in [(8, "none", 40.0, 1.0), (8, "all", 25.0, 1.3), (1, "none", 20.0, 2.0)]
 ]
 

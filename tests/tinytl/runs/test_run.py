@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.cases import small
 from tinytl.config.flat import config_from_flat
+from tinytl.config.plan import describe, lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import load_dataset
 from tinytl.errors import ConfigError, NonFiniteLossError
@@ -75,7 +76,8 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "input_std": (0.229, 0.224, 0.225),
         "input_from": "mobilenet_v2's default",
     }
-    assert lines[3] == "plan fast: micro-batches of 2, nothing recomputed"
+    planned = config_from_flat(result["config"])
+    assert lines[3] == f"plan fast: {describe(planned)}" and planned.micro_batch_size == 2
     assert lines[4].startswith(f"predicted peak {result['predicted_peak_mib']:.1f} MiB at ")
     assert [line.partition("  ")[0] for line in lines[5:]] == ["epoch 1/2", "epoch 2/2"]
 
@@ -136,3 +138,24 @@ def test_what_is_loaded_already_gives_the_same_run(
     expected = train_run(config, tmp_path / "read", SILENT)
     found = train_loaded(config, load_dataset(config), read_weights(config), tmp_path / "given", SILENT)
     assert {**found, "measured_peak_mib": None} == {**expected, "measured_peak_mib": None}
+
+
+def test_a_resumed_run_keeps_its_plan_whatever_is_fastest_today(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = [0.0, 1024.0]  # what is fastest when the run begins, and when it goes on
+
+    def fastest(config: TrainConfig, n_steps: int, threads: int) -> TrainConfig:
+        return dataclasses.replace(lean_plan(config), stock_below_kib=today.pop(0))
+
+    def stop_in_epoch_2(line: str) -> None:
+        if line.startswith("epoch 2/2"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinytl.runs.trainer.fastest_format", fastest)
+    config, out = _config(make_imagefolder(SPLITS)), tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, out, PlainProgress(stop_in_epoch_2))
+    result = train_run(config, out, SILENT, resume=True)
+    assert result["config"]["stock_below_kib"] == 0.0
+    assert today == [1024.0]

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tests.support.cases import small
+from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.errors import NonFiniteLossError
-from tinytl.memory.predict import predict_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.trainer import EpochMetrics, Trainer
 
 
@@ -52,6 +53,25 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
     assert _without_time(first) == _without_time(other.train_epoch())
     assert _equal_nets(one, other)
     assert not _equal_nets(one, Trainer(dataclasses.replace(config, seed=4), splits))
+
+
+def test_a_long_run_takes_the_format_that_was_measured(
+    splits: DataSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def stand_in(config: TrainConfig, n_steps: int, threads: int) -> TrainConfig | None:
+        asked.append(n_steps)
+        return dataclasses.replace(lean_plan(config), stock_below_kib=1024.0) if n_steps > 100 else None
+
+    monkeypatch.setattr("tinytl.runs.trainer.fastest_format", stand_in)
+    steps = -(-len(splits.train) // 4)
+    long = Trainer(_config(batch_size=4, epochs=200), splits).config
+    assert asked == [200 * steps] and long.stock_below_kib == 1024.0
+    short = Trainer(_config(batch_size=4, epochs=1), splits).config
+    assert short == dataclasses.replace(resolve_plan(short), num_classes=long.num_classes)
+    Trainer(_config(batch_size=4, plan="smallest"), splits)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory.predict import predict_memory
-from tinytl.training.data_parallel import ALONE, Ranks, joined_ranks, share_of_one
+from tinytl.training import data_parallel
+from tinytl.training.data_parallel import ALONE, BUNDLE_BYTES, Ranks, joined_ranks, share_of_one
 from tinytl.training.step import InputNormalizer, training_step
 
 CPU = torch.device("cpu")
@@ -86,7 +87,7 @@ def test_torchrun_trains_as_one_process(make_imagefolder: Callable[..., Path], t
     flags = (
         "train --dataset imagefolder --weights none --method TinyTL-L+B --norm group_norm --epochs 2".split()
     )
-    flags += "--backbone mobilenet_v2 --resolution 32 --device cpu --batch-size 4 --base-lr 1e-3".split()
+    flags += "--backbone mobilenet_v2 --resolution 32 --device cpu --batch-size 4 --base-lr 1e-4".split()
     flags += ["--data-dir", str(root), "--out"]
     two, one = tmp_path / "two", tmp_path / "one"
     done = _torchrun("-m", "tinytl", *flags, str(two))
@@ -155,3 +156,25 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "2")  # as some clusters set it
     with joined_ranks(small()) as ranks:
         assert ranks == ALONE
+
+
+def test_small_tensors_are_sent_together_and_each_gets_its_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[int] = []
+
+    def all_reduce(tensor: torch.Tensor) -> None:
+        sent.append(tensor.numel())
+        tensor.mul_(2)
+
+    monkeypatch.setattr(data_parallel.dist, "all_reduce", all_reduce)
+    large = BUNDLE_BYTES // 4 + 1
+    tensors = [
+        torch.arange(6.0).view(2, 3),
+        torch.arange(8.0).view(1, 2, 2, 2).contiguous(memory_format=torch.channels_last),
+        torch.ones(large),
+        torch.ones(()),
+        torch.ones((), dtype=torch.int64),
+    ]
+    expected = [2 * tensor for tensor in tensors]
+    Ranks(0, 2).sum_(*tensors)
+    assert sent == [14, large, 1, 1]
+    assert all(map(torch.equal, tensors, expected))

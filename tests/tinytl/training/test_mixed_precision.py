@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -109,3 +110,47 @@ def test_sgd_s_first_step_may_be_one_that_overflows() -> None:
         precision.step(optimizer)
         optimizer.zero_grad()
     assert torch.allclose(weight, before - 0.5)  # one step with a gradient of ones
+
+
+@pytest.fixture
+def rounding() -> Iterator[Callable[[], list[bool]]]:
+    """Says whether convolutions and products round to tf32; what the process had comes back."""
+
+    def now() -> list[bool]:
+        return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+
+    before = now()
+    yield now
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)])
+def test_a_gpu_rounds_32_bit_products_as_it_is_told(
+    precision: str, tf32: bool, rounding: Callable[[], list[bool]]
+) -> None:
+    MixedPrecision(precision, torch.device("cuda"))
+    assert rounding() == [tf32, tf32]
+    MixedPrecision("float32" if precision == "tf32" else "tf32", CPU)
+    assert rounding() == [tf32, tf32]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_torch_export_works_after_a_gpu_was_told_how_to_round(
+    precision: str, rounding: Callable[[], list[bool]]
+) -> None:
+    MixedPrecision(precision, torch.device("cuda"))
+    torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+    torch.get_float32_matmul_precision()  # torch.compile asks it; it raises if flags disagree
+
+
+def test_tf32_is_float32_on_a_cpu() -> None:
+    assert MixedPrecision("tf32", CPU).dtype is None
+    config = small(method="TinyTL-B", norm="frozen_bn")
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(
+            _gradients(config).values(),
+            _gradients(dataclasses.replace(config, precision="tf32")).values(),
+            strict=True,
+        )
+    )

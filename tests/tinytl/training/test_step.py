@@ -74,7 +74,7 @@ def _awake(config: TrainConfig) -> nn.Module:
 @pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L+B"])
 def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) -> None:
     config = small(norm=norm, method=method, dropout=0.3, label_smoothing=0.1, batch_size=5)
-    net = _awake(config)
+    net = _awake(config).double()  # so that no kink of ReLU6 lies within rounding
     found = []
     for micro in (5, 2, 1):  # 2 leaves a last slice of one
         optimizer = _Recorder([p for p in net.parameters() if p.requires_grad], 1.0)
@@ -99,7 +99,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) ->
         assert loss_sum == pytest.approx(whole_loss, rel=1e-4)
         assert correct_sum == whole_correct
         for one, other in zip(whole, gradients, strict=True):
-            assert (one - other).norm() <= 1e-3 * one.norm() + 1e-7 * largest
+            assert (one - other).norm() <= 1e-9 * (one.norm() + largest)
 
 
 def test_loss_and_gradient_are_those_of_the_mean_cross_entropy() -> None:

@@ -12,7 +12,7 @@ from tests.support.cases import small
 from tinytl.__main__ import build_parser
 from tinytl.config.flags import given_fields
 from tinytl.config.flat import config_from_flat, flat_from_config
-from tinytl.config.plan import fast_plan
+from tinytl.config.plan import lean_plan
 from tinytl.config.train_command import train_command
 from tinytl.runs.directory import RunDirectory
 from tuner import __main__ as command
@@ -40,7 +40,7 @@ def study(tmp_path):
     for i, method in enumerate(METHODS):
         name = f"s-{i:03d}"
         (tmp_path / "s" / name).mkdir(parents=True)
-        config = fast_plan(small(method=method, data_dir="/my set", dataset="imagefolder", base_lr=1e-3 / 3))
+        config = lean_plan(small(method=method, data_dir="/my set", dataset="imagefolder", base_lr=1e-3 / 3))
         RunDirectory(tmp_path / "s" / name).write_config(config)
         found.add_trial(
             optuna.create_trial(
@@ -71,7 +71,7 @@ def test_it_is_the_best_within_the_budget(flags, trial, budget, study, tmp_path,
     assert said["confirmed"] is None
     config = parsed(shlex.split(said["command"]))
     assert flat_from_config(config) == said["config"]
-    assert config == fast_plan(
+    assert config == lean_plan(
         small(method=METHODS[int(trial[-1])], data_dir="/my set", dataset="imagefolder", base_lr=1e-3 / 3)
     )
 
@@ -144,7 +144,7 @@ def test_every_configuration_of_a_space_has_a_command(name):
     base = base_config(StudyConfig(space=name), space)
     for _ in range(20):
         sample = space.sample(lambda parameter: _random_value(parameter, rng))
-        config = fast_plan(trial_config(base, sample))
+        config = lean_plan(trial_config(base, sample))
         assert parsed(train_command(config, "out")) == config
 
 

@@ -56,12 +56,13 @@ def of_method(params):
 def test_each_objective_has_the_shares_of_what_decides_it():
     shares = parameter_importance(make_study(40, of_lr, of_method))
     assert list(shares) == ["accuracy_top1", "peak_memory_mib"]
-    accuracy, memory = shares.values()
+    (accuracy, accuracy_spread), (memory, memory_spread) = shares.values()
     assert next(iter(accuracy)) == "base_lr" and accuracy["base_lr"] > 0.8
     # A learning rate cannot change memory, however the samples fell; a single choice changes nothing.
     assert set(memory) == {"method", "n_groups", "resolution"}
     assert list(memory)[:2] == ["method", "n_groups"]
-    for of_objective in shares.values():
+    assert accuracy_spread.keys() == accuracy.keys() and memory_spread.keys() == memory.keys()
+    for of_objective, _ in shares.values():
         assert sum(of_objective.values()) == pytest.approx(1)
         assert list(of_objective.values()) == sorted(of_objective.values(), reverse=True)
 
@@ -73,7 +74,13 @@ def test_too_few_complete_trials_have_none():
 
 def test_an_objective_that_is_always_the_same_has_no_shares():
     shares = parameter_importance(make_study(20, lambda params: 1.0, of_method))
-    assert shares["accuracy_top1"] == {} and shares["peak_memory_mib"]
+    assert shares["accuracy_top1"] == ({}, {}) and shares["peak_memory_mib"].shares
+
+
+def test_few_trials_leave_more_doubt_than_many():
+    few, many = (parameter_importance(make_study(count, of_lr, of_method)) for count in (8, 60))
+    for objective in few:
+        assert max(few[objective].spread.values()) > 1.5 * max(many[objective].spread.values())
 
 
 def test_a_search_for_accuracy_alone_has_one_objective():

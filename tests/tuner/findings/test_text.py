@@ -4,7 +4,17 @@ import math
 import pytest
 from rich.console import Console
 
-from tuner.findings.text import counts_line, front_table, hypervolume_line, importance_line, over_seeds, short
+from tinytl.config.plan import Plan
+from tuner.findings.importance import Importance
+from tuner.findings.text import (
+    counts_line,
+    front_table,
+    hypervolume_line,
+    importance_line,
+    over_seeds,
+    short,
+    slowdown_text,
+)
 from tuner.record.confirmed import ConfirmedResult
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
@@ -107,11 +117,22 @@ def test_the_hypervolume_names_its_reference_point():
     assert hypervolume_line(StudyReading(name="s")) is None
 
 
+def test_the_measured_slowdown_stands_beside_the_predicted():
+    plan = Plan(micro_batch_size=1, checkpoint="none", stock_below_kib=0.0, peak_memory_mib=9.0, slowdown=1.8)
+    trial = Trial(name="a", params={}, peak_memory_mib=9.0, curve=[plan])
+    assert slowdown_text(trial) == "1.80"
+    assert slowdown_text(dataclasses.replace(trial, measured_slowdown=1.744)) == "1.80 (1.74)"
+    assert slowdown_text(Trial(name="old", params={}, peak_memory_mib=9.0)) == "-"
+
+
 def test_the_most_important_parameters():
     shares = {"method": 0.6, "norm": 0.2, "a": 0.1, "b": 0.06, "c": 0.03, "d": 0.01}
-    assert importance_line("Memory", shares) == "Memory depends on method 60%, norm 20%, a 10%, b 6%"
-    assert importance_line("Memory", {"a": 0.99, "b": 0.01}) == "Memory depends on a 99%"
-    assert importance_line("Accuracy", {}) == "Accuracy depends on none of the parameters"
+    found = Importance(shares, {name: share / 2 for name, share in shares.items()})
+    line = importance_line("Memory", found)
+    assert line == "Memory depends on method 60 ± 30 %, norm 20 ± 10 %, a 10 ± 5 %, b 6 ± 3 %"
+    found = Importance({"a": 0.99, "b": 0.01}, {"a": 0.0, "b": 0.0})
+    assert importance_line("Memory", found) == "Memory depends on a 99 ± 0 %"
+    assert importance_line("Accuracy", Importance({}, {})) == "Accuracy depends on none of the parameters"
 
 
 def test_values_are_short():

@@ -53,6 +53,7 @@ def test_status_counts_each_kind_of_trial_once():
                 "accuracy_top1": 0.8,
                 "peak_memory_mib": 20.0,
                 "slowdown": None,
+                "measured_slowdown": None,
                 "curve": [],
                 "epoch_time_s": 2.0,
                 "params": {},

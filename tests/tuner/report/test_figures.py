@@ -2,6 +2,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from tinytl.config.plan import Plan
+from tuner.findings.importance import Importance
 from tuner.record.trials import Trial
 from tuner.report.figures import (
     curves_figure,
@@ -81,18 +82,25 @@ def test_measured_memory_stands_beside_its_prediction():
 
 def test_bars_of_both_objectives_and_time(results):
     figure = importance_figure(
-        {"accuracy_top1": {"lr": 0.9}, "peak_memory_mib": {"norm": 1.0}}, ["lr", "norm"]
+        {
+            "accuracy_top1": Importance({"lr": 0.9}, {"lr": 0.2}),
+            "peak_memory_mib": Importance({"norm": 1.0}, {"norm": 0.0}),
+        },
+        ["lr", "norm"],
     )
     assert [(bar.name, list(bar.x)) for bar in figure.data] == [
         ("of memory", [1.0, 0.0]),
         ("of accuracy", [0.0, 0.9]),
     ]
+    assert [list(bar.error_x.array) for bar in figure.data] == [[0.0, 0.0], [0.0, 0.2]]
     assert list(time_figure(results).data[1].y) == [2.0, 4.0]
 
 
 def test_each_plan_of_the_front_is_a_mark_and_the_one_of_the_front_is_large():
     curve = [
-        Plan(micro_batch_size=n, checkpoint="none", stock_below_kib=0.0, peak_mib=mib, slowdown=slowdown)
+        Plan(
+            micro_batch_size=n, checkpoint="none", stock_below_kib=0.0, peak_memory_mib=mib, slowdown=slowdown
+        )
         for n, mib, slowdown in [(8, 40.0, 1.0), (4, 25.0, 1.5), (1, 20.0, 4.0)]
     ]
     with_plans = Trial(name="a<b>", params={}, peak_memory_mib=25.0, curve=curve)

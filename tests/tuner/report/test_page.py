@@ -12,7 +12,6 @@ from optuna.trial import TrialState
 from tests.support import mlflow_studies as made
 from tests.support.synthetic_study import write_study
 from tuner.__main__ import main
-from tuner.findings.importance import MIN_TRIALS
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
 from tuner.report.page import write_report
@@ -64,7 +63,7 @@ def test_every_kind_of_trial_is_in_it(every_kind, tmp_path):
     ):
         assert words in page.text
     assert "No metrics in the folders" not in page.text
-    assert "Shown once 16 trials are complete; 3 are." in page.text
+    assert "Shown once 4 trials are complete; 3 are." in page.text
     assert f"python -m tuner report mine --runs-dir {tmp_path}" in page.text
     assert list(page.figures[0]["data"][1]["customdata"]) == [made.trial_name(0), made.trial_name(4)]
 
@@ -81,7 +80,7 @@ def test_it_says_what_is_missing(every_kind, tmp_path):
 
 
 def test_a_large_study_has_every_section(tmp_path):
-    write_study(tmp_path, "many", MIN_TRIALS + 8, 6)
+    write_study(tmp_path, "many", 24, 6)
     page = Page(write_report("many", str(tmp_path), out=str(tmp_path / "many.html")))
     for words in (
         "Accuracy depends on",

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import time
 
@@ -13,7 +14,7 @@ from tinytl.config.plan import PLANNED_FIELDS, is_planned, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.curve import memory_curve
 from tinytl.memory.predict import predict_memory, resolve_plan
-from tinytl.runs.directory import read_config_file
+from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.config import SAMPLERS
 from tuner.record import schema
 from tuner.record.reading import read_study
@@ -114,6 +115,7 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
         settings["budget_mib"] = predict_memory(open_config).peak_mib
     config = ask(make_search(tmp_path, **settings), "a")["config"]
     planned = {name: getattr(config, name) for name in PLANNED_FIELDS}
+    assert planned.pop("slice_mib") is None  # the engine's own on a CPU
     if plan == "fast":
         assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}
     else:
@@ -129,11 +131,14 @@ def test_a_trial_trains_with_its_fastest_plan_and_has_the_memory_of_the_least_wi
         search.close()
         curve = memory_curve(trial_config(BASE, search.candidates._values(search.study.trials[0].params)))
         assert found["config"] == curve[0].of(found["config"])
-        assert found["trained_memory_mib"] == curve[0].peak_mib
-        assert found["peak_memory_mib"] == least_within(curve, max_slowdown).peak_mib
+        assert found["trained_memory_mib"] == curve[0].peak_memory_mib
+        assert found["peak_memory_mib"] == least_within(curve, max_slowdown).peak_memory_mib
         (trial,) = merged_trials(search.study.trials[:1])
         assert list(trial.curve) == curve
-        assert (trial.fast_memory_mib, trial.smallest_memory_mib) == (curve[0].peak_mib, curve[-1].peak_mib)
+        assert (trial.fast_memory_mib, trial.smallest_memory_mib) == (
+            curve[0].peak_memory_mib,
+            curve[-1].peak_memory_mib,
+        )
         assert trial.slowdown <= max_slowdown
 
 
@@ -143,11 +148,11 @@ def test_a_trial_trains_with_the_fastest_plan_that_its_worker_holds_or_with_the_
     ask(free, "a")
     free.close()
     (trial,) = merged_trials(free.study.trials[:1])
-    for held_mib, plan in ((trial.curve[1].peak_mib, trial.curve[1]), (0.0, trial.curve[-1])):
+    for held_mib, plan in ((trial.curve[1].peak_memory_mib, trial.curve[1]), (0.0, trial.curve[-1])):
         search = make_search(tmp_path / str(held_mib), held_mib=held_mib, **wide)
         found = ask(search, "a")
         search.close()
-        assert found["trained_memory_mib"] == plan.peak_mib
+        assert found["trained_memory_mib"] == plan.peak_memory_mib
         assert found["config"] == plan.of(found["config"])
         assert found["peak_memory_mib"] == trial.peak_memory_mib
 
@@ -161,6 +166,24 @@ def test_a_trial_that_was_cut_off_goes_on_with_the_plan_with_which_it_began(tmp_
     again = make_search(tmp_path, held_mib=0.0, study=first.study, **wide)  # as if on a smaller machine
     assert ask(again, "a")["config"] == begun["config"]
     again.close()
+
+
+def test_a_trial_goes_on_with_a_plan_that_would_not_be_chosen_any_more(tmp_path):
+    wide = {"method": "FT-Full", "batch_size": 8}
+    first = make_search(tmp_path, **wide)
+    name = ask(first, "a")["name"]
+    first.close()
+    first.records.end_cut_off()
+    directory = RunDirectory(tmp_path / name)
+    begun = dataclasses.replace(
+        read_config_file(directory.config_file), micro_batch_size=1, stock_below_kib=640.0
+    )
+    directory.write_config(begun)
+    again = make_search(tmp_path, study=first.study, **wide)
+    found = ask(again, "a")
+    again.close()
+    assert found["config"] == begun
+    assert found["trained_memory_mib"] == predict_memory(begun).peak_mib
 
 
 def test_what_exceeds_the_budget_never_starts_and_is_recorded_infeasible(tmp_path):

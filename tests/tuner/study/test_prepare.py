@@ -123,3 +123,23 @@ def test_variables_of_other_tools_are_said_to_be_left_aside() -> None:
     assert "secret" not in uri and "host:1 would use it" in uri
     assert ray == "RAY_ADDRESS is set and left aside: --address 10.0.0.1:6379 would use it"
     assert left_aside(StudyConfig(tracking_uri="none", address="10.0.0.2:1"), environment) == []
+
+
+PINNED = ["--set=resolution=32", "--set=method=FT-Full", "--set=norm=group_norm", "--set=batch_size=8"]
+
+
+def test_a_budget_that_only_a_fixed_plan_breaks_says_so(pictures: Path) -> None:
+    settings = [*PINNED, "--set=micro_batch_size=8", "--set=checkpoint=none"]
+    config = parse_study(_study_of(pictures, "--memory-budget-mib", "20", *settings))[0]
+    with pytest.raises(ConfigError) as error:
+        prepare(config, datetime.datetime(2026, 1, 1))
+    line = str(error.value)
+    assert "with the plan that it fixes (micro_batch_size 8, checkpoint none): the least is " in line
+    assert "; if the plan is left open, it is " in line
+
+
+def test_a_budget_under_that_of_a_fixed_plan_is_refused_at_once(pictures: Path) -> None:
+    settings = [*PINNED, "--set=plan=budget", "--set=budget_mib=400"]
+    config = parse_study(_study_of(pictures, "--memory-budget-mib", "300", *settings))[0]
+    with pytest.raises(ConfigError, match=r"--memory-budget-mib 300 is under the budget_mib 400 for which"):
+        prepare(config, datetime.datetime(2026, 1, 1))

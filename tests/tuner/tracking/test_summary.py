@@ -37,10 +37,11 @@ def test_the_table_has_the_trials_that_ran_with_figures_before_what_was_searched
         "accuracy_top1",
         "test_accuracy_top1",
         "peak_memory_mib",
+        "slowdown",
         "epoch_time_s",
         "base_lr",
     ]
     rows = {row[0]: row for row in cells}
     assert list(rows) == [made.trial_name(index) for index in (0, 1, 2, 4, 5, 6, 7)], "3 ran out of memory"
-    assert rows[made.trial_name(4)][1:7] == ["complete", True, pytest.approx(0.43), 0.25, 44.0, 0.5]
-    assert rows[made.trial_name(1)][1:7] == ["pruned", False, None, None, 41.0, None]
+    assert rows[made.trial_name(4)][1:8] == ["complete", True, pytest.approx(0.43), 0.25, 44.0, None, 0.5]
+    assert rows[made.trial_name(1)][1:8] == ["pruned", False, None, None, 41.0, None, None]

@@ -123,7 +123,7 @@ class Chain:
         if self._scales_maps(index, x.numel() // x.shape[1]):
             y = channels_last(conv_forward(x, cast_to(self._plain(index), self.dtype), None, spec.conv))
             assert bias is not None
-            return torch.addcmul(bias[:, None, None], y, self._map_scale(index))
+            return torch.addcmul(bias.view(-1, 1, 1), y, self._map_scale(index))
         return channels_last(conv_forward(x, self._weight(index), bias, spec.conv))
 
     def convolve_back(self, index: int, grad: Tensor, size: Size) -> Tensor:
@@ -144,7 +144,7 @@ class Chain:
         assert kept.mean is not None and kept.rstd is not None
         if spec.norm == "batch":
             return normalise_batch_again(kept.values, unit.gamma, unit.beta, BatchStats(kept.mean, kept.rstd))
-        return normalise_again(kept.values, unit.gamma, unit.beta, GroupStats(kept.mean, kept.rstd))
+        return normalise_again(kept.values, unit.gamma, unit.beta, GroupStats(kept.mean, kept.rstd), spec.eps)
 
     def parameter_grads(self, grads: ChainGrads) -> list[Tensor | None]:
         """Returns gradients of weight, bias, gamma, beta of each unit, unfolded; edits the sums."""
@@ -190,7 +190,8 @@ class Chain:
         """Whether a folded norm scales the map and not the weight: true if the map has fewer elements."""
         if not self.folded[index] or self._weights[index] is not None:
             return False
-        return self.tensors[index].weight[0].numel() > positions
+        weight = self.tensors[index].weight
+        return weight.numel() > positions * weight.shape[0]
 
     def _plain(self, index: int) -> Tensor:
         """Returns the weight without the norm."""
@@ -224,7 +225,7 @@ class Chain:
         return scale
 
     def _map_scale(self, index: int) -> Tensor:
-        return cast_to(self._scale(index), self.dtype)[:, None, None]
+        return cast_to(self._scale(index), self.dtype).view(-1, 1, 1)
 
 
 _NOTHING = UnitPlan()

@@ -99,17 +99,16 @@ class _Walk:
             if needs.bias or (spec.norm == "frozen" and (needs.gamma or needs.beta)):
                 self.grads.add(index, ChainGrads.BIAS, channel_sum(grad))
             return grad
-        if spec.norm == "group":
-            grad = self._at_group_norm(index, grad)
-        elif spec.norm == "batch":
-            grad = self._at_batch_norm(index, grad, owned)
+        if spec.norm_reads_input:
+            grad = self._at_live_norm(index, grad, owned)
         else:
             grad = self._at_frozen_norm(index, grad, owned)
         if needs.bias:
             self.grads.add(index, ChainGrads.BIAS, channel_sum(grad))
         return grad
 
-    def _at_group_norm(self, index: int, grad: Tensor) -> Tensor:
+    def _at_live_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
+        """Takes the gradient back through a norm with statistics of its input: group norm, batch norm."""
         plan, (u, mean, rstd) = self.plan.units[index], self.kept[index]
         if not (plan.grad_at_norm or plan.needs.gamma):
             self.grads.add(index, ChainGrads.BETA, channel_sum(grad))
@@ -117,23 +116,14 @@ class _Walk:
         assert u is not None and mean is not None and rstd is not None
         asked = (plan.grad_at_norm, plan.needs.gamma, plan.needs.beta)
         gamma = self.chain.tensors[index].gamma
-        made = normalise_grads(grad, u, gamma, GroupStats(mean, rstd), asked)
+        if self.chain.specs[index].norm == "group":
+            made = normalise_grads(grad, u, gamma, GroupStats(mean, rstd), asked)
+        else:
+            out = grad if owned else None
+            made = normalise_batch_grads(grad, u, gamma, BatchStats(mean, rstd), asked, out)
         self.grads.add(index, ChainGrads.GAMMA, made.gamma)
         self.grads.add(index, ChainGrads.BETA, made.beta)
         return grad if made.x is None else channels_last(made.x)
-
-    def _at_batch_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
-        plan, (u, mean, rstd) = self.plan.units[index], self.kept[index]
-        if not (plan.grad_at_norm or plan.needs.gamma):
-            self.grads.add(index, ChainGrads.BETA, channel_sum(grad))
-            return grad
-        assert u is not None and mean is not None and rstd is not None
-        asked = (plan.grad_at_norm, plan.needs.gamma, plan.needs.beta)
-        gamma, out = self.chain.tensors[index].gamma, grad if owned else None
-        made = normalise_batch_grads(grad, u, gamma, BatchStats(mean, rstd), asked, out)
-        self.grads.add(index, ChainGrads.GAMMA, made.gamma)
-        self.grads.add(index, ChainGrads.BETA, made.beta)
-        return grad if made.x is None else made.x
 
     def _at_frozen_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
         norm = self.chain.tensors[index].frozen_norm(self.chain.specs[index].eps)
@@ -145,7 +135,7 @@ class _Walk:
             self.grads.add(index, ChainGrads.BETA, total)
         if not plan.grad_at_norm:
             return grad
-        scale = cast_to(norm.scale(), grad.dtype)[:, None, None]
+        scale = cast_to(norm.scale(), grad.dtype).view(-1, 1, 1)
         return grad.mul_(scale) if owned else grad * scale
 
     def _make_again(self, index: int) -> None:

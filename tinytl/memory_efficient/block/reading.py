@@ -1,11 +1,11 @@
 """Reads from a block's modules, at each forward, what the block computes and with which tensors."""
 
-from collections.abc import Sequence
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from tinytl.memory_efficient.block.spec import BlockSpec, BranchSpec
+from tinytl.memory_efficient.block.spec import Block, BlockSpec, BranchSpec
 from tinytl.memory_efficient.block.stock import (
     base_class,
     fits_window,
@@ -27,13 +27,22 @@ _ATTRIBUTES = (
 )  # fmt: skip
 
 
+class Extent(NamedTuple):
+    """What a block makes of a sample."""
+
+    largest: int
+    """Elements of the largest intermediate."""
+    output: tuple[int, ...]
+    """The output's shape `(C, H, W)`."""
+
+
 class BlockReader:
     """Reads a block's modules at each forward, and works out what they compute if they have changed."""
 
     def __init__(self, paths: BlockPaths) -> None:
         self.paths = paths
-        self.largest: dict[Sequence[int], int] = {}
-        """Elements of a sample's largest intermediate, by the sample's shape; only a hint."""
+        self.extents: dict[tuple[int, ...], Extent] = {}
+        """By the sample's shape; only a hint."""
         self._seen: list[_Seen] = []
         """The last two, as training and evaluation take turns."""
 
@@ -41,7 +50,7 @@ class BlockReader:
         """Copies and pickles without its cache, which holds modules of one block in one process."""
         return BlockReader, (self.paths,)
 
-    def read(self, module: nn.Module) -> tuple[BlockSpec, list[list[UnitTensors]]] | None:
+    def read(self, module: nn.Module) -> Block | None:
         """Returns what the block computes and its tensors, None if it must run as its own class does.
 
         The block runs as its own class while one of its modules has a hook, and if one of its modules does
@@ -62,7 +71,7 @@ class BlockReader:
             if len(known) < len(units):
                 return None
             tensors.append(known)
-        return seen.spec, tensors
+        return Block(seen.spec, tensors)
 
     def count_batch(self) -> None:
         """Adds one to what the norms of the block last read have seen, as their own class does."""
@@ -92,12 +101,15 @@ class _Seen:
             return False
         if [norm["training"] for norm in self.norms] != self.training:
             return False
-        for member in self.members:  # runs often: no calls, no `getattr`
-            inside = member.inside
-            if tuple(inside["_modules"].values()) != member.children:
-                return False
-            if member.names and [inside.get(name) for name in member.names] != member.attributes:
-                return False
+        try:
+            for member in self.members:  # runs often: no calls, no `getattr`
+                inside = member.inside
+                if tuple(inside["_modules"].values()) != member.children:
+                    return False
+                if member.read is not None and member.read(inside) != member.attributes:
+                    return False
+        except KeyError:  # an attribute was deleted
+            return False
         return True
 
     def is_watched(self) -> bool:
@@ -118,13 +130,14 @@ class _Seen:
 class _Member:
     """A module of a block, and those of its attributes that decide what the block computes."""
 
-    __slots__ = ("attributes", "children", "inside", "names")
+    __slots__ = ("attributes", "children", "inside", "read")
 
     def __init__(self, module: nn.Module) -> None:
         self.inside = vars(module)
         self.children = tuple(self.inside["_modules"].values())
-        self.names = tuple(name for name in _ATTRIBUTES if name in self.inside)
-        self.attributes = [self.inside[name] for name in self.names]
+        names = [name for name in _ATTRIBUTES if name in self.inside]
+        self.read = itemgetter(*names) if names else None
+        self.attributes = None if self.read is None else self.read(self.inside)
 
 
 def conv_spec(conv: nn.Conv2d) -> ConvSpec:

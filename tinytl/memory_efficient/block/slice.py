@@ -26,8 +26,10 @@ class Branch(NamedTuple):
 
 
 class SliceKept(NamedTuple):
-    """What one slice keeps."""
+    """What one slice keeps of one block."""
 
+    x: Tensor | None
+    """The input, if backward reads it and the caller does not keep it."""
     bits: Tensor | None
     """The mask of the activation after the sum."""
     pooled: list[Tensor | None]
@@ -37,7 +39,7 @@ class SliceKept(NamedTuple):
 
     def tensors(self) -> list[Tensor | None]:
         """Returns all as one flat sequence, as `from_tensors` expects them."""
-        row = [self.bits, *self.pooled]
+        row = [self.x, self.bits, *self.pooled]
         for units in self.units:
             for unit in units:
                 row += unit
@@ -46,20 +48,27 @@ class SliceKept(NamedTuple):
     def another(self) -> "SliceKept":
         """Returns uninitialised tensors of the same sizes: what another slice of this size keeps."""
         return SliceKept(
+            _another(self.x),
             _another(self.bits),
             [_another(tensor) for tensor in self.pooled],
             [[Kept(*map(_another, unit)) for unit in units] for units in self.units],
         )
 
 
-def from_tensors(rows: Sequence[Tensor | None], n_slices: int, spec: BlockSpec) -> Iterator[SliceKept]:
-    """Yields what each slice keeps, from the flat sequence of all slices."""
+def from_tensors(
+    rows: Sequence[Tensor | None], n_slices: int, specs: Sequence[BlockSpec]
+) -> Iterator[list[SliceKept]]:
+    """Yields what each slice keeps of each block, from the flat sequence of all slices."""
     items = iter(rows)
     for _ in range(n_slices):
-        bits = next(items)
-        pooled = [next(items) for _ in spec.branches]
-        units = [[Kept(next(items), next(items), next(items)) for _ in b.units] for b in spec.branches]
-        yield SliceKept(bits, pooled, units)
+        yield [_from_tensors(items, spec) for spec in specs]
+
+
+def _from_tensors(items: Iterator[Tensor | None], spec: BlockSpec) -> SliceKept:
+    x, bits = next(items), next(items)
+    pooled = [next(items) for _ in spec.branches]
+    units = [[Kept(next(items), next(items), next(items)) for _ in b.units] for b in spec.branches]
+    return SliceKept(x, bits, pooled, units)
 
 
 def slice_forward(
@@ -67,7 +76,7 @@ def slice_forward(
 ) -> tuple[Tensor, SliceKept]:
     """Returns the output of a slice `(N, C, H, W)`, in new memory, and what it keeps beside `x`.
 
-    `keeps`: whether units keep anything. `keeps_x`: whether the caller keeps `x`.
+    `keeps`: whether units keep anything. `keeps_x`: whether `x` is kept beside it.
     """
     y: Tensor | None = None
     pooled: list[Tensor | None] = []
@@ -90,7 +99,7 @@ def slice_forward(
     activate_(y, spec.activation)
     masked = spec.activation != "none" and any(chain.plan is not None for _, chain in branches)
     bits = pack_interior(y, *PASSES_BETWEEN[spec.activation]) if masked else None
-    return y, SliceKept(bits, pooled, units)
+    return y, SliceKept(None, bits, pooled, units)
 
 
 def slice_backward(

@@ -1,11 +1,11 @@
 """What a block computes, and how it runs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
-import torch
-
-from tinytl.memory_efficient.block.unit import Recompute, UnitSpec
+from tinytl.memory_efficient.block.unit import Recompute, UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.pooling import PoolSpec
 from tinytl.memory_efficient.ops.upsample import Mode
 
@@ -55,6 +55,14 @@ class BlockSpec:
         return any(unit.norm == "batch" for branch in self.branches for unit in branch.units)
 
 
+class Block(NamedTuple):
+    """A block as it is now: what it computes, and with which tensors."""
+
+    spec: BlockSpec
+    tensors: Sequence[Sequence[UnitTensors]]
+    """A sequence per branch, an entry per unit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """How a block runs: nothing here changes what it computes."""
@@ -73,8 +81,8 @@ class Execution:
     """Blocks and modules whose largest intermediate is below this many KiB run as PyTorch's own: they keep
     little, and on small maps a call from Python needs more time than the work. 0: all run lean."""
 
-    def slice_bytes(self, device: torch.device) -> int:
-        """Returns `slice_mib` in bytes."""
+    def slice_bytes(self, on_cpu: bool) -> int:
+        """Returns `slice_mib` in bytes, on a CPU or on a GPU."""
         if self.slice_mib is not None:
             return int(self.slice_mib * 2**20)
-        return (5 if device.type == "cpu" else 64) * 2**20
+        return (5 if on_cpu else 64) * 2**20

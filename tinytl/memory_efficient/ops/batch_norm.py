@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tinytl.memory_efficient.ops.group_norm import NormGrads
 from tinytl.memory_efficient.ops.precision import cast_to
 
 AT_A_TIME_BYTES = 5 * 2**20
@@ -29,14 +30,6 @@ class Running(NamedTuple):
     mean: Tensor | None
     var: Tensor | None
     momentum: float
-
-
-class BatchNormGrads(NamedTuple):
-    """Gradients of input, gamma and beta; None if not asked for."""
-
-    x: Tensor | None
-    gamma: Tensor | None
-    beta: Tensor | None
 
 
 def normalise_batch(
@@ -72,7 +65,7 @@ def normalise_batch_grads(
     stats: BatchStats,
     needs: tuple[bool, bool, bool],
     out: Tensor | None = None,
-) -> BatchNormGrads:
+) -> NormGrads:
     """Returns gradients of (x, gamma, beta) as `needs` asks; that of x in `out`, which may be `grad`, or in
     new memory.
     """
@@ -90,7 +83,7 @@ def normalise_batch_grads(
         else:
             result = torch.mul(grad, _per_channel(scale, x), out=out)
         result.addcmul_(x, _per_channel(by_x, x)).add_(_per_channel(constant, x))
-    return BatchNormGrads(result, along if needs[1] else None, total if needs[2] else None)
+    return NormGrads(result, along if needs[1] else None, total if needs[2] else None)
 
 
 def some_at_a_time(x: Tensor) -> list[slice]:
@@ -106,4 +99,4 @@ def _sum_of_products(grad: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    return cast_to(values, x.dtype)[:, None, None]
+    return cast_to(values, x.dtype).view(-1, 1, 1)

@@ -4,6 +4,7 @@ Stock convolution always keeps its input (pytorch issues 42371, 70184, 133566).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
@@ -36,6 +37,11 @@ class ConvSpec:
     same_pad: bool = False
     """Pad as TensorFlow does, by the map's size, the odd pixel right and below; `padding` is unused."""
 
+    @cached_property
+    def reads_pixels_alone(self) -> bool:
+        """Whether a kernel of 1 x 1 makes this a product of the map, as a matrix, and the weight."""
+        return self.groups == 1 and self.stride == (1, 1) and (self.same_pad or self.padding == _VALID)
+
     def sides(self, size: Size, kernel: Size) -> tuple[int, int, int, int]:
         """Returns the padding (left, right, top, bottom) of a map of `size`."""
         if not self.same_pad:
@@ -56,7 +62,7 @@ class ConvSpec:
 
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
-    """Convolves `(N, C, H, W)`; a one-sided padding is made as a temporary."""
+    """Convolves `(N, C, H, W)`; a one-sided padding is made as a temporary. The result may be a view."""
     if _is_product(spec, x, weight):
         return product_forward(x, weight, bias)
     x, padding = _pad(x, weight, spec)
@@ -64,7 +70,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec)
 
 
 def conv_input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size) -> Tensor:
-    """Returns the gradient `(N, C, *size)` of the convolution's input, in new memory, dense.
+    """Returns the gradient `(N, C, *size)` of the convolution's input, in new memory, dense; maybe a view.
 
     Needs neither the input nor a stand-in for it; torch's kernel would allocate a whole one.
     """
@@ -120,7 +126,7 @@ def lean_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) 
         bias = None if bias is None else bias.to(dtype)
     with without_autocast(x):
         if not gradient_wanted(x, weight, bias):
-            return conv_forward(x, weight, bias, spec)
+            return conv_forward(x, weight, bias, spec).detach()
         return cast(Tensor, Conv2dFunction.apply(x, weight, bias, spec))
 
 
@@ -134,7 +140,7 @@ class Conv2dFunction(torch.autograd.Function):
         ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
         # The weight gradient needs the weight's shape; the parameter itself costs nothing to keep.
         ctx.save_for_backward(x if needs_weight else None, weight if needs_x or needs_weight else None)
-        return conv_forward(x, weight, bias, spec)
+        return conv_forward(x, weight, bias, spec).detach()  # may be edited in place, which a view may not
 
     @staticmethod
     @first_derivative
@@ -143,7 +149,7 @@ class Conv2dFunction(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         return (
-            conv_input_grad(grad, weight, ctx.spec, ctx.size) if needs_x else None,
+            conv_input_grad(grad, weight, ctx.spec, ctx.size).detach() if needs_x else None,
             conv_weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
             channel_sum(grad) if needs_bias else None,
             None,
@@ -151,8 +157,7 @@ class Conv2dFunction(torch.autograd.Function):
 
 
 def _is_product(spec: ConvSpec, x: Tensor, weight: Tensor) -> bool:
-    plain = spec.groups == 1 and spec.stride == (1, 1) and (spec.same_pad or spec.padding == _VALID)
-    return plain and weight.shape[2:] == (1, 1) and by_matrix_product(x, weight)
+    return spec.reads_pixels_alone and weight.shape[2:] == (1, 1) and by_matrix_product(x, weight)
 
 
 def _input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size, padding: Size) -> Tensor:

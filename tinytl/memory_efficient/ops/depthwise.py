@@ -11,14 +11,31 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from tinytl.memory_efficient.ops.kernel_scratch import weight_gradient_bytes
+from tinytl.device import takes_cpu_path
+
+CHANNEL_BLOCK = 16
 
 
 def taps_are_leaner(grad: Tensor, x: Tensor, weight: Tensor, groups: int, stride: int) -> bool:
     """Whether `depthwise_weight_grad` needs less memory than torch's kernel for this convolution."""
-    if weight.shape[1] != 1 or weight.shape[0] != groups or not x.is_cpu:
+    if weight.shape[1] != 1 or weight.shape[0] != groups or not takes_cpu_path(x):
         return False
-    return weight_gradient_bytes(weight, groups, x, stride) > (x.numel() + grad.numel()) * x.element_size()
+    return _blocked_kernel_bytes(weight, x, stride) > (x.numel() + grad.numel()) * x.element_size()
+
+
+def _blocked_kernel_bytes(weight: Tensor, x: Tensor, stride: int) -> int:
+    """Returns the bytes that oneDNN's AVX-512 kernel needs beside a depthwise weight's gradient.
+
+    It computes in blocks of 16 x 16 channels, so that 5x5 and 7x7 need 256 times their weight. 3x3 has a
+    kernel of its own without blocks, unless the map is too small for it. The same on every CPU, so that a run
+    computes the same sums on each.
+    """
+    map_size = x.shape[-1]
+    if map_size == 1 and x.stride(-1) == 1:
+        return 4 * weight.nbytes
+    if weight.shape[2] == weight.shape[3] == 3 and map_size > 2 + (stride > 1):
+        return 2 * weight.nbytes
+    return weight.nbytes * (1 + CHANNEL_BLOCK**2)
 
 
 def depthwise_weight_grad(

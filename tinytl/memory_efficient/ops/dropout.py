@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from tinytl.device import takes_cpu_path
 from tinytl.memory_efficient.ops.bit_mask import apply_bits, pack_interior
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import dense
@@ -28,7 +29,7 @@ class DropoutFunction(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
         """Keeps which elements survived; they are drawn in the order of `x`'s memory, as torch draws them."""
         ctx.probability = probability
-        if x.device.type == "cpu":
+        if takes_cpu_path(x):
             survives = torch.empty_like(x).bernoulli_(1 - probability)
             y = None
         else:

@@ -26,14 +26,15 @@ class FrozenNorm(NamedTuple):
 
     def scale(self) -> Tensor:
         """Returns gamma / sqrt(var + eps), `(C,)`."""
-        inverse = torch.rsqrt(self.var + self.eps)
+        inverse = (self.var + self.eps).rsqrt_()
         return inverse if self.gamma is None else inverse.mul_(self.gamma)
 
     def shift(self, scale: Tensor, bias: Tensor | None) -> Tensor:
         """Returns beta + (bias - mean) scale, `(C,)`, for the bias of the convolution before."""
         centre = self.mean if bias is None else self.mean - bias
-        shift = centre * scale
-        return shift.neg_() if self.beta is None else self.beta - shift
+        if self.beta is None:
+            return (centre * scale).neg_()
+        return torch.addcmul(self.beta, centre, scale, value=-1)
 
 
 class FoldedGrads(NamedTuple):
@@ -87,8 +88,8 @@ def scale_and_shift(x: Tensor, norm: FrozenNorm) -> Tensor:
     if x.dtype.itemsize < 4:
         return F.batch_norm(x, norm.mean, norm.var, norm.gamma, norm.beta, False, 0.0, norm.eps)
     scale = norm.scale()
-    shift = norm.shift(scale, None).to(x.dtype)[:, None, None]
-    return torch.addcmul(shift, x, scale.to(x.dtype)[:, None, None])
+    shift = norm.shift(scale, None).to(x.dtype).view(-1, 1, 1)
+    return torch.addcmul(shift, x, scale.to(x.dtype).view(-1, 1, 1))
 
 
 def gamma_grad(grad: Tensor, total: Tensor, x: Tensor, norm: FrozenNorm) -> Tensor:
@@ -123,7 +124,7 @@ class FrozenNormFunction(torch.autograd.Function):
         x, mean, var, gamma, beta = ctx.saved_tensors
         norm = FrozenNorm(mean, var, gamma, beta, ctx.eps)
         needs_x, _, _, needs_gamma, needs_beta, _ = ctx.needs_input_grad
-        of_x = grad * norm.scale().to(grad.dtype)[:, None, None] if needs_x else None
+        of_x = grad * norm.scale().to(grad.dtype).view(-1, 1, 1) if needs_x else None
         total = grad.sum((0, 2, 3)) if needs_gamma or needs_beta else None
         of_gamma = gamma_grad(grad, total, x, norm) if needs_gamma and total is not None else None
         return of_x, None, None, of_gamma, total if needs_beta else None, None

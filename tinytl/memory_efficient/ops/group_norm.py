@@ -10,11 +10,15 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from tinytl.device import takes_cpu_path
 from tinytl.memory_efficient.ops.activation import activate_, activation_grad
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import dense_format
 from tinytl.memory_efficient.ops.precision import cast_to, gradient_wanted
 from tinytl.networks.group_norm import NEEDS_INPUT_GRADIENT
+
+_SMALL_MAP = 1 << 16
+"""Elements under which the whole norm, one call, takes less time than the calls that only apply it."""
 
 
 class GroupStats(NamedTuple):
@@ -36,7 +40,7 @@ def normalise(
     x: Tensor, gamma: Tensor | None, beta: Tensor | None, n_groups: int, eps: float
 ) -> tuple[Tensor, GroupStats]:
     """Returns the normalised `(N, C, H, W)`, in new memory, and the statistics."""
-    if x.device.type == "cpu":
+    if takes_cpu_path(x):
         samples, channels, height, width = x.shape
         gamma, beta = _like(gamma, x), _like(beta, x)
         y, mean, rstd = torch.native_group_norm(
@@ -46,8 +50,12 @@ def normalise(
     return _normalise_by_sums(x, gamma, beta, n_groups, eps)
 
 
-def normalise_again(x: Tensor, gamma: Tensor | None, beta: Tensor | None, stats: GroupStats) -> Tensor:
+def normalise_again(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, stats: GroupStats, eps: float
+) -> Tensor:
     """Returns the normalised `(N, C, H, W)` from statistics that are known, in new memory."""
+    if x.numel() < _SMALL_MAP and takes_cpu_path(x):
+        return normalise(x, gamma, beta, stats.mean.shape[1], eps)[0]
     scale, shift = _affine(x.shape[1], gamma, beta, stats)
     return torch.addcmul(cast_to(shift, x.dtype), x, cast_to(scale, x.dtype))
 
@@ -58,7 +66,7 @@ def normalise_grads(
     """Returns gradients of (x, gamma, beta) as `needs` asks, in new memory."""
     samples, channels, height, width = x.shape
     n_groups = stats.mean.shape[1]
-    if x.device.type == "cpu" and (needs[0] or not NEEDS_INPUT_GRADIENT):
+    if takes_cpu_path(x) and (needs[0] or not NEEDS_INPUT_GRADIENT):
         grads = torch.ops.aten.native_group_norm_backward(
             grad, x, *stats, _like(gamma, x), samples, channels, height * width, n_groups, needs
         )
@@ -89,7 +97,7 @@ class GroupNormFunction(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         """Keeps the input, the statistics and the parameters."""
-        ctx.activation = activation
+        ctx.activation, ctx.eps = activation, eps
         x = _whole(x)
         y, stats = normalise(x, gamma, beta, n_groups, eps)
         ctx.save_for_backward(x, gamma, beta, *stats)
@@ -103,7 +111,7 @@ class GroupNormFunction(torch.autograd.Function):
         stats = GroupStats(mean, rstd)
         grad = grad.contiguous(memory_format=dense_format(x))
         if ctx.activation != "none":
-            again = normalise_again(x, gamma, beta, stats)
+            again = normalise_again(x, gamma, beta, stats, ctx.eps)
             grad = activation_grad(grad, again, ctx.activation, out=again)
         needs = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
         return *normalise_grads(grad, x, gamma, stats, needs), None, None, None
@@ -116,7 +124,7 @@ def _normalise_by_sums(
     parts = x.permute(0, 2, 3, 1).unflatten(3, (n_groups, -1))
     var, mean = torch.var_mean(parts.float() if x.dtype.itemsize < 4 else parts, (1, 2, 4), correction=0)
     stats = GroupStats(mean, torch.rsqrt(var + eps))
-    return normalise_again(x, gamma, beta, stats), stats
+    return normalise_again(x, gamma, beta, stats, eps), stats
 
 
 def _grads_by_sums(

@@ -1,15 +1,9 @@
-"""What CPU convolution kernels allocate inside, invisible to a dispatch mode and real for the allocator.
+"""What CPU kernels allocate inside, invisible to a dispatch mode and real for the allocator.
 
-A model of torch's allocation events (oneDNN as of torch 2.15, AVX-512, channels_last float32) over groups,
-kernels 1 to 7, strides and map sizes; accurate to kilobytes, which do not matter for the peak of a step.
-Dense and grouped convolutions with a kernel above 1 keep a reordered weight. The weight gradient is computed
-in blocks of 16 x 16 channels per group, so that depthwise 5x5 and 7x7 need 256 times their weight. Depthwise
-3x3 has a kernel of its own without blocks, unless the map is too small for it; on a map of one pixel whose
-neighbours lie side by side in memory every depthwise kernel needs four times its weight. Batch norm's
-backward makes its result twice, unless its arguments differ in memory format.
-
-A CPU without instructions for bfloat16 or float16 (oneDNN needs AVX-512) convolves them, and float64, by
-columns of the image, a group at a time: the groups' results and their concatenation exist at once.
+A convolution of oneDNN's is asked (`measured_scratch`). A type that oneDNN does not convolve on this CPU, as
+float64 on every one, goes by columns of the image, a group at a time: the groups' results and their
+concatenation exist at once. Batch norm's backward makes its result twice, unless its arguments differ in
+memory format.
 """
 
 import functools
@@ -18,50 +12,25 @@ from typing import Any
 
 import torch
 
-CHANNEL_BLOCK = 16
+from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
+
+_CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
 def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     """Returns the bytes that the CPU kernel of `func(*args)` needs beside its outputs; 0 if unknown."""
+    if func in _CONVOLUTIONS and _has_own_kernels(args[1].dtype):
+        return measured_scratch_bytes(func, args)
     if func is torch.ops.aten.convolution.default:
         image, weight, transposed, groups = args[0], args[1], args[6], args[8]
-        if not _has_own_kernels(weight.dtype):
-            return _column_bytes(image, weight, args[3], args[4], args[7] if transposed else None, groups)
-        return _reordered_bytes(weight, groups)
+        return _column_bytes(image, weight, args[3], args[4], args[7] if transposed else None, groups)
     if func is torch.ops.aten.convolution_backward.default:
-        grad, image, weight, stride, groups, wanted = (*args[:3], args[4], args[9], args[10])
-        if not _has_own_kernels(weight.dtype):
-            return _column_bytes_of_backward(grad, image, weight, groups, wanted)
-        if wanted[1]:
-            return weight_gradient_bytes(weight, groups, image, stride[-1])
-        return _reordered_bytes(weight, groups)
+        grad, image, weight, groups, wanted = (*args[:3], args[9], args[10])
+        return _column_bytes_of_backward(grad, image, weight, groups, wanted)
     if func is torch.ops.aten.native_batch_norm_backward.default:
         grad, image, wanted = args[0], args[1], args[9]
         return image.numel() * image.element_size() if wanted[0] and _same_format(grad, image) else 0
     return 0
-
-
-def _reordered_bytes(weight: torch.Tensor, groups: int) -> int:
-    return 0 if _is_matrix_product(weight, groups) else weight.numel() * weight.element_size()
-
-
-def weight_gradient_bytes(weight: torch.Tensor, groups: int, image: torch.Tensor, stride: int) -> int:
-    """Returns the bytes that the weight gradient's CPU kernel needs beside it, for a convolved `image`."""
-    if _is_matrix_product(weight, groups):
-        return 0
-    out_channels, in_per_group, height, width = weight.shape
-    out_per_group = out_channels // groups
-    plain = weight.numel() * weight.element_size()
-    if in_per_group == out_per_group == 1:
-        map_size = image.shape[-1]
-        if map_size == 1 and image.stride(-1) == 1:
-            return 4 * plain
-        if height == width == 3 and map_size > 2 + (stride > 1):
-            return 2 * plain
-    blocked = (
-        groups * _round_up(out_per_group) * _round_up(in_per_group) * height * width * weight.element_size()
-    )
-    return blocked + plain
 
 
 @functools.cache
@@ -114,7 +83,8 @@ def _column_bytes_of_backward(
 
 
 def _copied_weight_bytes(weight: torch.Tensor, groups: int) -> int:
-    return _reordered_bytes(weight, groups) if weight.shape[1] > 1 else 0
+    is_matrix_product = groups == 1 and weight.shape[2:] == (1, 1)
+    return 0 if is_matrix_product or weight.shape[1] == 1 else weight.nbytes
 
 
 def _columns_of_a_group(weight: torch.Tensor, samples: int, sides: Sequence[int]) -> int:
@@ -132,11 +102,3 @@ def _same_format(one: torch.Tensor, other: torch.Tensor) -> bool:
         one.is_contiguous(memory_format=form) and other.is_contiguous(memory_format=form)
         for form in (torch.contiguous_format, torch.channels_last)
     )
-
-
-def _is_matrix_product(weight: torch.Tensor, groups: int) -> bool:
-    return groups == 1 and weight.shape[2:] == (1, 1)
-
-
-def _round_up(channels: int) -> int:
-    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK

@@ -1,60 +1,80 @@
-"""1x1 convolutions as matrix products by oneDNN, at up to twice the speed of torch's choice on one thread.
+"""1x1 convolutions as matrix products, at up to twice the speed of torch's choice on one thread.
 
-With one thread torch sends 1x1 convolutions to another library (`use_mkldnn` in ATen's Convolution.cpp), and
-the transposed oneDNN kernel holds a second copy of its result. A channels_last map is a matrix already.
+With one thread torch convolves by columns (`use_mkldnn` in ATen's Convolution.cpp), and the transposed oneDNN
+kernel holds a second copy of its result. A channels_last map is a matrix already.
 """
-
-from typing import cast
 
 import torch
 from torch import Tensor
 
+from tinytl.device import takes_cpu_path
+
 
 def by_matrix_product(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's product accepts channels_last maps of `x`'s type and device for this 1x1 `weight`."""
+    """Whether a product of matrices serves channels_last maps of `x`'s type and device, and this `weight`."""
     return (
         x.dtype is torch.float32
         and weight.dtype is torch.float32
         and _HAS_PRODUCT
         and torch._C._get_mkldnn_enabled()
-        and x.is_cpu
+        and takes_cpu_path(x)
         and x.shape[1] > 1  # one channel is dense in both formats
         and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
 def product_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Returns the 1x1 convolution `(N, C', H, W)` of a channels_last `(N, C, H, W)`."""
-    made = _product(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-    # No view any more: a network may edit what a block returns, as `y += x` and `ReLU(inplace=True)` do.
-    return made.detach()
+    """Returns the 1x1 convolution `(N, C', H, W)` of a channels_last `(N, C, H, W)`, a view of new memory."""
+    if bias is None:
+        made = torch.mm(_rows(x), _transposed(weight))
+    elif x.numel() // x.shape[1] * weight.shape[0] < _LARGE_OUTPUT:
+        made = torch.addmm(bias, _rows(x), _transposed(weight))
+    else:
+        made = torch.ops.mkldnn._linear_pointwise.default(_rows(x), _matrix(weight), bias, "none", [], "")
+    return _map(made, x)
 
 
 def product_input_grad(grad: Tensor, weight: Tensor) -> Tensor:
     """Returns the gradient `(N, C, H, W)` of the input from that of the output."""
-    return _product(grad.permute(0, 2, 3, 1), weight.flatten(1).t(), None).permute(0, 3, 1, 2)
+    return _map(torch.mm(_rows(grad), _matrix(weight)), grad)
 
 
 def product_weight_grad(grad: Tensor, x: Tensor) -> Tensor:
     """Returns the gradient `(C', C, 1, 1)` of the weight."""
-    rows = grad.permute(0, 2, 3, 1).flatten(0, 2)
-    columns = x.permute(0, 2, 3, 1).flatten(0, 2)
-    # The kernel needs dense rows in its first factor. Transpose the narrower factor here, visible to the
-    # memory tracker.
-    if columns.shape[1] <= rows.shape[1]:
-        made = _product(columns.t().contiguous(), rows.t(), None).t().contiguous()
-    else:
-        made = _product(rows.t().contiguous(), columns.t(), None)
-    return made[:, :, None, None]
+    rows, channels = grad.numel() // grad.shape[1], grad.shape[1]
+    made = torch.mm(grad.as_strided((channels, rows), (1, channels)), _rows(x))
+    return made.as_strided((channels, x.shape[1], 1, 1), (x.shape[1], 1, 1, 1))
 
 
-def _product(factor: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Returns factor @ weight.T + bias; the operation that torch's own compiler emits for linear layers."""
-    if factor.numel() * weight.shape[0] < _SMALL_PRODUCT:
-        return torch.nn.functional.linear(factor, weight, bias)
-    return cast(Tensor, torch.ops.mkldnn._linear_pointwise.default(factor, weight, bias, "none", [], ""))
+# Each of these views is one call, where `permute`, `view`, `flatten` and `t` are up to three: a step on small
+# maps is bound by calls.
 
 
-_SMALL_PRODUCT = 1 << 20
-"""Multiplications below which oneDNN's preparation costs more time than it saves."""
+def _rows(x: Tensor) -> Tensor:
+    """Returns a channels_last map as a matrix: a row per pixel, a column per channel."""
+    channels = x.shape[1]
+    return x.as_strided((x.numel() // channels, channels), (channels, 1))
+
+
+def _map(rows: Tensor, like: Tensor) -> Tensor:
+    """Returns a matrix as a channels_last map, of the pixels of `like`."""
+    n, _, height, width = like.shape
+    channels = rows.shape[1]
+    strides = (height * width * channels, 1, width * channels, channels)
+    return rows.as_strided((n, channels, height, width), strides)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """Returns a weight `(C', C, 1, 1)` as `(C', C)`."""
+    return weight.as_strided(weight.shape[:2], weight.stride()[:2])
+
+
+def _transposed(weight: Tensor) -> Tensor:
+    """Returns a weight `(C', C, 1, 1)` as `(C, C')`."""
+    return weight.as_strided(weight.shape[1::-1], weight.stride()[1::-1])
+
+
+_LARGE_OUTPUT = 1 << 17
+"""Elements of a result above which it pays that oneDNN adds the bias on the way: torch's own product reads
+and writes it once more."""
 _HAS_PRODUCT = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")

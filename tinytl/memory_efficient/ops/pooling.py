@@ -39,6 +39,8 @@ class PoolSpec:
         if not self.within_map:
             return self
         side = min(*self.kernel, *size)
+        if self.kernel == self.stride == (side, side):
+            return self
         return PoolSpec(kernel=(side, side), stride=(side, side))
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tinytl.memory_efficient.block.function import run_block
-from tinytl.memory_efficient.block.spec import BlockSpec, BranchSpec, Execution
+from tinytl.memory_efficient.block.function import run_blocks
+from tinytl.memory_efficient.block.spec import Block, BlockSpec, BranchSpec, Execution
 from tinytl.memory_efficient.block.unit import UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.pooling import PoolSpec
@@ -175,15 +175,26 @@ def patterns(n_tensors, per_unit=6):
         yield [generator.random() < 0.3 for _ in range(n_tensors)]
 
 
-def check(assert_same, name, dtype, how, layout=torch.contiguous_format):
-    spec, widths = BLOCKS[name]
-    tensors = make_tensors(spec, widths, dtype)
-    flat = [t for branch in tensors for unit in branch for t in unit]
-    x = torch.randn(3, widths[0][0][0], 9, 10).to(dtype).contiguous(memory_format=layout)
+def check(assert_same, names, dtype, how, layout=torch.contiguous_format, size=(3, 9, 10)):
+    """Compares a block, or several one after the other, with stock's."""
+    names = (names,) if isinstance(names, str) else names
+    specs = [BLOCKS[name][0] for name in names]
+    tensors = [make_tensors(*BLOCKS[name], dtype) for name in names]
+    flat = [t for block in tensors for branch in block for unit in branch for t in unit]
+    n, *pixels = size
+    x = torch.randn(n, BLOCKS[names[0]][1][0][0][0], *pixels).to(dtype).contiguous(memory_format=layout)
 
     def regroup(flat):
         items = iter(flat)
-        return [[UnitTensors(*itertools.islice(items, 6)) for _ in branch] for branch in tensors]
+        return [
+            Block(spec, [[UnitTensors(*itertools.islice(items, 6)) for _ in branch] for branch in block])
+            for spec, block in zip(specs, tensors, strict=True)
+        ]
+
+    def stock(x, *flat):
+        for block in regroup(flat):
+            x = stock_block(x, *block)
+        return x
 
     for wants_x, pattern in itertools.product((False, True), patterns(len(flat))):
         x.requires_grad_(wants_x)
@@ -191,8 +202,8 @@ def check(assert_same, name, dtype, how, layout=torch.contiguous_format):
             if tensor is not None and index % 6 < 4:
                 tensor.requires_grad_(wants)
         assert_same(
-            lambda x, *flat: run_block(x, spec, regroup(flat), how),
-            lambda x, *flat: stock_block(x, spec, regroup(flat)),
+            lambda x, *flat: run_blocks(x, regroup(flat), how),
+            stock,
             [x, *flat],
         )
 
@@ -216,6 +227,62 @@ def test_equals_stock_in_float32(assert_same, name):
     check(assert_same, name, torch.float32, Execution(recompute="depthwise", slice_mib=2e-2))
 
 
+RUNS = (
+    ("residual", "lite", "residual"),
+    ("lite, pooled whole", "group norm"),
+    ("h-swish", "resnet", "lite"),
+    ("no norm", "same pad"),
+)
+
+
+@pytest.mark.parametrize("recompute", RECOMPUTE)
+@pytest.mark.parametrize("names", RUNS, ids=" > ".join)
+def test_a_run_of_blocks_equals_stock(assert_same, names, recompute):
+    how = Execution(recompute=recompute, slice_mib=1e-3)
+    check(assert_same, names, torch.float64, how, torch.channels_last, size=(3, 17, 18))
+
+
+def test_a_run_keeps_no_map_between_its_blocks(kept_bytes):
+    blocks = [
+        Block(BLOCKS["residual"][0], make_tensors(*BLOCKS["residual"], torch.float32)) for _ in range(3)
+    ]
+    known = [tensor for block in blocks for tensor in trains(block.tensors, "beta")]
+    known.append(x := torch.randn(4, 4, 8, 8))
+    bits = 2 * (4 * 8 * 8 * 8) // 8
+    how = Execution(slice_mib=2e-3)
+    assert kept_bytes(lambda: run_blocks(x, blocks, how), known) == 3 * bits
+    for block in blocks:
+        trains(block.tensors, "weight")
+    inputs = 4 * 4 * 8 * 8 * 4
+    for recompute, kept in (("none", 3 * 2 * 4 * 8 * 8 * 8 * 4 + 2 * inputs), ("block", 0)):
+        how = Execution(slice_mib=2e-3, recompute=recompute)
+        assert kept_bytes(lambda how=how: run_blocks(x, blocks, how), known) == kept
+
+
+def test_images_in_bytes_are_prepared_a_slice_at_a_time(assert_same, kept_bytes):
+    block = Block(BLOCKS["residual"][0], make_tensors(*BLOCKS["residual"], torch.float32))
+    known = trains(block.tensors, "weight", "beta")
+    images = torch.randint(0, 256, (4, 4, 8, 8), dtype=torch.uint8)
+    seen = []
+
+    def prepare(images):
+        seen.append(len(images))
+        return images.float() / 255
+
+    for recompute in RECOMPUTE:
+        how = Execution(slice_mib=2e-3, recompute=recompute)
+        assert_same(
+            lambda *_, how=how: run_blocks(images, [block], how, prepare),
+            lambda *_: stock_block(images.float() / 255, *block),
+            known,
+        )
+    assert set(seen) == {1}
+    assert (
+        kept_bytes(lambda: run_blocks(images, [block], Execution(), prepare), [*known, images])
+        == 2 * 4 * 8**3 * 4
+    )
+
+
 @pytest.mark.parametrize("recompute", RECOMPUTE)
 @pytest.mark.parametrize("name", BLOCKS)
 def test_gradcheck(name, recompute):
@@ -231,7 +298,7 @@ def test_gradcheck(name, recompute):
             flat[index] = tensor
         items = iter(flat)
         regrouped = [[UnitTensors(*itertools.islice(items, 6)) for _ in branch] for branch in tensors]
-        return run_block(x, spec, regrouped, Execution(recompute=recompute, slice_mib=1e-6))
+        return run_blocks(x, [Block(spec, regrouped)], Execution(recompute=recompute, slice_mib=1e-6))
 
     leaves = [kinds[i].requires_grad_() for i in wanted]
     assert torch.autograd.gradcheck(run, (x, *leaves), fast_mode=True)
@@ -248,7 +315,9 @@ def test_harms_nobody(assert_harms_nobody, name, recompute):
     for slice_mib in (None, 1e-6):
         how = Execution(recompute=recompute, slice_mib=slice_mib)
         assert_harms_nobody(
-            lambda x, how=how: run_block(x, spec, tensors, how), lambda x: stock_block(x, spec, tensors), [x]
+            lambda x, how=how: run_blocks(x, [Block(spec, tensors)], how),
+            lambda x: stock_block(x, spec, tensors),
+            [x],
         )
     assert all(torch.equal(one, other) for one, other in zip(flat, before, strict=True))
 
@@ -262,7 +331,7 @@ def test_backward_twice_is_the_same_and_kept_tensors_are_unharmed():
                 unit.weight.requires_grad_()
         x = torch.randn(2, widths[0][0][0], 8, 8, dtype=torch.float64, requires_grad=True)
         leaves = [x, *(unit.weight for branch in tensors for unit in branch)]
-        y = run_block(x, spec, tensors, Execution(recompute=recompute))
+        y = run_blocks(x, [Block(spec, tensors)], Execution(recompute=recompute))
         grad = torch.randn_like(y)
         first = torch.autograd.grad(y, leaves, grad, retain_graph=True)
         second = torch.autograd.grad(y, leaves, grad)
@@ -285,7 +354,10 @@ def test_keeps_bits_only_where_biases_train(kept_bytes):
     tensors = make_tensors(spec, widths, torch.float32)
     known = trains(tensors, "beta")
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
-    assert kept_bytes(lambda: run_block(x, spec, tensors, Execution()), known) == 2 * (2 * 8 * 8 * 8) // 8
+    assert (
+        kept_bytes(lambda: run_blocks(x, [Block(spec, tensors)], Execution()), known)
+        == 2 * (2 * 8 * 8 * 8) // 8
+    )
 
 
 def test_keeps_what_weights_need_once(kept_bytes):
@@ -295,7 +367,7 @@ def test_keeps_what_weights_need_once(kept_bytes):
     hidden = 2 * 8 * 8 * 8 * 4
     for recompute, kept in (("none", 2 * hidden), ("depthwise", hidden), ("block", 0)):
         how = Execution(recompute=recompute)
-        assert kept_bytes(lambda how=how: run_block(x, spec, tensors, how), known) == kept
+        assert kept_bytes(lambda how=how: run_blocks(x, [Block(spec, tensors)], how), known) == kept
 
 
 def test_keeps_nothing_before_the_first_that_trains(kept_bytes):
@@ -304,9 +376,9 @@ def test_keeps_nothing_before_the_first_that_trains(kept_bytes):
     tensors[0][2].beta.requires_grad_()
     known = [t for unit in tensors[0] for t in unit]
     x = torch.randn(2, 4, 8, 8)
-    assert kept_bytes(lambda: run_block(x, spec, tensors, Execution()), known) == 0
+    assert kept_bytes(lambda: run_blocks(x, [Block(spec, tensors)], Execution()), known) == 0
     tensors[0][2].beta.requires_grad_(False)
-    assert run_block(x, spec, tensors, Execution()).grad_fn is None
+    assert run_blocks(x, [Block(spec, tensors)], Execution()).grad_fn is None
 
 
 def test_runs_on_fake_tensors():
@@ -315,5 +387,5 @@ def test_runs_on_fake_tensors():
         tensors = make_tensors(spec, widths, torch.float32)
         trains(tensors, "weight", "gamma", "beta")
         x = torch.randn(2, 4, 8, 8, requires_grad=True)
-        run_block(x, spec, tensors, Execution(slice_mib=1e-3)).sum().backward()
+        run_blocks(x, [Block(spec, tensors)], Execution(slice_mib=1e-3)).sum().backward()
         assert x.grad.shape == x.shape and tensors[1][0].weight.grad.shape == tensors[1][0].weight.shape

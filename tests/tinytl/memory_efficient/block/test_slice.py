@@ -45,7 +45,7 @@ def test_what_slices_keep_comes_back_from_one_row_of_tensors() -> None:
     branches = _branches([[WEIGHT, WEIGHT], [WEIGHT]])
     kept = [slice_forward(_x(), SPEC, branches, keeps=True, keeps_x=False)[1] for _ in range(3)]
     row = [tensor for of_slice in kept for tensor in of_slice.tensors()]
-    found = list(from_tensors(row, 3, SPEC))
+    found = [one for (one,) in from_tensors(row, 3, [SPEC])]
     assert [id(tensor) for one in found for tensor in one.tensors()] == [id(tensor) for tensor in row]
     assert [len(units) for units in found[0].units] == [2, 1]
     for one, other in zip(found, kept, strict=True):

@@ -36,6 +36,27 @@ def test_infinite_gradient_is_cut_to_zero():
     assert out.tolist() == [0.0, 0.0, math.inf]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("high", [6.0, math.inf])
+def test_nan_counts_as_inside(dtype, high):
+    values = torch.tensor([math.nan, -1.0, 0.0, 1.0], dtype=dtype)
+    bits = pack_interior(values, 0.0, high)
+    assert apply_bits(torch.ones(4, dtype=dtype), bits, torch.empty(4, dtype=dtype)).tolist() == [1, 0, 0, 1]
+
+
+def test_a_tensor_that_needs_a_gradient_is_packed():
+    values = torch.tensor([1.0, -1.0], requires_grad=True)
+    bits = pack_interior(values, 0.0, 6.0)
+    assert not bits.requires_grad
+    assert apply_bits(torch.ones(2), bits, torch.empty(2)).tolist() == [1, 0]
+
+
+def test_bits_of_another_tensor_are_refused():
+    bits = pack_interior(torch.ones(8), 0.0, 6.0)
+    with pytest.raises(ValueError, match="1 bytes of bits do not fit 16 elements"):
+        apply_bits(torch.ones(16), bits, torch.empty(16))
+
+
 def test_refuses_a_tensor_with_gaps():
     with pytest.raises(ValueError, match="dense"):
         memory_order(torch.zeros(4, 6)[:, ::2])

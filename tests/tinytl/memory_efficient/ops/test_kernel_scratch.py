@@ -10,30 +10,24 @@ from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 
 CONVOLUTION = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
-AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-# (in, out, kernel, stride, groups, map size) -> bytes of the forward kernel, of the weight's gradient
+# in, out, kernel, stride, groups, map size
 KNOWN = {
-    "pointwise": ((16, 32, 1, 1, 1, 8), 0, 0),
-    "depthwise 3x3": ((32, 32, 3, 1, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
-    "depthwise 3x3, stride 2": ((32, 32, 3, 2, 32, 8), 4 * 32 * 9, 2 * 4 * 32 * 9),
-    "depthwise 3x3, map of 2": ((32, 32, 3, 1, 32, 2), 4 * 32 * 9, 257 * 4 * 32 * 9),
-    "depthwise 5x5": ((32, 32, 5, 1, 32, 8), 4 * 32 * 25, 257 * 4 * 32 * 25),
-    "depthwise 7x7, stride 2": ((32, 32, 7, 2, 32, 8), 4 * 32 * 49, 257 * 4 * 32 * 49),
-    "two groups": ((32, 64, 3, 1, 2, 8), 4 * 64 * 16 * 9, 2 * 4 * 64 * 16 * 9),
-    "four groups of 12": ((48, 48, 5, 2, 4, 8), 4 * 48 * 12 * 25, 4 * 25 * (4 * 16 * 16 + 48 * 12)),
+    "pointwise": (16, 32, 1, 1, 1, 8),
+    "depthwise 3x3": (32, 32, 3, 1, 32, 8),
+    "depthwise 3x3, stride 2": (32, 32, 3, 2, 32, 8),
+    "depthwise 3x3, map of 2": (32, 32, 3, 1, 32, 2),
+    "depthwise 5x5": (32, 32, 5, 1, 32, 8),
+    "depthwise 7x7, stride 2": (32, 32, 7, 2, 32, 8),
+    "two groups": (32, 64, 3, 1, 2, 8),
+    "four groups of 12": (48, 48, 5, 2, 4, 8),
 }
-
-IN_BLOCKS = {"depthwise 3x3, map of 2", "depthwise 5x5", "depthwise 7x7, stride 2", "four groups of 12"}
-"""What AVX-512 computes in blocks of 16 channels; the kernels of other CPUs have other blocks."""
-MEASURED = [case for case in KNOWN if case != "two groups" and (AVX512 or case not in IN_BLOCKS)]
 
 
 def _call(
     case: str, mask: tuple[bool, bool, bool] | None, dtype: torch.dtype = torch.float32
 ) -> tuple[Any, tuple[Any, ...]]:
     """The operator and its arguments; `mask` says which gradients the backward one is asked for."""
-    (n_in, n_out, kernel, stride, groups, size), _, _ = KNOWN[case]
+    n_in, n_out, kernel, stride, groups, size = KNOWN[case]
     image = torch.zeros(2, n_in, size, size, dtype=dtype).contiguous(memory_format=torch.channels_last)
     weight = torch.zeros(n_out, n_in // groups, kernel, kernel, dtype=dtype)
     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -42,15 +36,6 @@ def _call(
         return CONVOLUTION, (image, weight, None, *rest)
     gradient = torch.zeros_like(CONVOLUTION(image, weight, None, *rest))
     return BACKWARD, (gradient, image, weight, None, *rest, list(mask))
-
-
-@pytest.mark.parametrize("case", KNOWN)
-def test_formula(case: str) -> None:
-    _, forward, weight_gradient = KNOWN[case]
-    assert scratch_bytes(*_call(case, None)) == forward
-    assert scratch_bytes(*_call(case, (True, False, False))) == forward
-    assert scratch_bytes(*_call(case, (False, True, False))) == weight_gradient
-    assert scratch_bytes(*_call(case, (True, True, False))) == weight_gradient
 
 
 def _measured(run: Callable[[], Any]) -> float:
@@ -65,8 +50,10 @@ def _measured(run: Callable[[], Any]) -> float:
 
 
 @pytest.mark.parametrize("mask", [None, (True, False, False), (False, True, False), (True, True, False)])
-@pytest.mark.parametrize("case", MEASURED)
-def test_formula_agrees_with_the_allocator(case: str, mask: tuple[bool, bool, bool] | None) -> None:
+@pytest.mark.parametrize("case", KNOWN)
+def test_a_kernel_of_onednn_agrees_with_the_allocator(
+    case: str, mask: tuple[bool, bool, bool] | None
+) -> None:
     func, args = _call(case, mask)
     assert _measured(lambda: func(*args)) == scratch_bytes(func, args)
 
@@ -105,12 +92,10 @@ def _one_pixel(stride: int) -> tuple[Any, tuple[Any, ...]]:
     return BACKWARD, (torch.zeros(2, 32, 1, 1), image, weight, None, *rest, [False, True, False])
 
 
-@pytest.mark.parametrize(("stride", "weights"), [(1, 4), (32, 257)])
-def test_one_pixel(stride: int, weights: int) -> None:
+@pytest.mark.parametrize("stride", [1, 32])
+def test_one_pixel(stride: int) -> None:
     func, args = _one_pixel(stride)
-    assert scratch_bytes(func, args) == weights * 4 * 32 * 9
-    if AVX512:
-        assert _measured(lambda: func(*args)) == pytest.approx(scratch_bytes(func, args), rel=0.1)
+    assert _measured(lambda: func(*args)) == scratch_bytes(func, args)
 
 
 @pytest.mark.parametrize("training", [True, False])

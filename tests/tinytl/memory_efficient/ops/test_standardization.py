@@ -17,7 +17,8 @@ from tests.support.lean_networks import (
 from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.memory_efficient import make_memory_efficient_
-from tinytl.memory_efficient.lean_modules import LeanBlock, LeanConv2d
+from tinytl.memory_efficient.lean_blocks import LeanBlock
+from tinytl.memory_efficient.lean_modules import LeanConv2d
 from tinytl.memory_efficient.ops.standardization import lean_standardized
 from tinytl.networks.backbones.inverted_residual import BlockSpec, InvertedResidual
 from tinytl.networks.frozen_batch_norm import freeze_bn_

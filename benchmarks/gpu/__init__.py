@@ -1,0 +1,1 @@
+"""A GPU, and what can be known of one without it."""

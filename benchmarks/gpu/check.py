@@ -1,0 +1,264 @@
+"""What a machine with a GPU has to say, in under eight minutes: exactness, memory, time, several processes.
+
+Needs torch and this project's `tinytl`; neither Ray, Optuna nor MLflow. Each part is written as it ends, so
+a run that is cut off goes on where it stopped, with the same `--json`. Without a GPU, `--device cpu` follows
+the same script with the CPU's kernels on a GPU's path: it shows that the script runs, and nothing of a GPU.
+
+    python -m benchmarks.gpu.check --json benchmarks/results/gpu_check_MACHINE_YYYYMM.json
+"""
+
+import argparse
+import dataclasses
+import gc
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.gpu.emulated_path import random_config, shown
+from benchmarks.shared.machine import about, row_a_line
+from tinytl.build import build_model
+from tinytl.config.plan import lean_plan
+from tinytl.config.train_config import BACKBONES, TrainConfig
+from tinytl.device import gpu_emulated
+from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.step_time.measure import prepared_step
+
+BUDGET_S = 450
+"""No part begins after so long: the next call does the rest."""
+MEMORY_CONFIGURATIONS = 40
+METHODS = (("TinyTL-L+B", "frozen_bn"), ("TinyTL-B", "group_norm"), ("FT-Full", "group_norm"))
+BATCHES = (1, 8, 64)
+PRECISIONS = ("float32", "tf32", "bfloat16")
+PREDICTED = {"exactness_most": 1e-8, "memory_most": 0.05, "lean_to_stock_batch_8": 1.5}
+"""Written before a GPU was at hand: without graphs a lean step is bound by its launches."""
+
+
+class Check:
+    """The parts of a run, as they are written."""
+
+    def __init__(self, device: torch.device, path: Path | None, quick: bool) -> None:
+        self.device, self.path, self.quick = device, path, quick
+        self.began = time.monotonic()
+        self.parts: dict[str, Any] = {}
+        if path is not None and path.exists():
+            self.parts = dict(json.loads(path.read_text()).get("parts", {}))
+
+    def run(self, name: str, part: Callable[["Check"], Any]) -> None:
+        """Runs a part that is missing, and writes it; an error is its result, and the next one follows."""
+        if name in self.parts and "error" not in self.parts[name]:
+            print(f"{name}: known", flush=True)
+            return
+        if time.monotonic() - self.began > BUDGET_S:
+            print(f"{name}: left for the next call", flush=True)
+            return
+        started = time.monotonic()
+        try:
+            self.parts[name] = part(self)
+        except Exception as error:
+            self.parts[name] = {"error": f"{type(error).__name__}: {error}"[:500]}
+        self.parts[name]["seconds"] = round(time.monotonic() - started, 1)
+        print(f"{name}: {json.dumps({k: v for k, v in self.parts[name].items() if k != 'rows'})}", flush=True)
+        if self.path is not None:
+            gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
+            content = about() | {"gpu": gpu, "predicted_before": PREDICTED, "parts": self.parts}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(row_a_line(content))
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def path_of_gpu(self) -> AbstractContextManager[None]:
+        """Returns the context in which a step takes a GPU's path."""
+        return nullcontext() if self.device.type == "cuda" else gpu_emulated()
+
+
+def exactness(check: Check) -> dict[str, Any]:
+    """Gradients of lean blocks in float64: their largest difference from stock's over the largest of all."""
+    rows = []
+    for backbone, (method, norm) in itertools.product(BACKBONES, METHODS):
+        config = TrainConfig(
+            backbone=backbone, weights="none", method=method, norm=norm, num_classes=10, resolution=64,
+            batch_size=4, dropout=0.0, device=check.device.type,
+        )  # fmt: skip
+        with check.path_of_gpu():
+            stock, lean = (
+                _gradients(dataclasses.replace(lean_plan(config), engine=engine), check.device)
+                for engine in ("stock", "lean")
+            )
+        most = max(float(gradient.abs().max()) for gradient in stock.values())
+        off = max(float((stock[name] - lean[name]).abs().max()) for name in stock)
+        rows.append({"backbone": backbone, "method": method, "norm": norm, "off": off / most})
+    return {"most": max(row["off"] for row in rows), "rows": rows}
+
+
+def _gradients(config: TrainConfig, device: torch.device) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    net = build_model(config).net.double().to(device)
+    torch.manual_seed(1)
+    images = torch.rand(config.batch_size, 3, config.resolution, config.resolution, dtype=torch.float64)
+    labels = torch.arange(config.batch_size, device=device) % 10
+    F.cross_entropy(net(images.to(device)), labels).backward()
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def memory(check: Check) -> dict[str, Any]:
+    """Predicted peaks against those of the second step."""
+    rng = random.Random(0)
+    rows: list[dict[str, Any]] = []
+    for _ in range(4 if check.quick else MEMORY_CONFIGURATIONS):
+        config = random_config(rng)
+        predicted = predict_memory(config).peak_mib
+        with check.path_of_gpu():
+            measured = measure_memory(dataclasses.replace(config, device=check.device.type))
+        figures = {"predicted_mib": round(predicted, 2), "measured_mib": round(measured, 2)}
+        rows.append(shown(config) | figures)
+    off = [row["predicted_mib"] / row["measured_mib"] - 1 for row in rows]
+    return {"median": statistics.median(map(abs, off)), "lowest": min(off), "highest": max(off), "rows": rows}
+
+
+def times(check: Check) -> dict[str, Any]:
+    """Milliseconds of a step: stock in both formats, stock compiled, lean; ratios to the faster stock."""
+    rows: list[dict[str, Any]] = []
+    batches, precisions = (BATCHES[:1], PRECISIONS[:1]) if check.quick else (BATCHES, PRECISIONS)
+    for (method, norm), batch_size, precision in itertools.product(METHODS, batches, precisions):
+        config = TrainConfig(
+            backbone="mobilenet_v2", weights="none", method=method, norm=norm, num_classes=10,
+            resolution=64 if check.quick else 224, batch_size=batch_size, precision=precision,
+            device=check.device.type,
+        )  # fmt: skip
+        row: dict[str, Any] = {
+            "method": method,
+            "norm": norm,
+            "batch_size": batch_size,
+            "precision": precision,
+        }
+        for name, prepare in WAYS.items():
+            if check.quick and name == "stock_compiled":
+                continue
+            with check.path_of_gpu():
+                row[f"{name}_ms"] = _step_ms(check, prepare(lean_plan(config)))
+        stock = min(row["stock_ms"], row["stock_nchw_ms"])
+        row["lean_to_stock"] = round(row["lean_ms"] / stock, 3)
+        rows.append(row)
+    return {"lean_to_stock_median": statistics.median(row["lean_to_stock"] for row in rows), "rows": rows}
+
+
+def _stock(config: TrainConfig) -> TrainConfig:
+    return dataclasses.replace(config, engine="stock")
+
+
+WAYS: Mapping[str, Callable[[TrainConfig], Callable[[], Any]]] = {
+    "stock": lambda config: prepared_step(_stock(config)),
+    "stock_nchw": lambda config: prepared_step(
+        _stock(config), lambda net: net.to(memory_format=torch.contiguous_format)
+    ),
+    "stock_compiled": lambda config: prepared_step(
+        _stock(config), lambda net: torch.compile(net, mode="reduce-overhead")
+    ),
+    "lean": prepared_step,
+}
+
+
+def _step_ms(check: Check, step: Callable[[], Any]) -> float:
+    n_warm, n_timed = (1, 2) if check.quick else (5, 20)
+    for _ in range(n_warm):
+        step()
+    found = []
+    for _ in range(n_timed):
+        started = time.perf_counter()
+        step()
+        found.append(1000 * (time.perf_counter() - started))
+    return round(statistics.median(found), 3)
+
+
+def syncs(check: Check) -> dict[str, Any]:
+    """Whether a step waits for the GPU: CUDA says so, as an error."""
+    config = lean_plan(
+        TrainConfig(
+            backbone="mobilenet_v2", weights="none", method="TinyTL-L+B", norm="frozen_bn", num_classes=10,
+            resolution=64, batch_size=4, device=check.device.type,
+        )
+    )  # fmt: skip
+    step = prepared_step(config, waits=False)
+    step()
+    if check.device.type != "cuda":
+        return {"waits": None, "why": "a CPU has nothing to wait for"}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return {"waits": False}
+
+
+ONE_PROCESS = """
+import sys, time
+from benchmarks.gpu.check import TrainConfig, lean_plan, prepared_step
+device, resolution, n_steps = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+step = prepared_step(lean_plan(TrainConfig(backbone="mobilenet_v2", weights="none", method="TinyTL-L+B",
+    norm="frozen_bn", num_classes=10, resolution=resolution, batch_size=8, device=device)))
+step(); step()
+print("ready", flush=True); sys.stdin.readline()
+start = time.perf_counter()
+for _ in range(n_steps): step()
+print(n_steps / (time.perf_counter() - start))
+"""
+
+
+def processes(check: Check) -> dict[str, Any]:
+    """Steps a second of one, two and four processes on the device, together."""
+    resolution, n_steps = (32, 2) if check.quick else (224, 50)
+    rows = []
+    for n in (1, 2) if check.quick else (1, 2, 4):
+        command = [sys.executable, "-c", ONE_PROCESS, str(check.device), str(resolution), str(n_steps)]
+        running = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(n)
+        ]
+        for process in running:
+            assert process.stdout is not None and process.stdout.readline().strip() == "ready"
+        rates = [float(process.communicate("\n")[0]) for process in running]
+        rows.append({"processes": n, "steps_per_s": round(sum(rates), 2)})
+    return {"rows": rows}
+
+
+PARTS = {
+    "exactness": exactness,
+    "memory": memory,
+    "syncs": syncs,
+    "times": times,
+    "processes": processes,
+}
+
+
+def main() -> None:
+    """Runs the parts that are missing; prints and writes each."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="a few of each: whether the script runs")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("torch finds no GPU here: --device cpu follows the script without one")
+    check = Check(torch.device(args.device), args.json, args.quick)
+    for name, part in PARTS.items():
+        check.run(name, part)
+    failed = [name for name, found in check.parts.items() if "error" in found]
+    sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

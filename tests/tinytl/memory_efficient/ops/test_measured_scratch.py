@@ -1,0 +1,62 @@
+"""Kernels are asked what they need, whatever the processor: here, too, those of one without AVX-512."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
+
+CONVOLUTION = torch.ops.aten.convolution.default
+BACKWARD = torch.ops.aten.convolution_backward.default
+
+PROGRAM = """
+from tests.support.cases import small
+from tinytl.memory.predict import measure_memory, predict_memory
+import torch
+torch.set_num_threads(1)
+assert torch.backends.cpu.get_cpu_capability() == "AVX2"
+for engine, norm, n in (("stock", "batch_norm", 2), ("lean", "frozen_bn", 5)):
+    config = small(
+        backbone="proxylessnas_mobile", method="FT-Full", norm=norm, engine=engine, resolution=64,
+        batch_size=n,
+    )
+    print(predict_memory(config).peak_mib / measure_memory(config))
+"""
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="no AVX2 here")
+def test_predicted_memory_is_measured_memory_on_a_processor_without_avx512() -> None:
+    env = dict(os.environ, ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", PYTHONPATH=str(Path.cwd()))
+    ran = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True)
+    assert [float(line) for line in ran.stdout.split()] == pytest.approx([1, 1], abs=0.01)
+
+
+def fake_arguments(n: int, backward: bool = False) -> tuple[object, ...]:
+    """Those of a dense 3x3 convolution."""
+    with FakeTensorMode():
+        image = torch.empty(n, 8, 12, 12).contiguous(memory_format=torch.channels_last)
+        grad = torch.empty(n, 16, 12, 12).contiguous(memory_format=torch.channels_last)
+        weight = torch.empty(16, 8, 3, 3).contiguous(memory_format=torch.channels_last)
+    rest = ([1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    return (
+        (grad, image, weight, None, *rest, [True, True, False]) if backward else (image, weight, None, *rest)
+    )
+
+
+@pytest.mark.parametrize(("func", "backward"), [(CONVOLUTION, False), (BACKWARD, True)])
+def test_a_large_batch_follows_from_two_small_ones(func: object, backward: bool) -> None:
+    found = [measured_scratch_bytes(func, fake_arguments(n, backward)) for n in (1, 2, 3, 4, 100_000)]
+    assert all(isinstance(n_bytes, int) and n_bytes >= 0 for n_bytes in found)
+    fewer, more, four, many = found[1:]
+    assert four == fewer + 2 * (more - fewer)
+    assert many == fewer + 99_998 * (more - fewer)
+
+
+def test_what_a_kernel_gives_back_is_no_scratch() -> None:
+    n_bytes = measured_scratch_bytes(CONVOLUTION, fake_arguments(2))
+    assert n_bytes < 2 * 16 * 12 * 12 * 4  # its output

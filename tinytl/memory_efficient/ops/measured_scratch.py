@@ -1,0 +1,84 @@
+"""What a convolution's CPU kernel allocates inside, measured by running it once on a few zeros.
+
+oneDNN has other kernels on other processors, for each type, map size and memory format: no formula holds on
+the next machine. What grows with the batch is linear in it, so two small batches tell of any other. Measured
+on one thread, as a trial has: with more, partial sums of the weight's gradient exist once per thread.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._mode_utils import no_dispatch
+
+FEWER, MORE = 2, 3
+"""Samples of the batches that are run."""
+
+
+class _Form(NamedTuple):
+    """A tensor without its samples, if it has some. The strides of a map of one pixel choose the kernel."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    is_batch: bool
+
+    def zeros(self, n_samples: int) -> Tensor:
+        shape = (n_samples, *self.shape[1:]) if self.is_batch else self.shape
+        return torch.empty_strided(shape, self.strides, dtype=self.dtype).zero_()
+
+
+def measured_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
+    """Returns the bytes that `func(*args)` needs beside its outputs: a convolution, or its backward, on fake
+    tensors.
+    """
+    n_batches = 2 if func is torch.ops.aten.convolution_backward.default else 1
+    described = tuple(_describe(arg, index < n_batches) for index, arg in enumerate(args))
+    n_samples = args[0].shape[0]
+    if n_samples <= MORE:
+        return _measured(func, described, n_samples)
+    fewer, more = (_measured(func, described, n) for n in (FEWER, MORE))
+    return max(0, fewer + (more - fewer) * (n_samples - FEWER) // (MORE - FEWER))
+
+
+def _describe(arg: Any, is_batch: bool) -> Any:
+    if not isinstance(arg, Tensor):
+        return tuple(arg) if isinstance(arg, list) else arg
+    shape = (0, *arg.shape[1:]) if is_batch else tuple(arg.shape)
+    return _Form(shape, arg.stride(), arg.dtype, is_batch)
+
+
+@cache
+def _measured(func: Any, described: tuple[Any, ...], n_samples: int) -> int:
+    with no_dispatch(), torch.no_grad(), _one_thread():
+        args = [arg.zeros(n_samples) if isinstance(arg, _Form) else arg for arg in described]
+        func(*args)  # the first run of a kernel may allocate what the others find
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as events:
+            made = func(*args)
+        outputs = [out for out in (made if isinstance(made, tuple) else (made,)) if out is not None]
+    return max(0, peak_of_events(events) - sum(out.untyped_storage().nbytes() for out in outputs))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_of_events(events: profile) -> int:
+    """Returns the highest sum of allocations and releases since a profile began, in bytes."""
+    assert events.profiler is not None and events.profiler.kineto_results is not None
+    found = [event for event in events.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(found, key=lambda event: event.start_ns()):
+        now += event.nbytes()  # type: ignore[attr-defined]
+        peak = max(peak, now)
+    return peak

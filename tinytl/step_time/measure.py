@@ -1,0 +1,76 @@
+"""The time of a step, measured: the truth that an estimate is compared with."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tinytl.build import build_model
+from tinytl.config.train_config import TrainConfig
+from tinytl.device import resolve_device
+from tinytl.training.freed_memory import freed_memory_kept
+from tinytl.training.step import build_optimizer, random_batch, step_of
+
+
+def prepared_step(
+    config: TrainConfig, change: Callable[[nn.Module], Any] = lambda net: net, *, waits: bool = True
+) -> Callable[[], Any]:
+    """Returns a training step of a planned `config` on random weights and images, to be called repeatedly.
+
+    `change` returns the network to train, made of that of `config`. Unless it `waits`, a GPU may still be at
+    a step that has returned.
+    """
+    device = resolve_device(config.device)
+    config = dataclasses.replace(config, weights="none", lite_weights=None)
+    net = build_model(config).net.to(device)
+    optimizer = build_optimizer(net, config)
+    step, batch = step_of(config, change(net), optimizer, device), random_batch(config, device)
+
+    def run() -> None:
+        step(*batch)
+        if waits and device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def measured_seconds(configs: Sequence[TrainConfig], rounds: int = 3, threads: int = 1) -> list[float]:
+    """Runs steps of planned configurations (`num_classes` set) in turns; returns each one's median time."""
+    with as_in_a_run(threads):
+        steps = [prepared_step(config) for config in configs]
+        times: list[list[float]] = [[] for _ in steps]
+        for _ in range(rounds):
+            for step, of_step in zip(steps, times, strict=True):
+                of_step.append(seconds_after_itself(step))
+    return [statistics.median(of_step) for of_step in times]
+
+
+def seconds_after_itself(step: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Runs a step twice and returns the time of the second: after another one it finds the caches of that, in
+    a run those of its own kind.
+    """
+    step()
+    start = clock()
+    step()
+    return clock() - start
+
+
+@contextmanager
+def as_in_a_run(threads: int) -> Iterator[None]:
+    """Inside of it torch has so many threads, and freed memory stays in the process, as in a run.
+
+    Afterwards torch has as many threads, and the random numbers are, as before.
+    """
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(threads)
+    try:
+        with freed_memory_kept():
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_rng_state(state)
