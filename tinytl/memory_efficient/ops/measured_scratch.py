@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._mode_utils import no_dispatch
 
@@ -74,11 +75,27 @@ def _one_thread() -> Iterator[None]:
 
 
 def peak_of_events(events: profile) -> int:
-    """Returns the highest sum of allocations and releases since a profile began, in bytes."""
+    """Returns the highest sum of what was allocated since a profile began and is not yet freed, in bytes.
+
+    A block that an earlier profile has seen, and that was freed unseen, is still known to the profiler by its
+    address: what frees another block of that address is left out here, as all that was there before is.
+    """
     assert events.profiler is not None and events.profiler.kineto_results is not None
-    found = [event for event in events.profiler.kineto_results.events() if event.name() == "[memory]"]
+    nodes = list(events.profiler.kineto_results.experimental_event_tree())
+    found = []
+    while nodes:
+        node = nodes.pop()
+        nodes += node.children
+        if node.tag == _EventType.Allocation:
+            found.append(node)
+    alive: dict[int, int] = {}
     now = peak = 0
-    for event in sorted(found, key=lambda event: event.start_ns()):
-        now += event.nbytes()  # type: ignore[attr-defined]
-        peak = max(peak, now)
+    for event in sorted(found, key=lambda event: event.start_time_ns):
+        address, n_bytes = event.extra_fields.ptr, event.extra_fields.alloc_size
+        if n_bytes > 0:
+            alive[address] = n_bytes
+            now += n_bytes
+            peak = max(peak, now)
+        else:
+            now -= alive.pop(address, 0)
     return peak

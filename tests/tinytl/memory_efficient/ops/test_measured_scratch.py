@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 
-from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
+from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes, peak_of_events
 
 CONVOLUTION = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
@@ -60,3 +61,19 @@ def test_a_large_batch_follows_from_two_small_ones(func: object, backward: bool)
 def test_what_a_kernel_gives_back_is_no_scratch() -> None:
     n_bytes = measured_scratch_bytes(CONVOLUTION, fake_arguments(2))
     assert n_bytes < 2 * 16 * 12 * 12 * 4  # its output
+
+
+def test_what_an_earlier_profile_has_seen_is_not_freed_again() -> None:
+    def profiled() -> profile:
+        return profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
+
+    with profiled():
+        seen = [torch.empty(1000) for _ in range(50)]
+    addresses = {block.data_ptr() for block in seen}
+    del seen
+    before = [torch.empty(1000) for _ in range(50)]
+    assert addresses & {block.data_ptr() for block in before}
+    with profiled() as events:
+        del before
+        torch.empty(3000)
+    assert peak_of_events(events) == 4 * 3000
