@@ -82,20 +82,19 @@ def peak_of_events(events: profile) -> int:
     """
     assert events.profiler is not None and events.profiler.kineto_results is not None
     nodes = list(events.profiler.kineto_results.experimental_event_tree())
-    found = []
+    found: list[tuple[int, Any]] = []
     while nodes:
         node = nodes.pop()
         nodes += node.children
         if node.tag == _EventType.Allocation:
-            found.append(node)
+            found.append((node.start_time_ns, node.extra_fields))
     alive: dict[int, int] = {}
     now = peak = 0
-    for event in sorted(found, key=lambda event: event.start_time_ns):
-        address, n_bytes = event.extra_fields.ptr, event.extra_fields.alloc_size
-        if n_bytes > 0:
-            alive[address] = n_bytes
-            now += n_bytes
+    for _, event in sorted(found, key=lambda pair: pair[0]):
+        if event.alloc_size > 0:
+            alive[event.ptr] = event.alloc_size
+            now += event.alloc_size
             peak = max(peak, now)
         else:
-            now -= alive.pop(address, 0)
+            now -= alive.pop(event.ptr, 0)
     return peak
