@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,10 @@ def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -
             f"device=cuda, but Ray finds no GPU in the cluster ({_sum_of(nodes)}): use device auto or cpu"
         )
     largest_mib = 0.0
-    if any_gpu and config.gpus_per_trial is None:
+    if any_gpu and config.gpus_per_trial is not None:
+        with suppress(ConfigError):  # shares are given: no GPU has to say what it has
+            nodes = with_gpu_memory(nodes)
+    elif any_gpu:
         nodes = with_gpu_memory(nodes)
         largest_mib = largest_trained_mib(
             space,
@@ -135,7 +139,7 @@ def divide(
         nodes: the cluster's; with `gpu_memory_mib` if shares follow from memory.
         workers: most trials at a time; None: as many as fit. Without GPUs, more trials than CPUs share
             the CPUs.
-        gpus_per_trial: share to use in place of one from memory.
+        gpus_per_trial: share to use in place of one from memory; a trial's plan fits it if memory is known.
         largest_mib: largest predicted memory of an admissible configuration.
         pack: shares by configuration.
 
@@ -152,9 +156,13 @@ def divide(
         return _divide_cpus(nodes, workers)
     cpus = min(1.0, max(node.cpus for node in with_gpu))
     if gpus_per_trial is not None:
-        _check_given(gpus_per_trial, with_gpu)
-        workers = _at_most(workers, _at_a_time(with_gpu, gpus_per_trial))
-        return TrialResources(workers=workers, cpus_per_trial=cpus, gpus_per_trial=gpus_per_trial)
+        held_mib = _check_given(gpus_per_trial, with_gpu)
+        return TrialResources(
+            workers=_at_most(workers, _at_a_time(with_gpu, gpus_per_trial)),
+            cpus_per_trial=cpus,
+            gpus_per_trial=gpus_per_trial,
+            held_mib=held_mib,
+        )
     memory_mib = _smallest_gpu_mib(with_gpu)
     share = share_of(largest_mib, memory_mib)
     if pack:  # the largest fits; as many run as would if all were the smallest
@@ -245,12 +253,25 @@ def _at_most(workers: int | None, most: int) -> int:
     return most if workers is None else min(workers, most)
 
 
-def _check_given(share: float, with_gpu: Sequence[Node]) -> None:
+def _check_given(share: float, with_gpu: Sequence[Node]) -> float:
+    """Returns the tensors, in MiB, that a process of this share holds; infinity if that is not known."""
     most = max(node.gpus for node in with_gpu)
     if share > most:
         raise ConfigError(f"--gpus-per-trial {share:g}: the largest node has {most:g} GPUs")
     if share > 1 and share != int(share):
         raise ConfigError(f"--gpus-per-trial {share:g}: above 1, give a whole number of GPUs")
+    if any(node.gpu_memory_mib is None for node in with_gpu):
+        return math.inf
+    memory_mib = _smallest_gpu_mib(with_gpu)
+    held_mib = _held_by_gpu(min(1.0, share) * memory_mib)
+    if held_mib <= 0:
+        least = math.ceil((CUDA_CONTEXT_MIB + 1) * (1 + MARGIN) / memory_mib * 100) / 100
+        raise ConfigError(
+            f"--gpus-per-trial {share:g}: that is {share * memory_mib:,.0f} MiB of the smallest GPU, and "
+            f"CUDA itself needs {CUDA_CONTEXT_MIB:g} and a margin of {MARGIN:.0%}: give {least:g} or more, "
+            "or leave it out"
+        )
+    return held_mib
 
 
 def _smallest_gpu_mib(nodes: Sequence[Node]) -> float:

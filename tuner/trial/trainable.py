@@ -13,7 +13,7 @@ from ray import tune
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
-from tinytl.device import device_name
+from tinytl.device import device_name, resolve_device
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.memory.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.networks.backbones.weights import Weights
@@ -26,6 +26,7 @@ from tinytl.runs.checkpoint_file import (
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
+from tuner.trial.gpu_share import GpuShare, keep_to_share
 
 GAVE_UP = "gave_up"
 """In a trial's configuration: a result to report, in place of training it again."""
@@ -52,6 +53,7 @@ class TinyTLTrainable(tune.Trainable):
     """Whether the last of them was trained before, and still has to be reported."""
     own: TrainConfig
     directory: RunDirectory
+    share: GpuShare | None
 
     def setup(
         self,
@@ -142,7 +144,7 @@ class TinyTLTrainable(tune.Trainable):
         self.failure = {}
         self.rows = []
         self.goes_on = False
-        self.trainer = None
+        self.trainer = self.share = None
         self.directory = RunDirectory(Path(config["folder"]))
         self._claim.close()
         try:
@@ -155,6 +157,7 @@ class TinyTLTrainable(tune.Trainable):
             except ConfigError as error:
                 self.failure = {"unsaved": str(error)}
                 return
+            self.share = keep_to_share(resolve_device(self.own.device))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(config["folder"])
             try:
@@ -182,12 +185,18 @@ class TinyTLTrainable(tune.Trainable):
         }
 
     def _explain(self, error: Exception) -> dict[str, Any]:
-        """Writes the traceback to the trial's folder; returns one line, with the need if memory ran out."""
+        """Writes the traceback to the trial's folder; returns one line, with the need if memory ran out.
+
+        Memory that a neighbour on the same GPU took says nothing about what the trial needs.
+        """
         with suppress(OSError):  # the disk may be what went wrong
             Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
         lines = str(error).strip().splitlines()
         failure = {"failure": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
         need_mib = out_of_memory_need_mib(error)
-        return (
-            failure if need_mib is None else failure | {"out_of_memory": True, "measured_need_mib": need_mib}
-        )
+        if need_mib is None:
+            return failure
+        others = self.share and self.share.neighbours_fault(need_mib)
+        if others:
+            return {"failure": f"{failure['failure']}; {others}"}
+        return failure | {"out_of_memory": True, "measured_need_mib": need_mib}

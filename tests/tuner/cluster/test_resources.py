@@ -11,7 +11,6 @@ from tuner.cluster.resources import (
     CUDA_CONTEXT_MIB,
     MOST_PER_GPU,
     WORKER_MIB,
-    TrialResources,
     divide,
     largest_trained_mib,
     part,
@@ -92,7 +91,21 @@ def test_on_gpus_one_share_follows_from_the_largest_memory(nodes, workers, large
 )
 def test_a_given_share_is_taken(nodes, gpus_per_trial, workers, expected):
     resources = divide(nodes, workers=workers, gpus_per_trial=gpus_per_trial)
-    assert resources == TrialResources(workers=expected[0], cpus_per_trial=1.0, gpus_per_trial=expected[1])
+    assert (resources.workers, resources.gpus_per_trial) == expected
+    assert (resources.cpus_per_trial, resources.packed) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "share", "held_mib"),
+    [
+        ([SMALL], 0.5, 4 * GIB / 1.1 - CUDA_CONTEXT_MIB),
+        ([SMALL, EIGHT], 1.0, 8 * GIB / 1.1 - CUDA_CONTEXT_MIB),  # mixed: the smallest
+        ([EIGHT], 2.0, 16 * GIB / 1.1 - CUDA_CONTEXT_MIB),  # a trial trains on one of its GPUs
+        ([Node(cpus=2, gpus=8), SMALL], 0.25, math.inf),
+    ],
+)
+def test_a_plan_fits_a_given_share(nodes, share, held_mib):
+    assert divide(nodes, workers=None, gpus_per_trial=share).held_mib == pytest.approx(held_mib)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +113,12 @@ def test_a_given_share_is_taken(nodes, gpus_per_trial, workers, expected):
     [
         ([SMALL], {"gpus_per_trial": 2.0}, "--gpus-per-trial 2: the largest node has 1 GPUs"),
         ([EIGHT], {"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1, give a whole number of GPUs"),
+        (
+            [SMALL],
+            {"gpus_per_trial": 0.05},
+            "--gpus-per-trial 0.05: that is 410 MiB of the smallest GPU, and CUDA itself needs 750 and a "
+            "margin of 10%: give 0.11 or more, or leave it out",
+        ),
         ([CPUS], {"gpus_per_trial": 0.5}, f"--gpus-per-trial 0.5: {NO_GPU}"),
         ([CPUS], {"pack": True}, f"--pack: {NO_GPU}"),
         (

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.cases import small
 from tinytl.data.load import load_dataset
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
 from tinytl.runs.trainer import Trainer
+from tuner.trial.gpu_share import GpuShare
 from tuner.trial.trainable import GAVE_UP, TinyTLTrainable
 
 BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
@@ -121,6 +123,25 @@ def test_what_goes_wrong_inside_is_one_line_and_a_traceback_in_the_folder(
     assert result["done"] and result.items() >= expected.items()
     assert "Traceback" in (folder / "error.txt").read_text()
     assert ("measured_need_mib" in result) == ("out_of_memory" in expected)
+
+
+def test_a_neighbours_memory_is_not_taken_for_the_trials_need(start, monkeypatch):
+    trial, _ = start()
+
+    def full(self):
+        raise torch.cuda.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 8.00 GiB of "
+            "which 0 bytes is free. Of the allocated memory 1.00 GiB is allocated by PyTorch"
+        )
+
+    monkeypatch.setattr(Trainer, "train_epoch", full)
+    for allowed_mib, own in ((1044.0, False), (1043.0, True)):
+        trial.share = GpuShare(allowed_mib)
+        result = trial.step()
+        assert ("out_of_memory" in result) == own and result["failure"].startswith(
+            "OutOfMemoryError: CUDA out"
+        )
+        assert ("other processes hold memory of that GPU" in result["failure"]) == (not own)
 
 
 def test_a_disk_that_is_full_is_no_failure_of_the_trial(start):

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._mode_utils import no_dispatch
 
@@ -86,7 +85,7 @@ def peak_of_events(events: profile) -> int:
     while nodes:
         node = nodes.pop()
         nodes += node.children
-        if node.tag == _EventType.Allocation:
+        if node.tag.name == "Allocation":
             found.append((node.start_time_ns, node.extra_fields))
     alive: dict[int, int] = {}
     now = peak = 0

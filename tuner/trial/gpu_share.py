@@ -1,0 +1,53 @@
+"""A trial keeps to its share of a GPU, so that a neighbour's out-of-memory can be told from its own.
+
+Ray counts shares and enforces none. torch's allocator does: what it reserves stays below a fraction of the
+GPU. CUDA's context lies beside that, so it is taken off the share.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from tinytl.memory.measure import MIB
+from tuner.cluster.resources import CUDA_CONTEXT_MIB
+
+
+@dataclass(frozen=True)
+class GpuShare:
+    """What a trial's process may hold on its GPU."""
+
+    allowed_mib: float
+    """Tensors, and what torch's allocator keeps for the next ones."""
+
+    def neighbours_fault(self, need_mib: float) -> str | None:
+        """Returns why an allocation failed that this share had room for; None if it had none."""
+        if need_mib > self.allowed_mib:
+            return None
+        return (
+            f"this trial needed {need_mib:,.0f} MiB and its share of the GPU gives it {self.allowed_mib:,.0f}"
+            ": other processes hold memory of that GPU. End them (nvidia-smi lists them), then resume the "
+            "study"
+        )
+
+
+def keep_to_share(device: torch.device) -> GpuShare | None:
+    """Bounds this process's memory on `device` by the part of a GPU that Ray gave this trial.
+
+    Returns None, and bounds nothing, on a CPU and for a whole GPU or several.
+    """
+    share = assigned_gpus()
+    if device.type != "cuda" or not 0 < share < 1:
+        return None
+    total_mib = torch.cuda.get_device_properties(device).total_memory / MIB
+    allowed_mib = max(0.0, share * total_mib - CUDA_CONTEXT_MIB)
+    torch.cuda.set_per_process_memory_fraction(allowed_mib / total_mib, device)
+    return GpuShare(allowed_mib)
+
+
+def assigned_gpus() -> float:
+    """Returns the GPUs that Ray gave this trial's process; 0 outside of one."""
+    import ray
+
+    if not ray.is_initialized():
+        return 0.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
