@@ -12,15 +12,9 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tuner.cluster.nodes import Node, read_nodes, with_gpu_memory
 from tuner.config import StudyConfig
+from tuner.trial.gpu_share import CUDA_CONTEXT_MIB
 from tuner.trial_config import largest_configs
 
-CUDA_CONTEXT_MIB = 750.0
-"""What a process needs on a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
-
-Source: the user's report, in which a step of MobileNetV2 at batch 1 needs 821 MB on a GPU, of which
-its tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
-issue 107667).
-"""
 WORKER_MIB = 1650.0
 """What a trial's process needs on a CPU beside the tensors of a step: Python, torch, Ray, and the pictures.
 

@@ -5,11 +5,18 @@ GPU. CUDA's context lies beside that, so it is taken off the share.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # the driver reads the constant before it needs torch
+    import torch
 
-from tinytl.memory.measure import MIB
-from tuner.cluster.resources import CUDA_CONTEXT_MIB
+CUDA_CONTEXT_MIB = 750.0
+"""What a process needs on a GPU beside its tensors: CUDA's context, kernels, cuBLAS and cuDNN.
+
+Source: the user's report, in which a step of MobileNetV2 at batch 1 needs 821 MB on a GPU, of which
+its tensors are 103 MiB (docs/memory.md, "Gradient checkpoints"). The context alone: about 300 MiB (pytorch
+issue 107667).
+"""
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class GpuShare:
         )
 
 
-def keep_to_share(device: torch.device) -> GpuShare | None:
+def keep_to_share(device: "torch.device") -> GpuShare | None:
     """Bounds this process's memory on `device` by the part of a GPU that Ray gave this trial.
 
     Returns None, and bounds nothing, on a CPU and for a whole GPU or several.
@@ -38,6 +45,10 @@ def keep_to_share(device: torch.device) -> GpuShare | None:
     share = assigned_gpus()
     if device.type != "cuda" or not 0 < share < 1:
         return None
+    import torch
+
+    from tinytl.memory.measure import MIB
+
     total_mib = torch.cuda.get_device_properties(device).total_memory / MIB
     allowed_mib = max(0.0, share * total_mib - CUDA_CONTEXT_MIB)
     torch.cuda.set_per_process_memory_fraction(allowed_mib / total_mib, device)

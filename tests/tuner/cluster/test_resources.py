@@ -8,7 +8,6 @@ from search_spaces.space import load_space
 from tinytl.errors import ConfigError
 from tuner.cluster.nodes import Node
 from tuner.cluster.resources import (
-    CUDA_CONTEXT_MIB,
     MOST_PER_GPU,
     WORKER_MIB,
     divide,
@@ -18,6 +17,7 @@ from tuner.cluster.resources import (
     trials_per_gpu,
 )
 from tuner.config import StudyConfig
+from tuner.trial.gpu_share import CUDA_CONTEXT_MIB
 from tuner.trial_config import base_config
 
 GIB = 1024.0

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tuner.cluster.resources import CUDA_CONTEXT_MIB, MARGIN, share_of
+from tuner.cluster.resources import MARGIN, share_of
 from tuner.trial import gpu_share
-from tuner.trial.gpu_share import GpuShare, assigned_gpus, keep_to_share
+from tuner.trial.gpu_share import CUDA_CONTEXT_MIB, GpuShare, assigned_gpus, keep_to_share
 
 TOTAL_MIB = 16 * 1024
 
