@@ -59,9 +59,10 @@ def planned_device(name: str) -> torch.device:
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns a CPU's tensor on `device`; a GPU copies it while this process goes on."""
-    if device.type != "cuda" or isinstance(tensor, FakeTensor):
+    if device.type != "cuda":
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    pinned = tensor if isinstance(tensor, FakeTensor) else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)
 
 
 def device_name(device: torch.device) -> str:

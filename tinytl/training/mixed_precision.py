@@ -22,11 +22,12 @@ class MixedPrecision:
         self.device = device
         if device.type == "cuda":
             _set_float32_products(precision == "tf32")
-        self.scaler = torch.amp.GradScaler(device.type) if precision == "float16" else None
+        scales = precision == "float16" and not _is_absent(device)
+        self.scaler = torch.amp.GradScaler(device.type) if scales else None
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context for a forward pass."""
-        if self.dtype is None:
+        if self.dtype is None or _is_absent(self.device):
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
@@ -50,6 +51,13 @@ class MixedPrecision:
         """Restores the state that `state_dict` returned."""
         if self.scaler is not None:
             self.scaler.load_state_dict(state)
+
+
+def _is_absent(device: torch.device) -> bool:
+    """Whether a step on fake tensors predicts for a GPU that is not there. Autocast is off then: what is
+    predicted are 32 bits, more than 16 need.
+    """
+    return device.type == "cuda" and not torch.cuda.is_available()
 
 
 def _set_float32_products(round_to_tf32: bool) -> None:

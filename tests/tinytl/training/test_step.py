@@ -1,13 +1,25 @@
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
-from tests.support.cases import small
+from tests.support.cases import SPREAD_CASES, small
+from tests.support.host_syncs import HostSyncs
+from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import METHOD_GROUPS, LrRatio, TrainConfig
+from tinytl.memory import fake_step
+from tinytl.memory.fake_step import FakeStep
+from tinytl.memory.predict import resolve_plan
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
-from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+from tinytl.training.step import InputNormalizer, build_optimizer, step_of, training_step
 
 CPU = torch.device("cpu")
 
@@ -200,3 +212,49 @@ def test_input_normalizer(fields: dict[str, object], mean: tuple[float, ...], st
     assert torch.allclose(out, expected, atol=1e-5)
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert images.dtype == torch.uint8
+
+
+GPU_CASES = {
+    f"{name}-{precision}": dataclasses.replace(
+        config, device="cuda", precision=precision, checkpoint=checkpoint, optimizer=optimizer
+    )
+    for (name, config), precision, checkpoint, optimizer in zip(
+        SPREAD_CASES.items(),
+        itertools.cycle(("float32", "tf32")),
+        itertools.cycle(("none", "all")),
+        itertools.cycle(("adam", "sgd", "adamw")),
+        strict=False,
+    )
+}
+
+
+@pytest.mark.parametrize("config", sampled(GPU_CASES.values(), 7), ids=GPU_CASES)
+def test_the_host_does_not_wait_for_a_gpu_in_a_step(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs, steps = HostSyncs(), []
+
+    def counted(*given: Any) -> Callable[..., Any]:
+        step = step_of(*given)
+
+        def run(*args: Any, **more: Any) -> Any:
+            with syncs:
+                steps.append(step(*args, **more))
+
+        return run
+
+    monkeypatch.setattr(fake_step, "step_of", counted)
+    planned = resolve_plan(config)
+    FakeStep(planned).run(planned)
+    assert steps and syncs.found == []
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [Tensor.nonzero, Tensor.cpu, lambda t: torch.zeros(3).copy_(t), lambda t: t.add_(torch.zeros(3).to(t))],
+)
+def test_what_waits_for_a_gpu_is_found(waits: Callable[[Tensor], Any]) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True), HostSyncs() as syncs:
+        with contextlib.suppress(DynamicOutputShapeException):
+            waits(torch.zeros(3, device="cuda"))
+    assert len(syncs.found) == 1
