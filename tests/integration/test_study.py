@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -18,6 +19,7 @@ from tests.support.studies import (
     command,
     doors_of,
     epochs_saved,
+    metrics_of,
     mlflow_runs,
     records_of,
     resume,
@@ -28,6 +30,8 @@ from tests.support.studies import (
     workers_of,
     write_pictures,
 )
+from tuner.cluster.metrics import BEST_ACCURACY, EPOCHS, FRONT, TRIALS
+from tuner.record.schema import ENDED
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +58,18 @@ def searched(pictures, tmp_path_factory):
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     before = records_of("first", runs_dir)
-    assert before and status_of("first", runs_dir)["trials"]["running"] >= 1
-    return runs_dir, run(resume("first", runs_dir)), before
+    interrupted = status_of("first", runs_dir)
+    assert before and interrupted["trials"]["running"] >= 1
+    saved, pages = epochs_saved(runs_dir / "first"), []
+    each_second = {"RAY_metrics_report_interval_ms": "1000"}
+    with started(resume("first", runs_dir), folder / "log of the resumed", each_second) as driver:
+        while driver.poll() is None:
+            pages += filter(None, [metrics_of(driver.pid)])
+            time.sleep(0.3)
+    (folder / "metrics").write_text(json.dumps([interrupted, saved, pages]))
+    out = (folder / "log of the resumed").read_text()
+    assert driver.returncode == 0, out
+    return runs_dir, out, before
 
 
 class TestFinishedStudy:
@@ -69,6 +83,20 @@ class TestFinishedStudy:
         runs_dir, *_ = searched
         here, elsewhere = json.loads((runs_dir.parent / "doors").read_text())
         assert len(here) > 5 and not elsewhere
+
+    def test_rays_metrics_page_begins_with_the_record_and_follows_the_study(self, searched):
+        runs_dir, *_ = searched
+        interrupted, saved, pages = json.loads((runs_dir.parent / "metrics").read_text())
+        first, last, status = pages[0], pages[-1], status_of("first", runs_dir)
+        assert {f"ray_{TRIALS} {state}" for state in status["trials"]} <= first.keys()
+        for state in ENDED:
+            assert first[f"ray_{TRIALS} {state}"] == interrupted["trials"][state]
+        assert first[f"ray_{BEST_ACCURACY}"] == max(r["accuracy_top1"] for r in interrupted["pareto"])
+        assert (first[f"ray_{FRONT}"], first[f"ray_{EPOCHS}"]) == (len(interrupted["pareto"]), saved)
+        # Ray's page ends with the study: what came last may be missing.
+        assert any(page[f"ray_{TRIALS} running"] for page in pages)
+        assert saved <= last[f"ray_{EPOCHS}"] <= epochs_saved(runs_dir / "first")
+        assert last[f"ray_{BEST_ACCURACY}"] <= max(r["accuracy_top1"] for r in status["pareto"])
 
     def test_it_has_exactly_its_trials_and_a_front(self, searched):
         runs_dir, out, _ = searched

@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 import mlflow
 import numpy as np
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.places import ROOT
 from tuner.record.storage import load_study
@@ -127,6 +130,27 @@ def doors_of(pid: int) -> tuple[list[str], list[str]]:
                     if address is not None:
                         doors[not any(end in address for end in loopback)].append(f"{address} {line}")
     return doors
+
+
+def metrics_of(pid: int) -> dict[str, float]:
+    """Returns a study's figures, by name and state, on the metrics page of the Ray that `pid` started; none
+    if there is no page yet, or no longer.
+    """
+    session = re.search(r"--session-dir=(\S+)", " ".join(processes_under(pid).values()))
+    ports = list(Path(session[1]).glob("metrics_export_port_*")) if session else []
+    if not ports:
+        return {}
+    with suppress(OSError, ValueError, HTTPException):  # Ray begins or ends
+        url = f"http://127.0.0.1:{int(ports[0].read_text())}/metrics"
+        with urllib.request.urlopen(url, timeout=5) as page:
+            families = text_string_to_metric_families(page.read().decode())
+        return {
+            " ".join([sample.name, *filter(None, [sample.labels.get("state")])]): sample.value
+            for family in families
+            for sample in family.samples
+            if "study" in sample.labels
+        }
+    return {}
 
 
 def raylet_of(node: subprocess.Popen) -> int | None:

@@ -22,7 +22,7 @@ OUT_OF_MEMORY_IN_A_ROW = 10
 
 
 class Observer(Protocol):
-    """What follows a study: the terminal, MLflow. Called from several threads; must return at once."""
+    """Follows a study: terminal, MLflow, metrics page. Called from several threads; must return at once."""
 
     def trial_started(
         self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None

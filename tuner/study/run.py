@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -91,6 +90,7 @@ def run_study(
         ConfigError: if another driver runs the study, or a cluster or MLflow does not answer, before
             anything is written.
     """
+    from tuner.cluster.metrics import StudyMetrics
     from tuner.cluster.waiting import Waiting
     from tuner.search.scheduler import StudyScheduler
     from tuner.study import ray_tune
@@ -128,9 +128,12 @@ def run_study(
             records.end_cut_off()
         for line in set_aside_damaged(study, prepared.folder):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        ended = read_study(study).ended
-        lines = _lines(prepared, study, records, resources.workers, console)
-        observers: list[Observer] = [lines] if tracking is None else [tracking, lines]
+        past = read_study(study)
+        ended = past.ended
+        lines = _lines(prepared, past, records, resources.workers, console)
+        metrics = StudyMetrics(past, prepared.folder, config.memory_budget_mib, lambda: records.refused)
+        stack.callback(metrics.close)
+        observers: list[Observer] = [metrics, lines] if tracking is None else [tracking, metrics, lines]
         search = _search(prepared, records, config.trials - ended, stopping, observers, resources.held_mib)
         with lines, stopping.on_signals(lines.stopping):
             try:
@@ -185,12 +188,12 @@ def _streamed(data: DataSplits) -> list[Path]:
 
 
 def _lines(
-    prepared: PreparedStudy, study: optuna.Study, records: StudyRecords, workers: int, console: Console
+    prepared: PreparedStudy, past: StudyReading, records: StudyRecords, workers: int, console: Console
 ) -> "TrialLines":
     """Returns a live view for a terminal, plain lines for anything else."""
     from tuner.terminal.lines import TrialLines
 
-    config, past = prepared.config, read_study(study)
+    config = prepared.config
     if config.verbose or not (console.file.isatty() and console.is_interactive):
         return TrialLines(console, past.ended, config.trials)
     from tuner.terminal.board import StudyBoard
