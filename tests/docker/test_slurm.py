@@ -14,9 +14,12 @@ echo "ray $*" >&2
 [ -z "$BROKEN" ] || exit 0
 while [ "$1" != -- ]; do shift; done
 shift
-exec "$@"
+"$@"
+exit 1
 """
-PYTHON = '#!/bin/sh\necho "python $*; $RAY_AUTH_MODE" >&2\nexit "$CODE"\n'
+PYTHON = (
+    '#!/bin/sh\necho "python $*; $RAY_AUTH_MODE" >&2\n[ "$CODE" != cut ] || kill -KILL $PPID\nexit "$CODE"\n'
+)
 
 
 @pytest.fixture
@@ -54,8 +57,14 @@ def test_ray_starts_on_each_node_and_the_study_on_the_first(job, tmp_path):
     assert list(runs.iterdir()) == []
 
 
-def test_the_exit_code_is_the_studys(job):
+def test_the_exit_code_is_the_studys_and_not_rays(job):
     assert job("--space", "joint", CODE="3")[0] == 3
+
+
+def test_a_study_that_was_cut_off_is_no_success(job):
+    code, lines = job("--space", "joint", CODE="cut")
+    assert code == 1
+    assert lines[-1] == "study.sbatch: the study was cut off; submit it again with --resume"
 
 
 def test_a_ray_that_did_not_start_is_no_success(job):
