@@ -17,9 +17,7 @@ shift
 "$@"
 exit 1
 """
-PYTHON = (
-    '#!/bin/sh\necho "python $*; $RAY_AUTH_MODE" >&2\n[ "$CODE" != cut ] || kill -KILL $PPID\nexit "$CODE"\n'
-)
+PYTHON = '#!/bin/sh\necho "python $*; $RAY_AUTH_MODE" >&2\n[ "$CODE" != cut ] || { kill -KILL $PPID; exit; }\nexit "$CODE"\n'
 
 
 @pytest.fixture
