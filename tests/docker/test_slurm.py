@@ -17,7 +17,11 @@ shift
 "$@"
 exit 1
 """
-PYTHON = '#!/bin/sh\necho "python $*; $RAY_AUTH_MODE" >&2\n[ "$CODE" != cut ] || { kill -KILL $PPID; exit; }\nexit "$CODE"\n'
+PYTHON = """#!/bin/sh
+echo "python $*; $RAY_AUTH_MODE" >&2
+[ "$CODE" != cut ] || { kill -KILL $PPID; exit; }
+exit "$CODE"
+"""
 
 
 @pytest.fixture
