@@ -14,7 +14,7 @@ STAMP = $(shell nproc)cpu_$(shell date +%Y%m)
 unexport PYTHONDONTWRITEBYTECODE
 TABLE ?= $(lastword $(sort $(wildcard $(RESULTS)/search_table_*.json)))
 .DEFAULT_GOAL := help
-.PHONY: help setup tune test test-all gpu-check bench bench-table bench-memory figures lint format lock ui secrets cluster base-tools all-tools peers system-packages clean
+.PHONY: help setup tune test test-all gpu-check bench bench-table bench-memory figures lint format lock ui secrets cluster cluster-check base-tools all-tools peers system-packages clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,7 +88,7 @@ figures: setup ## draw the diagrams under docs/ again
 
 lint: base-tools setup ## ruff, mypy, import-linter, hadolint, shellcheck
 	@$(FIND_BASE) .venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache
-	@$(FIND_BASE) .venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh
+	@$(FIND_BASE) .venv/bin/hadolint docker/Dockerfile && .venv/bin/shellcheck --external-sources --source-path docker docker/*.sh docker/slurm/*.sbatch
 	@$(FIND_BASE) .venv/bin/shellcheck .ci/run .ci/link-tools .ci/install-packages tests/on_torch.sh
 
 format: setup ## rewrite the code in the project's format
@@ -106,6 +106,9 @@ secrets: ## write the service's passwords and tokens to docker/secrets/; existin
 
 cluster: ## start PostgreSQL, MLflow, a Ray head and workers in Docker: make cluster [WORKERS=4] [DEVICE=cuda]
 	@docker/up.sh
+
+cluster-check: setup ## check the files for Kubernetes, Slurm and systemd, without any [ARGS="--crds FOLDER"]
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) docker/cluster_check $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	@rm -rf .venv $(BASE) $(ALL) .mypy_cache .ruff_cache .pytest_cache && find . -name __pycache__ -type d -prune -exec rm -rf {} +

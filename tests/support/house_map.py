@@ -22,7 +22,7 @@ TOP: dict[str, str | None] = {
     "tests": "The tree mirrored, one test file per module; `integration/` runs whole studies.",
     "benchmarks": "What the documents quote: run by hand, results kept in `results/`.",
     "examples": "The settings of the reports as commands; gradient checkpoints in Python.",
-    "docker": "One image, `compose.yaml`, and the start-up scripts that also run without Docker.",
+    "docker": "One image, `compose.yaml`, start-up scripts for use without Docker, too; Kubernetes, Slurm.",
     "docs": "How and why (`architecture.md`), and a page for each subject.",
 }
 
