@@ -230,10 +230,9 @@ def test_the_trial_of_a_host_that_is_lost_goes_on_elsewhere_from_its_last_epoch(
     assert 2 <= len(before.splitlines()) < EPOCHS and metrics.read_text().startswith(before)
 
 
-def test_the_trial_of_a_host_that_cannot_be_reached_any_more_goes_on_elsewhere(study, worker):
-    """The host runs: its process keeps the trial's folder until Ray there has given up, minutes later."""
+def test_the_trial_of_a_host_that_cannot_be_reached_any_more_goes_on_elsewhere(study):
+    """The host runs: its process keeps the trial's folder for minutes, until Ray there ends it."""
     trial = study.one_on_worker()
     cut_worker_off()
     study.end()
     assert study.hosts[trial] == [WORKER, HEAD]
-    assert worker.poll() is not None
