@@ -23,6 +23,12 @@ read_secret() {
   cat "$SECRETS_DIR/$1"
 }
 
+# outlast_cuts: makes Ray's servers keep connections that are silent for up to two minutes. Ray would close one after half
+# a minute; the other side learns of it only after a cut has healed, and then Ray takes the node for dead.
+outlast_cuts() {
+  export RAY_grpc_keepalive_timeout_ms="${RAY_grpc_keepalive_timeout_ms:-120000}"
+}
+
 # export_secrets: exports Ray's token and, if they exist, the passwords of the studies' database and of MLflow
 export_secrets() {
   read_secret ray_token >/dev/null

@@ -16,6 +16,7 @@ set -eu
 need_command ray "run 'make setup'"
 # Jobs inherit these, so no password is in a study's command, which Ray and MLflow show.
 export_secrets
+outlast_cuts
 RAY_PORT=${RAY_PORT:-6379}
 RAY_DASHBOARD_HOST=${RAY_DASHBOARD_HOST:-127.0.0.1}
 RAY_DASHBOARD_PORT=${RAY_DASHBOARD_PORT:-8265}

@@ -11,6 +11,7 @@ set -eu
 need_command ray "run 'make setup'"
 read_secret ray_token >/dev/null
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$SECRETS_DIR/ray_token"
+outlast_cuts
 if [ -n "${RAY_NODE_IP:-}" ]; then
   set -- --node-ip-address "$RAY_NODE_IP" "$@"
 fi

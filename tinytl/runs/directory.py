@@ -28,6 +28,10 @@ COMMIT = "TINYTL_COMMIT"
 _POLL_S = 0.2
 
 
+class FolderInUseError(ConfigError):
+    """Another process writes the folder of a run."""
+
+
 class RunDirectory:
     """The files of a run: `config.yaml` and `environment.json` (what made it), `metrics.jsonl` (one line per
     epoch), `last.pt` and `best.pt` (checkpoints) and, at the end, `result.json`.
@@ -76,7 +80,8 @@ class RunDirectory:
         """Creates the folder, and locks it against other runs.
 
         Raises:
-            ConfigError: if another run still writes it after `wait_s` seconds, or it cannot be created.
+            FolderInUseError: if another run still writes it after `wait_s` seconds.
+            ConfigError: if it cannot be created.
         """
         self.make()
         with naming_the_file(self.path):
@@ -85,7 +90,7 @@ class RunDirectory:
             give_up = time.monotonic() + wait_s
             while not try_lock(folder):
                 if time.monotonic() >= give_up:
-                    raise ConfigError(
+                    raise FolderInUseError(
                         f"--out {self.path} is being written by another run: choose another folder"
                     )
                 time.sleep(_POLL_S)

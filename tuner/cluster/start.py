@@ -34,6 +34,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Else Ray prints a stack at SIGTERM, and the study never gets the signal.
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
+    # As docker/require.sh does on the nodes: a link that is cut for half a minute costs nothing.
+    "RAY_grpc_keepalive_timeout_ms": "120000",
 }
 ON_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """If it is 0, as Ray sets it on desktop systems, processes call the machine 127.0.0.1 and listen there."""

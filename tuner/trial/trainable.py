@@ -23,15 +23,19 @@ from tinytl.runs.checkpoint_file import (
     read_checkpoint,
     save_checkpoint,
 )
-from tinytl.runs.directory import RunDirectory
+from tinytl.runs.directory import FolderInUseError, RunDirectory
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
 from tuner.trial.gpu_share import GpuShare, keep_to_share
 
 GAVE_UP = "gave_up"
 """In a trial's configuration: a result to report, in place of training it again."""
-PREDECESSOR_S = 60.0
-"""How long a trial waits for a process that still has its folder: its driver may have just been killed."""
+PREDECESSOR_S = 240.0
+"""How long a trial waits for a process that still has its folder: its driver may have just been killed.
+
+Or its node cannot be reached any more. Ray gives the trial to another node after a minute. The process that
+was cut off was seen to keep the folder for over two minutes after the cut, and for less than four.
+"""
 
 
 class TinyTLTrainable(tune.Trainable):
@@ -154,6 +158,12 @@ class TinyTLTrainable(tune.Trainable):
             self.own = config["config"]
             try:
                 self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
+            except FolderInUseError:
+                self.failure = {
+                    "unsaved": f"{self.directory.path} is still written by a process of this trial, perhaps "
+                    "on a node that cannot be reached: end Ray there"
+                }
+                return
             except ConfigError as error:
                 self.failure = {"unsaved": str(error)}
                 return

@@ -10,7 +10,9 @@ import torch
 from tests.support.cases import small
 from tinytl.data.load import load_dataset
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
+from tinytl.runs.directory import RunDirectory
 from tinytl.runs.trainer import Trainer
+from tuner.trial import trainable
 from tuner.trial.gpu_share import GpuShare
 from tuner.trial.trainable import GAVE_UP, TinyTLTrainable
 
@@ -156,6 +158,16 @@ def test_a_disk_that_is_full_is_no_failure_of_the_trial(start):
         signal.signal(signal.SIGXFSZ, handler)
     assert result["done"] and "failure" not in result
     assert result["unsaved"].startswith("checkpoint ") and "cannot be written" in result["unsaved"]
+
+
+def test_a_folder_that_another_process_keeps_is_told_as_that_and_is_no_failure(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainable, "PREDECESSOR_S", 0.3)
+    folder = tmp_path / "t-000"
+    with RunDirectory(folder).claimed():
+        trial, _ = start()
+    result = trial.step()
+    assert result["done"] and "failure" not in result
+    assert result["unsaved"].startswith(f"{folder} is still written by a process of this trial")
 
 
 def test_who_gave_up_says_so_and_trains_nothing(start):
