@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
 from tinytl.plots.curves import MOST_NAMED
-from tuner.findings.importance import MIN_TRIALS, Importance, parameter_importance
+from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance, parameter_importance
 from tuner.findings.text import importance_line, short
 from tuner.pictures.interactive import front_figure
 from tuner.record.reading import StudyReading
@@ -106,9 +106,10 @@ def _importance(importance: Mapping[str, Importance] | None, complete: int) -> S
     alt = ". ".join(importance_line(names[objective], own) for objective, own in importance.items()) + "."
     shares = {objective: own.shares for objective, own in importance.items()}
     parameters = _by_importance(shares, [name for own in shares.values() for name in own])
+    drawn = f"{MOST_TRIALS} of " if complete > MOST_TRIALS else ""
     note = (
-        f"{alt} Shares of the variance among {complete} complete trials that each explains (fANOVA), and how "
-        "far they move if the trials are drawn anew from themselves."
+        f"{alt} Shares of the variance among {drawn}{complete} complete trials that each explains (fANOVA), "
+        "and how far they move if the trials are drawn anew from themselves."
     )
     figure = importance_figure(importance, parameters)
     panels = [_panel("importance", "", "", alt, figure)] if parameters else []

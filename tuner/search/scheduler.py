@@ -1,5 +1,6 @@
 """Which trials stop early: asynchronous successive halving, by accuracy alone or by accuracy and memory."""
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,10 +40,10 @@ class Rungs:
     ) -> None:
         self.rule = rule
         self.reduction_factor = reduction_factor
-        self._rungs: dict[int, dict[str, tuple[float, float]]] = {epoch: {} for epoch in epochs}
+        self._rungs = {epoch: _Rung() for epoch in epochs}
         for judged in past:
             for epoch in judged.rungs.keys() & self._rungs.keys():
-                self._rungs[epoch][judged.name] = (judged.rungs[epoch], judged.peak_memory_mib)
+                self._rungs[epoch].add(judged.name, (judged.rungs[epoch], judged.peak_memory_mib))
 
     def __contains__(self, epoch: int) -> bool:
         """Whether trials are judged after `epoch`."""
@@ -50,12 +51,38 @@ class Rungs:
 
     def goes_on(self, name: str, epoch: int, accuracy: float, memory_mib: float) -> bool:
         """Records what a trial reached at the rung `epoch`, and returns whether it is worth more epochs."""
-        rung = self._rungs[epoch]
-        rung[name] = (accuracy, memory_mib)
-        if self.rule == "pareto" and len({memory for _, memory in rung.values()}) > 1:
-            return not any(_beats(other, (accuracy, memory_mib)) for other in rung.values())
-        better = sum(other > accuracy for other, _ in rung.values())
-        return better < -(-len(rung) // self.reduction_factor)
+        rung, reached = self._rungs[epoch], (accuracy, memory_mib)
+        rung.add(name, reached)
+        if self.rule == "pareto" and len(rung.memories) > 1:
+            return reached in rung.front
+        better = len(rung.accuracies) - bisect_right(rung.accuracies, accuracy)
+        return better < -(-len(rung.accuracies) // self.reduction_factor)
+
+
+class _Rung:
+    """What trials reached at one rung. Ray's loop waits for a judgement: it must not look at all of them."""
+
+    def __init__(self) -> None:
+        self.reached: dict[str, tuple[float, float]] = {}
+        """Accuracy and memory in MiB, by the trial's name."""
+        self.accuracies: list[float] = []
+        """Rising."""
+        self.memories: set[float] = set()
+        self.front: list[tuple[float, float]] = []
+        """What nothing here beats, equals once."""
+
+    def add(self, name: str, reached: tuple[float, float]) -> None:
+        """Records what a trial reached, in place of what it reached before."""
+        if name in self.reached:  # rare: a resumed trial reports its last epoch again
+            others = {other: its for other, its in self.reached.items() if other != name}
+            self.__init__()  # type: ignore[misc]
+            for other, its in others.items():
+                self.add(other, its)
+        self.reached[name] = reached
+        insort(self.accuracies, reached[0])
+        self.memories.add(reached[1])
+        if reached not in self.front and not any(_beats(best, reached) for best in self.front):
+            self.front = [*(best for best in self.front if not _beats(reached, best)), reached]
 
 
 class StudyScheduler(FIFOScheduler):

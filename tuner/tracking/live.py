@@ -87,8 +87,7 @@ class StudyTracking:
         self._past = reading
         self._trial_runs: TrialRuns | None = None
         """None: read them from MLflow, as it may have stored more than it confirmed."""
-        self._complete = {trial.name: trial for trial in reading.complete}
-        self._front = {trial.name for trial in reading.front}
+        self._front = {trial.name: trial for trial in reading.front}
         self._last_rows: dict[str, Mapping[str, Any]] = {}
         """The latest row of each running trial."""
         self._refused: set[str] = set()
@@ -222,9 +221,7 @@ class StudyTracking:
     def _write(self, name: str, news: _News) -> None:
         if self._trial_runs is None:
             self._trial_runs = TrialRuns(self.runs)
-        if news.state == "complete":
-            self._take_in(name)
-        front = {trial.name for trial in pareto_front(list(self._complete.values()))}
+        front = self._front_with(name) if news.state == "complete" else self._front
         trial = Trial(
             name=name,
             state=news.state,
@@ -237,22 +234,27 @@ class StudyTracking:
             on_front=name in front,
         )
         self._trial_runs.bring_in_line(trial, list(news.rows.values()), lambda: news.params or {})
-        for left in self._front - front - {name}:
+        for left in self._front.keys() - front.keys() - {name}:
             self._trial_runs.leaves_front(left)
         self._front = front
         if news.end is not None:
             self._last_rows.pop(name, None)
 
-    def _take_in(self, name: str) -> None:
-        """Adds a complete trial, with the figures of its last row."""
+    def _front_with(self, name: str) -> dict[str, Trial]:
+        """Returns the front with a trial that is complete now, by the figures of its last row.
+
+        What the front beats stays beaten: no other trial is looked at, however many there are.
+        """
         row = self._last_rows.get(name, {})
-        if name not in self._complete and {"accuracy_top1", "peak_memory_mib"} <= row.keys():
-            self._complete[name] = Trial(
-                name=name,
-                params={},
-                accuracy_top1=row["accuracy_top1"],
-                peak_memory_mib=row["peak_memory_mib"],
-            )
+        if name in self._front or not {"accuracy_top1", "peak_memory_mib"} <= row.keys():
+            return self._front
+        trial = Trial(
+            name=name,
+            params={},
+            accuracy_top1=row["accuracy_top1"],
+            peak_memory_mib=row["peak_memory_mib"],
+        )
+        return {found.name: found for found in pareto_front([*self._front.values(), trial])}
 
 
 def _now_ms() -> int:

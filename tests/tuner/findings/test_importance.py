@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from tuner.findings.importance import MIN_TRIALS, parameter_importance
+from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, parameter_importance
 from tuner.record import schema
 from tuner.record.reading import read_study
 
@@ -91,3 +91,15 @@ def test_the_same_trials_have_the_same_shares():
     assert parameter_importance(make_study(20, of_lr, of_method)) == parameter_importance(
         make_study(20, of_lr, of_method)
     )
+
+
+def test_fits_look_at_no_more_trials_however_many_there_are(monkeypatch):
+    sizes = []
+
+    def fit(study, evaluator):
+        sizes.append(len(study.get_trials(deepcopy=False)))
+        return {}
+
+    monkeypatch.setattr(optuna.importance, "get_param_importances", fit)
+    parameter_importance(make_study(3 * MOST_TRIALS, of_lr, of_method))
+    assert set(sizes) == {MOST_TRIALS}

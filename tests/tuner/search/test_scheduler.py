@@ -1,10 +1,12 @@
 import pickle
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 
+from tests.support.counted import Counted, comparisons_of
 from tuner.record import trials
 from tuner.search.scheduler import Rungs, StudyScheduler
 from tuner.stopping import Stopping
@@ -58,6 +60,31 @@ def test_a_trial_that_is_judged_again_does_not_beat_itself():
     rungs = Rungs(rule="pareto", epochs=(1,), reduction_factor=3)
     assert rungs.goes_on("a", 1, 0.5, 10)
     assert rungs.goes_on("a", 1, 0.4, 10)
+
+
+@pytest.mark.parametrize("rule", ["asha", "pareto"])
+def test_a_judgement_does_not_look_at_all_trials_of_the_rung(rule):
+    rungs = Rungs(rule=rule, epochs=(1,), reduction_factor=3)
+    draw = random.Random(0)
+    reached = [(Counted(draw.random()), Counted(draw.choice((10, 20, 30, 40)))) for _ in range(2000)]
+    for index, (accuracy, memory) in enumerate(reached[:-1]):
+        rungs.goes_on(f"t{index}", 1, accuracy, memory)
+    assert 0 < comparisons_of(lambda: rungs.goes_on("last", 1, *reached[-1])) < 60
+
+
+@pytest.mark.parametrize("rule", ["asha", "pareto"])
+def test_judgements_are_those_of_a_look_at_all_trials(rule):
+    draw = random.Random(1)
+    rungs, reached = Rungs(rule=rule, epochs=(1,), reduction_factor=3), {}
+    for _ in range(400):
+        name, point = f"t{draw.randrange(300)}", (draw.randrange(40) / 40, draw.randrange(1, 8))
+        reached[name] = point
+        if rule == "asha" or len({memory for _, memory in reached.values()}) == 1:
+            expected = sum(a > point[0] for a, _ in reached.values()) < -(-len(reached) // 3)
+        else:
+            beaten = (a >= point[0] and m <= point[1] and (a, m) != point for a, m in reached.values())
+            expected = not any(beaten)
+        assert rungs.goes_on(name, 1, *point) == expected
 
 
 class Search:

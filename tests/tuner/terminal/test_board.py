@@ -1,5 +1,6 @@
 import pytest
 
+from tests.support.counted import Counted, comparisons_of
 from tuner.terminal.board import StudyBoard
 
 
@@ -57,6 +58,14 @@ def test_trials_are_counted_and_the_front_grows(board, clock):
     assert board.ended == 5 and not board.running
     assert [r.name for r in board.front] == ["s-000", "s-001"]
     assert board.best.name == "s-000", "the budget is 30 MiB"
+
+
+def test_the_front_and_the_best_are_known_without_a_look_at_all_results(board, clock):
+    for index in range(300):
+        memory = Counted(10 + index % 5)
+        train(board, clock, f"s-{index:03d}", 4, accuracy=Counted(index * 7 % 300), memory=memory)
+    assert len(board.results) == 300
+    assert comparisons_of(lambda: (board.front, board.best)) < 30
 
 
 def test_what_earlier_calls_found_counts_too(clock, board):

@@ -10,9 +10,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.support import mlflow_studies as made
+from tests.support.counted import Counted, comparisons_of
 from tests.support.mlflow_server import Server
 from tinytl.config.flat import flat_from_config
 from tinytl.errors import ConfigError
+from tuner.record.results import pareto_front
+from tuner.record.trials import Trial
 from tuner.tracking import live as tracking
 from tuner.tracking.client import open_mlflow
 from tuner.tracking.live import StudyTracking
@@ -172,7 +175,7 @@ def test_the_front_is_marked_while_the_study_runs(runs_dir, monkeypatch):
     study = made.new_study(prepared)
     train(StudyTracking(prepared, study), prepared, study, 3, 3)
     watched = StudyTracking(prepared, study)  # of a resumed study
-    assert watched._front == {made.trial_name(3)}
+    assert set(watched._front) == {made.trial_name(3)}
     less_memory, better = made.row(0, 3), made.row(3, 3)
     front = {"accuracy_top1": better["accuracy_top1"], "peak_memory_mib": less_memory["peak_memory_mib"]}
     for name, row, state in (
@@ -187,6 +190,23 @@ def test_the_front_is_marked_while_the_study_runs(runs_dir, monkeypatch):
     on_front = recorded(watched)
     assert on_front.pop(made.trial_name(2)) == "true"
     assert len(on_front) == 3 and set(on_front.values()) == {"false"}
+
+
+def watched_trials(rows):
+    return [Trial(name=str(index), params={}, **row) for index, row in enumerate(rows)]
+
+
+def test_a_trial_that_ends_is_compared_with_the_front_alone():
+    watched = object.__new__(StudyTracking)
+    watched._front = {}
+    rows = [
+        {"accuracy_top1": Counted(i * 7 % 1000), "peak_memory_mib": Counted(10 + i % 5)} for i in range(1000)
+    ]
+    watched._last_rows = {str(index): row for index, row in enumerate(rows)}
+    for name in watched._last_rows:
+        watched._front = watched._front_with(name)
+    assert comparisons_of(lambda: watched._front_with("0")) < 60
+    assert list(watched._front) == [trial.name for trial in pareto_front(watched_trials(rows))]
 
 
 def test_a_trial_that_goes_on_on_another_device_is_not_refused(runs_dir, caplog):
