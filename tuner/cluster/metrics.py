@@ -48,7 +48,8 @@ class StudyMetrics:
         self._budget_mib = budget_mib
         self._refused = refused
         self._counts = dict(past.counts)
-        self._complete = list(past.complete)
+        self._front_trials = pareto_front(past.complete)
+        """Kept: they are looked at every second, however many trials there are."""
         self._trained = {trial.name: len(read_rows(folder / trial.name)) for trial in past.trials}
         """Epochs by trial: one that resumes reports its last epoch again."""
         self._running: dict[str, Mapping[str, Any]] = {}
@@ -85,7 +86,8 @@ class StudyMetrics:
             self._counts[state] += 1
             if state == "complete" and row:
                 figures = {key: row[key] for key in ("accuracy_top1", "peak_memory_mib")}
-                self._complete.append(Trial(name=name, params={}, **figures))
+                trial = Trial(name=name, params={}, **figures)
+                self._front_trials = pareto_front([*self._front_trials, trial])
             self._show()
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class StudyMetrics:
         live = {"running": len(self._running), "infeasible": self._counts["infeasible"] + self._refused()}
         for state in schema.STATES:
             self._trials.set((self._counts | live)[state], {"state": state})
-        self._front.set(len(pareto_front(self._complete)))
-        best = best_under(self._complete, self._budget_mib)
+        self._front.set(len(self._front_trials))
+        best = best_under(self._front_trials, self._budget_mib)  # it is on the front
         if best is not None:
             self._best.set(best.accuracy_top1)

@@ -52,6 +52,8 @@ class Rungs:
     def goes_on(self, name: str, epoch: int, accuracy: float, memory_mib: float) -> bool:
         """Records what a trial reached at the rung `epoch`, and returns whether it is worth more epochs."""
         rung, reached = self._rungs[epoch], (accuracy, memory_mib)
+        if name in rung.reached:  # a resumed trial reports its last epoch again
+            rung = self._rungs[epoch] = rung.without(name)
         rung.add(name, reached)
         if self.rule == "pareto" and len(rung.memories) > 1:
             return reached in rung.front
@@ -72,17 +74,20 @@ class _Rung:
         """What nothing here beats, equals once."""
 
     def add(self, name: str, reached: tuple[float, float]) -> None:
-        """Records what a trial reached, in place of what it reached before."""
-        if name in self.reached:  # rare: a resumed trial reports its last epoch again
-            others = {other: its for other, its in self.reached.items() if other != name}
-            self.__init__()  # type: ignore[misc]
-            for other, its in others.items():
-                self.add(other, its)
+        """Records what a trial reached that is not here yet."""
         self.reached[name] = reached
         insort(self.accuracies, reached[0])
         self.memories.add(reached[1])
         if reached not in self.front and not any(_beats(best, reached) for best in self.front):
             self.front = [*(best for best in self.front if not _beats(reached, best)), reached]
+
+    def without(self, name: str) -> "_Rung":
+        """Returns a rung of all others."""
+        others = _Rung()
+        for other, reached in self.reached.items():
+            if other != name:
+                others.add(other, reached)
+        return others
 
 
 class StudyScheduler(FIFOScheduler):

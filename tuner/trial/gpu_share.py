@@ -32,8 +32,7 @@ class GpuShare:
             return None
         return (
             f"this trial needed {need_mib:,.0f} MiB and its share of the GPU gives it {self.allowed_mib:,.0f}"
-            ": other processes hold memory of that GPU. End them (nvidia-smi lists them), then resume the "
-            "study"
+            ": other processes hold memory of that GPU (nvidia-smi lists them)"
         )
 
 
