@@ -1,8 +1,9 @@
 """What a machine with a GPU has to say, in under eight minutes: exactness, memory, time, several processes.
 
-Needs torch and this project's `tinytl`; neither Ray, Optuna nor MLflow. Each part is written as it ends, so
-a run that is cut off goes on where it stopped, with the same `--json`. Without a GPU, `--device cpu` follows
-the same script with the CPU's kernels on a GPU's path: it shows that the script runs, and nothing of a GPU.
+Needs torch and this project's `tinytl`; neither Ray, Optuna nor MLflow. Each part, and each row of times, is
+written as it ends, so a run that was cut off or out of time goes on where it stopped, with the same `--json`.
+Without a GPU, `--device cpu` follows the same script with the CPU's kernels on a GPU's path: it shows that
+the script runs, and nothing of a GPU.
 
     python -m benchmarks.gpu.check --json benchmarks/results/gpu_check_MACHINE_YYYYMM.json
 """
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.emulated_path import random_config, shown
+from benchmarks.gpu.page import page
 from benchmarks.shared.machine import about, row_a_line
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
@@ -35,11 +37,12 @@ from tinytl.device import gpu_emulated
 from tinytl.memory.predict import measure_memory, predict_memory
 from tinytl.step_time.measure import prepared_step
 
-BUDGET_S = 450
-"""No part begins after so long: the next call does the rest."""
+BUDGET_S = 420
+"""No part, and no row of times, begins after so long: the next call does the rest."""
 MEMORY_CONFIGURATIONS = 40
 METHODS = (("TinyTL-L+B", "frozen_bn"), ("TinyTL-B", "group_norm"), ("FT-Full", "group_norm"))
-BATCHES = (1, 8, 64)
+BATCHES = (8, 1, 64)
+"""What most depends on comes first: time may run out."""
 PRECISIONS = ("float32", "tf32", "bfloat16")
 PREDICTED = {"exactness_most": 1e-8, "memory_most": 0.05, "lean_to_stock_batch_8": 1.5}
 """Written before a GPU was at hand: without graphs a lean step is bound by its launches."""
@@ -57,10 +60,11 @@ class Check:
 
     def run(self, name: str, part: Callable[["Check"], Any]) -> None:
         """Runs a part that is missing, and writes it; an error is its result, and the next one follows."""
-        if name in self.parts and "error" not in self.parts[name]:
+        known = self.parts.get(name, {"error": "not run yet"})
+        if "error" not in known and not known.get("left"):
             print(f"{name}: known", flush=True)
             return
-        if time.monotonic() - self.began > BUDGET_S:
+        if self.is_over:
             print(f"{name}: left for the next call", flush=True)
             return
         started = time.monotonic()
@@ -68,16 +72,29 @@ class Check:
             self.parts[name] = part(self)
         except Exception as error:
             self.parts[name] = {"error": f"{type(error).__name__}: {error}"[:500]}
-        self.parts[name]["seconds"] = round(time.monotonic() - started, 1)
+        self.parts[name]["seconds"] = round(known.get("seconds", 0.0) + time.monotonic() - started, 1)
         print(f"{name}: {json.dumps({k: v for k, v in self.parts[name].items() if k != 'rows'})}", flush=True)
-        if self.path is not None:
-            gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
-            content = about() | {"gpu": gpu, "predicted_before": PREDICTED, "parts": self.parts}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(row_a_line(content))
+        self.write()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more may begin in this call."""
+        return time.monotonic() - self.began > BUDGET_S
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file holds."""
+        gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
+        return about() | {"gpu": gpu, "predicted_before": PREDICTED, "parts": self.parts}
+
+    def write(self) -> None:
+        """Writes what there is."""
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(row_a_line(self.content))
 
     def path_of_gpu(self) -> AbstractContextManager[None]:
         """Returns the context in which a step takes a GPU's path."""
@@ -130,9 +147,12 @@ def memory(check: Check) -> dict[str, Any]:
 
 def times(check: Check) -> dict[str, Any]:
     """Milliseconds of a step: stock in both formats, stock compiled, lean; ratios to the faster stock."""
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = check.parts.get("times", {}).get("rows", [])
     batches, precisions = (BATCHES[:1], PRECISIONS[:1]) if check.quick else (BATCHES, PRECISIONS)
-    for (method, norm), batch_size, precision in itertools.product(METHODS, batches, precisions):
+    wanted = list(itertools.product(precisions, batches, METHODS))
+    for precision, batch_size, (method, norm) in wanted[len(rows) :]:
+        if check.is_over:
+            break
         config = TrainConfig(
             backbone="mobilenet_v2", weights="none", method=method, norm=norm, num_classes=10,
             resolution=64 if check.quick else 224, batch_size=batch_size, precision=precision,
@@ -152,7 +172,15 @@ def times(check: Check) -> dict[str, Any]:
         stock = min(row["stock_ms"], row["stock_nchw_ms"])
         row["lean_to_stock"] = round(row["lean_ms"] / stock, 3)
         rows.append(row)
-    return {"lean_to_stock_median": statistics.median(row["lean_to_stock"] for row in rows), "rows": rows}
+        check.parts["times"] = _times_of(rows, len(wanted))
+        check.write()
+    return _times_of(rows, len(wanted))
+
+
+def _times_of(rows: list[dict[str, Any]], n_wanted: int) -> dict[str, Any]:
+    ratios = [row["lean_to_stock"] for row in rows]
+    median = statistics.median(ratios) if rows else None
+    return {"lean_to_stock_median": median, "left": n_wanted - len(rows), "rows": rows}
 
 
 def _stock(config: TrainConfig) -> TrainConfig:
@@ -234,12 +262,26 @@ def processes(check: Check) -> dict[str, Any]:
     return {"rows": rows}
 
 
+def two_ranks(check: Check) -> dict[str, Any]:
+    """Two processes with a GPU each, on a CPU two of its processes: their step against that of one."""
+    if check.device.type == "cuda" and torch.cuda.device_count() < 2:
+        return {"why": "there is one card"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "benchmarks.gpu.two_ranks", check.device.type], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
 PARTS = {
     "exactness": exactness,
     "memory": memory,
     "syncs": syncs,
-    "times": times,
+    "two_ranks": two_ranks,
     "processes": processes,
+    "times": times,
 }
 
 
@@ -256,6 +298,7 @@ def main() -> None:
     check = Check(torch.device(args.device), args.json, args.quick)
     for name, part in PARTS.items():
         check.run(name, part)
+    print(f"\n{page(check.content)}", flush=True)
     failed = [name for name, found in check.parts.items() if "error" in found]
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 

@@ -1,0 +1,55 @@
+"""The script resumes: by parts, and by rows of times."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu import check as module
+from benchmarks.gpu.check import METHODS, PARTS, Check, times
+from benchmarks.gpu.page import DESCRIBED
+
+
+def begun(path: Path) -> Check:
+    return Check(torch.device("cpu"), path, quick=True)
+
+
+def test_a_part_that_failed_runs_again_and_one_that_is_known_does_not(tmp_path: Path) -> None:
+    path, calls = tmp_path / "check.json", []
+
+    def failing(check: Check) -> Any:
+        calls.append("failing")
+        raise ValueError("no card")
+
+    def fine(check: Check) -> Any:
+        calls.append("fine")
+        return {"most": 0.0}
+
+    for part in (failing, fine, fine):
+        begun(path).run("exactness", part)
+    assert calls == ["failing", "fine"]
+    assert json.loads(path.read_text())["parts"]["exactness"]["most"] == 0.0
+
+
+def test_rows_of_times_are_written_as_they_end_and_the_next_call_does_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "check.json"
+    monkeypatch.setattr(module, "prepared_step", lambda config, *change: lambda: None)
+    monkeypatch.setattr(module, "WAYS", dict.fromkeys(module.WAYS, lambda config: lambda: None))
+    ended = iter([False, False, True])  # the part begins, a row does, the next one does not
+    monkeypatch.setattr(Check, "is_over", property(lambda check: next(ended, False)))
+    monkeypatch.setattr(module, "_step_ms", lambda check, step: 1.0)
+    begun(path).run("times", times)
+    known = json.loads(path.read_text())["parts"]["times"]
+    assert (len(known["rows"]), known["left"]) == (1, len(METHODS) - 1)
+    begun(path).run("times", times)
+    known = json.loads(path.read_text())["parts"]["times"]
+    assert [row["method"] for row in known["rows"]] == [method for method, _ in METHODS]
+    assert known["left"] == 0
+
+
+def test_the_page_describes_each_part() -> None:
+    assert PARTS.keys() == DESCRIBED.keys()
