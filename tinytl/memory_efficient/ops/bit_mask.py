@@ -5,13 +5,14 @@ chunks, so that no temporary is as large as a large tensor.
 
 On a CPU NumPy packs and applies the bits of 32 and 64-bit floats, on one thread in a third to two thirds of
 the time of torch's operations: two operations of torch's library, `tinytl::pack_interior` and
-`tinytl::apply_bits`, so that what counts operations sees them. Elsewhere torch's own do it, and the order of
-the bits is another one.
+`tinytl::apply_bits`, so that what counts operations sees them. On a GPU Triton does it, a kernel each way, if
+it is there and works. Else torch's own operations do it, and the order of the bits is another one.
 """
 
 import math
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ _NUMPY_CHUNK = 1 << 15
 """Elements per chunk by NumPy, whose temporaries, up to two bytes an element, no tracker of memory sees."""
 _UNSIGNED = {torch.float32: np.uint32, torch.float64: np.uint64}
 """By the types whose masks NumPy makes on a CPU: integers of their size."""
+_BY_TRITON = (torch.float32, torch.bfloat16, torch.float16)
+"""The types whose masks Triton makes on a GPU: it compares in 32 bits."""
 
 
 def memory_order(tensor: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ def pack_interior(values: Tensor, low: float, high: float) -> Tensor:
 
     `values` is floating and dense, of any shape; the result is uint8 of `ceil(numel / 8)`.
     """
-    if _is_by_numpy(values):
+    if _is_one_operation(values):
         return torch.ops.tinytl.pack_interior.default(values, low, high)
     flat = memory_order(values)
     pieces = [_pack(piece, low, high) for piece in _chunks(flat)]
@@ -69,7 +72,7 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
     """
     if bits.numel() != (grad.numel() + 7) // 8:
         raise ValueError(f"{bits.numel()} bytes of bits do not fit {grad.numel()} elements")
-    if _is_by_numpy(grad):
+    if _is_one_operation(grad):
         torch.ops.tinytl.apply_bits.default(grad, bits, out)
         return out
     source = memory_order(grad)
@@ -88,8 +91,36 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def _is_by_numpy(tensor: Tensor) -> bool:
-    return tensor.dtype in _UNSIGNED and takes_cpu_path(tensor)
+def _is_one_operation(tensor: Tensor) -> bool:
+    if tensor.device.type == "cpu":  # on a GPU's path, too: NumPy stands in for its kernel
+        return tensor.dtype in _UNSIGNED and (takes_cpu_path(tensor) or tensor.dtype in _BY_TRITON)
+    return tensor.device.type == "cuda" and tensor.dtype in _BY_TRITON and _has_triton(tensor.device)
+
+
+@cache
+def _has_triton(device: torch.device) -> bool:
+    """Whether Triton's kernels work on a GPU; if there is none here, they are assumed to elsewhere."""
+    if find_spec("triton") is None:
+        return False
+    if not torch.cuda.is_available():
+        return True
+    from tinytl.memory_efficient.ops.bit_mask_triton import kernels_work
+
+    return kernels_work(device)
+
+
+def _pack_on_gpu(values: Tensor, low: float, high: float) -> Tensor:
+    from tinytl.memory_efficient.ops.bit_mask_triton import pack_by_triton
+
+    bits = _bits_for(values)
+    pack_by_triton(memory_order(values), bits, low, high)
+    return bits
+
+
+def _apply_on_gpu(grad: Tensor, bits: Tensor, out: Tensor) -> None:
+    from tinytl.memory_efficient.ops.bit_mask_triton import apply_by_triton
+
+    apply_by_triton(memory_order(grad), bits, memory_order(out))
 
 
 def _pack_by_numpy(values: Tensor, low: float, high: float) -> Tensor:
@@ -137,6 +168,8 @@ if not hasattr(torch.ops.tinytl, "apply_bits"):  # this module may be read a sec
     _LIBRARY.define("apply_bits(Tensor grad, Tensor bits, Tensor(a!) out) -> ()")
     _LIBRARY.impl("pack_interior", _pack_by_numpy, "CPU")
     _LIBRARY.impl("apply_bits", _apply_by_numpy, "CPU")
+    _LIBRARY.impl("pack_interior", _pack_on_gpu, "CUDA")
+    _LIBRARY.impl("apply_bits", _apply_on_gpu, "CUDA")
     _LIBRARY.impl("pack_interior", _bits_for, "Meta")
     _LIBRARY.impl("apply_bits", _nothing, "Meta")
 
