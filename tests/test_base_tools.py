@@ -27,7 +27,7 @@ def machine(tmp_path: Path) -> Path:
     """A folder of programs: all that the lists name, and a docker that nobody listed."""
     folder = tmp_path / "machine"
     folder.mkdir()
-    for tool in [*tools_of(BASE), *tools_of(SYSTEM), "docker", "ln", "rm", "tr"]:
+    for tool in {*tools_of(BASE), *tools_of(SYSTEM), "docker", "ln", "rm", "tr"}:
         (folder / tool).symlink_to("/bin/true")
     for tool in ("sed", "mkdir", "ln", "rm", "tr"):  # of link-tools itself
         (folder / tool).unlink()
@@ -73,7 +73,8 @@ def test_every_recipe_sees_the_environment_and_the_listed_tools_only(
 
 
 def test_the_list_names_no_more_than_is_called() -> None:
-    scripts = [*ROOT.glob("docker/*.sh"), *ROOT.glob("examples/*.sh"), *(ROOT / "tests").rglob("*.py")]
+    folders = ("docker/*.sh", "docker/slurm/*", "examples/*.sh", "tests/**/*.py")
+    scripts = [path for pattern in folders for path in ROOT.glob(pattern)]
     text = "\n".join(path.read_text() for path in scripts if path != Path(__file__))
     unused = [
         tool

@@ -59,6 +59,8 @@ KNOWN = frozenset(
         ("tinytl/memory_efficient/ops/measured_scratch.py", "torch.utils._mode_utils.no_dispatch"),
         ("tinytl/step_time/calibration.py", "torch.utils._python_dispatch.TorchDispatchMode"),
         ("tinytl/memory_efficient/ops/depthwise.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/memory_efficient/ops/bit_mask.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/memory_efficient/ops/bit_mask_triton.py", "torch.utils._mode_utils.no_dispatch"),
         ("tinytl/memory_efficient/ops/kernel_scratch.py", "_is_mkldnn_bf16_supported"),
         ("tinytl/memory_efficient/ops/kernel_scratch.py", "_is_mkldnn_fp16_supported"),
         ("tinytl/memory_efficient/ops/pointwise.py", "_C"),

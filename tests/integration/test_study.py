@@ -30,7 +30,7 @@ from tests.support.studies import (
     workers_of,
     write_pictures,
 )
-from tuner.cluster.metrics import BEST_ACCURACY, EPOCHS, FRONT, TRIALS
+from tuner.cluster.metrics import BEST_ACCURACY, FRONT, TRAINED, TRIALS
 from tuner.record.schema import ENDED
 
 
@@ -92,10 +92,10 @@ class TestFinishedStudy:
         for state in ENDED:
             assert first[f"ray_{TRIALS} {state}"] == interrupted["trials"][state]
         assert first[f"ray_{BEST_ACCURACY}"] == max(r["accuracy_top1"] for r in interrupted["pareto"])
-        assert (first[f"ray_{FRONT}"], first[f"ray_{EPOCHS}"]) == (len(interrupted["pareto"]), saved)
+        assert (first[f"ray_{FRONT}"], first[f"ray_{TRAINED}"]) == (len(interrupted["pareto"]), saved)
         # Ray's page ends with the study: what came last may be missing.
         assert any(page[f"ray_{TRIALS} running"] for page in pages)
-        assert saved <= last[f"ray_{EPOCHS}"] <= epochs_saved(runs_dir / "first")
+        assert saved <= last[f"ray_{TRAINED}"] <= epochs_saved(runs_dir / "first")
         assert last[f"ray_{BEST_ACCURACY}"] <= max(r["accuracy_top1"] for r in status["pareto"])
 
     def test_it_has_exactly_its_trials_and_a_front(self, searched):

@@ -14,6 +14,8 @@ _TRIED = re.compile(rf"(?:[Tt]ried to allocate|Unable to allocate|Requested size
 """The size of the failed request, in messages of torch's allocators (CPU, CUDA) and of numpy."""
 _ALLOCATED = re.compile(rf"{_SIZE} is allocated by PyTorch")
 """The memory that this process held at that moment, in messages of CUDA's allocator."""
+_UNUSED = re.compile(rf"{_SIZE} is reserved by PyTorch but unallocated")
+"""The memory that CUDA's allocator kept and could not use."""
 _ON_GPU = ("CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _ON_HOST = ("DefaultCPUAllocator: can't allocate memory", "Cannot allocate memory")
 
@@ -28,7 +30,7 @@ def out_of_memory_need_mib(error: BaseException) -> float | None:
     if not is_out_of_memory(error):
         return None
     tried = tried_mib(error)
-    if not _is_on_gpu(error):
+    if not is_out_of_gpu_memory(error):
         return _peak_resident_mib() + tried
     return max(torch.cuda.max_memory_allocated() / MIB, _mib(_ALLOCATED, error)) + tried
 
@@ -38,12 +40,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     of_host = isinstance(error, MemoryError) or any(text in str(error) for text in _ON_HOST)
-    return of_host or _is_on_gpu(error)
+    return of_host or is_out_of_gpu_memory(error)
 
 
 def tried_mib(error: BaseException) -> float:
     """Returns the size of the allocation that failed, in MiB; 0 if the error does not say."""
     return _mib(_TRIED, error)
+
+
+def unused_mib(error: BaseException) -> float:
+    """Returns what CUDA's allocator kept and could not use, in MiB; 0 if the error does not say."""
+    return _mib(_UNUSED, error)
 
 
 def forget_peaks() -> None:
@@ -57,7 +64,8 @@ def forget_peaks() -> None:
         pass
 
 
-def _is_on_gpu(error: BaseException) -> bool:
+def is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Whether `error` says that a GPU had no memory left."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in _ON_GPU)
 
 

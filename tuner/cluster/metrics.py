@@ -15,13 +15,16 @@ from tuner.record.trials import Trial, read_rows
 TRIALS = "tinytl_study_trials"
 BEST_ACCURACY = "tinytl_study_best_accuracy_ratio"
 FRONT = "tinytl_study_front_trials"
+TRAINED = "tinytl_study_trained_epochs"
 EPOCHS = "tinytl_study_epochs_total"
-"""Prometheus derives epochs per second from this one: `rate(ray_tinytl_study_epochs_total[5m])`."""
+"""In a cluster it goes on from what an earlier driver of the study has sent. Prometheus derives epochs per
+second from it: `rate(ray_tinytl_study_epochs_total[5m])`."""
 METRICS = {
     TRIALS: "Trials by state: complete, pruned, failed, infeasible, running.",
     BEST_ACCURACY: "Best validation accuracy, 0 to 1, of the complete trials within the memory budget.",
     FRONT: "Complete trials that no other beats in both accuracy and memory.",
-    EPOCHS: "Epochs that the study's trials have trained, those before a resume included.",
+    TRAINED: "Epochs that the study's trials have trained, those before a resume included.",
+    EPOCHS: "Epochs as they end; for their pace.",
 }
 """Names, to which Ray adds `ray_`, and what they mean. Each has a tag `study`."""
 
@@ -44,6 +47,7 @@ class StudyMetrics:
         self._trials = Gauge(TRIALS, METRICS[TRIALS], ("study", "state")).set_default_tags(study)
         self._best = Gauge(BEST_ACCURACY, METRICS[BEST_ACCURACY], ("study",)).set_default_tags(study)
         self._front = Gauge(FRONT, METRICS[FRONT], ("study",)).set_default_tags(study)
+        self._all_epochs = Gauge(TRAINED, METRICS[TRAINED], ("study",)).set_default_tags(study)
         self._epochs = Counter(EPOCHS, METRICS[EPOCHS], ("study",)).set_default_tags(study)
         self._budget_mib = budget_mib
         self._refused = refused
@@ -56,8 +60,6 @@ class StudyMetrics:
         """The last row of each trial that trains."""
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        if epochs := sum(self._trained.values()):
-            self._epochs.inc(epochs)
         self._show()
         threading.Thread(target=self._repeat, name="metrics", daemon=True).start()
 
@@ -107,6 +109,7 @@ class StudyMetrics:
         for state in schema.STATES:
             self._trials.set((self._counts | live)[state], {"state": state})
         self._front.set(len(self._front_trials))
+        self._all_epochs.set(sum(self._trained.values()))
         best = best_under(self._front_trials, self._budget_mib)  # it is on the front
         if best is not None:
             self._best.set(best.accuracy_top1)

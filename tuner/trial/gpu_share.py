@@ -26,9 +26,14 @@ class GpuShare:
     allowed_mib: float
     """Tensors, and what torch's allocator keeps for the next ones."""
 
-    def neighbours_fault(self, need_mib: float) -> str | None:
-        """Returns why an allocation failed that this share had room for; None if it had none."""
-        if need_mib > self.allowed_mib:
+    def neighbours_fault(self, error: BaseException, need_mib: float) -> str | None:
+        """Returns why an allocation failed that this share had room for; None if it had none.
+
+        What torch's allocator had reserved and could not use is a part of the need: the share bounds it, too.
+        """
+        from tinytl.memory.out_of_memory import is_out_of_gpu_memory, unused_mib
+
+        if not is_out_of_gpu_memory(error) or need_mib + unused_mib(error) > self.allowed_mib:
             return None
         return (
             f"this trial needed {need_mib:,.0f} MiB and its share of the GPU gives it {self.allowed_mib:,.0f}"
@@ -37,7 +42,7 @@ class GpuShare:
 
 
 def keep_to_share(device: "torch.device") -> GpuShare | None:
-    """Bounds this process's memory on `device` by the part of a GPU that Ray gave this trial.
+    """Bounds this process's memory on the current GPU by the part of it that Ray gave this trial.
 
     Returns None, and bounds nothing, on a CPU and for a whole GPU or several.
     """
@@ -48,9 +53,9 @@ def keep_to_share(device: "torch.device") -> GpuShare | None:
 
     from tinytl.memory.measure import MIB
 
-    total_mib = torch.cuda.get_device_properties(device).total_memory / MIB
+    total_mib = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / MIB
     allowed_mib = max(0.0, share * total_mib - CUDA_CONTEXT_MIB)
-    torch.cuda.set_per_process_memory_fraction(allowed_mib / total_mib, device)
+    torch.cuda.set_per_process_memory_fraction(allowed_mib / total_mib)
     return GpuShare(allowed_mib)
 
 

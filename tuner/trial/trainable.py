@@ -206,7 +206,7 @@ class TinyTLTrainable(tune.Trainable):
         need_mib = out_of_memory_need_mib(error)
         if need_mib is None:
             return failure
-        others = self.share and self.share.neighbours_fault(need_mib)
+        others = self.share and self.share.neighbours_fault(error, need_mib)
         if others:
             return {"failure": f"{failure['failure']}; {others}"}
         return failure | {"out_of_memory": True, "measured_need_mib": need_mib}

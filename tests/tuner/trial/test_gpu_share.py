@@ -15,9 +15,12 @@ def bounded(monkeypatch):
     """A GPU of 16 GiB; lists the parts to which this process was bounded."""
     parts = []
     total = SimpleNamespace(total_memory=TOTAL_MIB * 2**20)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: total)
+    # torch's own check of the device runs.
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda part, device: parts.append(part)
+        torch._C, "_cuda_setMemoryFraction", lambda part, device: parts.append(part), raising=False
     )
     return parts
 
@@ -50,11 +53,12 @@ def test_a_cpu_and_whole_gpus_are_not_bounded(bounded, monkeypatch, device, shar
 
 
 def test_only_what_the_share_had_room_for_is_a_neighbours_fault():
-    share = GpuShare(1000.0)
-    assert share.neighbours_fault(1000.5) is None
-    assert "this trial needed 900 MiB and its share of the GPU gives it 1,000" in share.neighbours_fault(
-        900.0
-    )
+    share, full = GpuShare(1000.0), torch.cuda.OutOfMemoryError("CUDA out of memory.")
+    assert share.neighbours_fault(full, 1000.5) is None
+    assert "needed 900 MiB and its share of the GPU gives it 1,000" in share.neighbours_fault(full, 900.0)
+    assert share.neighbours_fault(MemoryError(), 900.0) is None  # the host's
+    unused = "CUDA out of memory. 120.00 MiB is reserved by PyTorch but unallocated"
+    assert share.neighbours_fault(torch.cuda.OutOfMemoryError(unused), 900.0) is None
 
 
 def test_outside_of_ray_nothing_is_assigned():

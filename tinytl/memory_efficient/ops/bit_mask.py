@@ -10,15 +10,18 @@ it is there and works. Else torch's own operations do it, and the order of the b
 """
 
 import math
+import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from tinytl.device import takes_cpu_path
 
@@ -94,19 +97,20 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
 def _is_one_operation(tensor: Tensor) -> bool:
     if tensor.device.type == "cpu":  # on a GPU's path, too: NumPy stands in for its kernel
         return tensor.dtype in _UNSIGNED and (takes_cpu_path(tensor) or tensor.dtype in _BY_TRITON)
-    return tensor.device.type == "cuda" and tensor.dtype in _BY_TRITON and _has_triton(tensor.device)
-
-
-@cache
-def _has_triton(device: torch.device) -> bool:
-    """Whether Triton's kernels work on a GPU; if there is none here, they are assumed to elsewhere."""
-    if find_spec("triton") is None:
+    if tensor.device.type != "cuda" or tensor.dtype not in _BY_TRITON or not _has_triton():
         return False
-    if not torch.cuda.is_available():
+    if isinstance(tensor, FakeTensor):  # a prediction starts nothing on a GPU
         return True
     from tinytl.memory_efficient.ops.bit_mask_triton import kernels_work
 
-    return kernels_work(device)
+    return kernels_work(tensor.device)
+
+
+@cache
+def _has_triton() -> bool:
+    """Whether Triton can be expected to work: it is here, and the C compiler that it needs as it runs."""
+    compilers = [os.environ.get("CC"), "gcc", "clang"]
+    return find_spec("triton") is not None and any(which(name) for name in compilers if name)
 
 
 def _pack_on_gpu(values: Tensor, low: float, high: float) -> Tensor:

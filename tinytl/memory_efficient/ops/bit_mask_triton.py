@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils._mode_utils import no_dispatch
 
 _BYTES = 256
 """Bytes of bits per program: 2,048 elements."""
@@ -42,25 +43,31 @@ def pack_by_triton(flat: Tensor, bits: Tensor, low: float, high: float) -> None:
     """Writes the bits of `low < flat < high` (NaN counts as inside) into `bits`, of `ceil(n / 8)` bytes."""
     bounded = high < float("inf")
     grid = (triton.cdiv(bits.numel(), _BYTES),)
-    _pack[grid](flat, bits, flat.numel(), low, high if bounded else 0.0, bounded, _BYTES)
+    with torch.cuda.device_of(flat):  # Triton launches on the current GPU, whatever the tensors' is
+        _pack[grid](flat, bits, flat.numel(), low, high if bounded else 0.0, bounded, _BYTES)
 
 
 def apply_by_triton(grad: Tensor, bits: Tensor, out: Tensor) -> None:
     """Writes flat `grad` where its bit is set and 0 elsewhere into `out`, which may be `grad`."""
-    _apply[(triton.cdiv(bits.numel(), _BYTES),)](grad, bits, out, grad.numel(), _BYTES)
+    grid = (triton.cdiv(bits.numel(), _BYTES),)
+    with torch.cuda.device_of(grad):
+        _apply[grid](grad, bits, out, grad.numel(), _BYTES)
 
 
 @cache
 def kernels_work(device: torch.device) -> bool:
-    """Whether the kernels run on `device` and say what is right there: Triton needs a C compiler, and a card
-    that it knows.
-    """
-    values = torch.tensor([-1.0, 0.0, 0.5, 6.0, 7.0, float("nan"), 3.0, -2.0, 5.0], device=device)
+    """Whether the kernels run on `device`, for each of their types, and say what is right there."""
+    with no_dispatch(), torch.no_grad():
+        try:
+            return all(_is_right(device, dtype) for dtype in (torch.float32, torch.bfloat16, torch.float16))
+        except Exception:  # of any kind: torch's own operations do the same
+            return False
+
+
+def _is_right(device: torch.device, dtype: torch.dtype) -> bool:
+    values = torch.tensor([-1, 0, 0.5, 6, 7, float("nan"), 3, -2, 5], dtype=dtype, device=device)
     bits = torch.empty(2, dtype=torch.uint8, device=device)
-    try:
-        pack_by_triton(values, bits, 0.0, 6.0)
-        applied = torch.empty_like(values)
-        apply_by_triton(torch.ones_like(values), bits, applied)
-    except Exception:  # of any kind: torch's own operations do the same
-        return False
+    applied = torch.empty_like(values)
+    pack_by_triton(values, bits, 0.0, 6.0)
+    apply_by_triton(torch.ones_like(values), bits, applied)
     return applied.tolist() == [0, 0, 1, 0, 0, 1, 1, 0, 1] and int(bits[0]) == 0b00100110
