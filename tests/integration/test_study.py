@@ -92,10 +92,13 @@ class TestFinishedStudy:
         for state in ENDED:
             assert first[f"ray_{TRIALS} {state}"] == interrupted["trials"][state]
         assert first[f"ray_{BEST_ACCURACY}"] == max(r["accuracy_top1"] for r in interrupted["pareto"])
-        assert (first[f"ray_{FRONT}"], first[f"ray_{TRAINED}"]) == (len(interrupted["pareto"]), saved)
+        assert first[f"ray_{FRONT}"] == len(interrupted["pareto"])
+        assert (
+            saved <= first[f"ray_{TRAINED}"] <= last[f"ray_{TRAINED}"]
+        )  # an epoch may end before the page is read
         # Ray's page ends with the study: what came last may be missing.
         assert any(page[f"ray_{TRIALS} running"] for page in pages)
-        assert saved <= last[f"ray_{TRAINED}"] <= epochs_saved(runs_dir / "first")
+        assert last[f"ray_{TRAINED}"] <= epochs_saved(runs_dir / "first")
         assert last[f"ray_{BEST_ACCURACY}"] <= max(r["accuracy_top1"] for r in status["pareto"])
 
     def test_it_has_exactly_its_trials_and_a_front(self, searched):

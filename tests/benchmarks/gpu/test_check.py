@@ -12,6 +12,12 @@ from benchmarks.gpu.check import METHODS, PARTS, Check, times
 from benchmarks.gpu.page import DESCRIBED
 
 
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark names the command that started it; these tests have none."""
+    monkeypatch.setattr(module, "about", lambda: {"torch": torch.__version__})
+
+
 def begun(path: Path) -> Check:
     return Check(torch.device("cpu"), path, quick=True)
 

@@ -96,7 +96,9 @@ def apply_bits(grad: Tensor, bits: Tensor, out: Tensor) -> Tensor:
 
 def _is_one_operation(tensor: Tensor) -> bool:
     if tensor.device.type == "cpu":  # on a GPU's path, too: NumPy stands in for its kernel
-        return tensor.dtype in _UNSIGNED and (takes_cpu_path(tensor) or tensor.dtype in _BY_TRITON)
+        return tensor.dtype in _UNSIGNED and (
+            takes_cpu_path(tensor) or (tensor.dtype in _BY_TRITON and _has_triton())
+        )
     if tensor.device.type != "cuda" or tensor.dtype not in _BY_TRITON or not _has_triton():
         return False
     if isinstance(tensor, FakeTensor):  # a prediction starts nothing on a GPU
