@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+NO_GPU = "no GPU: a CPU's kernels on a GPU's path, which says that the script runs, and nothing of a GPU"
 WAYS = ("stock", "stock_nchw", "stock_compiled", "lean")
 
 
 def page(content: Mapping[str, Any]) -> str:
     """Returns a page for a terminal: a paragraph per part; a part that is missing or failed says so."""
     parts = content["parts"]
-    lines = [f"{content['gpu'] or 'no GPU: the CPU on a GPU path'}, torch {content['torch']}"]
+    lines = [f"{content['gpu'] or NO_GPU}, torch {content['torch']}"]
     for name, describe in DESCRIBED.items():
         part = parts.get(name)
         if part is None:
