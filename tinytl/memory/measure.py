@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Iterable
+from functools import cache
 from types import TracebackType
 
 import torch
@@ -16,7 +17,8 @@ class PeakMeter:
     """Measures the peak of a training step: tensors alive at its start, plus what the allocator adds.
 
     On a CPU: allocation events of torch's profiler. On a GPU: `torch.cuda.max_memory_allocated`. `peak_mib`
-    counts the net, the optimiser's state and the batch; other tensors of the process are left out.
+    counts the net, the optimiser's state, the batch and, on a GPU, cuBLAS's workspace; other tensors of the
+    process are left out.
     """
 
     peak_mib: float
@@ -33,6 +35,8 @@ class PeakMeter:
         if enabled:
             self._cuda = next(net.parameters()).is_cuda
             self._start_bytes = storage_bytes([*state_tensors(net, optimizer), *batch])
+            if self._cuda:
+                self._start_bytes += cublas_workspace_bytes()
 
     def __enter__(self) -> "PeakMeter":
         if self.enabled and self._cuda:
@@ -74,6 +78,21 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Returns the bytes behind `tensors`, each storage counted once."""
     storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
+
+
+@cache
+def cublas_workspace_bytes() -> int:
+    """Returns what cuBLAS keeps allocated on the current GPU from the first product of matrices on.
+
+    Frees cuBLAS's workspaces, which come back with the next product. So it is first asked before a CUDA graph
+    holds their addresses.
+    """
+    matrix = torch.ones(64, 64, device="cuda")
+    torch._C._cuda_clearCublasWorkspaces()
+    before = torch.cuda.memory_allocated()
+    torch.mm(matrix, matrix)  # the result is freed at once, the workspace stays
+    torch.cuda.synchronize()
+    return torch.cuda.memory_allocated() - before
 
 
 def process_peak_mib() -> float:

@@ -23,9 +23,10 @@ from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_step import FakeStep, tracker_for
-from tinytl.memory.measure import PeakMeter
+from tinytl.memory.gpu_workspaces import Workspaces, compared, known_workspaces, use_workspaces, workspaces
+from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.storage_tracker import MemoryPrediction
-from tinytl.step_time.calibration import step_times, use_step_times
+from tinytl.step_time.calibration import known_step_times, step_times, use_step_times
 from tinytl.step_time.step_times import StepTimes
 from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, step_of
 
@@ -42,13 +43,35 @@ _WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT
 def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """Predicts the peak of a steady-state training step of `config` (`num_classes` set), in about a second.
 
-    The plan of `config` sets its open choices. Results are cached by the fields on which memory depends.
+    The plan of `config` sets its open choices. Results are cached by the fields on which memory depends. On a
+    GPU the workspaces of its libraries count, if one was asked for them (`gpu_workspaces`).
 
     Raises:
         ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget
             that nothing fits, or an operation of the network that does not run on fake tensors.
     """
-    key = _key(resolve_plan(config))
+    planned = resolve_plan(config)
+    prediction, found = _of_tensors(planned), _workspaces(planned)
+    return prediction if found is None else prediction.with_workspaces(found.total_mib)
+
+
+def _workspaces(config: TrainConfig) -> Workspaces | None:
+    if planned_device(config.device).type == "cpu":
+        return None
+    return workspaces_of(config.precision)
+
+
+def workspaces_of(precision: str) -> Workspaces | None:
+    """Returns what a GPU's libraries hold in steps of that precision; None if no GPU was asked or is here."""
+    return workspaces(precision, _measure_workspaces)
+
+
+def _measure_workspaces(precision: str) -> Workspaces:
+    return compared(precision, measure_memory, lambda config: _of_tensors(config).peak_mib)
+
+
+def _of_tensors(planned: TrainConfig) -> MemoryPrediction:
+    key = _key(planned)
     if key not in _PREDICTED:
         with _BUILT.lock:
             _PREDICTED[key] = _predict(key)
@@ -69,8 +92,11 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     if processes > 1:
         spawn = multiprocessing.get_context("spawn")
         try:
-            # Not measured in each of them, side by side.
-            with ProcessPoolExecutor(processes, spawn, _begin, (step_times(),)) as pool:
+            for config in missing:  # not measured in each of them, side by side
+                _workspaces(config)
+                step_times(device=planned_device(config.device).type)
+            known = (known_step_times(), known_workspaces())
+            with ProcessPoolExecutor(processes, spawn, _begin, known) as pool:
                 for found in pool.map(_predict_elsewhere, missing):
                     _PREDICTED.update(found)
         except BrokenProcessPool:
@@ -78,10 +104,12 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     return [predict_memory(config) for config in configs]
 
 
-def _begin(times: StepTimes) -> None:
+def _begin(times: dict[tuple[str, int], StepTimes], found: dict[str, Workspaces]) -> None:
     """Begins a process that predicts."""
     torch.set_num_threads(1)
-    use_step_times(times)
+    for (device, threads), of_device in times.items():
+        use_step_times(of_device, threads, device)
+    use_workspaces(found)
 
 
 def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPrediction]:
@@ -118,7 +146,8 @@ def needs_of(choice: TrainConfig) -> Needs:
         ConfigError: as `predict_memory`, and for a file of times that is none.
     """
     prediction = predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None))
-    return Needs(prediction.peak_mib, step_times().seconds(prediction.work))
+    times = step_times(device=planned_device(choice.device).type)
+    return Needs(prediction.peak_mib, times.seconds(prediction.work))
 
 
 def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
@@ -182,6 +211,8 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
 def measure_memory(config: TrainConfig) -> float:
     """Runs two steps of `config` for real, on random weights and images; returns the second's peak in MiB."""
     device = resolve_device(config.device)
+    if device.type == "cuda":
+        cublas_workspace_bytes()  # in a step's middle it would be in the way
     torch.manual_seed(config.seed)
     config = dataclasses.replace(resolve_plan(config), weights="none", lite_weights=None)
     net = build_model(config).net.to(device)

@@ -3,6 +3,7 @@
 It follows fake tensors as well as real ones, because it reads only the size of a tensor's storage.
 """
 
+import dataclasses
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.step_time.operations import Work, cost_of
 
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
+WORKSPACES = "workspaces"
+"""On a GPU one more part: what cuBLAS and cuDNN hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,16 @@ class MemoryPrediction:
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`; their sum is the peak."""
+    """By `PARTS`, and `WORKSPACES` if a GPU said what they are; their sum is the peak."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)
     """What the step computes, for an estimate of its time."""
+
+    def with_workspaces(self, mib: float) -> "MemoryPrediction":
+        """Returns the prediction with so much more for a GPU's libraries."""
+        parts_mib = dict(self.parts_mib) | {WORKSPACES: mib}
+        return dataclasses.replace(self, peak_mib=self.peak_mib + mib, parts_mib=parts_mib)
 
     def what_sets_it(self) -> str:
         """Returns the place and the largest part of the peak, in words."""

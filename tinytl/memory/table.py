@@ -7,6 +7,7 @@ from typing import Any
 
 from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock_part
 from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
+from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.paper import paper_memory
@@ -17,6 +18,7 @@ from tinytl.memory.predict import (
     resolve_plan,
     stock_inference_peak_mib,
 )
+from tinytl.memory.storage_tracker import WORKSPACES
 
 Row = dict[str, Any]
 BAR_WIDTH = 24
@@ -100,6 +102,8 @@ def row_text(config: TrainConfig, row: Row) -> str:
         f"  predicted peak         {row['predicted_peak_mib']:8.1f} MiB at {row['peak_at']}",
     ]
     lines += [f"    {part:<20} {mib:8.1f} MiB" for part, mib in row["breakdown_mib"].items()]
+    if planned_device(config.device).type == "cuda" and WORKSPACES not in row["breakdown_mib"]:
+        lines.append(f"    {WORKSPACES:<20}        ? MiB, which a GPU has to say: cuBLAS's and cuDNN's")
     if "measured_peak_mib" in row:
         lines.append(f"  measured peak          {row['measured_peak_mib']:8.1f} MiB (allocator)")
         lines.append(f"  whole process          {row['process_peak_mib']:8.1f} MiB (resident)")

@@ -16,7 +16,7 @@ from tinytl.data.batches import steps_per_epoch, train_batches
 from tinytl.data.load import DataSplits, Split
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
-from tinytl.memory.measure import PeakMeter
+from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
 from tinytl.step_time.fastest_format import fastest_format
@@ -106,6 +106,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         built = build_model(self.config, weights)
         self.net = built.net.to(self.device)
+        if self.device.type == "cuda":
+            cublas_workspace_bytes()  # a part of the peak that a later step measures
         self.account = str(built.account or "random weights")
         self.optimizer = build_optimizer(self.net, config)
         self._set_normalization(built.normalization)

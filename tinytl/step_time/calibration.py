@@ -1,7 +1,7 @@
 """Measures how much time a step's operations need on this machine, once, and keeps it.
 
 A few real training steps run, each operation timed where it stands: with the caches, and the memory, that the
-operation before has left. What is measured is kept per processor, torch version and threads, in
+operation before has left. What is measured is kept per processor or GPU, torch version and threads, in
 `$XDG_CACHE_HOME/tinytl` (`~/.cache/tinytl`). The environment variable `TINYTL_STEP_TIMES` names a file to use
 in its place, for figures that do not depend on where they are computed.
 """
@@ -10,19 +10,18 @@ import dataclasses
 import json
 import logging
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import device_name
 from tinytl.errors import ConfigError
-from tinytl.step_time.kept import FILE_VARIABLE, STEP_TIMES, keep, kept_file, write_json
+from tinytl.step_time.kept import FILE_VARIABLE, GPU_STEP_TIMES, STEP_TIMES, keep, kept_file, write_json
 from tinytl.step_time.measure import as_in_a_run, prepared_step, seconds_after_itself
-from tinytl.step_time.operations import Cost, Work, cost_of
+from tinytl.step_time.operation_timer import CpuClock, GpuClock, OperationTimer
+from tinytl.step_time.own_process import in_own_process
 from tinytl.step_time.step_times import StepTimes, TimedStep, fit
 
 FORMAT = 5
@@ -43,26 +42,39 @@ _STEPS = (
 Each runs lean, and as PyTorch's own with nothing recomputed."""
 
 logger = logging.getLogger(__name__)
-_KNOWN: dict[int, StepTimes] = {}
+TIMES_MORE_ON_GPU = 8
+"""A GPU's steps have so many times the samples: of a few it sees nothing but launches."""
+
+_KNOWN: dict[tuple[str, int], StepTimes] = {}
 
 
-def step_times(threads: int = 1) -> StepTimes:
-    """Returns this machine's times for steps on so many threads; measures them if nobody has, in 10 to 20 s.
+def step_times(threads: int = 1, device: str = "cpu") -> StepTimes:
+    """Returns the times of steps on a CPU with so many threads, or on this machine's GPU (`device` `cuda`);
+    measures them if nobody has, in 10 to 20 s.
+
+    For a GPU that is not here, and that nobody has asked (`use_step_times`), they are this CPU's.
 
     Raises:
         ConfigError: for a file named by `TINYTL_STEP_TIMES` that is none of ours.
     """
-    if threads not in _KNOWN:
-        _KNOWN[threads] = _find(threads)
-    return _KNOWN[threads]
+    if (device, threads) not in _KNOWN:
+        if device == "cuda" and not torch.cuda.is_available():
+            return step_times(threads)
+        _KNOWN[device, threads] = _find(threads, device)
+    return _KNOWN[device, threads]
 
 
-def use_step_times(times: StepTimes | None, threads: int = 1) -> None:
+def use_step_times(times: StepTimes | None, threads: int = 1, device: str = "cpu") -> None:
     """Uses these times from now on, such as those with which a study began; None: this machine's."""
     if times is None:
-        _KNOWN.pop(threads, None)
+        _KNOWN.pop((device, threads), None)
     else:
-        _KNOWN[threads] = times
+        _KNOWN[device, threads] = times
+
+
+def known_step_times() -> dict[tuple[str, int], StepTimes]:
+    """Returns the times in use, by device and threads, for another process."""
+    return dict(_KNOWN)
 
 
 def read_step_times(path: Path) -> StepTimes:
@@ -91,30 +103,33 @@ def write_step_times(times: StepTimes, path: Path, about: dict[str, Any] | None 
     write_json(path, (about or {}) | dataclasses.asdict(times))
 
 
-def calibrate(threads: int = 1) -> StepTimes:
+def calibrate(threads: int = 1, device: str = "cpu") -> StepTimes:
     """Measures real steps of small configurations on random weights and images; needs 10 to 20 s."""
     with as_in_a_run(threads):
         torch.manual_seed(0)
-        return fit([timed for step in _STEPS for timed in _measured(*step)])
+        return fit([timed for step in _STEPS for timed in _measured(*step, device)])
 
 
-def _find(threads: int) -> StepTimes:
+def _find(threads: int, device: str) -> StepTimes:
     named = os.environ.get(FILE_VARIABLE)
     if named:
         return read_step_times(Path(named))
-    about = about_machine(threads)
-    path = kept_file(STEP_TIMES, about)
+    about = about_machine(threads, device)
+    path = kept_file(STEP_TIMES if device == "cpu" else GPU_STEP_TIMES, about)
     if path.exists():
         return read_step_times(path)
-    logger.warning("measuring once how fast this machine is, for plans: 10 to 20 s")
-    times = calibrate(threads)
+    what = "this machine" if device == "cpu" else f"this {device_name(torch.device(device))}"
+    logger.warning("measuring once how fast %s is, for plans: 10 to 20 s", what)
+    # A process that has met a GPU holds some of its memory until it ends.
+    times = calibrate(threads) if device == "cpu" else in_own_process(calibrate, threads, device)
     keep(path, about | dataclasses.asdict(times))
     return times
 
 
-def about_machine(threads: int) -> dict[str, Any]:
+def about_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """Returns what decides how much time a step needs, besides its configuration."""
-    return {
+    gpu = {"gpu": device_name(torch.device(device))} if device == "cuda" else {}
+    return gpu | {
         "format": FORMAT,
         "processor": device_name(torch.device("cpu")),
         "capability": torch.backends.cpu.get_cpu_capability(),
@@ -124,57 +139,37 @@ def about_machine(threads: int) -> dict[str, Any]:
 
 
 def _measured(
-    backbone: str, method: str, norm: str, resolution: int, batch_size: int, checkpoint: str
+    backbone: str, method: str, norm: str, resolution: int, batch_size: int, checkpoint: str, device: str
 ) -> list[TimedStep]:
     """Returns a lean step and one of stock, which took turns."""
+    clock: CpuClock | GpuClock = CpuClock()
+    if device == "cuda":
+        clock = GpuClock()
+        batch_size *= TIMES_MORE_ON_GPU
     steps = [
         prepared_step(
             TrainConfig(
                 backbone=backbone, weights="none", method=method, norm=norm, num_classes=10,
                 resolution=resolution, batch_size=batch_size, micro_batch_size=batch_size, engine=engine,
-                checkpoint=checkpoint if engine == "lean" else "none", stock_below_kib=0.0, device="cpu",
+                checkpoint=checkpoint if engine == "lean" else "none", stock_below_kib=0.0, device=device,
             )
         )
         for engine in ("lean", "stock")
     ]  # fmt: skip
     whole: list[list[float]] = [[], []]
-    runs: list[list[_Timer]] = [[], []]
+    runs: list[list[OperationTimer]] = [[], []]
     for _ in range(ROUNDS):
         for step, times, timers in zip(steps, whole, runs, strict=True):
             times.append(seconds_after_itself(step))
-            with _Timer() as timer:
+            with OperationTimer(clock) as timer:
                 step()
             timers.append(timer)
     return [_timed(times, timers) for times, timers in zip(whole, runs, strict=True)]
 
 
-def _timed(whole: list[float], timers: "list[_Timer]") -> TimedStep:
-    costs = [cost for cost, _ in timers[0].operations]
-    seconds = [min(timer.operations[i][1] for timer in timers) for i in range(len(costs))]
-    return TimedStep(list(zip(costs, seconds, strict=True)), timers[0].work, min(whole))
-
-
-class _Timer(TorchDispatchMode):
-    """Times each operation."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Returns False: nothing here is compiled, and a guard around each call takes time."""
-        return False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[tuple[Cost, float]] = []
-        self.work = Work()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        start = time.perf_counter()
-        out = func(*args, **(kwargs or {}))
-        seconds = time.perf_counter() - start
-        cost = cost_of(func, args, out)
-        if cost is not None:
-            self.operations.append((cost, seconds))
-            self.work.add(cost)
-        return out
+def _timed(whole: list[float], timers: list[OperationTimer]) -> TimedStep:
+    rounds = [timer.operations for timer in timers]
+    operations = [
+        (of_one[0][0], min(seconds for _, seconds in of_one)) for of_one in zip(*rounds, strict=True)
+    ]
+    return TimedStep(operations, timers[0].work, min(whole))

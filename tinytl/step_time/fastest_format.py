@@ -10,7 +10,7 @@ import os
 
 from tinytl.config.plan import formats
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
-from tinytl.device import device_name, resolve_device
+from tinytl.device import resolve_device
 from tinytl.step_time.calibration import about_machine
 from tinytl.step_time.kept import FILE_VARIABLE, keep, kept_file
 from tinytl.step_time.measure import measured_seconds
@@ -34,8 +34,8 @@ def fastest_format(config: TrainConfig, n_steps: int, threads: int) -> TrainConf
         return None
     if 2 * ROUNDS * len(found) > MOST_OF_RUN * n_steps:
         return None
-    device = device_name(resolve_device(config.device))
-    path = kept_file("fastest_format", about_machine(threads) | {"on": device, "step": _what_decides(config)})
+    device = resolve_device(config.device).type
+    path = kept_file("fastest_format", about_machine(threads, device) | {"step": _what_decides(config)})
     try:
         fastest = float(json.loads(path.read_text())["stock_below_kib"])
         return next(choice for choice in found if choice.stock_below_kib == fastest)

@@ -12,7 +12,8 @@ from tinytl.files import write_whole
 
 FILE_VARIABLE = "TINYTL_STEP_TIMES"
 STEP_TIMES = "step_times"
-"""Begins the name of a file with times of steps."""
+"""Begins the name of a file with times of steps on a CPU."""
+GPU_STEP_TIMES = "gpu_step_times"
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,8 @@ class Node:
     gpus: float = 0.0
     gpu_memory_mib: float | None = None
     """Memory of its smallest GPU; None if it was not read."""
+    gpu_names: tuple[str, ...] = ()
+    """Its GPUs' kinds, if they were read."""
     memory_mib: float = math.inf
     """What Ray leaves to the processes of trials, of the machine's memory."""
     node_id: str = ""
@@ -79,7 +81,7 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # In a process that ends afterwards: one that has seen all GPUs could not be given a single one later.
-    ask = ray.remote(num_cpus=0, num_gpus=0, max_calls=1, max_retries=0)(_smallest_gpu_mib)
+    ask = ray.remote(num_cpus=0, num_gpus=0, max_calls=1, max_retries=0)(_sizes_of_gpus)
     answers = {
         node.node_id: ask.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False)
@@ -93,27 +95,28 @@ def with_gpu_memory(nodes: Sequence[Node]) -> list[Node]:
             asked.append(node)
             continue
         try:
-            memory_mib = ray.get(answers[node.node_id], timeout=ANSWER_TIMEOUT_S)
+            sizes_mib = ray.get(answers[node.node_id], timeout=ANSWER_TIMEOUT_S)
         except ray.exceptions.RayError as error:
             raise ConfigError(
                 f"node {node.address} does not report its GPUs' memory ({type(error).__name__}): "
                 "give --gpus-per-trial"
             ) from None
-        if memory_mib is None:
+        if not sizes_mib:
             raise ConfigError(
                 f"Ray counts {node.gpus:g} GPUs on node {node.address}, but torch finds none there: install "
                 "torch for its GPUs, or give --set device=cpu"
             )
-        asked.append(dataclasses.replace(node, gpu_memory_mib=memory_mib))
+        smallest_mib = min(size_mib for _, size_mib in sizes_mib)
+        names = tuple(sorted({name for name, _ in sizes_mib}))
+        asked.append(dataclasses.replace(node, gpu_memory_mib=smallest_mib, gpu_names=names))
     return asked
 
 
-def _smallest_gpu_mib() -> float | None:
+def _sizes_of_gpus() -> list[tuple[str, float]]:
+    """Returns name and memory in MiB of each GPU of this machine."""
     # Ray hides GPUs from a task that asks for none; this one only looks.
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     import torch
 
-    sizes = [
-        torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())
-    ]
-    return min(sizes) / 2**20 if sizes else None
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [(gpu.name, gpu.total_memory / 2**20) for gpu in found]

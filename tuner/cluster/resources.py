@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,30 +77,43 @@ class TrialResources:
         return self.gpus_per_trial if self.packed is None else self.packed.share(peak_memory_mib)
 
 
-def plan_resources(config: StudyConfig, space: SearchSpace, base: TrainConfig) -> TrialResources:
-    """Divides the cluster to which Ray is connected among the trials of a study.
+def nodes_of(config: StudyConfig, base: TrainConfig) -> list[Node]:
+    """Returns the nodes of the cluster to which Ray is connected, those with GPUs with their memory.
+
+    Raises:
+        ConfigError: for GPUs that torch does not find, or `device` `cuda` without a GPU.
+    """
+    nodes = read_nodes()
+    if base.device == "cpu":
+        return [dataclasses.replace(node, gpus=0.0) for node in nodes]
+    if not any(node.gpus for node in nodes):
+        if base.device == "cuda":
+            raise ConfigError(
+                f"device=cuda, but Ray finds no GPU in the cluster ({_sum_of(nodes)}): use device auto or cpu"
+            )
+        return nodes
+    try:
+        return with_gpu_memory(nodes)
+    except ConfigError:
+        if config.gpus_per_trial is None:
+            raise
+        return nodes  # shares are given: no GPU has to say what it has
+
+
+def plan_resources(
+    config: StudyConfig, space: SearchSpace, base: TrainConfig, nodes: Sequence[Node]
+) -> TrialResources:
+    """Divides the nodes of a cluster (`nodes_of`) among the trials of a study.
 
     If shares follow from memory, the memory of the space's largest configurations is predicted (for seconds),
     as on a GPU, whether or not there is one here.
 
     Raises:
-        ConfigError: for a share that is impossible, GPUs that torch does not find, or if the space's largest
-            configuration does not fit the smallest GPU.
+        ConfigError: for a share that is impossible, or if the space's largest configuration does not fit the
+            smallest GPU.
     """
-    nodes = read_nodes()
-    if base.device == "cpu":
-        nodes = [dataclasses.replace(node, gpus=0.0) for node in nodes]
-    any_gpu = any(node.gpus for node in nodes)
-    if base.device == "cuda" and not any_gpu:
-        raise ConfigError(
-            f"device=cuda, but Ray finds no GPU in the cluster ({_sum_of(nodes)}): use device auto or cpu"
-        )
     largest_mib = 0.0
-    if any_gpu and config.gpus_per_trial is not None:
-        with suppress(ConfigError):  # shares are given: no GPU has to say what it has
-            nodes = with_gpu_memory(nodes)
-    elif any_gpu:
-        nodes = with_gpu_memory(nodes)
+    if any(node.gpus for node in nodes) and config.gpus_per_trial is None:
         largest_mib = largest_trained_mib(
             space,
             dataclasses.replace(base, device="cuda"),

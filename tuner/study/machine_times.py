@@ -1,11 +1,26 @@
-"""How fast the machine is with which a study's slowdowns are predicted: that on which it began."""
+"""How fast the machines are with which a study's slowdowns are predicted: those on which it began.
 
+For a GPU, what its libraries hold beside a step's tensors belongs to it: predictions count it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tinytl.errors import ConfigError
 from tinytl.step_time.kept import times_are_kept
+from tuner.cluster.gpu_figures import ask_smallest_gpu, mixed
+from tuner.cluster.nodes import Node
+
+if TYPE_CHECKING:
+    from tinytl.memory.gpu_workspaces import Workspaces
 
 FILE = "step_times.json"
 """In a study's folder: how long operations take, as it was when the study began."""
+GPU_FILE = "gpu_figures.json"
+"""Beside it: the same of a GPU, and what its libraries hold."""
 
 
 def is_known(folder: Path) -> bool:
@@ -20,18 +35,63 @@ def use_times(folder: Path) -> None:
     Raises:
         ConfigError: for a file of times that is none.
     """
+    from tinytl.memory.gpu_workspaces import use_workspaces
     from tinytl.step_time.calibration import read_step_times, step_times, use_step_times
 
-    if (folder / FILE).exists():
-        use_step_times(read_step_times(folder / FILE))
-    else:
-        use_step_times(None)  # not those of another study that this process has run
-        step_times()
+    for device, file in (("cpu", FILE), ("cuda", GPU_FILE)):
+        known = (folder / file).exists()
+        # None: not those of another study that this process has run
+        use_step_times(read_step_times(folder / file) if known else None, device=device)
+    use_workspaces(_read_workspaces(folder / GPU_FILE))
+    step_times()
+
+
+def ask_gpus(folder: Path, nodes: Sequence[Node]) -> list[str]:
+    """Asks a GPU of the cluster for its figures, if a new study has GPUs and this machine has none.
+
+    Returns lines to show: that GPUs differ, or that none answered and what the study does without.
+    """
+    import torch
+
+    from tinytl.memory.gpu_workspaces import use_workspaces
+    from tinytl.step_time.calibration import use_step_times
+
+    with_gpu = [node for node in nodes if node.gpus]
+    lines = [line for line in [mixed(with_gpu)] if line is not None]
+    if not with_gpu or (folder / GPU_FILE).exists() or torch.cuda.is_available():
+        return lines
+    try:
+        found = ask_smallest_gpu(with_gpu)
+    except ConfigError as error:
+        without = "slowdowns are those of this machine's CPU, and predictions count a step's tensors alone"
+        return [*lines, f"{error}: {without}."]
+    use_step_times(found.times, device="cuda")
+    use_workspaces(dict(found.workspaces))
+    return lines
 
 
 def keep_times(folder: Path) -> None:
     """Writes the times in use into the folder of a study that has none."""
-    from tinytl.step_time.calibration import step_times, write_step_times
+    from tinytl.memory.gpu_workspaces import known_workspaces
+    from tinytl.step_time.calibration import known_step_times, step_times, write_step_times
 
     if not (folder / FILE).exists():
         write_step_times(step_times(), folder / FILE)
+    of_gpu = known_step_times().get(("cuda", 1))
+    if of_gpu is not None and not (folder / GPU_FILE).exists():
+        found = {precision: dataclasses.asdict(held) for precision, held in known_workspaces().items()}
+        write_step_times(of_gpu, folder / GPU_FILE, {"workspaces": found})
+
+
+def _read_workspaces(path: Path) -> "dict[str, Workspaces]":
+    from tinytl.memory.gpu_workspaces import Workspaces
+
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())["workspaces"]
+        return {str(precision): Workspaces(**held) for precision, held in found.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} holds no figures of a GPU ({error}): remove it, and they are measured"
+        ) from None

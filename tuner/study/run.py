@@ -16,7 +16,7 @@ from tinytl.errors import ConfigError
 from tinytl.files import disk_is_full
 from tuner.cluster.node_checks import check_folders
 from tuner.cluster.nodes import nodes_for_trials
-from tuner.cluster.resources import plan_resources
+from tuner.cluster.resources import nodes_of, plan_resources
 from tuner.cluster.start import Cluster
 from tuner.config import REDUCTION_FACTOR, WITHOUT_TRACKING, StudyConfig
 from tuner.next_commands import resume_command
@@ -31,6 +31,7 @@ from tuner.record.storage import shown_storage
 from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords
 from tuner.stopping import Stopping
+from tuner.study import machine_times
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.damaged import set_aside_damaged
 from tuner.study.opening import opened
@@ -114,10 +115,14 @@ def run_study(
         if config.dashboard:
             text = f"Ray dashboard: {dashboard}  (asks for a token: `ray get-auth-token` prints it)"
             console.print(text, highlight=False, soft_wrap=True)
-        resources = plan_resources(config, prepared.space, prepared.base)
+        nodes = nodes_of(config, prepared.base)
+        for line in machine_times.ask_gpus(prepared.folder, nodes):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        resources = plan_resources(config, prepared.space, prepared.base, nodes)
         if config.address is not None:
-            nodes = nodes_for_trials(resources.gpus_per_trial)
-            check_folders(nodes, prepared.folder, _streamed(prepared.data))
+            check_folders(
+                nodes_for_trials(resources.gpus_per_trial), prepared.folder, _streamed(prepared.data)
+            )
         if prepared.base.device == "auto":
             # The trials' device decides, not this machine's: memory is predicted for it.
             device = "cuda" if resources.gpus_per_trial else "cpu"

@@ -10,6 +10,7 @@ from tinytl.errors import ConfigError
 from tinytl.step_time import calibration
 from tinytl.step_time.calibration import (
     calibrate,
+    known_step_times,
     read_step_times,
     step_times,
     use_step_times,
@@ -18,6 +19,7 @@ from tinytl.step_time.calibration import (
 from tinytl.step_time.kept import FILE_VARIABLE
 from tinytl.step_time.step_times import StepTimes
 
+TIMES_OF_GPU = StepTimes(per_kind={"mul": (5e-6, 1e-12, 0.0)})
 TIMES = StepTimes(per_kind={"mul": (1e-6, 2e-10, 0.0)}, scale=1.5, per_lean_product=3e-5)
 
 
@@ -33,9 +35,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For how many threads somebody has measured."""
     asked: list[int] = []
 
-    def stand_in(threads: int = 1) -> StepTimes:
+    def stand_in(threads: int, device: str = "cpu") -> StepTimes:
         asked.append(threads)
-        return TIMES
+        return TIMES if device == "cpu" else TIMES_OF_GPU
 
     monkeypatch.setattr(calibration, "calibrate", stand_in)
     return asked
@@ -61,11 +63,29 @@ def test_another_machine_or_another_version_measures_again(
     monkeypatch.setattr(calibration, "_KNOWN", {})
     other = {
         "FORMAT": calibration.FORMAT + 1,
-        "about_machine": lambda threads: {"processor": "another", "threads": threads},
+        "about_machine": lambda threads, device: {"processor": "another", "threads": threads},
     }
     monkeypatch.setattr(calibration, changed, other[changed])
     step_times()
     assert measured == [1, 1]
+
+
+def test_a_gpu_has_times_of_its_own_and_one_that_is_not_here_those_of_the_cpu(
+    measured: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(calibration, "device_name", lambda device: f"{device} of a kind")
+    assert step_times(device="cuda") == TIMES
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(calibration, "in_own_process", lambda measure, *args: measure(*args))
+    assert step_times(device="cuda") == TIMES_OF_GPU
+    assert "how fast this cuda of a kind is" in caplog.text
+    assert step_times() == TIMES
+    assert known_step_times() == {("cpu", 1): TIMES, ("cuda", 1): TIMES_OF_GPU}
+    monkeypatch.setattr(calibration, "_KNOWN", {})  # another process
+    assert step_times(device="cuda") == TIMES_OF_GPU and step_times() == TIMES
+    assert measured == [1, 1]
+    use_step_times(TIMES, device="cuda")  # of a node of the cluster
+    assert step_times(device="cuda") == TIMES
 
 
 def test_a_place_that_cannot_be_written_is_told_and_no_obstacle(

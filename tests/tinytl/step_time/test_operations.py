@@ -7,8 +7,8 @@ from torch import Tensor
 from tests.support.cases import small
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory_efficient.ops.walk import WALK
-from tinytl.step_time.calibration import _Timer
 from tinytl.step_time.measure import prepared_step
+from tinytl.step_time.operation_timer import CpuClock, OperationTimer
 from tinytl.step_time.operations import Cost, Work, cost_of, like_kind
 
 ATEN = torch.ops.aten
@@ -102,7 +102,7 @@ def test_fake_tensors_count_the_operations_of_real_ones(
     )  # fmt: skip
     step = prepared_step(config)
     step()
-    with _Timer() as timer:
+    with OperationTimer(CpuClock()) as timer:
         step()
     fake = FakeStep(config).run(config).work
     heavy = [kind for kind, sums in timer.work.sums.items() if sums[2]]

@@ -1,14 +1,21 @@
 """A study keeps the times with which it began, and each study uses its own."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from tinytl.errors import ConfigError
+from tinytl.memory import gpu_workspaces
+from tinytl.memory.gpu_workspaces import Workspaces, known_workspaces
 from tinytl.step_time import calibration
 from tinytl.step_time.calibration import step_times
 from tinytl.step_time.kept import FILE_VARIABLE
 from tinytl.step_time.step_times import StepTimes
-from tuner.study.machine_times import FILE, is_known, keep_times, use_times
+from tuner.cluster.gpu_figures import GpuFigures
+from tuner.cluster.nodes import Node
+from tuner.study import machine_times
+from tuner.study.machine_times import FILE, GPU_FILE, ask_gpus, is_known, keep_times, use_times
 
 MACHINE = StepTimes(per_kind={"mul": (1e-6, 2e-10, 0.0)})
 OTHER = StepTimes(per_kind={"mul": (3e-6, 1e-10, 0.0)})
@@ -17,6 +24,7 @@ OTHER = StepTimes(per_kind={"mul": (3e-6, 1e-10, 0.0)})
 @pytest.fixture(autouse=True)
 def fresh_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(calibration, "_KNOWN", {})
+    monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})
     monkeypatch.setattr(calibration, "calibrate", lambda threads: MACHINE)
     monkeypatch.delenv(FILE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -46,3 +54,58 @@ def test_a_study_that_began_elsewhere_has_its_own_and_the_next_one_has_not(tmp_p
     assert step_times() == OTHER
     use_times(study(tmp_path, "here"))
     assert step_times() == MACHINE
+
+
+NODE = Node(cpus=4, gpus=1, gpu_memory_mib=8192.0, gpu_names=("T4",))
+HELD = Workspaces(cublas_mib=8.0, cudnn_mib=2.0)
+FIGURES = GpuFigures(gpu="T4", times=OTHER, workspaces={"float32": HELD})
+
+
+def test_a_study_keeps_what_a_gpu_of_the_cluster_said_and_the_next_one_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Node]] = []
+
+    def ask(nodes: list[Node]) -> GpuFigures:
+        asked.append(nodes)
+        return FIGURES
+
+    monkeypatch.setattr(machine_times, "ask_smallest_gpu", ask)
+    folder = study(tmp_path, "new")
+    use_times(folder)
+    without_gpu = Node(cpus=2)
+    assert ask_gpus(folder, [without_gpu]) == [] and asked == []
+    assert ask_gpus(folder, [NODE, without_gpu]) == [] and asked == [[NODE]]
+    assert step_times(device="cuda") == OTHER and step_times() == MACHINE
+    keep_times(folder)
+    use_times(study(tmp_path, "next"))
+    assert step_times(device="cuda") == MACHINE and known_workspaces() == {}
+    use_times(folder)  # resumed
+    assert ask_gpus(folder, [NODE]) == [] and len(asked) == 1
+    assert step_times(device="cuda") == OTHER and known_workspaces() == {"float32": HELD}
+
+
+def test_a_gpu_that_does_not_answer_is_told_and_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(nodes: list[Node]) -> GpuFigures:
+        raise ConfigError("the GPU of node 10.0.0.2 does not say how fast it is (GetTimeoutError)")
+
+    monkeypatch.setattr(machine_times, "ask_smallest_gpu", ask)
+    folder = study(tmp_path, "new")
+    use_times(folder)
+    differs, without = ask_gpus(folder, [NODE, dataclasses.replace(NODE, gpu_names=("A10",))])
+    assert differs.startswith("GPUs differ (A10, T4)")
+    assert without == (
+        "the GPU of node 10.0.0.2 does not say how fast it is (GetTimeoutError): slowdowns are those of this "
+        "machine's CPU, and predictions count a step's tensors alone."
+    )
+    keep_times(folder)
+    assert not (folder / GPU_FILE).exists()
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    folder = study(tmp_path, "damaged")
+    calibration.write_step_times(OTHER, folder / GPU_FILE, {"workspaces": {"float32": {"cublas": 1}}})
+    with pytest.raises(ConfigError, match=r"gpu_figures\.json holds no figures of a GPU .*: remove it"):
+        use_times(folder)

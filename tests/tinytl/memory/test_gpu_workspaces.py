@@ -1,0 +1,100 @@
+"""What a GPU's libraries hold is measured once per GPU and precision, and counts in predictions."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu.emulated_path import followed_step
+from tinytl.config.train_config import TrainConfig
+from tinytl.memory import gpu_workspaces
+from tinytl.memory.gpu_workspaces import (
+    Workspaces,
+    compared,
+    known_workspaces,
+    use_workspaces,
+    workspaces,
+)
+from tinytl.memory.measure import MIB
+from tinytl.memory.predict import predict_memory
+from tinytl.memory.storage_tracker import WORKSPACES
+
+CONFIG = TrainConfig(
+    weights="none", method="TinyTL-B", num_classes=10, resolution=64, batch_size=2, micro_batch_size=2,
+    stock_below_kib=0.0, device="cuda",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU whose cuBLAS holds 8 MiB."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu_workspaces, "device_name", lambda device: "a GPU")
+    monkeypatch.setattr(gpu_workspaces, "cublas_workspace_bytes", lambda: 8 * MIB)
+    monkeypatch.setattr(gpu_workspaces, "in_own_process", lambda measure, precision: measure(precision))
+
+
+def never(precision: str) -> Workspaces:
+    raise AssertionError(f"{precision} was measured")
+
+
+def test_without_a_gpu_nobody_knows_and_predictions_count_tensors_alone() -> None:
+    assert workspaces("float32", never) is None
+    assert WORKSPACES not in predict_memory(CONFIG).parts_mib
+
+
+def test_what_a_gpu_of_the_cluster_said_counts_for_its_precision() -> None:
+    before = predict_memory(CONFIG)
+    use_workspaces({"float32": Workspaces(cublas_mib=8.0, cudnn_mib=2.5)})
+    after = predict_memory(CONFIG)
+    assert after.peak_mib == before.peak_mib + 10.5
+    assert after.parts_mib == dict(before.parts_mib) | {WORKSPACES: 10.5}
+    assert predict_memory(dataclasses.replace(CONFIG, precision="tf32")).peak_mib == before.peak_mib
+    on_cpu = predict_memory(dataclasses.replace(CONFIG, device="cpu"))
+    assert WORKSPACES not in on_cpu.parts_mib
+
+
+@pytest.mark.usefixtures("gpu")
+def test_workspaces_are_the_most_by_which_real_steps_exceed_their_predictions() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def measured_mib(config: TrainConfig) -> float:
+        asked.append((config.method, config.precision))
+        return 8 + 100 + {"FT-Full": 30.0, "TinyTL-L+B": 4.0}[config.method]
+
+    found = compared("tf32", measured_mib, lambda config: 100.0)
+    assert found == Workspaces(cublas_mib=8.0, cudnn_mib=30.0)
+    assert asked == [("FT-Full", "tf32"), ("TinyTL-L+B", "tf32")]
+    less = compared("float32", lambda config: 90.0, lambda config: 100.0)
+    assert less == Workspaces(cublas_mib=8.0, cudnn_mib=0.0)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_is_asked_once_per_precision_and_again_if_the_file_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, second = (Workspaces(cublas_mib=8.0, cudnn_mib=mib) for mib in (1.0, 2.0))
+    assert workspaces("float32", lambda precision: first) == first
+    assert workspaces("bfloat16", lambda precision: second) == second
+    assert known_workspaces() == {"float32": first, "bfloat16": second}
+    monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})  # another process
+    assert workspaces("float32", never) == first
+    for kept in tmp_path.rglob("gpu_workspaces_*.json"):
+        kept.write_text(kept.read_text()[:20])
+    gpu_workspaces._KNOWN.clear()
+    assert workspaces("float32", lambda precision: second) == second
+
+
+@pytest.mark.parametrize("reference", gpu_workspaces._REFERENCES, ids=lambda config: config.method)
+def test_on_the_path_of_a_gpu_the_references_are_predicted_so_that_a_difference_is_a_workspace(
+    reference: TrainConfig,
+) -> None:
+    small = dataclasses.replace(reference, resolution=64, batch_size=2, micro_batch_size=2)
+    assert predict_memory(small).peak_mib == pytest.approx(followed_step(small).peak_mib, rel=1e-3)
