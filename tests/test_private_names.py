@@ -29,6 +29,7 @@ KNOWN = frozenset(
         ("tinytl/device.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory/fake_tensors.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
         ("tinytl/memory/fake_tensors.py", "torch.utils._mode_utils.no_dispatch"),
+        ("tinytl/memory/absent_gpu.py", "_execution_engine"),
         ("tinytl/memory/measure.py", "_C"),
         ("tinytl/memory/measure.py", "_cdata"),
         ("tinytl/memory/measure.py", "_cuda_clearCublasWorkspaces"),

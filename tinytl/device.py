@@ -65,6 +65,15 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
+def autocast_kind(device_type: str) -> str:
+    """Returns the kind of device whose autocast counts for tensors of `device_type`.
+
+    That of a GPU is off on a machine without one, where fake tensors may be a GPU's. C++ takes those for a
+    CPU's, and so does everything here that casts (`tinytl.memory.absent_gpu` for torch's own functions).
+    """
+    return "cpu" if device_type == "cuda" and not torch.cuda.is_available() else device_type
+
+
 def device_name(device: torch.device) -> str:
     """Returns the maker's name of a GPU, or of this machine's processor."""
     if device.type == "cuda":

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from tinytl.device import autocast_kind
+
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _WARNED: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -22,7 +24,7 @@ class Surroundings:
         devices = {tensor.device for tensor in tensors}
         self._cpu_state = torch.get_rng_state()
         self._cuda_states = {d: torch.cuda.get_rng_state(d) for d in devices if d.type == "cuda"}
-        kinds = {"cpu"} | {device.type for device in devices}
+        kinds = {"cpu"} | {autocast_kind(device.type) for device in devices}
         self._autocasts: list[dict[str, Any]] = [
             {
                 "device_type": kind,

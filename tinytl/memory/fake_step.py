@@ -1,6 +1,7 @@
 """A training step on fake tensors: what it holds at each moment, for any way to run one configuration."""
 
 import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from tinytl.config.plan import inserts_checkpoints
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
+from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
 from tinytl.memory.storage_tracker import StorageTracker
@@ -48,7 +50,13 @@ class FakeStep:
         Raises:
             ConfigError: for an operation of the network that does not run on fake tensors.
         """
-        with _collector_waits():
+        with _collector_waits(), warnings.catch_warnings():
+            # torch's checkpoint restores the autocast of a GPU, which is off on a machine without one. It
+            # restores a CPU's, too, which is the one that counts then.
+            warnings.filterwarnings("ignore", "CUDA is not available", UserWarning)
+            if self.device.type == "cuda" and not torch.cuda.is_available():
+                with AutocastOfAbsentGpu():
+                    return self._run(config)
             return self._run(config)
 
     def _run(self, config: TrainConfig) -> StorageTracker:

@@ -115,6 +115,10 @@ class StorageTracker(TorchDispatchMode):
         if func is torch.ops.prim.device.default:  # half of all calls: C++ reads the device of a fake tensor
             return _CPU  # autograd would ask for a driver if it were a GPU; Python reads `fake_device`
 
+        if func is _CAST and kwargs and kwargs.get("device") == _CPU and args[0].device.type == "cuda":
+            # The gradient of a cast, sent to where C++ believes its tensor to be: no step copies to a CPU.
+            kwargs = kwargs | {"device": args[0].device}
+
         if _updates_fakes(func, args):
             self.work.add(cost_of(func, args, None), WALK.times)
             return None
@@ -124,8 +128,7 @@ class StorageTracker(TorchDispatchMode):
             return func(*args, **(kwargs or {})) if quick is None else quick
 
         out = ask() if self.answers is None else self.answers.answer(func, args, kwargs, ask)
-        if self.on_cpu:
-            out = _laid_out_as_real(func, args, out)
+        out = (_laid_out_as_real if self.on_cpu else _laid_out_by_cudnn)(func, args, out)
         if isinstance(out, Tensor):
             self._see(out, "temporary")
         elif out is not None:
@@ -287,5 +290,27 @@ def _laid_out_as_real(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     return out
 
 
+def _laid_out_by_cudnn(func: Any, args: tuple[Any, ...], out: Any) -> Any:
+    """Returns `out` of a convolution as cuDNN lays it out: as its input.
+
+    Fake tensors ask which kernel of a CPU would run, which in 16 bits is another one.
+    """
+    if func is torch.ops.aten.convolution.default:
+        return _laid_out_as(args[0], out)
+    if func is torch.ops.aten.convolution_backward.default:
+        return (_laid_out_as(args[1], out[0]), *out[1:])
+    return out
+
+
+def _laid_out_as(x: Tensor, y: Any) -> Any:
+    channels_last = torch.channels_last
+    if not isinstance(y, FakeTensor) or y.dim() != 4 or not x.is_contiguous(memory_format=channels_last):
+        return y
+    if y.is_contiguous(memory_format=channels_last):
+        return y
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=channels_last)
+
+
 _CPU = torch.device("cpu")
+_CAST = torch.ops.aten._to_copy.default
 _DENSE_AT_ONE_PIXEL = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.add.Tensor)

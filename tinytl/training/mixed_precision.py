@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tinytl.device import autocast_kind
+
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -22,14 +24,17 @@ class MixedPrecision:
         self.device = device
         if device.type == "cuda":
             _set_float32_products(precision == "tf32")
-        scales = precision == "float16" and not _is_absent(device)
+        # A step on fake tensors may be one of a GPU that is not here: nothing is to be scaled there.
+        scales = precision == "float16" and (device.type == "cpu" or torch.cuda.is_available())
         self.scaler = torch.amp.GradScaler(device.type) if scales else None
 
     def autocast(self) -> AbstractContextManager[object]:
         """Returns the context for a forward pass."""
-        if self.dtype is None or _is_absent(self.device):
-            return nullcontext()
-        return torch.autocast(self.device.type, self.dtype)
+        return (
+            nullcontext()
+            if self.dtype is None
+            else torch.autocast(autocast_kind(self.device.type), self.dtype)
+        )
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradients of `loss`; they stay scaled until `step`."""
@@ -51,13 +56,6 @@ class MixedPrecision:
         """Restores the state that `state_dict` returned."""
         if self.scaler is not None:
             self.scaler.load_state_dict(state)
-
-
-def _is_absent(device: torch.device) -> bool:
-    """Whether a step on fake tensors predicts for a GPU that is not there. Autocast is off then: what is
-    predicted are 32 bits, more than 16 need.
-    """
-    return device.type == "cuda" and not torch.cuda.is_available()
 
 
 def _set_float32_products(round_to_tf32: bool) -> None:

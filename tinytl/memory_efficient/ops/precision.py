@@ -5,13 +5,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from tinytl.device import autocast_kind
+
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """Returns autocast's type for convolutions on `x`'s device, None if it is off.
 
     As in torch, 64-bit tensors are left alone.
     """
-    kind = x.device.type
+    kind = autocast_kind(x.device.type)
     if not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return None
     return torch.get_autocast_dtype(kind)
@@ -19,7 +21,7 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """Returns a context in which operations keep the types they are given."""
-    kind = x.device.type
+    kind = autocast_kind(x.device.type)
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
