@@ -29,7 +29,7 @@ FLAGS: dict[str, str] = {
     "tuner repair": "--runs-dir",
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
-        "--data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
+        "--cuda-graph --data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
         "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
@@ -43,7 +43,7 @@ FLAGS: dict[str, str] = {
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",
     "tinytl memory": (
-        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --curve --device "
+        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
         "--kernel-clipping --lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups "
         "--norm --num-classes --optimizer --plan --precision --resolution --slice-mib --stock-below-kib "

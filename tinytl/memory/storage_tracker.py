@@ -23,6 +23,8 @@ from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.step_time.operations import Work, cost_of
 
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
+OF_GRAPHS = "graph_buffers"
+"""The part of a step that runs as CUDA graphs: what these read and write, always at one place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class MemoryPrediction:
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`; their sum is the peak."""
+    """By `PARTS`, and `OF_GRAPHS` if there are any; their sum is the peak."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)
@@ -163,7 +165,7 @@ class StorageTracker(TorchDispatchMode):
                 peak, peak_index = current, index
         parts = dict.fromkeys(PARTS, 0)
         for (block, _), delta in zip(self._events[: peak_index + 1], deltas, strict=False):
-            parts[block.part] += delta
+            parts[block.part] = parts.get(block.part, 0) + delta
         return MemoryPrediction(
             peak_mib=peak / MIB,
             parts_mib={part: nbytes / MIB for part, nbytes in parts.items()},

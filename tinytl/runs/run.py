@@ -190,6 +190,7 @@ class _Record:
                 "input_from": trainer.normalization.source,
             },
             "config": flat_from_config(trainer.config),
+            "graph_refusal": trainer.graph_refusal,
         }
         self.directory.finish(result)
         if self.board is not None:
