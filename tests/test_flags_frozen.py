@@ -29,8 +29,8 @@ FLAGS: dict[str, str] = {
     "tuner repair": "--runs-dir",
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
-        "--cuda-graph --data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
-        "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
+        "--cuda-graph --data-dir --dataset --device --download --downsample-ratio --dropout --engine "
+        "--epochs --expand --flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
         "--out --plan --precision --resolution --resume --seed --skip-broken --slice-mib --stock-below-kib "
@@ -50,8 +50,9 @@ FLAGS: dict[str, str] = {
         "--upsample-type --weight-standardization"
     ),
     "tinytl plot": (
-        "--act-func --backbone --batch-size --block --checkpoint --diagram --downsample-ratio --dropout "
-        "--engine --expand --format --gn-channel-per-group --kernel-clipping --lite-kernel-size --method "
+        "--act-func --backbone --batch-size --block --checkpoint --cuda-graph --diagram "
+        "--downsample-ratio --dropout --engine --expand --format --gn-channel-per-group --kernel-clipping "
+        "--lite-kernel-size --method "
         "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
         "--slice-mib --stock-below-kib --upsample-type --weight-standardization RUN"
     ),

@@ -1,8 +1,8 @@
 """CUDA graphs without a GPU: a tape of the operations that ran, played again on the tensors that they had.
 
-Like a graph, a tape knows nothing of Python. A number, a branch or a random mask of the recording is in it for
-good; what is to change must change in the memory that the recorded operations read. Like a GPU that records,
-a tape refuses whatever reads a value, or draws random numbers, in the middle of it.
+Like a graph, a tape knows nothing of Python. A number, a branch or a random mask of the recording is in it
+for good; what is to change must change in the memory that the recorded operations read. Like a GPU that
+records, a tape refuses whatever reads a value, or draws random numbers, in the middle of it.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves
 from tests.support.host_syncs import READS
 
 WARM_UPS = 2
-Played = tuple[Any, tuple[Any, ...], dict[str, Any], Any]
+Played = tuple[Any, tuple[Any, ...], dict[str, Any], dict[int, Tensor]]
+"""An operation, its arguments, and those of its results that are new memory, by their place."""
 
 
 class TapedGraphs:
@@ -41,6 +42,16 @@ class TapedGraphs:
         return tape.play
 
 
+class CalledAgain:
+    """Replays by calling what was to be recorded: for fake tensors, and to see what a pass holds."""
+
+    def warm_up(self, run: Callable[[], object]) -> None:
+        run()
+
+    def capture(self, run: Callable[[], object]) -> Callable[[], object]:
+        return run
+
+
 class Tape(TorchDispatchMode):
     """The operations that ran while it was active."""
 
@@ -56,15 +67,13 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if func in READS or torch.Tag.nondeterministic_seeded in func.tags:
             raise RuntimeError(f"operation not permitted when stream is capturing: {func}\nmore of it")
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = _tensors((args, kwargs))
         if func._schema.is_mutable:
             self._keep_values(given)
         out = func(*args, **kwargs)
-        storages = {_storage(tensor) for tensor in given}
-        made = [
-            leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and _storage(leaf) not in storages
-        ]
-        self._made.update(map(_storage, made))
+        known = {_storage(tensor) for tensor in given}
+        made = {turn: new for turn, new in enumerate(_tensors(out)) if _storage(new) not in known}
+        self._made.update(map(_storage, made.values()))
         self.operations.append((func, args, kwargs, made))
         return out
 
@@ -73,10 +82,9 @@ class Tape(TorchDispatchMode):
         self.plays += 1
         with torch.no_grad():
             for func, args, kwargs, made in self.operations:
-                found = func(*args, **kwargs)
-                new = [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
-                for into, tensor in zip(made, new[-len(made) :] if made else [], strict=True):
-                    into.copy_(tensor)
+                found = _tensors(func(*args, **kwargs))
+                for turn, into in made.items():
+                    into.copy_(found[turn])
 
     def _keep_values(self, tensors: list[Tensor]) -> None:
         known = {_storage(tensor) for tensor, _ in self.before}
@@ -84,6 +92,10 @@ class Tape(TorchDispatchMode):
             if _storage(tensor) not in known | self._made:
                 self.before.append((tensor.detach(), tensor.detach().clone()))
                 known.add(_storage(tensor))
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def _storage(tensor: Tensor) -> int:

@@ -130,20 +130,18 @@ def lean_plan(config: TrainConfig) -> TrainConfig:
 
 
 def formats(config: TrainConfig) -> list[TrainConfig]:
-    """Returns the ways to run the whole batch that may be the fastest, lean first, then those as a CUDA graph.
+    """Returns the ways to run the whole batch that may be the fastest: lean first, CUDA graphs last.
 
     Lean alone if that is known to be, or if blocks are to be recomputed, which only lean ones are.
     """
     lean = lean_plan(config)
     settled = config.engine == "stock" or config.stock_below_kib is not None or lean.checkpoint != "none"
     if settled or not _is_small(config):
-        eager = [lean]
+        found = [lean]
     else:
-        eager = [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
-    return [
-        *eager,
-        *(dataclasses.replace(choice, cuda_graph=True) for choice in eager if _may_record(choice)),
-    ]
+        found = [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
+    recorded = [dataclasses.replace(choice, cuda_graph=True) for choice in found if _may_record(choice)]
+    return found + recorded
 
 
 def fast_plan(config: TrainConfig, ask: Ask) -> TrainConfig:

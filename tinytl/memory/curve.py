@@ -1,7 +1,7 @@
 """A configuration's curve: the execution plans that no other one beats in both memory and time.
 
-A plan (`tinytl.config.plan.PLANNED_FIELDS`) changes no gradient. So accuracy belongs to the configuration, and
-memory and time to the pair of configuration and plan.
+A plan (`tinytl.config.plan.PLANNED_FIELDS`) changes no gradient. So accuracy belongs to the configuration,
+and memory and time to the pair of configuration and plan.
 """
 
 import dataclasses

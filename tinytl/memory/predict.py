@@ -28,7 +28,7 @@ from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.step_time.calibration import step_times, use_step_times
 from tinytl.step_time.step_times import StepTimes
 from tinytl.training.captured_step import planned_step
-from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.mixed_precision import MixedPrecision, backends_restored
 from tinytl.training.step import InputNormalizer, build_optimizer, random_batch
 
 MOST_STEPS = 1 << 16
@@ -185,6 +185,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
     return _predict_inference(config)
 
 
+@backends_restored()
 def measure_memory(config: TrainConfig) -> float:
     """Runs two steps of `config` for real, on random weights and images; returns the second's peak in MiB."""
     device = resolve_device(config.device)

@@ -1,8 +1,9 @@
 """Whether lean blocks or PyTorch's own are the faster ones for a run, and on a GPU whether a CUDA graph is,
 measured before it begins.
 
-On small inputs they are close, and an estimate is off by a tenth. It knows nothing of a GPU's launches. What is measured is kept beside the times
-of steps (see `calibration.py`), so a run that is repeated on this machine runs as it did.
+On small inputs they are close, and an estimate is off by a tenth. It knows nothing of a GPU's launches. What
+is measured is kept beside the times of steps (see `calibration.py`), so a run that is repeated on this
+machine runs as it did.
 """
 
 import dataclasses
