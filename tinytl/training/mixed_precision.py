@@ -99,6 +99,6 @@ _BACKENDS: Mapping[str, Mapping[str, bool]] = {
         "allow_fp16_reduced_precision_reduction": False,
     },
 }
-"""What a GPU's libraries are told, besides `allow_tf32`: by default PyTorch rounds to tf32 in convolutions and
-not in products of matrices. The newer `fp32_precision` of one operation leaves flags that torch.export and
-torch.compile then refuse to read."""
+"""What a GPU's libraries are told, besides `allow_tf32`: by default PyTorch rounds to tf32 in convolutions,
+and not in products of matrices. The newer `fp32_precision` of one operation leaves flags that torch.export
+and torch.compile then refuse to read."""
