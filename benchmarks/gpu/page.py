@@ -80,13 +80,10 @@ def _times(part: Mapping[str, Any]) -> list[str]:
 
 def _must(must: Mapping[str, Any]) -> str:
     limit, found = must["graph_to_stock"], must["found"]
-    if found is None:
-        outcome = "not measured"
-    else:
-        outcome = f"{found:g}, {'met' if found <= limit else 'missed'}"
-    return (
-        f"must: lean_graph at batch {must['batch_size']} within {limit:g} of stock's time; at most {outcome}"
-    )
+    outcome = "not measured"
+    if found is not None:
+        outcome = f"at most {found:g}, {'met' if found <= limit else 'missed'}"
+    return f"must: lean_graph at batch {must['batch_size']} within {limit:g} of stock's time; {outcome}"
 
 
 def _processes(part: Mapping[str, Any]) -> list[str]:
