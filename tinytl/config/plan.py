@@ -85,7 +85,7 @@ class Plan:
 
     def describe(self) -> str:
         """Returns how it runs, in words."""
-        return f"{self.micro_batch_size} at a time, {_in_words(self)}"
+        return f"{self.micro_batch_size} at a time, {_in_words(self, bool(self.cuda_graph))}"
 
 
 def not_beaten(plans: Sequence[Plan]) -> list[Plan]:
@@ -203,7 +203,7 @@ def choices(config: TrainConfig) -> list[TrainConfig]:
 
 def describe(config: TrainConfig) -> str:
     """Returns a planned configuration's way to run, in words."""
-    return f"micro-batches of {config.micro_batch_size}, {_in_words(config)}"
+    return f"micro-batches of {config.micro_batch_size}, {_in_words(config, is_recorded(config))}"
 
 
 def is_all_stock(config: TrainConfig) -> bool:
@@ -245,14 +245,14 @@ def stock_part(planned: TrainConfig | Plan) -> str:
     return "all" if planned.stock_below_kib >= ALL_STOCK_KIB else "small blocks"
 
 
-def _in_words(planned: TrainConfig | Plan) -> str:
+def _in_words(planned: TrainConfig | Plan, recorded: bool) -> str:
     words = [f"{RECOMPUTED[planned.checkpoint]} recomputed"]
     part = stock_part(planned)
     if part:
         words.append(f"{part} as PyTorch's own")
     if planned.slice_mib is not None:
         words.append(f"slices of {planned.slice_mib:g} MiB")
-    if planned.cuda_graph:
+    if recorded:
         words.append("as a CUDA graph")
     return ", ".join(words)
 

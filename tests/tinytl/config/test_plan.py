@@ -193,6 +193,8 @@ def test_a_plan_says_that_it_is_a_graph() -> None:
     assert describe(config) == "micro-batches of 8, nothing recomputed, as a CUDA graph"
     plan = dataclasses.replace(plan_of(1.0, 1.0), cuda_graph=True)
     assert plan.describe().endswith(", as a CUDA graph") and plan.of(ON_GPU).cuda_graph is True
+    on_cpu = dataclasses.replace(config, device="cpu")
+    assert describe(on_cpu) == "micro-batches of 8, nothing recomputed"
 
 
 def test_given_threshold_stays_in_every_choice() -> None:
