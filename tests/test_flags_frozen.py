@@ -29,8 +29,8 @@ FLAGS: dict[str, str] = {
     "tuner repair": "--runs-dir",
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
-        "--data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
-        "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
+        "--cuda-graph --data-dir --dataset --device --download --downsample-ratio --dropout --engine "
+        "--epochs --expand --flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
         "--out --plan --precision --resolution --resume --seed --skip-broken --slice-mib --stock-below-kib "
@@ -43,15 +43,16 @@ FLAGS: dict[str, str] = {
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",
     "tinytl memory": (
-        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --curve --device "
+        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
         "--kernel-clipping --lite-kernel-size --measure --method --micro-batch-size --momentum --n-groups "
         "--norm --num-classes --optimizer --plan --precision --resolution --slice-mib --stock-below-kib "
         "--upsample-type --weight-standardization"
     ),
     "tinytl plot": (
-        "--act-func --backbone --batch-size --block --checkpoint --diagram --downsample-ratio --dropout "
-        "--engine --expand --format --gn-channel-per-group --kernel-clipping --lite-kernel-size --method "
+        "--act-func --backbone --batch-size --block --checkpoint --cuda-graph --diagram "
+        "--downsample-ratio --dropout --engine --expand --format --gn-channel-per-group --kernel-clipping "
+        "--lite-kernel-size --method "
         "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
         "--slice-mib --stock-below-kib --upsample-type --weight-standardization RUN"
     ),

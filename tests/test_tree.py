@@ -74,8 +74,8 @@ OF_NO_SINGLE_MODULE = frozenset(
 """Test files that stand at a mirrored place and prove what several modules promise together."""
 
 
-OF_WHOLE_THINGS = frozenset({"docker", "integration"})
-"""Folders of tests that mirror nothing: containers, whole studies."""
+OF_WHOLE_THINGS = frozenset({"docker", "gpu", "integration"})
+"""Folders of tests that mirror nothing: containers, what a GPU does, whole studies."""
 
 
 def modules() -> set[str]:

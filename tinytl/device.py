@@ -57,6 +57,11 @@ def planned_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
+def has_graphs(name: str) -> bool:
+    """Whether the device that `auto`, `cpu` or `cuda` stands for can record a step as a graph."""
+    return planned_device(name).type == "cuda" or _Path.emulates_gpu
+
+
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns a CPU's tensor on `device`; a GPU copies it while this process goes on."""
     if device.type != "cuda":
@@ -72,6 +77,13 @@ def autocast_kind(device_type: str) -> str:
     CPU's, and so does everything here that casts (`tinytl.memory.absent_gpu` for torch's own functions).
     """
     return "cpu" if device_type == "cuda" and not torch.cuda.is_available() else device_type
+
+
+def copy_into(target: Tensor, tensor: Tensor) -> None:
+    """Fills `target` with a CPU's tensor; a GPU copies it while this process goes on."""
+    on_gpu = target.device.type == "cuda"
+    pinned = tensor.pin_memory() if on_gpu and not isinstance(tensor, FakeTensor) else tensor
+    target.copy_(pinned, non_blocking=on_gpu)
 
 
 def device_name(device: torch.device) -> str:

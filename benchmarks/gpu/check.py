@@ -29,10 +29,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.gpu.emulated_path import random_config, shown
+from benchmarks.gpu.graph import NEEDS_GPU, recorded_step, trained_alike
 from benchmarks.gpu.page import page
 from benchmarks.shared.machine import about, row_a_line
 from tinytl.build import build_model
-from tinytl.config.plan import lean_plan
+from tinytl.config.plan import is_recorded, lean_plan
 from tinytl.config.train_config import BACKBONES, TrainConfig
 from tinytl.device import gpu_emulated
 from tinytl.memory.predict import measure_memory, predict_memory
@@ -41,12 +42,22 @@ from tinytl.step_time.measure import prepared_step
 BUDGET_S = 420
 """No part, and no row of times, begins after so long: the next call does the rest."""
 MEMORY_CONFIGURATIONS = 40
+RECORDED_EACH = 4
+"""Of so many of these, one runs as a CUDA graph."""
 METHODS = (("TinyTL-L+B", "frozen_bn"), ("TinyTL-B", "group_norm"), ("FT-Full", "group_norm"))
 BATCHES = (8, 1, 64)
 """What most depends on comes first: time may run out."""
 PRECISIONS = ("float32", "tf32", "bfloat16")
-PREDICTED = {"exactness_most": 1e-8, "memory_most": 0.05, "lean_to_stock_batch_8": 1.5}
+PREDICTED = {
+    "exactness_most": 1e-8,
+    "memory_most": 0.05,
+    "lean_to_stock_batch_8": 1.5,
+    "graph_to_stock_batch_8": 0.4,
+    "graph_most": 1e-3,
+}
 """Written before a GPU was at hand: without graphs a lean step is bound by its launches."""
+MUST = {"batch_size": 8, "graph_to_stock": 0.5}
+"""A lean step as a CUDA graph needs at most so much of the time of the faster stock step that is none."""
 
 
 class Check:
@@ -57,7 +68,9 @@ class Check:
         self.began = time.monotonic()
         self.parts: dict[str, Any] = {}
         if path is not None and path.exists():
-            self.parts = dict(json.loads(path.read_text()).get("parts", {}))
+            known = json.loads(path.read_text())
+            if all(known.get(name) == value for name, value in self.where.items()):
+                self.parts = dict(known.get("parts", {}))
 
     def run(self, name: str, part: Callable[["Check"], Any]) -> None:
         """Runs a part that is missing, and writes it; an error is its result, and the next one follows."""
@@ -89,8 +102,13 @@ class Check:
     @property
     def content(self) -> dict[str, Any]:
         """What the file holds."""
+        return about() | self.where | {"predicted_before": PREDICTED, "parts": self.parts}
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Where figures are measured, and whether a few only: those of elsewhere are no part of these."""
         gpu = torch.cuda.get_device_name() if self.device.type == "cuda" else None
-        return about() | {"gpu": gpu, "predicted_before": PREDICTED, "parts": self.parts}
+        return {"gpu": gpu, "quick": self.quick}
 
     def write(self) -> None:
         """Writes what there is."""
@@ -106,7 +124,7 @@ class Check:
 def exactness(check: Check) -> dict[str, Any]:
     """Gradients of lean blocks in float64: their largest difference from stock's over the largest of all."""
     rows = []
-    for backbone, (method, norm) in itertools.product(BACKBONES, METHODS):
+    for backbone, (method, norm) in itertools.product(BACKBONES[:1] if check.quick else BACKBONES, METHODS):
         config = TrainConfig(
             backbone=backbone, weights="none", method=method, norm=norm, num_classes=10, resolution=64,
             batch_size=4, dropout=0.0, device=check.device.type,
@@ -136,26 +154,38 @@ def memory(check: Check) -> dict[str, Any]:
     """Predicted peaks against those of the second step."""
     rng = random.Random(0)
     rows: list[dict[str, Any]] = []
-    for _ in range(4 if check.quick else MEMORY_CONFIGURATIONS):
+    for turn in range(4 if check.quick else MEMORY_CONFIGURATIONS):
         config = random_config(rng)
+        if check.device.type == "cuda" and turn % RECORDED_EACH == 0:
+            recorded = dataclasses.replace(config, cuda_graph=True)
+            config = recorded if is_recorded(recorded) else config
         predicted = predict_memory(config).peak_mib
         with check.path_of_gpu():
             measured = measure_memory(dataclasses.replace(config, device=check.device.type))
         figures = {"predicted_mib": round(predicted, 2), "measured_mib": round(measured, 2)}
-        rows.append(shown(config) | figures)
+        rows.append(shown(config) | {"cuda_graph": bool(config.cuda_graph)} | figures)
     off = [row["predicted_mib"] / row["measured_mib"] - 1 for row in rows]
     return {"median": statistics.median(map(abs, off)), "lowest": min(off), "highest": max(off), "rows": rows}
 
 
+def graph(check: Check) -> dict[str, Any]:
+    """Parameters after some steps as CUDA graphs, against those after the same steps without."""
+    return trained_alike(METHODS, check.device)
+
+
 def times(check: Check) -> dict[str, Any]:
-    """Milliseconds of a step: stock in both formats, stock compiled, lean; ratios to the faster stock."""
+    """Milliseconds of a step: stock in both formats and compiled, lean, lean as a CUDA graph.
+
+    Ratios are to the faster stock format.
+    """
     # In the order of `wanted`: those of another order, or quick ones, are measured again.
     rows: list[dict[str, Any]] = check.parts.get("times", {}).get("rows", [])
     batches, precisions = (BATCHES[:1], PRECISIONS[:1]) if check.quick else (BATCHES, PRECISIONS)
     wanted = list(itertools.product(precisions, batches, METHODS))
     resolution = 64 if check.quick else 224
     given = [(row["precision"], row["batch_size"], (row["method"], row["norm"])) for row in rows]
-    if given != wanted[: len(rows)] or any(row["resolution"] != resolution for row in rows):
+    whole = all({"lean_graph_ms", "not_recorded"} & row.keys() for row in rows)
+    if given != wanted[: len(rows)] or not whole or any(row["resolution"] != resolution for row in rows):
         rows = []
     for precision, batch_size, (method, norm) in wanted[len(rows) :]:
         if check.is_over:
@@ -175,15 +205,20 @@ def times(check: Check) -> dict[str, Any]:
         for name, prepare in WAYS.items():
             if check.quick and name == "stock_compiled":
                 continue
+            if name == "lean_graph" and check.device.type != "cuda":
+                row["not_recorded"] = NEEDS_GPU
+                continue
             try:
                 with check.path_of_gpu():
                     row[f"{name}_ms"] = _step_ms(check, prepare(lean_plan(config)))
             except Exception as error:
-                if name != "stock_compiled":  # the one that needs a compiler
+                if name not in MAY_FAIL:
                     raise
-                row["not_compiled"] = f"{type(error).__name__}: {error}"[:200]
+                row[MAY_FAIL[name]] = f"{type(error).__name__}: {error}"[:200]
         stock = min(row["stock_ms"], row["stock_nchw_ms"])
         row["lean_to_stock"] = round(row["lean_ms"] / stock, 3)
+        if "lean_graph_ms" in row:
+            row["graph_to_stock"] = round(row["lean_graph_ms"] / stock, 3)
         rows.append(row)
         check.parts["times"] = _times_of(rows, len(wanted))
         check.write()
@@ -193,7 +228,15 @@ def times(check: Check) -> dict[str, Any]:
 def _times_of(rows: list[dict[str, Any]], n_wanted: int) -> dict[str, Any]:
     ratios = [row["lean_to_stock"] for row in rows]
     median = statistics.median(ratios) if rows else None
-    return {"lean_to_stock_median": median, "left": n_wanted - len(rows), "rows": rows}
+    must = MUST | {"found": _worst_of_must(rows)}
+    return {"lean_to_stock_median": median, "must": must, "left": n_wanted - len(rows), "rows": rows}
+
+
+def _worst_of_must(rows: list[dict[str, Any]]) -> float | None:
+    """Returns the largest ratio that the must is about; None if no row has one."""
+    asked = [row for row in rows if row["batch_size"] == MUST["batch_size"]]
+    found = [row["graph_to_stock"] for row in asked if "graph_to_stock" in row]
+    return max(found, default=None)
 
 
 def _stock(config: TrainConfig) -> TrainConfig:
@@ -209,7 +252,10 @@ WAYS: Mapping[str, Callable[[TrainConfig], Callable[[], Any]]] = {
         _stock(config), lambda net: torch.compile(net, mode="reduce-overhead")
     ),
     "lean": prepared_step,
+    "lean_graph": recorded_step,
 }
+MAY_FAIL = {"stock_compiled": "not_compiled", "lean_graph": "not_recorded"}
+"""Ways that need more than a GPU: a compiler, a step that can be recorded. What a row says then."""
 
 
 def _step_ms(check: Check, step: Callable[[], Any]) -> float:
@@ -225,22 +271,23 @@ def _step_ms(check: Check, step: Callable[[], Any]) -> float:
 
 
 def syncs(check: Check) -> dict[str, Any]:
-    """Whether a step waits for the GPU: CUDA says so, as an error."""
+    """Whether a step waits for the GPU, as a CUDA graph too: CUDA says so, as an error."""
     config = lean_plan(
         TrainConfig(
             backbone="mobilenet_v2", weights="none", method="TinyTL-L+B", norm="frozen_bn", num_classes=10,
             resolution=64, batch_size=4, device=check.device.type,
         )
     )  # fmt: skip
-    step = prepared_step(config, waits=False)
-    step()
-    if check.device.type != "cuda":
-        return {"waits": None, "why": "a CPU has nothing to wait for"}
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    for recorded in (False, True):
+        step = prepared_step(dataclasses.replace(config, cuda_graph=recorded), waits=False)
         step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+        if check.device.type != "cuda":
+            return {"waits": None, "why": "a CPU has nothing to wait for"}
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     return {"waits": False}
 
 
@@ -300,6 +347,7 @@ PARTS = {
     "exactness": exactness,
     "memory": memory,
     "syncs": syncs,
+    "graph": graph,
     "two_ranks": two_ranks,
     "processes": processes,
     "times": times,

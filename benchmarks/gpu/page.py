@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NO_GPU = "no GPU: a CPU's kernels on a GPU's path, which says that the script runs, and nothing of a GPU"
-WAYS = ("stock", "stock_nchw", "stock_compiled", "lean")
+WAYS = ("stock", "stock_nchw", "stock_compiled", "lean", "lean_graph")
 
 
 def page(content: Mapping[str, Any]) -> str:
@@ -37,9 +37,26 @@ def _syncs(part: Mapping[str, Any]) -> list[str]:
     return [f"syncs: {part['why']}" if part["waits"] is None else "syncs: a step does not wait for the GPU"]
 
 
+def _graph(part: Mapping[str, Any]) -> list[str]:
+    if "why" in part:
+        return [f"graph: {part['why']}"]
+    return [
+        f"graph: {len(part['rows'])} trainings as CUDA graphs are off by {part['most']:.1e} of the largest "
+        "change of a parameter, at most"
+    ]
+
+
 def _times(part: Mapping[str, Any]) -> list[str]:
     left = f", {part['left']} left for the next call" if part["left"] else ""
-    heads = ("method", "norm", "batch", "precision", *(f"{way} ms" for way in WAYS), "lean/stock")
+    heads = (
+        "method",
+        "norm",
+        "batch",
+        "precision",
+        *(f"{way} ms" for way in WAYS),
+        "lean/stock",
+        "graph/stock",
+    )
     rows = [
         (
             row["method"],
@@ -48,10 +65,25 @@ def _times(part: Mapping[str, Any]) -> list[str]:
             row["precision"],
             *(str(row.get(f"{way}_ms", "-")) for way in WAYS),
             str(row["lean_to_stock"]),
+            str(row.get("graph_to_stock", "-")),
         )
         for row in part["rows"]
     ]
-    return [f"times: milliseconds of a step{left}", *_table(heads, rows)]
+    reasons = sorted({row["not_recorded"] for row in part["rows"] if "not_recorded" in row})
+    return [
+        f"times: milliseconds of a step{left}",
+        *_table(heads, rows),
+        *(f"lean_graph was not measured: {reason}" for reason in reasons),
+        _must(part["must"]),
+    ]
+
+
+def _must(must: Mapping[str, Any]) -> str:
+    limit, found = must["graph_to_stock"], must["found"]
+    outcome = "not measured"
+    if found is not None:
+        outcome = f"at most {found:g}, {'met' if found <= limit else 'missed'}"
+    return f"must: lean_graph at batch {must['batch_size']} within {limit:g} of stock's time; {outcome}"
 
 
 def _processes(part: Mapping[str, Any]) -> list[str]:
@@ -69,6 +101,7 @@ DESCRIBED = {
     "exactness": _exactness,
     "memory": _memory,
     "syncs": _syncs,
+    "graph": _graph,
     "two_ranks": _two_ranks,
     "times": _times,
     "processes": _processes,

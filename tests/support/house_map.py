@@ -19,7 +19,7 @@ TOP: dict[str, str | None] = {
     "search_spaces": None,
     "tuner": None,
     "tinytl": None,
-    "tests": "The tree mirrored, one test file per module; `integration/` runs whole studies.",
+    "tests": "The tree mirrored, one test file per module; `integration/` runs whole studies, `gpu/` a GPU.",
     "benchmarks": "What the documents quote: run by hand, results kept in `results/`.",
     "examples": "The settings of the reports as commands; gradient checkpoints in Python.",
     "docker": "One image, `compose.yaml`, start-up scripts for use without Docker, too; Kubernetes, Slurm.",

@@ -31,7 +31,8 @@ SECTIONS = {
         "label_smoothing seed"
     ),
     "memory and device": (
-        "plan budget_mib micro_batch_size checkpoint engine stock_below_kib slice_mib precision device"
+        "plan budget_mib micro_batch_size checkpoint engine stock_below_kib slice_mib cuda_graph "
+        "precision device"
     ),
 }
 """Sections of a command's help, and the fields of TrainConfig that each lists."""

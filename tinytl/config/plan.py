@@ -1,9 +1,10 @@
 """How a configuration runs: how many samples at a time, and what backward recomputes.
 
 Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint`, `stock_below_kib` and, on a GPU,
-`slice_mib` if the configuration leaves them open:
+`slice_mib` and `cuda_graph` if the configuration leaves them open:
 
-- `fast`: the whole batch, nothing recomputed, and if that is faster, small blocks or all as PyTorch's own.
+- `fast`: the whole batch, nothing recomputed, and if that is faster, small blocks or all as PyTorch's own; on
+  a GPU as a CUDA graph if a pass is short.
 - `smallest`: the least memory.
 - `budget`: the fastest choice whose predicted peak fits `budget_mib`.
 
@@ -42,7 +43,10 @@ STOCK_BELOW_KIB = (0.0, 1024.0, ALL_STOCK_KIB)
 SLICES_MIB_ON_GPU = (None, 8.0)
 """Largest intermediate of a slice: the engine's own, few launches, and a smaller one. On a CPU the engine's
 own is best at both, as it fits the cache."""
-PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib", "slice_mib")
+LAUNCH_BOUND_PIXELS = 64 * 224**2
+"""Pixels of a micro-batch up to which plan `fast` runs as a CUDA graph: there a GPU waits for launches. An
+assumption: no GPU has measured it. A run that is long enough measures for itself."""
+PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib", "slice_mib", "cuda_graph")
 """What a plan sets."""
 RECOMPUTED = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "every block"}
 """What backward recomputes under each `checkpoint`, in words."""
@@ -63,6 +67,8 @@ class Plan:
     """Time of a step over that of the configuration's fastest plan: 1 or more."""
     slice_mib: float | None = None
     """None: the engine's own, see `TrainConfig`."""
+    cuda_graph: bool | None = None
+    """None: no."""
 
     def of(self, config: TrainConfig) -> TrainConfig:
         """Returns `config`, run by this plan."""
@@ -74,11 +80,12 @@ class Plan:
             checkpoint=self.checkpoint,
             stock_below_kib=self.stock_below_kib,
             slice_mib=self.slice_mib,
+            cuda_graph=self.cuda_graph,
         )
 
     def describe(self) -> str:
         """Returns how it runs, in words."""
-        return f"{self.micro_batch_size} at a time, {_in_words(self)}"
+        return f"{self.micro_batch_size} at a time, {_in_words(self, bool(self.cuda_graph))}"
 
 
 def not_beaten(plans: Sequence[Plan]) -> list[Plan]:
@@ -123,21 +130,26 @@ def lean_plan(config: TrainConfig) -> TrainConfig:
 
 
 def formats(config: TrainConfig) -> list[TrainConfig]:
-    """Returns the ways to run the whole batch that may be the fastest, lean first.
+    """Returns the ways to run the whole batch that may be the fastest: lean first, CUDA graphs last.
 
     Lean alone if that is known to be, or if blocks are to be recomputed, which only lean ones are.
     """
     lean = lean_plan(config)
     settled = config.engine == "stock" or config.stock_below_kib is not None or lean.checkpoint != "none"
     if settled or not _is_small(config):
-        return [lean]
-    return [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
+        found = [lean]
+    else:
+        found = [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
+    recorded = [dataclasses.replace(choice, cuda_graph=True) for choice in found if _may_record(choice)]
+    return found + recorded
 
 
 def fast_plan(config: TrainConfig, ask: Ask) -> TrainConfig:
     """Returns `config` with its open choices set for speed."""
-    found = formats(config)
-    return found[0] if len(found) == 1 else min(found, key=lambda choice: ask(choice).seconds)
+    # Times of operations know nothing of launches, which are what a graph saves.
+    found = [choice for choice in formats(config) if choice.cuda_graph == config.cuda_graph]
+    fast = found[0] if len(found) == 1 else min(found, key=lambda choice: ask(choice).seconds)
+    return dataclasses.replace(fast, cuda_graph=True) if _may_record(fast) else fast
 
 
 def resolve(config: TrainConfig, ask: Ask) -> TrainConfig:
@@ -154,6 +166,9 @@ def resolve(config: TrainConfig, ask: Ask) -> TrainConfig:
     assert config.budget_mib is not None
     if ask(fast).peak_mib <= config.budget_mib:
         return fast
+    eager = dataclasses.replace(fast, cuda_graph=config.cuda_graph)
+    if eager != fast and ask(eager).peak_mib <= config.budget_mib:
+        return eager
     smallest = _smallest(config, ask)
     floor_mib = ask(smallest).peak_mib
     if floor_mib > config.budget_mib:
@@ -188,7 +203,7 @@ def choices(config: TrainConfig) -> list[TrainConfig]:
 
 def describe(config: TrainConfig) -> str:
     """Returns a planned configuration's way to run, in words."""
-    return f"micro-batches of {config.micro_batch_size}, {_in_words(config)}"
+    return f"micro-batches of {config.micro_batch_size}, {_in_words(config, is_recorded(config))}"
 
 
 def is_all_stock(config: TrainConfig) -> bool:
@@ -204,6 +219,25 @@ def inserts_checkpoints(planned: TrainConfig) -> bool:
     return planned.checkpoint == "all" and (is_all_stock(planned) or planned.norm == "batch_norm")
 
 
+def graph_refusal(planned: TrainConfig) -> str | None:
+    """Returns why no step of a planned configuration can be recorded as CUDA graphs; None if one can."""
+    # `status` reads plans and has no use for torch.
+    from tinytl.device import has_graphs
+
+    if not has_graphs(planned.device):
+        return "a CPU has none"
+    if planned.precision == "float16":
+        return "float16 scales its loss, and the host reads whether a step overflowed"
+    if inserts_checkpoints(planned):
+        return "PyTorch's way to recompute blocks reads the state of the GPU's random numbers"
+    return None
+
+
+def is_recorded(planned: TrainConfig) -> bool:
+    """Whether steps of a planned configuration are to run as CUDA graphs."""
+    return bool(planned.cuda_graph) and graph_refusal(planned) is None
+
+
 def stock_part(planned: TrainConfig | Plan) -> str:
     """Returns what of a planned lean network runs as PyTorch's own, in words: nothing is an empty text."""
     if not planned.stock_below_kib:
@@ -211,13 +245,15 @@ def stock_part(planned: TrainConfig | Plan) -> str:
     return "all" if planned.stock_below_kib >= ALL_STOCK_KIB else "small blocks"
 
 
-def _in_words(planned: TrainConfig | Plan) -> str:
+def _in_words(planned: TrainConfig | Plan, recorded: bool) -> str:
     words = [f"{RECOMPUTED[planned.checkpoint]} recomputed"]
     part = stock_part(planned)
     if part:
         words.append(f"{part} as PyTorch's own")
     if planned.slice_mib is not None:
         words.append(f"slices of {planned.slice_mib:g} MiB")
+    if recorded:
+        words.append("as a CUDA graph")
     return ", ".join(words)
 
 
@@ -234,6 +270,13 @@ def _slices_mib(config: TrainConfig) -> tuple[float | None, ...]:
 
 def _is_small(config: TrainConfig) -> bool:
     return config.samples_in_memory * config.resolution**2 < SMALL_INPUT_PIXELS
+
+
+def _may_record(planned: TrainConfig) -> bool:
+    """Whether the plan may choose a CUDA graph where `cuda_graph` is left open."""
+    if planned.cuda_graph is not None or graph_refusal(planned) is not None:
+        return False
+    return planned.samples_in_memory * planned.resolution**2 <= LAUNCH_BOUND_PIXELS
 
 
 def _planned(config: TrainConfig, micro: int, checkpoint: str, stock_below_kib: float) -> TrainConfig:

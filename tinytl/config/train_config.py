@@ -168,6 +168,10 @@ class TrainConfig:
     """Largest intermediate of lean blocks in MiB: they walk the batch in slices of so many samples as fit it.
     Less needs less memory and more calls; gradients stay the same. Default: the plan's on a GPU (64 if that
     fits), 5 on a CPU, whose cache it fits."""
+    cuda_graph: bool | None = None
+    """Record the step once as CUDA graphs and replay it: one launch in place of a thousand, the same
+    numbers. Needs memory for a copy of the micro-batch, and gradients that stay. A step that cannot be
+    recorded runs as it is, and the run says why. Default: the plan's on a GPU, no on a CPU."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
     momentum: float = 0.9
@@ -291,8 +295,9 @@ class TrainConfig:
             require_number("stock_below_kib", self.stock_below_kib, low=0.0)
         if self.slice_mib is not None:
             require_number("slice_mib", self.slice_mib, above=0.0)
-        if self.flip is not None and not isinstance(self.flip, bool):
-            raise ConfigError(f"flip={self.flip!r} is neither true nor false")
+        for name in ("flip", "cuda_graph"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name}={getattr(self, name)!r} is neither true nor false")
         for name in ("weight_standardization", "skip_broken"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name}={getattr(self, name)!r} is neither true nor false")

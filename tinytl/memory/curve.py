@@ -1,7 +1,7 @@
 """A configuration's curve: the execution plans that no other one beats in both memory and time.
 
-A plan (`micro_batch_size`, `checkpoint`, `stock_below_kib`, `slice_mib`) changes no gradient. So accuracy
-belongs to the configuration, and memory and time to the pair of configuration and plan.
+A plan (`tinytl.config.plan.PLANNED_FIELDS`) changes no gradient. So accuracy belongs to the configuration,
+and memory and time to the pair of configuration and plan.
 """
 
 import dataclasses
@@ -47,6 +47,7 @@ def _plan(choice: TrainConfig, fastest_s: float) -> Plan:
         checkpoint=choice.checkpoint,
         stock_below_kib=choice.stock_below_kib,
         slice_mib=choice.slice_mib,
+        cuda_graph=choice.cuda_graph,
         peak_memory_mib=needs.peak_mib,
         slowdown=needs.seconds / fastest_s,
     )

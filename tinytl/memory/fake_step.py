@@ -15,14 +15,15 @@ from torch._subclasses.fake_tensor import (
 )
 
 from tinytl.build import set_engine_
-from tinytl.config.plan import inserts_checkpoints
+from tinytl.config.plan import inserts_checkpoints, is_recorded
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
-from tinytl.memory.storage_tracker import StorageTracker
+from tinytl.memory.storage_tracker import OF_GRAPHS, StorageTracker
+from tinytl.training.captured_step import StaticBuffers
 from tinytl.training.step import build_optimizer, random_batch, step_of
 
 SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib")
@@ -62,13 +63,17 @@ class FakeStep:
     def _run(self, config: TrainConfig) -> StorageTracker:
         self._set_plan(config)
         several = config.samples_in_memory < config.batch_size
+        recorded = is_recorded(config)  # then its kernels are those of a step that is not
         with self.mode:
             images, labels = random_batch(config, self.device)
             tracker = tracker_for(config, self.answers)
             tracker.add_state(self.net, self.optimizer, (images, labels))
-            if several:
+            if several or recorded:
                 self._set_gradients()
                 tracker.add_existing("gradients", self._gradients)
+            if recorded:
+                buffers = StaticBuffers.of(config, self.net, self.optimizer, self.device)
+                tracker.add_existing(OF_GRAPHS, buffers.tensors)
             hooks = [
                 parameter.register_post_accumulate_grad_hook(tracker.label_gradient)
                 for parameter in self._trained()
@@ -77,7 +82,12 @@ class FakeStep:
             step = step_of(config, self.net, self.optimizer, self.device)
             with tracker.modules, tracker:
                 try:
-                    step(images[rows], labels[rows], after_forward=tracker.label_saved)
+                    step(
+                        images[rows],
+                        labels[rows],
+                        keeps_gradients=recorded,
+                        after_forward=tracker.label_saved,
+                    )
                 except _NOT_ON_FAKE_TENSORS as error:
                     raise ConfigError(
                         f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "

@@ -17,7 +17,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
-from tinytl.config.plan import Needs, UnderFloorError, is_planned, lean_plan, resolve
+from tinytl.config.plan import Needs, UnderFloorError, is_planned, is_recorded, lean_plan, resolve
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
@@ -28,7 +28,9 @@ from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.step_time.calibration import known_step_times, step_times, use_step_times
 from tinytl.step_time.step_times import StepTimes
-from tinytl.training.step import InputNormalizer, build_optimizer, random_batch, step_of
+from tinytl.training.captured_step import planned_step
+from tinytl.training.mixed_precision import MixedPrecision, backends_restored
+from tinytl.training.step import InputNormalizer, build_optimizer, random_batch
 
 MOST_STEPS = 1 << 16
 """The largest batch that `max_batch_size` tries."""
@@ -121,7 +123,10 @@ def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPredictio
 def _key(config: TrainConfig) -> TrainConfig:
     """Returns a planned configuration without the fields that do not affect its memory."""
     method = "FT-Full" if config.method == "Scratch" else config.method  # the same from other weights
-    return dataclasses.replace(config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method)
+    recorded = is_recorded(config)
+    return dataclasses.replace(
+        config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method, cuda_graph=recorded
+    )
 
 
 def resolve_plan(config: TrainConfig) -> TrainConfig:
@@ -203,11 +208,13 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         checkpoint="none",
         stock_below_kib=0.0,
         slice_mib=None,
+        cuda_graph=False,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)
 
 
+@backends_restored()
 def measure_memory(config: TrainConfig) -> float:
     """Runs two steps of `config` for real, on random weights and images; returns the second's peak in MiB."""
     device = resolve_device(config.device)
@@ -217,7 +224,9 @@ def measure_memory(config: TrainConfig) -> float:
     config = dataclasses.replace(resolve_plan(config), weights="none", lite_weights=None)
     net = build_model(config).net.to(device)
     optimizer = build_optimizer(net, config)
-    step, (images, labels) = step_of(config, net, optimizer, device), random_batch(config, device)
+    normalize, precision = InputNormalizer(config, device), MixedPrecision(config.precision, device)
+    step = planned_step(config, net, optimizer, normalize, precision)
+    images, labels = random_batch(config, device)
     step(images, labels)
     with PeakMeter(net, optimizer, (images, labels)) as meter:
         step(images, labels)
@@ -235,7 +244,12 @@ class _LastBuilt:
     def step(self, config: TrainConfig) -> FakeStep:
         """Returns a step of `config`, or of the same configuration under another plan."""
         of = dataclasses.replace(
-            config, micro_batch_size=None, checkpoint="none", stock_below_kib=0.0, slice_mib=None
+            config,
+            micro_batch_size=None,
+            checkpoint="none",
+            stock_below_kib=0.0,
+            slice_mib=None,
+            cuda_graph=None,
         )
         if self._step is None or self._of != of:
             self._of, self._step = None, FakeStep(config)

@@ -26,6 +26,8 @@ from tinytl.step_time.operations import Work, cost_of
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
 WORKSPACES = "workspaces"
 """On a GPU one more part: what cuBLAS and cuDNN hold."""
+OF_GRAPHS = "graph_buffers"
+"""The part of a step that runs as CUDA graphs: what these read and write, always at one place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class MemoryPrediction:
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`, and `WORKSPACES` if a GPU said what they are; their sum is the peak."""
+    """By `PARTS`, `OF_GRAPHS` if there are graphs, `WORKSPACES` if a GPU said what they are. The peak is their
+    sum."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)
@@ -174,7 +177,7 @@ class StorageTracker(TorchDispatchMode):
                 peak, peak_index = current, index
         parts = dict.fromkeys(PARTS, 0)
         for (block, _), delta in zip(self._events[: peak_index + 1], deltas, strict=False):
-            parts[block.part] += delta
+            parts[block.part] = parts.get(block.part, 0) + delta
         return MemoryPrediction(
             peak_mib=peak / MIB,
             parts_mib={part: nbytes / MIB for part, nbytes in parts.items()},

@@ -25,6 +25,7 @@ from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import EpochMetrics, Trainer
 from tinytl.training.data_parallel import joined_ranks, share_of_one
+from tinytl.training.mixed_precision import backends_restored
 
 PREDICTION_TOLERANCE = 0.1
 """A larger difference between measured and predicted peak is a warning."""
@@ -78,7 +79,7 @@ def train_loaded(
         ConfigError, NonFiniteLossError: as `train_run`.
     """
     directory = RunDirectory(out)
-    with joined_ranks(config) as ranks:
+    with backends_restored(), joined_ranks(config) as ranks:
         state: dict[str, Any] = {}
         if resume and directory.last.exists():
             try:
@@ -190,6 +191,7 @@ class _Record:
                 "input_from": trainer.normalization.source,
             },
             "config": flat_from_config(trainer.config),
+            "graph_refusal": trainer.graph_refusal,
         }
         self.directory.finish(result)
         if self.board is not None:

@@ -1,6 +1,7 @@
 """The training loop: epochs over a data set, repeatable on a CPU for a seed."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,15 +21,17 @@ from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
 from tinytl.step_time.fastest_format import fastest_format
+from tinytl.training.captured_step import CapturedStep, Step, planned_step, step_refusal
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.training.epoch_sums import EpochSums
 from tinytl.training.evaluation import evaluate
 from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+from tinytl.training.step import InputNormalizer, build_optimizer
 
 EVAL_BATCH_SIZE = 32
+logger = logging.getLogger(__name__)
 PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "measured_peak_mib")
 """Attributes of a trainer that change with its epochs, besides weights and moments."""
 
@@ -94,7 +97,12 @@ class Trainer:
         weights: Weights | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.config = config = planned_config(config, data, ranks)
+        config = planned_config(config, data, ranks)
+        self._refusal = step_refusal(config, ranks)
+        if self._refusal is not None:
+            logger.warning("steps run without a CUDA graph: %s", self._refusal)
+            config = dataclasses.replace(config, cuda_graph=False)
+        self.config = config
         self.ranks = ranks
         self.data = data
         self.device = resolve_device(config.device)
@@ -119,6 +127,7 @@ class Trainer:
         self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, self.drop_single)
         self._initial_lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        self._take_step = self._planned_step()
 
     def train_epoch(self, on_images: Callable[[int], None] | None = None) -> EpochMetrics:
         """Trains one epoch and validates.
@@ -170,21 +179,16 @@ class Trainer:
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
         with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
-            loss, correct = training_step(
-                self.net,
-                self.optimizer,
-                self.normalize,
-                images,
-                labels,
-                micro_batch_size=self.config.samples_in_memory,
-                label_smoothing=self.config.label_smoothing,
-                precision=self.precision,
-                ranks=self.ranks,
-                batch_size=batch_size,
-            )
+            loss, correct = self._take_step(images, labels, batch_size=batch_size)
         if measure_now:
             self.measured_peak_mib = meter.peak_mib
         return loss, correct
+
+    @property
+    def graph_refusal(self) -> str | None:
+        """Why steps run without the CUDA graph that was asked or planned for; None if there is no reason."""
+        step = self._take_step
+        return step.refusal if isinstance(step, CapturedStep) else self._refusal
 
     def _check_finite(self, sums: EpochSums) -> None:
         if sums.failed_step is not None:
@@ -217,6 +221,7 @@ class Trainer:
             "account": self.account,
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
+            "graph_refusal": self.graph_refusal,
             **{name: getattr(self, name) for name in PROGRESS},
         }
 
@@ -230,6 +235,12 @@ class Trainer:
         self._set_normalization(InputNormalization(mean, std, state["input_from"]))
         for name in PROGRESS:
             setattr(self, name, state[name])
+        if not self.config.cuda_graph:
+            self._refusal = state.get("graph_refusal")  # of the run as it began
+        self._take_step = self._planned_step()  # a recorded one reads the state before
+
+    def _planned_step(self) -> Step:
+        return planned_step(self.config, self.net, self.optimizer, self.normalize, self.precision, self.ranks)
 
     def _set_normalization(self, normalization: InputNormalization) -> None:
         self.normalization = normalization

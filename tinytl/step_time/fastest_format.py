@@ -1,7 +1,9 @@
-"""Whether lean blocks or PyTorch's own are the faster ones for a run, measured before it begins.
+"""Whether lean blocks or PyTorch's own are the faster ones for a run, and on a GPU whether a CUDA graph is,
+measured before it begins.
 
-On small inputs they are close, and an estimate is off by a tenth. What is measured is kept beside the times
-of steps (see `calibration.py`), so a run that is repeated on this machine runs as it did.
+On small inputs they are close, and an estimate is off by a tenth. It knows nothing of a GPU's launches. What
+is measured is kept beside the times of steps (see `calibration.py`), so a run that is repeated on this
+machine runs as it did.
 """
 
 import dataclasses
@@ -19,6 +21,8 @@ NEARLY_AS_FAST = 1.02
 """Lean blocks within this factor of the fastest count as the fastest: they need less memory."""
 ROUNDS = 4
 """Steps of each format that are measured, each after one that is not."""
+DIFFER = ("stock_below_kib", "cuda_graph")
+"""The fields in which formats differ."""
 MOST_OF_RUN = 0.05
 """A shorter run than one of which measuring is so much takes the estimate."""
 
@@ -37,15 +41,21 @@ def fastest_format(config: TrainConfig, n_steps: int, threads: int) -> TrainConf
     device = resolve_device(config.device).type
     path = kept_file("fastest_format", about_machine(threads, device) | {"step": _what_decides(config)})
     try:
-        fastest = float(json.loads(path.read_text())["stock_below_kib"])
-        return next(choice for choice in found if choice.stock_below_kib == fastest)
+        kept = json.loads(path.read_text())
+        fastest = {name: kept[name] for name in DIFFER}
+        return next(choice for choice in found if _of(choice) == fastest)
     except (OSError, ValueError, TypeError, KeyError, StopIteration):
         pass  # not measured, or by another version
     seconds = measured_seconds(found, ROUNDS, threads)
     fastest_s = min(seconds)
     choice = found[0] if seconds[0] <= NEARLY_AS_FAST * fastest_s else found[seconds.index(fastest_s)]
-    keep(path, {"stock_below_kib": choice.stock_below_kib, "seconds": seconds})
+    keep(path, _of(choice) | {"seconds": seconds})
     return choice
+
+
+def _of(choice: TrainConfig) -> dict[str, object]:
+    """Returns the fields in which formats differ."""
+    return {name: getattr(choice, name) for name in DIFFER}
 
 
 def _what_decides(config: TrainConfig) -> dict[str, object]:

@@ -13,8 +13,10 @@ from torch import nn
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import resolve_device
+from tinytl.training.captured_step import CapturedStep, planned_step
 from tinytl.training.freed_memory import freed_memory_kept
-from tinytl.training.step import build_optimizer, random_batch, step_of
+from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.step import InputNormalizer, build_optimizer, random_batch
 
 
 def prepared_step(
@@ -29,7 +31,12 @@ def prepared_step(
     config = dataclasses.replace(config, weights="none", lite_weights=None)
     net = build_model(config).net.to(device)
     optimizer = build_optimizer(net, config)
-    step, batch = step_of(config, change(net), optimizer, device), random_batch(config, device)
+    normalize, precision = InputNormalizer(config, device), MixedPrecision(config.precision, device)
+    step = planned_step(config, change(net), optimizer, normalize, precision)
+    batch = random_batch(config, device)
+    if isinstance(step, CapturedStep):  # is recorded in its second call
+        step(*batch)
+        step(*batch)
 
     def run() -> None:
         step(*batch)

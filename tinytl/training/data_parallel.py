@@ -132,6 +132,10 @@ def share_of_one(config: TrainConfig, ranks: Ranks) -> TrainConfig:
             f"micro_batch_size={micro} does not divide the {share} samples of each of {ranks.world_size} "
             "processes"
         )
+    alone = ranks.world_size == 1 or config.cuda_graph is not None
     return dataclasses.replace(
-        config, batch_size=share, micro_batch_size=None if micro is None else min(micro, share)
+        config,
+        batch_size=share,
+        micro_batch_size=None if micro is None else min(micro, share),
+        cuda_graph=config.cuda_graph if alone else False,  # several sum gradients within a step
     )

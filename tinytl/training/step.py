@@ -64,12 +64,13 @@ def training_step(
     precision: MixedPrecision | None = None,
     ranks: Ranks = ALONE,
     batch_size: int | None = None,
+    keeps_gradients: bool = False,
     after_forward: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Takes the gradient of the batch's mean loss, a micro-batch at a time, and one optimiser step.
 
     Args:
-        net: in training mode; gradients unset, as after this function.
+        net: in training mode; gradients unset or zero, as after this function.
         optimizer: over the net's trainable parameters.
         normalize: from uint8 to the net's input.
         images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others.
@@ -79,6 +80,7 @@ def training_step(
         precision: of the forward pass; default float32.
         ranks: the processes that share the batch.
         batch_size: samples of the batch in all processes; default N.
+        keeps_gradients: whether gradients stay as tensors of zeros.
         after_forward: called between the forward and the backward pass of each micro-batch.
 
     Returns:
@@ -92,22 +94,50 @@ def training_step(
     skip_rows(net, share.start)  # dropout is that of one process with the whole batch
     for start in range(0, len(labels), micro_batch_size):
         rows = slice(start, start + micro_batch_size)
-        target = labels[rows]
-        with precision.autocast(), prepares_input(net, normalize) as prepare:
-            logits = net(prepare(images[rows]))
-            loss = F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="sum")
-        if after_forward is not None:
-            after_forward()
-        precision.backward(loss / batch_size)
-        loss_sum += loss.detach()
-        correct += (logits.detach().argmax(1) == target).sum()
-        del logits, loss  # or their graph would live through the next micro-batch's forward pass
+        add_gradients(
+            net,
+            normalize,
+            images[rows],
+            labels[rows],
+            (loss_sum, correct),
+            batch_size=batch_size,
+            label_smoothing=label_smoothing,
+            precision=precision,
+            after_forward=after_forward,
+        )
     skip_rows(net, batch_size - share.stop)
     ranks.sum_gradients_(net)
     ranks.sum_(loss_sum, correct)
     precision.step(optimizer)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=not keeps_gradients)
     return loss_sum, correct
+
+
+def add_gradients(
+    net: nn.Module,
+    normalize: InputNormalizer,
+    images: Tensor,
+    labels: Tensor,
+    sums: tuple[Tensor, Tensor],
+    *,
+    batch_size: int,
+    label_smoothing: float,
+    precision: MixedPrecision,
+    after_forward: Callable[[], None] | None = None,
+) -> None:
+    """Adds one micro-batch's part of the gradient of the batch's mean loss.
+
+    Adds its loss and its number of hits to `sums`, two scalars on the device. All else as in `training_step`.
+    """
+    with precision.autocast(), prepares_input(net, normalize) as prepare:
+        logits = net(prepare(images))
+        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
+    if after_forward is not None:
+        after_forward()
+    precision.backward(loss / batch_size)
+    loss_sum, correct = sums
+    loss_sum += loss.detach()
+    correct += (logits.detach().argmax(1) == labels).sum()
 
 
 def step_of(

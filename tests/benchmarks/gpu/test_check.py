@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmarks.gpu import check as module
-from benchmarks.gpu.check import METHODS, PARTS, Check, times
+from benchmarks.gpu.check import METHODS, MUST, PARTS, Check, times
+from benchmarks.gpu.graph import NEEDS_GPU
 from benchmarks.gpu.page import DESCRIBED
 
 
@@ -55,6 +56,41 @@ def test_rows_of_times_are_written_as_they_end_and_the_next_call_does_the_rest(
     known = json.loads(path.read_text())["parts"]["times"]
     assert [row["method"] for row in known["rows"]] == [method for method, _ in METHODS]
     assert known["left"] == 0
+
+
+def test_figures_of_elsewhere_are_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "check.json"
+    begun(path).run("exactness", lambda check: {"most": 0.0})
+    assert begun(path).parts.keys() == {"exactness"}
+    assert Check(torch.device("cpu"), path, quick=False).parts == {}
+    path.write_text(path.read_text().replace('"gpu": null', '"gpu": "A card"'))
+    assert begun(path).parts == {}
+
+
+def test_rows_without_a_graph_are_measured_again_and_without_a_gpu_say_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "check.json"
+    monkeypatch.setattr(module, "WAYS", dict.fromkeys(module.WAYS, lambda config: lambda: None))
+    monkeypatch.setattr(module, "_step_ms", lambda check, step: 1.0)
+    begun(path).run("times", times)
+    known = json.loads(path.read_text())
+    rows = known["parts"]["times"]["rows"]
+    assert {row["not_recorded"] for row in rows} == {NEEDS_GPU}
+    assert known["parts"]["times"]["must"] == MUST | {"found": None}
+    for row in rows:
+        del row["not_recorded"]
+    path.write_text(json.dumps(known | {"parts": {"times": {"rows": rows, "left": 1}}}))
+    begun(path).run("times", times)
+    assert json.loads(path.read_text())["parts"]["times"]["left"] == 0
+
+
+def test_the_must_is_about_the_slowest_row_of_its_batch() -> None:
+    rows = [
+        {"batch_size": n, "graph_to_stock": r, "lean_to_stock": 1.0}
+        for n, r in ((8, 0.4), (8, 0.6), (1, 0.9))
+    ]
+    assert module._times_of(rows, 3)["must"]["found"] == 0.6
 
 
 def test_the_page_describes_each_part() -> None:

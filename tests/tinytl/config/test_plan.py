@@ -19,6 +19,7 @@ from tinytl.config.plan import (
     fastest_within,
     formats,
     is_planned,
+    is_recorded,
     lean_plan,
     least_within,
     not_beaten,
@@ -139,6 +140,61 @@ def test_a_gpu_has_smaller_slices_as_well() -> None:
     for settled in ({"slice_mib": 2.0}, {"engine": "stock"}, {"norm": "batch_norm"}, {"device": "cpu"}):
         found = choices(dataclasses.replace(config, **settled))  # type: ignore[arg-type]
         assert [choice.slice_mib for choice in found] == [settled.get("slice_mib")]
+
+
+ON_GPU = dataclasses.replace(OPEN, device="cuda")
+
+
+def test_a_gpu_runs_short_passes_as_a_graph() -> None:
+    found = formats(ON_GPU)
+    assert found == [lean_plan(ON_GPU), dataclasses.replace(lean_plan(ON_GPU), cuda_graph=True)]
+    assert fast_plan(ON_GPU, refuse) == found[1]
+    assert len(formats(dataclasses.replace(ON_GPU, **SMALL))) == 2 * len(STOCK_BELOW_KIB)
+    small_input = fast_plan(dataclasses.replace(ON_GPU, **SMALL), Asked(stock_needs=(1.1, 1, 1.2)))
+    assert (small_input.stock_below_kib, small_input.cuda_graph) == (1024.0, True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cuda_graph": False},
+        {"device": "cpu"},
+        {"precision": "float16"},
+        {"batch_size": 65},
+        {"engine": "stock", "checkpoint": "all"},
+        {"norm": "batch_norm", "checkpoint": "all"},
+    ],
+    ids=str,
+)
+def test_no_graph_is_planned_if_refused_long_or_not_wanted(changes: dict[str, object]) -> None:
+    config = dataclasses.replace(ON_GPU, **changes)
+    assert formats(config) == [lean_plan(config)]
+    assert not fast_plan(config, refuse).cuda_graph
+
+
+def test_a_graph_that_is_given_stays_and_counts_if_it_is_possible() -> None:
+    config = dataclasses.replace(OPEN, cuda_graph=True)
+    assert fast_plan(config, refuse).cuda_graph and not is_recorded(fast_plan(config, refuse))
+    on_gpu = dataclasses.replace(config, device="cuda")
+    assert is_recorded(fast_plan(on_gpu, refuse))
+    assert {choice.cuda_graph for choice in choices(on_gpu)} == {True}
+    assert not is_recorded(lean_plan(ON_GPU)), "left open, as in plans of older versions: no"
+
+
+def test_a_budget_without_room_for_a_graph_runs_without_one() -> None:
+    asked = Asked(lambda c: Asked.usual(c) + 5 * bool(c.cuda_graph))
+    for budget, recorded in ((47.0, True), (46.0, None)):
+        found = resolve(dataclasses.replace(ON_GPU, plan="budget", budget_mib=budget), asked)
+        assert (way(found), found.cuda_graph) == ((8, "none", 0.0), recorded)
+
+
+def test_a_plan_says_that_it_is_a_graph() -> None:
+    config = fast_plan(ON_GPU, refuse)
+    assert describe(config) == "micro-batches of 8, nothing recomputed, as a CUDA graph"
+    plan = dataclasses.replace(plan_of(1.0, 1.0), cuda_graph=True)
+    assert plan.describe().endswith(", as a CUDA graph") and plan.of(ON_GPU).cuda_graph is True
+    on_cpu = dataclasses.replace(config, device="cpu")
+    assert describe(on_cpu) == "micro-batches of 8, nothing recomputed"
 
 
 def test_given_threshold_stays_in_every_choice() -> None:

@@ -90,6 +90,7 @@ from tinytl.errors import ConfigError
         ({"plan": "budget", "budget_mib": float("nan")}, "budget_mib=nan is not a finite number"),
         ({"stock_below_kib": -1.0}, "stock_below_kib=-1 is below 0"),
         ({"slice_mib": 0.0}, "slice_mib=0 is not above 0"),
+        ({"cuda_graph": "on"}, "cuda_graph='on' is neither true nor false"),
         (
             {"checkpoint": "depthwise", "engine": "stock"},
             "checkpoint=depthwise needs engine=lean: use checkpoint none or all",

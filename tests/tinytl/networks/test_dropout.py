@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from tinytl.networks.dropout import RowwiseDropout, skip_rows
+from tinytl.networks.dropout import RowwiseDropout, dropouts_of, masks_from, skip_rows
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
@@ -61,3 +61,20 @@ def test_nothing_is_drawn_where_nothing_is_dropped(p: float, training: bool) -> 
     before = torch.get_rng_state()
     skip_rows(RowwiseDropout(p, 4).train(training), 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_masks_can_be_drawn_beforehand() -> None:
+    net = nn.Sequential(RowwiseDropout(0.3, 5), RowwiseDropout(0.0, 5))
+    x = torch.ones(4, 5)
+    torch.manual_seed(1)
+    expected = net(x)
+    torch.manual_seed(1)
+    masks = {module: module.draw(4) for module in dropouts_of(net)}
+    state = torch.get_rng_state()
+    with masks_from(masks):
+        assert torch.equal(net(x), expected)
+        masks[dropouts_of(net)[0]].fill_(False)
+        assert not net(x).any()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert net(x).any() and list(masks) == [net[0]]
+    assert dropouts_of(net.eval()) == []

@@ -57,7 +57,9 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "best_epoch",
         "weights",
         "config",
+        "graph_refusal",
     ]
+    assert result["graph_refusal"] is None
     assert result["train_accuracy_top1"] == rows[-1]["train_accuracy_top1"]
     assert result["val_accuracy_top1"] == rows[-1]["accuracy_top1"]
     assert result["test_accuracy_top1"] in {0, 1 / 3, 2 / 3, 1}

@@ -1,6 +1,8 @@
 import dataclasses
 import io
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,15 @@ import pytest
 import torch
 
 from tests.support.cases import small
+from tests.support.taped_graphs import TapedGraphs
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import DataSplits
+from tinytl.device import gpu_emulated
 from tinytl.errors import NonFiniteLossError
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.trainer import EpochMetrics, Trainer
+from tinytl.training.data_parallel import ALONE, Ranks
 
 
 def _config(**changes: Any) -> TrainConfig:
@@ -214,3 +219,90 @@ def test_memory_is_measured_on_a_full_batch_after_the_first_step(
     n = min(batch_size, 10)
     steady = dataclasses.replace(trainer.config, batch_size=n, micro_batch_size=n)
     assert found[1] == pytest.approx(predict_memory(steady).peak_mib, rel=0.02)
+
+
+EXACT_RATES = {"base_lr": 2.0**-10, "lr_schedule": "exponential", "gamma": 0.5}
+"""Rates that are the same in 32 bits, in which a graph reads them."""
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TapedGraphs]]:
+    """Those of each trainer; tapes stand in for CUDA's."""
+    made: list[TapedGraphs] = []
+
+    def new_graphs() -> TapedGraphs:
+        made.append(TapedGraphs())
+        return made[-1]
+
+    monkeypatch.setattr("tinytl.training.captured_step.new_graphs", new_graphs)
+    with gpu_emulated():
+        yield made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm": "batch_norm", "batch_size": 4},
+        {"method": "TinyTL-L+B", "norm": "frozen_bn", "batch_size": 4, "micro_batch_size": 2},
+        {"optimizer": "sgd", "batch_size": 3, "precision": "bfloat16"},
+    ],
+    ids=["batch norm", "lite, micro-batches", "sgd, bfloat16"],
+)
+def test_a_recorded_run_is_one_that_is_not_and_resumes_as_either(
+    splits: DataSplits, changes: dict[str, Any], graphs: list[TapedGraphs]
+) -> None:
+    # 10 images: each epoch has a last batch that is short.
+    configs = {recorded: _config(**EXACT_RATES, **changes, cuda_graph=recorded) for recorded in (True, False)}
+    whole = {recorded: Trainer(config, splits) for recorded, config in configs.items()}
+    first = {recorded: _without_time(trainer.train_epoch()) for recorded, trainer in whole.items()}
+    files = {recorded: io.BytesIO() for recorded in whole}
+    for recorded, trainer in whole.items():
+        torch.save(trainer.state_dict(), files[recorded])
+    second = {recorded: _without_time(trainer.train_epoch()) for recorded, trainer in whole.items()}
+    assert {**first[True], "measured_peak_mib": None} == {**first[False], "measured_peak_mib": None}
+    assert _equal_nets(whole[True], whole[False])
+    assert [tape.plays > 1 for tape in graphs[0].tapes] == [True, True]
+    assert whole[True].graph_refusal is None
+    for began, goes_on in itertools.product(files, files):
+        files[began].seek(0)
+        resumed = Trainer(configs[goes_on], splits)
+        resumed.load_state_dict(torch.load(files[began], weights_only=True))
+        assert _without_time(resumed.train_epoch()) == {
+            **second[goes_on],
+            "measured_peak_mib": second[began]["measured_peak_mib"],
+        }
+        assert _equal_nets(resumed, whole[True])
+
+
+@pytest.mark.parametrize(
+    ("changes", "ranks", "reason"),
+    [
+        ({"precision": "float16", "method": "FT-Last"}, ALONE, "float16 scales its loss, and the host reads"),
+        ({"batch_size": 4}, Ranks(0, 2), "several processes sum their gradients within a step"),
+    ],
+    ids=["float16", "ranks"],
+)
+def test_a_graph_that_was_asked_for_and_is_refused_is_told_and_stays_told(
+    splits: DataSplits,
+    changes: dict[str, Any],
+    ranks: Ranks,
+    reason: str,
+    graphs: list[TapedGraphs],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trainer = Trainer(_config(**changes, cuda_graph=True), splits, ranks=ranks)
+    assert trainer.config.cuda_graph is False and graphs == []
+    assert trainer.graph_refusal is not None and trainer.graph_refusal.startswith(reason)
+    assert [record.message for record in caplog.records] == [
+        f"steps run without a CUDA graph: {trainer.graph_refusal}"
+    ]
+    resumed = Trainer(trainer.config, splits, ranks=ranks)
+    resumed.load_state_dict(trainer.state_dict())
+    assert resumed.graph_refusal == trainer.graph_refusal
+
+
+def test_a_checkpoint_from_before_graphs_resumes(splits: DataSplits) -> None:
+    trainer = Trainer(_config(method="FT-Last"), splits)
+    state = {name: value for name, value in trainer.state_dict().items() if name != "graph_refusal"}
+    trainer.load_state_dict(state)
+    assert trainer.graph_refusal is None

@@ -9,6 +9,7 @@ import pytest
 from tests.support.cases import small
 from tinytl.config.plan import STOCK_BELOW_KIB, lean_plan
 from tinytl.config.train_config import TrainConfig
+from tinytl.device import gpu_emulated
 from tinytl.step_time import fastest_format as module
 from tinytl.step_time.fastest_format import MOST_OF_RUN, ROUNDS, fastest_format
 from tinytl.step_time.kept import FILE_VARIABLE
@@ -47,6 +48,23 @@ def test_a_long_run_is_measured_once_and_what_follows_runs_as_it_did(measured: l
     assert measured == [3, 3, 3]
 
 
+def test_on_a_gpu_a_graph_is_measured_too_and_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[list[tuple[float | None, bool | None]]] = []
+
+    def stand_in(configs: Sequence[TrainConfig], rounds: int, threads: int) -> list[float]:
+        asked.append([(c.stock_below_kib, c.cuda_graph) for c in configs])
+        return [5.0, 4.0, 3.0, 1.0, 2.0, 2.0]
+
+    monkeypatch.setattr(module, "measured_seconds", stand_in)
+    with gpu_emulated():
+        for _ in range(2):
+            found = fastest_format(CONFIG, 2 * LONG, 1)
+            assert found == dataclasses.replace(lean_plan(CONFIG), cuda_graph=True)
+    assert asked == [[(kib, graph) for graph in (None, True) for kib in STOCK_BELOW_KIB]]
+
+
 def test_a_short_run_takes_the_estimate_whatever_was_measured(measured: list[int]) -> None:
     assert fastest_format(CONFIG, LONG - 1, 1) is None
     assert measured == []
@@ -77,7 +95,10 @@ def test_named_times_are_not_measured(
     assert measured == []
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"stock_below_kib": 7}', '{"stock_below_kib": null}'])
+PARTLY = '{"stock_below_kib": 7, "cuda_graph": null}'
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", PARTLY, '{"stock_below_kib": 0.0}'])
 def test_what_is_no_choice_is_measured_again(content: str, measured: list[int], tmp_path: Path) -> None:
     fastest_format(CONFIG, LONG, 1)
     (kept,) = (tmp_path / "cache" / "tinytl").iterdir()

@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from tests.support.cases import small
+from tests.support.taped_graphs import TapedGraphs
 from tinytl.config.plan import lean_plan
-from tinytl.step_time.measure import measured_seconds
+from tinytl.device import gpu_emulated
+from tinytl.step_time.measure import measured_seconds, prepared_step
+from tinytl.training import captured_step
 
 
 def test_steps_are_measured_in_turns_and_nothing_else_changes() -> None:
@@ -17,3 +21,13 @@ def test_steps_are_measured_in_turns_and_nothing_else_changes() -> None:
     seconds, of_slow = measured_seconds([fast, slow], rounds=2)
     assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
     assert of_slow > 1.5 * seconds > 0  # eight passes; 2.5 to 5 times on machines seen so far
+
+
+def test_a_step_as_a_graph_is_recorded_before_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = TapedGraphs()
+    monkeypatch.setattr(captured_step, "new_graphs", lambda: graphs)
+    with gpu_emulated():
+        step = prepared_step(lean_plan(small(method="FT-Last", norm="frozen_bn", cuda_graph=True)))
+        before = [tape.plays for tape in graphs.tapes]
+        step()
+    assert before == [2, 1] and [tape.plays for tape in graphs.tapes] == [3, 2]

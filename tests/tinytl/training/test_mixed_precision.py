@@ -12,7 +12,7 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import measure_memory, predict_memory
-from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.mixed_precision import MixedPrecision, backends_restored
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
 CPU = torch.device("cpu")
@@ -119,9 +119,8 @@ def rounding() -> Iterator[Callable[[], list[bool]]]:
     def now() -> list[bool]:
         return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
 
-    before = now()
-    yield now
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    with backends_restored():
+        yield now
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)])
@@ -132,6 +131,30 @@ def test_a_gpu_rounds_32_bit_products_as_it_is_told(
     assert rounding() == [tf32, tf32]
     MixedPrecision("float32" if precision == "tf32" else "tf32", CPU)
     assert rounding() == [tf32, tf32]
+
+
+SETTINGS = [
+    (torch.backends.cudnn, "benchmark", False),
+    (torch.backends.cudnn, "deterministic", True),
+    (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
+    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", False),
+]
+
+
+def test_a_gpu_s_libraries_repeat_their_numbers_and_the_process_gets_its_own_settings_back(
+    rounding: Callable[[], list[bool]],
+) -> None:
+    for place, name, value in SETTINGS:  # `rounding` gives back what was there
+        setattr(place, name, not value)
+    before = rounding()
+    with pytest.raises(ZeroDivisionError), backends_restored():
+        MixedPrecision("float32", CPU)
+        assert [getattr(place, name) for place, name, _ in SETTINGS] == [not value for *_, value in SETTINGS]
+        MixedPrecision("float32", torch.device("cuda"))
+        assert [getattr(place, name) for place, name, _ in SETTINGS] == [value for *_, value in SETTINGS]
+        _ = 1 / 0
+    assert [getattr(place, name) for place, name, _ in SETTINGS] == [not value for *_, value in SETTINGS]
+    assert rounding() == before
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
