@@ -122,6 +122,7 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
         "checkpoint": "none",
         "stock_below_kib": 0.0,
         "slice_mib": None,
+        "cuda_graph": None,
     }
     assert main(_memory("--plan", "budget", "--budget-mib", "1")) == 2
     assert capsys.readouterr() == (

@@ -55,6 +55,7 @@ def test_a_row_has_every_figure() -> None:
             "checkpoint": "none",
             "stock_below_kib": 1024.0,
             "slice_mib": None,
+            "cuda_graph": None,
         },
     }
     assert memory_row(CONFIG, measure=False) == row
@@ -76,6 +77,7 @@ def test_a_row_is_that_of_the_planned_configuration(monkeypatch: pytest.MonkeyPa
         "checkpoint": "all",
         "stock_below_kib": 0.0,
         "slice_mib": None,
+        "cuda_graph": None,
     }
     assert "lean engine, plan smallest: micro-batches of 2, every block recomputed" in row_text(config, row)
 
