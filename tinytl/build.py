@@ -43,7 +43,7 @@ class Built:
 
 
 def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
-    """Builds the network of `config`, channels_last, in training mode, on the current device.
+    """Builds the network of `config`, in training mode, on the current device.
 
     Order: backbone -> lite residuals -> norms -> new head -> weights -> what trains -> weight standardisation
     -> engine. Random parts come from torch's global generator: seed it for a repeatable network.
@@ -72,10 +72,6 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     apply_update_method_(net, config.method)
     if config.weight_standardization:
         standardize_weights_(net)
-    # Not net.to(memory_format=...): that swaps tensors, which fake ones do not allow.
-    for parameter in net.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     net.train()
     set_engine_(net, config)
     return Built(net, account, input_normalization(config, weights))
@@ -112,12 +108,22 @@ def _surgery(config: TrainConfig) -> nn.Module:
     return net
 
 
+def memory_format(config: TrainConfig) -> torch.memory_format:
+    """Returns how maps and weights lie in memory: channels_last unless `config` says otherwise."""
+    return torch.contiguous_format if config.memory_format == "contiguous" else torch.channels_last
+
+
 def set_engine_(net: nn.Module, config: TrainConfig) -> None:
-    """Makes `net` run as a planned `config` says: its engine, and what backward recomputes.
+    """Makes `net` run as a planned `config` says: its engine, how weights lie in memory, and what backward
+    recomputes.
 
     May be called again for another plan, but a network with checkpoints does not lose them.
     """
     assert config.stock_below_kib is not None
+    form = memory_format(config)
+    for parameter in net.parameters():  # not net.to(memory_format=...): fake tensors cannot be swapped
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=form)
     if is_all_stock(config):  # lean modules that only call their own classes' forward take time
         undo_memory_efficient_(net)
     else:

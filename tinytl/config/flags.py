@@ -31,8 +31,8 @@ SECTIONS = {
         "label_smoothing seed"
     ),
     "memory and device": (
-        "plan budget_mib micro_batch_size checkpoint engine stock_below_kib slice_mib cuda_graph "
-        "precision device"
+        "plan budget_mib micro_batch_size checkpoint engine stock_below_kib memory_format slice_mib "
+        "cuda_graph precision device"
     ),
 }
 """Sections of a command's help, and the fields of TrainConfig that each lists."""

@@ -1,7 +1,7 @@
 """How a configuration runs: how many samples at a time, and what backward recomputes.
 
-Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint`, `stock_below_kib` and, on a GPU,
-`slice_mib` and `cuda_graph` if the configuration leaves them open:
+Neither changes a gradient. A plan sets `micro_batch_size`, `checkpoint`, `stock_below_kib`, `memory_format`
+and, on a GPU, `slice_mib` and `cuda_graph` if the configuration leaves them open:
 
 - `fast`: the whole batch, nothing recomputed, and if that is faster, small blocks or all as PyTorch's own; on
   a GPU as a CUDA graph if a pass is short.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import ALL_STOCK_KIB, TrainConfig
 from tinytl.errors import ConfigError
 
 
@@ -36,8 +36,6 @@ Ask = Callable[[TrainConfig], Needs]
 SMALL_INPUT_PIXELS = 300_000
 """Pixels of a micro-batch (samples x height x width) from which lean blocks are always the faster ones: only
 below, others are looked at."""
-ALL_STOCK_KIB = float(1 << 20)
-"""From this `stock_below_kib` on, one GiB, nothing is made lean."""
 STOCK_BELOW_KIB = (0.0, 1024.0, ALL_STOCK_KIB)
 """Largest intermediate under which a block runs as PyTorch's own: none do, small ones, all."""
 SLICES_MIB_ON_GPU = (None, 8.0)
@@ -46,7 +44,14 @@ own is best at both, as it fits the cache."""
 LAUNCH_BOUND_PIXELS = 64 * 224**2
 """Pixels of a micro-batch up to which plan `fast` runs as a CUDA graph: there a GPU waits for launches. An
 assumption: no GPU has measured it. A run that is long enough measures for itself."""
-PLANNED_FIELDS = ("micro_batch_size", "checkpoint", "stock_below_kib", "slice_mib", "cuda_graph")
+PLANNED_FIELDS = (
+    "micro_batch_size",
+    "checkpoint",
+    "stock_below_kib",
+    "memory_format",
+    "slice_mib",
+    "cuda_graph",
+)
 """What a plan sets."""
 RECOMPUTED = {"none": "nothing", "depthwise": "depthwise convolutions", "all": "every block"}
 """What backward recomputes under each `checkpoint`, in words."""
@@ -69,6 +74,8 @@ class Plan:
     """None: the engine's own, see `TrainConfig`."""
     cuda_graph: bool | None = None
     """None: no."""
+    memory_format: str | None = None
+    """None: channels_last."""
 
     def of(self, config: TrainConfig) -> TrainConfig:
         """Returns `config`, run by this plan."""
@@ -81,6 +88,7 @@ class Plan:
             stock_below_kib=self.stock_below_kib,
             slice_mib=self.slice_mib,
             cuda_graph=self.cuda_graph,
+            memory_format=self.memory_format,
         )
 
     def describe(self) -> str:
@@ -130,24 +138,30 @@ def lean_plan(config: TrainConfig) -> TrainConfig:
 
 
 def formats(config: TrainConfig) -> list[TrainConfig]:
-    """Returns the ways to run the whole batch that may be the fastest: lean first, CUDA graphs last.
+    """Returns the ways to run the whole batch that may be the fastest, lean first.
 
     Lean alone if that is known to be, or if blocks are to be recomputed, which only lean ones are.
     """
     lean = lean_plan(config)
     settled = config.engine == "stock" or config.stock_below_kib is not None or lean.checkpoint != "none"
     if settled or not _is_small(config):
-        found = [lean]
-    else:
-        found = [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
-    recorded = [dataclasses.replace(choice, cuda_graph=True) for choice in found if _may_record(choice)]
-    return found + recorded
+        return [lean]
+    return [dataclasses.replace(lean, stock_below_kib=kib) for kib in STOCK_BELOW_KIB]
+
+
+def formats_to_measure(config: TrainConfig) -> list[TrainConfig]:
+    """Returns `formats`, and those whose time no estimate knows: PyTorch's own blocks on contiguous maps, and
+    on a GPU each of them as a CUDA graph.
+    """
+    found = formats(config)
+    if len(found) > 1 and config.memory_format is None:
+        found.append(dataclasses.replace(found[-1], memory_format="contiguous"))
+    return found + [dataclasses.replace(choice, cuda_graph=True) for choice in found if _may_record(choice)]
 
 
 def fast_plan(config: TrainConfig, ask: Ask) -> TrainConfig:
     """Returns `config` with its open choices set for speed."""
-    # Times of operations know nothing of launches, which are what a graph saves.
-    found = [choice for choice in formats(config) if choice.cuda_graph == config.cuda_graph]
+    found = formats(config)
     fast = found[0] if len(found) == 1 else min(found, key=lambda choice: ask(choice).seconds)
     return dataclasses.replace(fast, cuda_graph=True) if _may_record(fast) else fast
 
@@ -250,6 +264,8 @@ def _in_words(planned: TrainConfig | Plan, recorded: bool) -> str:
     part = stock_part(planned)
     if part:
         words.append(f"{part} as PyTorch's own")
+    if planned.memory_format == "contiguous":
+        words.append("contiguous maps")
     if planned.slice_mib is not None:
         words.append(f"slices of {planned.slice_mib:g} MiB")
     if recorded:

@@ -17,6 +17,9 @@ PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
+MEMORY_FORMATS = ("channels_last", "contiguous")
+ALL_STOCK_KIB = float(1 << 20)
+"""From this `stock_below_kib` on, one GiB, nothing is made lean."""
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
@@ -164,6 +167,9 @@ class TrainConfig:
     """Blocks whose largest intermediate is smaller run as PyTorch's own, which on small maps is faster and
     needs a little more memory. From 1048576 (1 GiB) on, all is PyTorch's own, with its memory; lean only.
     Default: the plan's."""
+    memory_format: str | None = None
+    """How maps lie in memory: `channels_last`, or `contiguous` (channel by channel), which a device may be
+    faster with. Lean blocks work in channels_last. Default: the plan's, which measures both in a long run."""
     slice_mib: float | None = None
     """Largest intermediate of lean blocks in MiB: they walk the batch in slices of so many samples as fit it.
     Less needs less memory and more calls; gradients stay the same. Default: the plan's on a GPU (64 if that
@@ -240,6 +246,8 @@ class TrainConfig:
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
+        if self.memory_format is not None:
+            set_(self, "memory_format", choose("memory_format", self.memory_format, MEMORY_FORMATS))
         set_(self, "device", choose("device", self.device, DEVICES))
         set_(self, "kernel_clipping", choose("kernel_clipping", self.kernel_clipping, KERNEL_CLIPPINGS))
         set_(self, "act_func", choose("act_func", self.act_func, ACT_FUNCS))
@@ -310,6 +318,12 @@ class TrainConfig:
                     require_number(name, channel, above=above)
 
     def _check_together(self) -> None:
+        all_stock = self.engine == "stock" or (self.stock_below_kib or 0.0) >= ALL_STOCK_KIB
+        if self.memory_format == "contiguous" and not all_stock:
+            raise ConfigError(
+                "memory_format=contiguous is for engine=stock: lean blocks work in channels_last (plan=fast "
+                "measures both, and chooses)"
+            )
         if self.plan == "budget" and self.budget_mib is None:
             raise ConfigError("plan=budget without budget_mib: give the budget in MiB")
         if self.plan != "budget" and self.budget_mib is not None:

@@ -48,6 +48,7 @@ def _plan(choice: TrainConfig, fastest_s: float) -> Plan:
         stock_below_kib=choice.stock_below_kib,
         slice_mib=choice.slice_mib,
         cuda_graph=choice.cuda_graph,
+        memory_format=choice.memory_format,
         peak_memory_mib=needs.peak_mib,
         slowdown=needs.seconds / fastest_s,
     )

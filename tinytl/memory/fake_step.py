@@ -26,7 +26,7 @@ from tinytl.memory.storage_tracker import OF_GRAPHS, StorageTracker
 from tinytl.training.captured_step import StaticBuffers
 from tinytl.training.step import build_optimizer, random_batch, step_of
 
-SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib")
+SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib", "memory_format")
 """The fields of a plan that `set_engine_` sets."""
 _NOT_ON_FAKE_TENSORS = (
     DataDependentOutputException,

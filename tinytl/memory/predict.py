@@ -209,6 +209,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         stock_below_kib=0.0,
         slice_mib=None,
         cuda_graph=False,
+        memory_format=None,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)
@@ -250,6 +251,7 @@ class _LastBuilt:
             stock_below_kib=0.0,
             slice_mib=None,
             cuda_graph=None,
+            memory_format=None,
         )
         if self._step is None or self._of != of:
             self._of, self._step = None, FakeStep(config)

@@ -36,8 +36,8 @@ class MemoryPrediction:
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`, `OF_GRAPHS` if there are graphs, `WORKSPACES` if a GPU said what they are. The peak is their
-    sum."""
+    """By `PARTS`, `OF_GRAPHS` if there are graphs, `WORKSPACES` if a GPU said what they are: their sum is the
+    peak."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)

@@ -28,7 +28,7 @@ from tinytl.training.evaluation import evaluate
 from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer
+from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_
 
 EVAL_BATCH_SIZE = 32
 logger = logging.getLogger(__name__)
@@ -229,6 +229,7 @@ class Trainer:
         """Restores the state that `state_dict` returned."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        lay_out_moments_(self.optimizer)
         self.precision.load_state_dict(state["precision"])
         self.account = state["account"]
         mean, std = tuple(state["input_mean"]), tuple(state["input_std"])

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 
-from tinytl.config.plan import formats
+from tinytl.config.plan import formats_to_measure
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
 from tinytl.device import resolve_device
 from tinytl.step_time.calibration import about_machine
@@ -21,7 +21,7 @@ NEARLY_AS_FAST = 1.02
 """Lean blocks within this factor of the fastest count as the fastest: they need less memory."""
 ROUNDS = 4
 """Steps of each format that are measured, each after one that is not."""
-DIFFER = ("stock_below_kib", "cuda_graph")
+DIFFER = ("stock_below_kib", "memory_format", "cuda_graph")
 """The fields in which formats differ."""
 MOST_OF_RUN = 0.05
 """A shorter run than one of which measuring is so much takes the estimate."""
@@ -33,7 +33,7 @@ def fastest_format(config: TrainConfig, n_steps: int, threads: int) -> TrainConf
     None if there is nothing to choose, or a run of `n_steps` steps is too short to measure. Nothing is
     measured while `TINYTL_STEP_TIMES` names the times to use.
     """
-    found = formats(config)
+    found = formats_to_measure(config)
     if len(found) == 1 or os.environ.get(FILE_VARIABLE):
         return None
     if 2 * ROUNDS * len(found) > MOST_OF_RUN * n_steps:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinytl.build import memory_format
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory_efficient.lean_blocks import prepares_input
 from tinytl.networks.backbones import BACKBONES
@@ -22,12 +23,13 @@ class InputNormalizer:
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         backbone = BACKBONES[config.backbone]
         mean, std = config.input_mean or backbone.input_mean, config.input_std or backbone.input_std
+        self.memory_format = memory_format(config)
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1) * 255
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Returns `(image / 255 - mean) / std`, channels_last, with one float copy and no second."""
-        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        """Returns `(image / 255 - mean) / std`, with one float copy and no second."""
+        floats = images.to(torch.float32, memory_format=self.memory_format)
         return floats.sub_(self.mean).div_(self.std)
 
 
@@ -50,6 +52,17 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
         return sgd
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
+
+
+def lay_out_moments_(optimizer: torch.optim.Optimizer) -> None:
+    """Lays moments out as their parameters: those of a checkpoint may come from another memory format, and
+    fused optimisers walk both by address.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                if value.stride() != parameter.stride():
+                    moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def training_step(
