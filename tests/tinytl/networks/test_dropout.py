@@ -1,7 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.host_syncs import HostSyncs
 from tinytl.networks.dropout import RowwiseDropout, skip_rows
 
 
@@ -61,3 +63,9 @@ def test_nothing_is_drawn_where_nothing_is_dropped(p: float, training: bool) -> 
     before = torch.get_rng_state()
     skip_rows(RowwiseDropout(p, 4).train(training), 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_mask_travels_to_a_gpu_without_a_wait() -> None:
+    with FakeTensorMode(), HostSyncs() as syncs:
+        RowwiseDropout(0.5, 16)(torch.ones(4, 16, device="cuda"))
+    assert syncs.found == []
