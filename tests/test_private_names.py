@@ -27,6 +27,7 @@ KNOWN = frozenset(
         ("tinytl/memory/fake_tensors.py", "torch._ops.OpOverload"),
         ("tinytl/memory/fake_tensors.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/device.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/networks/upsample.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory/fake_tensors.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
         ("tinytl/memory/fake_tensors.py", "torch.utils._mode_utils.no_dispatch"),
         ("tinytl/memory/absent_gpu.py", "_execution_engine"),

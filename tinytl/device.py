@@ -33,7 +33,12 @@ def gpu_emulated() -> Iterator[None]:
 def takes_cpu_path(tensor: Tensor) -> bool:
     """Whether code that differs between devices treats `tensor`, real or fake, as one of a CPU."""
     # Not `is_cpu`: C++ is told that fake tensors of a GPU are a CPU's (`tinytl.memory.storage_tracker`).
-    return tensor.device.type == "cpu" and not _Path.emulates_gpu
+    return is_on_cpu_path(tensor.device)
+
+
+def is_on_cpu_path(device: torch.device) -> bool:
+    """Whether code that differs between devices treats tensors of `device` as those of a CPU."""
+    return device.type == "cpu" and not _Path.emulates_gpu
 
 
 def resolve_device(name: str) -> torch.device:

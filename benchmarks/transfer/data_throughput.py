@@ -25,7 +25,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import train_batches
 from tinytl.data.crops import random_crop
 from tinytl.data.load import load_dataset
-from tinytl.data.resizing import pictures_at_once, resize_by_products, resize_crops_
+from tinytl.data.resizing import boxes_of, resize_boxes, resize_crops_
 from tinytl.data.splits import Split
 
 RESOLUTIONS = (96, 224)
@@ -95,16 +95,15 @@ def resize_rows(device: torch.device, rounds: int) -> list[dict[str, object]]:
     for resolution, side in ((96, 110), (224, 256)):
         stored = torch.from_numpy(rng.integers(0, 256, (64, side, side, 3), dtype=np.uint8)).to(device)
         crops = [random_crop(side, 0.7, True, rng) for _ in stored]
-        few = pictures_at_once(side, resolution)
-        parts = [slice(i, i + few) for i in range(0, len(crops), few)]
 
         def kernel(pictures=stored, boxes=crops, edge=resolution) -> torch.Tensor:  # type: ignore[no-untyped-def]
             out = torch.empty((len(boxes), 3, edge, edge), dtype=torch.uint8)
             resize_crops_(out, pictures.cpu(), boxes)
             return out
 
-        def products(pictures=stored, boxes=crops, edge=resolution, cut=parts) -> torch.Tensor:  # type: ignore[no-untyped-def]
-            out = torch.cat([resize_by_products(pictures[p], boxes[p], edge) for p in cut])
+        def products(pictures=stored, boxes=crops, edge=resolution) -> torch.Tensor:  # type: ignore[no-untyped-def]
+            on_device = boxes_of(boxes).to(device)
+            out = resize_boxes(pictures, on_device, edge, BATCH_SIZE)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             return out

@@ -1,16 +1,18 @@
 """Batches of uint8 images at the network's resolution, augmented and shuffled by seed and epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tinytl.data.crops import Crop, random_crop
-from tinytl.data.resizing import pictures_at_once, resize_crops_
+from tinytl.data.resizing import read_at_once, resize_boxes, resize_crops_
+from tinytl.data.sending import SentBatch, Wanted, one_ahead, sent_batches
 from tinytl.data.splits import ImageSet, Split
 from tinytl.data.streaming import Index, stream_squares
-from tinytl.device import sent
+from tinytl.device import is_on_cpu_path
 
 CPU = torch.device("cpu")
 
@@ -28,13 +30,16 @@ def train_batches(
     device: torch.device = CPU,
     share: Callable[[int], slice] = lambda n: slice(0, n),
     workers: int | None = None,
+    resized_at_once: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
     Order and crops depend only on seed, epoch and the batches' shape, so an epoch can be repeated after an
     interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which batch
     norm cannot normalise. `share` returns the rows that this process trains, from the number of samples in
-    the batch; other rows are not decoded. Files are decoded by `workers` processes (`stream_squares`).
+    the batch; other rows are not decoded. Files are decoded by `workers` processes (`stream_squares`). A GPU
+    resizes at most `resized_at_once` pictures at a time, and the next batch travels to it meanwhile
+    (`tinytl.data.sending`).
 
     Raises:
         ConfigError: naming a file that does not decode.
@@ -45,11 +50,13 @@ def train_batches(
     if drop_single and len(batches[-1]) == 1:
         batches.pop()
     shares = [batch[share(len(batch))] for batch in batches]
-    pictures = _pictures(data, shares, resolution, workers)
-    for batch, own in zip(batches, shares, strict=True):
-        crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][share(len(batch))]
-        images = _resized(pictures, crops, resolution, device)
-        yield images, sent(torch.from_numpy(data.labels[own]), device)
+
+    def wanted() -> Iterator[Wanted]:
+        for batch, own in zip(batches, shares, strict=True):
+            crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch]
+            yield Wanted(crops[share(len(batch))], data.labels[own])
+
+    yield from _batches(data, shares, wanted(), resolution, device, workers, resized_at_once)
 
 
 def eval_batches(
@@ -59,10 +66,8 @@ def eval_batches(
     whole = Crop(0, 0, data.side, data.side)
     order = np.arange(len(data))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    pictures = _pictures(data, batches, resolution, workers)
-    for batch in batches:
-        images = _resized(pictures, [whole] * len(batch), resolution, device)
-        yield images, sent(torch.from_numpy(data.labels[batch]), device)
+    wanted = (Wanted([whole] * len(batch), data.labels[batch]) for batch in batches)
+    yield from _batches(data, batches, wanted, resolution, device, workers, None)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -71,26 +76,49 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
     return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
 
 
+def _batches(
+    data: Split,
+    order: Sequence[Index],
+    wanted: Iterator[Wanted],
+    resolution: int,
+    device: torch.device,
+    workers: int | None,
+    resized_at_once: int | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the batches whose samples are `order`, as `wanted`."""
+    pictures = _pictures(data, order, resolution, workers)
+    if is_on_cpu_path(device):
+        for crops, labels in wanted:
+            yield _resized(pictures, crops, resolution), torch.from_numpy(labels)
+        return
+    most = max(map(len, order), default=0)
+
+    def received(batch: SentBatch) -> tuple[Tensor, Tensor]:
+        pictures, boxes, labels, _ = batch.arrived()
+        return resize_boxes(pictures, boxes, resolution, resized_at_once or most), labels
+
+    with closing(sent_batches(pictures, wanted, most=most, side=data.side, device=device)) as sent:
+        yield from map(received, one_ahead(sent))  # unlike a loop, this keeps nothing that it has handed out
+
+
 def _pictures(
     data: Split, batches: Sequence[Index], resolution: int, workers: int | None
 ) -> Iterator[Tensor]:
     """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch."""
-    at_once = pictures_at_once(data.side, resolution)
+    at_once = read_at_once(data.side, resolution)
     parts = [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
     if isinstance(data, ImageSet):
         return (torch.from_numpy(data.images[part]) for part in parts)
     return stream_squares(data, parts, workers)
 
 
-def _resized(
-    pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int, device: torch.device
-) -> Tensor:
-    """Takes as many pictures as there are crops and resizes them to `(N, 3, R, R)` on `device`."""
+def _resized(pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int) -> Tensor:
+    """Takes as many pictures as there are crops and resizes them to `(N, 3, R, R)` on the CPU."""
     shape = (len(crops), 3, resolution, resolution)
-    out = torch.empty(shape, dtype=torch.uint8, device=device, memory_format=torch.channels_last)
+    out = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
     done = 0
     while done < len(crops):
-        few = sent(next(pictures), device)
+        few = next(pictures)
         part = slice(done, done + len(few))
         resize_crops_(out[part], few, crops[part])
         done += len(few)

@@ -6,13 +6,14 @@ Source: TinyTL, Cai et al. 2020, section 3.2; mit-han-lab/tinyml `tinytl/model/m
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinytl.config.train_config import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError, choose
+from tinytl.networks.upsample import Mode, upsample
 
 CHANNEL_DIVISOR = 8
 
@@ -96,7 +97,7 @@ class LiteResidualModule(nn.Module):
         """What it was made with."""
         self.main_branch = main_branch
         self.downsample_ratio = downsample_ratio
-        self.upsample_type = choose("upsample_type", upsample_type, UPSAMPLE_TYPES)
+        self.upsample_type = cast(Mode, choose("upsample_type", upsample_type, UPSAMPLE_TYPES))
         activation = ACTIVATIONS[choose("act_func", act_func, ACTIVATIONS)]
         width = _width(in_channels, expand)
         check_n_groups(n_groups, in_channels, width, "the lite residual")
@@ -128,8 +129,7 @@ class LiteResidualModule(nn.Module):
         main = self.main_branch(x)
         lite = self.lite_residual(x)
         if self.downsample_ratio is not None:
-            align = None if self.upsample_type == "nearest" else False
-            lite = F.interpolate(lite, main.shape[2:], mode=self.upsample_type, align_corners=align)
+            lite = upsample(lite, (main.shape[2], main.shape[3]), self.upsample_type)
         return main + lite
 
     @staticmethod

@@ -15,6 +15,7 @@ from tinytl.config.plan import PLANNED_FIELDS, is_planned
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import steps_per_epoch, train_batches
 from tinytl.data.load import DataSplits, Split
+from tinytl.data.resizing import resized_at_once
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
@@ -140,15 +141,16 @@ class Trainer:
         started = time.perf_counter()
         torch.manual_seed(self.config.seed * 1_000_003 + self.epoch + 1)
         self.net.train()
-        sums, seen = EpochSums(self.device), 0
+        sums, seen, step = EpochSums(self.device), 0, 0
         self._set_lr(self.epoch * self.steps_per_epoch)
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
-        for step, (images, labels) in enumerate(self._train_batches()):
+        for images, labels in self._train_batches():  # no `enumerate`: it keeps what it has handed out
             self._set_lr(self.epoch * self.steps_per_epoch + step)
             batch_size = min(self.config.batch_size, len(self.data.train) - step * self.config.batch_size)
             sums.add(*self._step(images, labels, batch_size, first=self.epoch == 0 and step == 0))
             self._check_finite(sums)
-            seen += batch_size
+            del images, labels  # or they would lie beside the next batch while that one is resized
+            seen, step = seen + batch_size, step + 1
             if on_images is not None:
                 on_images(batch_size)
         loss_sum, correct = sums.read()
@@ -262,6 +264,7 @@ class Trainer:
             device=self.device,
             share=self.ranks.share,
             workers=config.loader_workers,
+            resized_at_once=resized_at_once(config, data.train.side),
         )
 
     def _set_lr(self, step: int) -> None:

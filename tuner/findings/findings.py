@@ -6,7 +6,8 @@ import textwrap
 
 from rich.console import Console
 
-from tuner.findings.importance import MIN_TRIALS, parameter_importance
+from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS
+from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import (
     accuracy_text,
     counts_line,
@@ -50,11 +51,13 @@ def print_findings(
     volume = hypervolume_line(study)
     if volume is not None:
         line(volume)
-    importance = parameter_importance(study)
+    importance = known_importance(study)
     if importance is None:
         line(f"What decides: shown once {MIN_TRIALS} trials are complete")
     for objective, of_objective in (importance or {}).items():
         line(importance_line(_OBJECTIVES[objective], of_objective))
+    if importance is not None and len(study.complete) > MOST_TRIALS:
+        line(f"(What decides is judged from {MOST_TRIALS} of {len(study.complete):,} complete trials)")
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     best = f"Best{under}: {_best(study)}"
     if most_rows is not None:

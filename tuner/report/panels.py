@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
 from tinytl.plots.curves import MOST_NAMED
-from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance, parameter_importance
+from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance
+from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import importance_line, short
 from tuner.pictures.interactive import front_figure
 from tuner.record.reading import StudyReading
@@ -74,7 +75,7 @@ def front_panel(study: StudyReading) -> Panel:
 
 def sections(study: StudyReading, rows: Rows) -> list[Section]:
     """Returns everything below the front for which there is data."""
-    importance, results = parameter_importance(study), study.complete
+    importance, results = known_importance(study), study.complete
     shares = {objective: own.shares for objective, own in (importance or {}).items()}
     found = [
         _importance(importance, len(results)),

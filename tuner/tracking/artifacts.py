@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.findings.importance import parameter_importance
+from tuner.findings.kept_importance import known_importance
 from tuner.record.trials import CURVE_FILE
 from tuner.tracking.runs import StudyRuns
 from tuner.tracking.summary import StudySummary, table
@@ -78,7 +78,7 @@ def _write_texts(made: Path, summary: StudySummary, spaces: Mapping[str, str]) -
         (made / name).write_text(content)
     commands = [session.command for session in summary.labels.sessions] or [summary.labels.command]
     (made / "commands.txt").write_text("\n".join(commands) + "\n")
-    importance = parameter_importance(summary.study)
+    importance = known_importance(summary.study)
     if importance is not None:
         as_dicts = {objective: own._asdict() for objective, own in importance.items()}
         (made / "importance.json").write_text(json.dumps(as_dicts, indent=2) + "\n")

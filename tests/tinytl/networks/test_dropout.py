@@ -1,7 +1,9 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.host_syncs import HostSyncs
 from tinytl.networks.dropout import RowwiseDropout, dropouts_of, masks_from, skip_rows
 
 
@@ -78,3 +80,9 @@ def test_masks_can_be_drawn_beforehand() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert net(x).any() and list(masks) == [net[0]]
     assert dropouts_of(net.eval()) == []
+
+
+def test_a_mask_travels_to_a_gpu_without_a_wait() -> None:
+    with FakeTensorMode(), HostSyncs() as syncs:
+        RowwiseDropout(0.5, 16)(torch.ones(4, 16, device="cuda"))
+    assert syncs.found == []

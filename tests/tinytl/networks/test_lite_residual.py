@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 
 from tests.support.sampled import sampled
 from tinytl.config.train_config import ACT_FUNCS, UPSAMPLE_TYPES
+from tinytl.device import gpu_emulated
 from tinytl.errors import ConfigError
 from tinytl.memory_efficient import make_memory_efficient_
 from tinytl.networks.backbones import BACKBONES
@@ -368,3 +369,18 @@ def test_h_sigmoid_is_that_of_the_reports(dtype: torch.dtype) -> None:
     mine, theirs = ACTIVATIONS["h_sigmoid"]()(x), F.relu6(x + 3) / 6
     assert torch.equal(mine, theirs)
     assert torch.equal(*(torch.autograd.grad(y.sum(), x)[0] for y in (mine, theirs)))
+
+
+@pytest.mark.parametrize("upsample_type", UPSAMPLE_TYPES)
+@pytest.mark.parametrize("engine", ["lean", "stock"])
+def test_a_gpu_s_path_has_the_gradients_of_a_cpu_s(upsample_type: str, engine: str) -> None:
+    torch.manual_seed(0)
+    module = _module(2, upsample_type, "relu", 2, 1.0, 3)
+    if engine == "lean":
+        make_memory_efficient_(module)
+    x = torch.randn(2, 8, 9, 7, dtype=torch.float64, requires_grad=True)
+    expected = _outcome(module(x), module, x)
+    with gpu_emulated():
+        found = _outcome(module(x), module, x)
+    for mine, plain in zip(found, expected, strict=True):
+        assert torch.allclose(mine, plain, rtol=1e-10, atol=1e-10)

@@ -5,8 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from tests.support.cases import tinted_images
+from tests.support.host_syncs import HostSyncs
 from tinytl.data.splits import ImageSet
 from tinytl.training.data_parallel import Ranks
 from tinytl.training.evaluation import evaluate
@@ -91,3 +93,21 @@ def test_in_16_bits_the_loss_is_still_taken_in_32() -> None:
     _, loss = _evaluate(net, _images(), precision=MixedPrecision("bfloat16", CPU))
     assert set(types) == {torch.bfloat16}
     assert loss == pytest.approx(math.log(3), rel=1e-6)  # a number of 16 bits is off by 1e-3
+
+
+def test_a_gpu_is_waited_for_once_all_images_are_sent() -> None:
+    gpu, net = torch.device("cuda"), MeanColor()
+    with FakeTensorMode(allow_non_fake_inputs=True), HostSyncs() as syncs:
+        net.scale = nn.Parameter(torch.ones((), device=gpu))
+        # Fake tensors have no result to read.
+        with pytest.raises(DataDependentOutputException):
+            evaluate(
+                net,
+                lambda batch: batch.float(),
+                tinted_images(10, 0),
+                resolution=16,
+                batch_size=4,
+                precision=MixedPrecision("float32", gpu),
+            )
+    assert net.batches == [4, 4, 2]
+    assert syncs.found == ["aten._local_scalar_dense.default"]

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support.cases import SPREAD_CASES, small
 from tests.support.host_syncs import HostSyncs
+from tests.support.repeatable import LEFT_TO_CUDNN, UnrepeatableOperations
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import METHOD_GROUPS, LrRatio, TrainConfig
+from tinytl.config.train_config import LITE_METHODS, METHOD_GROUPS, LrRatio, TrainConfig
 from tinytl.memory import fake_step
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.predict import resolve_plan
@@ -228,17 +230,17 @@ GPU_CASES = {
 }
 
 
-@pytest.mark.parametrize("config", sampled(GPU_CASES.values(), 7), ids=GPU_CASES)
-def test_the_host_does_not_wait_for_a_gpu_in_a_step(
-    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+def _follow_on_a_fake_gpu(
+    config: TrainConfig, mode: TorchDispatchMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    syncs, steps = HostSyncs(), []
+    """Runs one pass and the optimiser's step under `mode`."""
+    steps = []
 
     def counted(*given: Any) -> Callable[..., Any]:
         step = step_of(*given)
 
         def run(*args: Any, **more: Any) -> Any:
-            with syncs:
+            with mode:
                 steps.append(step(*args, **more))
 
         return run
@@ -246,7 +248,38 @@ def test_the_host_does_not_wait_for_a_gpu_in_a_step(
     monkeypatch.setattr(fake_step, "step_of", counted)
     planned = resolve_plan(config)
     FakeStep(planned).run(planned)
-    assert steps and syncs.found == []
+    assert steps
+
+
+@pytest.mark.parametrize("config", sampled(GPU_CASES.values(), 7), ids=GPU_CASES)
+def test_the_host_does_not_wait_for_a_gpu_in_a_step(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = HostSyncs()
+    _follow_on_a_fake_gpu(config, syncs, monkeypatch)
+    assert syncs.found == []
+
+
+REPEATED_CASES = {
+    f"{name}-{engine}-{upsample_type}": dataclasses.replace(
+        config, engine=engine, upsample_type=upsample_type if config.method in LITE_METHODS else "bilinear"
+    )
+    for (name, config), engine, upsample_type in zip(
+        GPU_CASES.items(),
+        itertools.cycle(("lean", "stock", "lean", "lean", "stock")),
+        itertools.cycle(("bilinear", "bicubic", "nearest")),
+        strict=False,
+    )
+}
+
+
+@pytest.mark.parametrize("config", sampled(REPEATED_CASES.values(), 7), ids=REPEATED_CASES)
+def test_a_step_on_a_gpu_leaves_only_convolutions_to_chance(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = UnrepeatableOperations()
+    _follow_on_a_fake_gpu(config, operations, monkeypatch)
+    assert operations.found <= LEFT_TO_CUDNN
 
 
 @pytest.mark.parametrize(
@@ -258,3 +291,11 @@ def test_what_waits_for_a_gpu_is_found(waits: Callable[[Tensor], Any]) -> None:
         with contextlib.suppress(DynamicOutputShapeException):
             waits(torch.zeros(3, device="cuda"))
     assert len(syncs.found) == 1
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_what_is_left_to_chance_is_found(mode: str) -> None:
+    x = torch.randn(1, 2, 3, 3, requires_grad=True)
+    with UnrepeatableOperations() as operations:
+        F.interpolate(x, (6, 6), mode=mode).sum().backward()
+    assert operations.found == {f"upsample_{mode}2d_backward"}

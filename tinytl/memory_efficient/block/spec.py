@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tinytl.memory_efficient.block.unit import Recompute, UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.pooling import PoolSpec
-from tinytl.memory_efficient.ops.upsample import Mode
+from tinytl.networks.upsample import Mode
 
 
 @dataclass(frozen=True, kw_only=True)

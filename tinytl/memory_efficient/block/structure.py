@@ -11,9 +11,9 @@ from typing import TypeAlias, cast
 from torch import nn
 
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward
-from tinytl.memory_efficient.ops.upsample import Mode
 from tinytl.networks.backbones.inverted_residual import InvertedResidual, full_name
 from tinytl.networks.lite_residual import ExactHardsigmoid, LiteResidualModule
+from tinytl.networks.upsample import Mode
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {

@@ -1,6 +1,6 @@
 """Resizing a map: it is linear in its input, so backward needs two sizes and no tensor."""
 
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,7 @@ from torch import Tensor
 
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.precision import gradient_wanted
-
-Mode = Literal["bilinear", "bicubic", "nearest"]
-Size = tuple[int, int]
+from tinytl.networks.upsample import Mode, Size, has_repeatable_gradient, upsample_grad
 
 
 def resize(x: Tensor, size: Size, mode: Mode) -> Tensor:
@@ -20,6 +18,8 @@ def resize(x: Tensor, size: Size, mode: Mode) -> Tensor:
 
 def resize_grad(grad: Tensor, size: Size, mode: Mode) -> Tensor:
     """Returns the gradient `(N, C, *size)` of the input of `resize`, in new memory."""
+    if not has_repeatable_gradient(grad, mode):
+        return upsample_grad(grad, size, mode)
     whole = [grad.shape[0], grad.shape[1], *size]
     target = [grad.shape[2], grad.shape[3]]
     if mode == "bilinear":
