@@ -29,8 +29,8 @@ FLAGS: dict[str, str] = {
     "tuner repair": "--runs-dir",
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
-        "--data-dir --dataset --device --download --downsample-ratio --dropout --engine --epochs --expand "
-        "--flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
+        "--data-dir --data-seed --dataset --device --download --downsample-ratio --dropout --engine --epochs "
+        "--expand --flip --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --method --micro-batch-size --momentum --n-groups --norm --num-classes --optimizer "
         "--out --plan --precision --resolution --resume --seed --skip-broken --slice-mib --stock-below-kib "

@@ -39,8 +39,7 @@ def train_batches(
     Raises:
         ConfigError: naming a file that does not decode.
     """
-    rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(len(data))
+    order, rng = _order(len(data), seed, epoch)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if drop_single and len(batches[-1]) == 1:
         batches.pop()
@@ -50,6 +49,12 @@ def train_batches(
         crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch][share(len(batch))]
         images = _resized(pictures, crops, resolution, device)
         yield images, sent(torch.from_numpy(data.labels[own]), device)
+
+
+def labels_in_order(data: Split, seed: int, epoch: int) -> Index:
+    """Returns the labels `(N,)` of all images in the order of `train_batches` with this seed and epoch."""
+    order, _ = _order(len(data), seed, epoch)
+    return data.labels[order]
 
 
 def eval_batches(
@@ -69,6 +74,12 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
     """Returns how many batches `train_batches` yields."""
     full, rest = divmod(n_samples, batch_size)
     return full + (0 if rest == 0 or (drop_single and rest == 1) else 1)
+
+
+def _order(n_samples: int, seed: int, epoch: int) -> tuple[Index, np.random.Generator]:
+    """Returns the order of an epoch, and what its crops are drawn from."""
+    rng = np.random.default_rng((seed, epoch))
+    return rng.permutation(n_samples), rng
 
 
 def _pictures(

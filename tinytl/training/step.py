@@ -55,7 +55,7 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
 def training_step(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
-    normalize: InputNormalizer,
+    normalize: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
     *,
@@ -71,8 +71,9 @@ def training_step(
     Args:
         net: in training mode; gradients unset, as after this function.
         optimizer: over the net's trainable parameters.
-        normalize: from uint8 to the net's input.
-        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others.
+        normalize: from `images` to the net's input.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others. For
+            a classifier alone: what goes into it, `(N, C)`.
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.
