@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tests.support.cases import tinted_images
 from tinytl.data.splits import ImageSet
 from tinytl.training.data_parallel import Ranks
-from tinytl.training.evaluation import evaluate
+from tinytl.training.evaluation import evaluate, hits_and_loss
 from tinytl.training.mixed_precision import MixedPrecision
 
 CPU = torch.device("cpu")
@@ -91,3 +91,12 @@ def test_in_16_bits_the_loss_is_still_taken_in_32() -> None:
     _, loss = _evaluate(net, _images(), precision=MixedPrecision("bfloat16", CPU))
     assert set(types) == {torch.bfloat16}
     assert loss == pytest.approx(math.log(3), rel=1e-6)  # a number of 16 bits is off by 1e-3
+
+
+def test_sums_over_batches_of_anything_that_a_network_takes() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1])
+    batches = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    net = nn.Identity()
+    correct, loss_sum = hits_and_loss(net, torch.clone, batches, MixedPrecision("float32", CPU))
+    assert int(correct) == 2 and not net.training
+    assert float(loss_sum) == pytest.approx(float(F.cross_entropy(logits, labels, reduction="sum")))
