@@ -21,6 +21,6 @@ def most_stored_bytes() -> int:
     text = os.environ.get(MOST_VARIABLE) or str(MOST_MIB)
     if not (text.isascii() and text.isdecimal()):
         raise ConfigError(
-            f"{MOST_VARIABLE}={text} is no whole number of MiB: give one, or 0 to store nothing"
+            f"TINYTL_FEATURES_MIB={text} is no whole number of MiB: give one, or 0 to store nothing"
         )
     return int(text) << 20

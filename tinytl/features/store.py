@@ -5,6 +5,7 @@ Nobody waits for anybody: two processes that write the same file write the same 
 replaces the other's. The store is a cache, so no fault of its disk ends a run.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -65,7 +66,7 @@ class FeatureStore:
                 out = part.open("wb", buffering=0)
         except OSError as error:
             part = None
-            _tell(path, error)
+            _tell(self.folder, str(error.strerror))
         if part is None:
             yield None
             return
@@ -77,7 +78,7 @@ class FeatureStore:
             if whole:
                 self._keep(part, path)
             elif rows.error is not None:
-                _tell(path, rows.error)
+                _tell(self.folder, str(rows.error.strerror))
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -88,7 +89,7 @@ class FeatureStore:
             part.replace(path)
             self._make_room()
         except OSError as error:
-            _tell(path, error)
+            _tell(self.folder, str(error.strerror))
 
     def _make_room(self) -> None:
         whole: list[tuple[float, int, Path]] = []
@@ -117,5 +118,7 @@ def store_of_this_machine() -> FeatureStore | None:
     return FeatureStore(cache_folder() / "features", most_bytes) if most_bytes else None
 
 
-def _tell(path: Path, error: OSError) -> None:
-    logger.warning("%s cannot be written (%s); its features are not kept", path, error.strerror or error)
+@functools.cache
+def _tell(folder: Path, why: str) -> None:
+    """Warns, once per process and reason: a run tries again in each epoch."""
+    logger.warning("features cannot be stored in %s (%s): each run computes its own", folder, why)
