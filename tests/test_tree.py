@@ -61,6 +61,7 @@ OF_NO_SINGLE_MODULE = frozenset(
         "tests/test_private_names.py",
         "tests/test_tree.py",
         "tests/test_upper_bounds.py",
+        "tests/tinytl/features/test_runs_that_share.py",
         "tests/tinytl/test_imports.py",
         "tests/tinytl/memory_efficient/test_ddp.py",
         "tests/tinytl/memory_efficient/test_batch_statistics.py",

@@ -91,6 +91,25 @@ def copy_into(target: Tensor, tensor: Tensor) -> None:
     target.copy_(pinned, non_blocking=on_gpu)
 
 
+class HostCopy:
+    """A copy of a GPU's tensor on the host that is made while the GPU goes on."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._host.copy_(tensor, non_blocking=True)
+        self._made = torch.cuda.Event()
+        self._made.record()
+
+    def is_made(self) -> bool:
+        """Whether `read` would return at once."""
+        return self._made.query()
+
+    def read(self) -> Tensor:
+        """Returns the copy, once the GPU has made it."""
+        self._made.synchronize()
+        return self._host
+
+
 def device_name(device: torch.device) -> str:
     """Returns the maker's name of a GPU, or of this machine's processor."""
     if device.type == "cuda":

@@ -23,6 +23,11 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """What file systems say that have no locks, such as some network ones."""
 
 
+def cache_folder() -> Path:
+    """Returns where this project keeps what any of its programs can compute again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinytl"
+
+
 def disk_is_full(error: BaseException) -> bool:
     """Whether an error, or one that led to it, says that a disk or a user's share of it is full."""
     return any(

@@ -24,7 +24,8 @@ from tinytl.errors import ConfigError, choose
 from tuner.config import StudyConfig
 
 OF_THE_STUDY = (
-    "dataset data_dir loading loader_workers skip_broken num_classes weights lite_weights epochs device seed"
+    "dataset data_dir loading loader_workers skip_broken num_classes weights lite_weights epochs device seed "
+    "data_seed"
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {

@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 import torch
 
-from benchmarks.shared.machine import write_result
+from benchmarks.shared.machine import store_no_features, write_result
 from search_spaces.space import load_space
 from tinytl.config.flat import config_from_flat
 from tinytl.config.plan import lean_plan
@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    store_no_features()
     torch.set_num_threads(1)
     data = load_dataset(BASE, max_resolution=96)
     rows: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.machine import write_result
+from benchmarks.shared.machine import store_no_features, write_result
 from search_spaces.space import SearchSpace, load_space
 from tinytl.config.train_config import TrainConfig
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
+    store_no_features()
     args.runs.parent.mkdir(parents=True, exist_ok=True)
     done = {}
     if args.runs.exists():

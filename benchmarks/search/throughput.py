@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.machine import write_result
+from benchmarks.shared.machine import store_no_features, write_result
 from benchmarks.shared.places import ROOT
 from search_spaces.space import load_space
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    store_no_features()
     rows: dict[str, list[dict[str, Any]]] = {"ours": [], "obvious": []}
     load = os.getloadavg()[0]
     for turn in range(args.rounds):

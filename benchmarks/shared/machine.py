@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from tinytl.features.limit import MOST_VARIABLE
+
 
 def about() -> dict[str, object]:
     """Returns machine, torch, date, and the command of the running benchmark."""
@@ -29,6 +31,11 @@ def about() -> dict[str, object]:
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def store_no_features() -> None:
+    """From now on runs of this process, and of those that it starts, compute all that is timed."""
+    os.environ[MOST_VARIABLE] = "0"
 
 
 def write_result(path: Path, figures: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.machine import write_result
+from benchmarks.shared.machine import store_no_features, write_result
 from tinytl.config.flags import parse_field
 from tinytl.config.flat import config_from_flat, flat_from_config
 from tinytl.config.train_config import TrainConfig
@@ -146,6 +146,7 @@ def _at(config: TrainConfig, lr: float, seed: int) -> TrainConfig:
 
 
 def _run_all(configs: Sequence[TrainConfig], args: argparse.Namespace) -> list[Run]:
+    store_no_features()
     folders = [args.runs / _folder_name(config) for config in configs]
     found: list[Run] = []
     with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:

@@ -9,6 +9,7 @@ import pytest
 from tinytl import files
 from tinytl.errors import ConfigError
 from tinytl.files import (
+    cache_folder,
     disk_is_full,
     full_disk_line,
     lock,
@@ -124,3 +125,11 @@ def test_what_killed_processes_left_unfinished_is_removed_in_time(tmp_path: Path
         os.utime(old, (0, 0))
     new_name_beside(path)
     assert {file.name for file in tmp_path.iterdir()} == {fresh.name, "mlflow.db", ".mlflow.db.old"}
+
+
+def test_the_cache_is_where_the_system_has_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/tinytl")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_folder() == Path("/home/me/.cache/tinytl")

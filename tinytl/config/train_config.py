@@ -219,6 +219,9 @@ class TrainConfig:
     gradients and moments stay float32."""
     seed: int = 0
     """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
+    data_seed: int | None = None
+    """Seed of the images' order and crops alone. Runs of FT-Last that differ in `seed` and agree in this one
+    share a forward pass. Default: `seed`."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto` (a GPU if there is one)."""
 
@@ -265,6 +268,11 @@ class TrainConfig:
         return self.micro_batch_size or self.batch_size
 
     @property
+    def order_seed(self) -> int:
+        """The seed of the training images' order and crops."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
     def pools_to_one_pixel(self) -> bool:
         """Whether some norm sees maps of one pixel: then batch norm needs two samples."""
         last_map = -(-self.resolution // NETWORK_STRIDE)
@@ -282,6 +290,8 @@ class TrainConfig:
                 require_int(name, getattr(self, name), low=low)
         require_int("resolution", self.resolution, low=32)
         require_int("seed", self.seed, low=0, high=MOST_SEED)
+        if self.data_seed is not None:
+            require_int("data_seed", self.data_seed, low=0, high=MOST_SEED)
         if self.loader_workers is not None:
             require_int("loader_workers", self.loader_workers, low=0)
         require_int("kernel_size", self.kernel_size, low=1)
@@ -383,6 +393,7 @@ class TrainConfig:
 
 FIELDS_WITHOUT_MEMORY = (
     "dataset data_dir loading loader_workers skip_broken weights lite_weights input_mean input_std base_lr "
-    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed"
+    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed "
+    "data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

@@ -44,8 +44,7 @@ def train_batches(
     Raises:
         ConfigError: naming a file that does not decode.
     """
-    rng = np.random.default_rng((seed, epoch))
-    order = rng.permutation(len(data))
+    order, rng = _order(len(data), seed, epoch)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if drop_single and len(batches[-1]) == 1:
         batches.pop()
@@ -57,6 +56,12 @@ def train_batches(
             yield Wanted(crops[share(len(batch))], data.labels[own])
 
     yield from _batches(data, shares, wanted(), resolution, device, workers, resized_at_once)
+
+
+def labels_in_order(data: Split, seed: int, epoch: int) -> Index:
+    """Returns the labels `(N,)` of all images in the order of `train_batches` with this seed and epoch."""
+    order, _ = _order(len(data), seed, epoch)
+    return data.labels[order]
 
 
 def eval_batches(
@@ -99,6 +104,12 @@ def _batches(
 
     with closing(sent_batches(pictures, wanted, most=most, side=data.side, device=device)) as sent:
         yield from map(received, one_ahead(sent))  # unlike a loop, this keeps nothing that it has handed out
+
+
+def _order(n_samples: int, seed: int, epoch: int) -> tuple[Index, np.random.Generator]:
+    """Returns the order of an epoch, and what its crops are drawn from."""
+    rng = np.random.default_rng((seed, epoch))
+    return rng.permutation(n_samples), rng
 
 
 def _pictures(

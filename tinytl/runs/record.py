@@ -1,7 +1,8 @@
 """A run's folder, read for figures without torch."""
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,15 @@ def read_epochs(metrics: Path) -> EpochRows:
         by_epoch[row["epoch"]] = row
     rows = tuple(by_epoch[epoch] for epoch in sorted(by_epoch))
     return EpochRows(rows=rows, damaged=tuple(damaged), cut_off=cut_off)
+
+
+def seconds_per_epoch(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Returns the median time of the epochs that computed all their features; None if none of them did.
+
+    An epoch that read some that another run had left (`tinytl.features`) was faster than training is.
+    """
+    seconds = [row["epoch_time_s"] for row in rows if not row.get("features_read")]
+    return statistics.median(seconds) if seconds else None
 
 
 def _parse_epoch(line: str, place: str) -> dict[str, Any]:

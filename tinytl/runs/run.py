@@ -213,10 +213,11 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
 
 
 def _epoch_line(metrics: EpochMetrics, epochs: int) -> str:
+    read = f"  ({metrics.features_read:.0%} of features read)" if metrics.features_read else ""
     return (
         f"epoch {metrics.epoch}/{epochs}  loss {metrics.loss:.3f}  "
         f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
-        f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s"
+        f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s{read}"
     )
 
 

@@ -4,20 +4,25 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tinytl.build import build_model
 from tinytl.config.plan import PLANNED_FIELDS, is_planned
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.batches import steps_per_epoch, train_batches
+from tinytl.data.batches import labels_in_order, steps_per_epoch, train_batches
 from tinytl.data.load import DataSplits, Split
 from tinytl.data.resizing import resized_at_once
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
+from tinytl.features.limit import most_stored_bytes
+from tinytl.features.rows import StoredRows
+from tinytl.features.shared import SharedFeatures, shared_features
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
@@ -25,11 +30,11 @@ from tinytl.step_time.fastest_format import fastest_format
 from tinytl.training.captured_step import CapturedStep, Step, planned_step, step_refusal
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.training.epoch_sums import EpochSums
-from tinytl.training.evaluation import evaluate
+from tinytl.training.evaluation import evaluate, hits_and_loss
 from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
-from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_
+from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_, training_step
 
 EVAL_BATCH_SIZE = 32
 logger = logging.getLogger(__name__)
@@ -59,11 +64,22 @@ class EpochMetrics:
     measured_peak_mib: float | None
     """Allocator's peak of the first full batch after the run's first step (in which the optimiser has no
     state yet); None if there was none so far."""
+    features_read: float
+    """Share of the epoch's images, training and validation, whose features a run left that computed them; see
+    `tinytl.features`. If it is not 0, the epoch's times say nothing of a device."""
 
     def flat(self) -> dict[str, Any]:
         """Returns the fields with `lr.GROUP` in place of `lr`."""
         flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "lr"}
         return flat | {f"lr.{group}": lr for group, lr in self.lr.items()}
+
+
+class Part(NamedTuple):
+    """What a step runs: the network, from images, or its classifier alone, from features."""
+
+    net: nn.Module
+    prepare: Callable[[Tensor], Tensor]
+    """Makes its input, a micro-batch at a time."""
 
 
 class Trainer:
@@ -107,6 +123,7 @@ class Trainer:
         self.ranks = ranks
         self.data = data
         self.device = resolve_device(config.device)
+        most_stored_bytes()  # a bad value is found before anything is written
         whole = config.samples_in_memory == config.batch_size // ranks.world_size
         if config.plan == "fast" and whole and config.checkpoint == "none":  # memory is not the limit
             keep_freed_memory()
@@ -138,26 +155,33 @@ class Trainer:
         Raises:
             NonFiniteLossError: naming the epoch and the step.
         """
+        shared = self._shared
         started = time.perf_counter()
         torch.manual_seed(self.config.seed * 1_000_003 + self.epoch + 1)
         self.net.train()
-        sums, seen, step = EpochSums(self.device), 0, 0
+        sums, seen, read, step = EpochSums(self.device), 0, 0, 0
         self._set_lr(self.epoch * self.steps_per_epoch)
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
-        for images, labels in self._train_batches():  # no `enumerate`: it keeps what it has handed out
-            self._set_lr(self.epoch * self.steps_per_epoch + step)
-            batch_size = min(self.config.batch_size, len(self.data.train) - step * self.config.batch_size)
-            sums.add(*self._step(images, labels, batch_size, first=self.epoch == 0 and step == 0))
-            self._check_finite(sums)
-            del images, labels  # or they would lie beside the next batch while that one is resized
-            seen, step = seen + batch_size, step + 1
-            if on_images is not None:
-                on_images(batch_size)
+        # A graph replays a whole step: nothing sees what goes into its classifier, and nothing replaces it.
+        whole_steps = shared is None or isinstance(self._take_step, CapturedStep)
+        with nullcontext() if whole_steps else shared.of_epoch(self.epoch) as stored:
+            for part, inputs, labels in self._train_batches(stored):  # `enumerate` would keep the last batch
+                self._set_lr(self.epoch * self.steps_per_epoch + step)
+                batch_size = min(self.config.batch_size, len(self.data.train) - seen)
+                sums.add(*self._step(part, inputs, labels, batch_size, first=self.epoch == 0 and step == 0))
+                self._check_finite(sums)
+                del inputs, labels  # or they would lie beside the next batch while that one is resized
+                seen, step = seen + batch_size, step + 1
+                read += 0 if part.net is self.net else batch_size
+                if on_images is not None:
+                    on_images(batch_size)
         loss_sum, correct = sums.read()
         self._check_finite(sums)
         training_time_s = time.perf_counter() - started
         self.epoch += 1
-        accuracy, val_loss = self.evaluate(self.data.val)
+        with nullcontext() if shared is None else shared.of_validation() as stored:
+            accuracy, val_loss = self._validate(stored)
+        read += 0 if stored is None else len(self.data.val)
         if accuracy > self.best_accuracy_top1:
             self.best_epoch, self.best_accuracy_top1 = self.epoch, accuracy
         return EpochMetrics(
@@ -170,9 +194,12 @@ class Trainer:
             epoch_time_s=time.perf_counter() - started,
             images_per_s=seen / training_time_s,
             measured_peak_mib=self.measured_peak_mib,
+            features_read=read / (seen + len(self.data.val)),
         )
 
-    def _step(self, images: Tensor, labels: Tensor, batch_size: int, first: bool) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, part: Part, inputs: Tensor, labels: Tensor, batch_size: int, first: bool
+    ) -> tuple[Tensor, Tensor]:
         """Takes a step with this process's share of `batch_size` samples; returns loss and hits.
 
         Measures the first full batch after the run's first step, because only then the optimiser has its
@@ -180,8 +207,21 @@ class Trainer:
         """
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
-        with PeakMeter(self.net, self.optimizer, (images, labels), enabled=measure_now) as meter:
-            loss, correct = self._take_step(images, labels, batch_size=batch_size)
+        with PeakMeter(self.net, self.optimizer, (inputs, labels), enabled=measure_now) as meter:
+            if part.net is self.net:
+                loss, correct = self._take_step(inputs, labels, batch_size=batch_size)
+            else:
+                loss, correct = training_step(
+                    part.net,
+                    self.optimizer,
+                    part.prepare,
+                    inputs,
+                    labels,
+                    micro_batch_size=self.config.samples_in_memory,
+                    label_smoothing=self.config.label_smoothing,
+                    precision=self.precision,
+                    batch_size=batch_size,
+                )
         if measure_now:
             self.measured_peak_mib = meter.peak_mib
         return loss, correct
@@ -206,11 +246,37 @@ class Trainer:
             self.normalize,
             images,
             resolution=self.config.resolution,
-            batch_size=min(EVAL_BATCH_SIZE, self.config.batch_size),
+            batch_size=self._eval_batch_size,
             precision=self.precision,
             ranks=self.ranks,
             workers=self.config.loader_workers,
         )
+
+    @property
+    def _eval_batch_size(self) -> int:
+        return min(EVAL_BATCH_SIZE, self.config.batch_size)
+
+    def _validate(self, stored: StoredRows | None) -> tuple[float, float]:
+        """Does what `evaluate` does on the validation images, from their features if they are `stored`."""
+        images = self.data.val
+        if stored is None:
+            return self.evaluate(images)
+        self.net.eval()
+        batches = stored.batches(images.labels, self._eval_batch_size, self.device)
+        correct, loss_sum = hits_and_loss(*self._head, batches, self.precision)
+        return int(correct.item()) / len(images), loss_sum.item() / len(images)
+
+    @cached_property
+    def _shared(self) -> SharedFeatures | None:
+        """The features that this run shares, with the weights that it has now; None if it shares none."""
+        if self.ranks.world_size > 1:
+            return None
+        return shared_features(self.config, self.net, self.data, self.normalization, self.device)
+
+    @property
+    def _head(self) -> Part:
+        # A micro-batch of its own: where a tensor begins in memory may change the last bit of a product.
+        return Part(self.net.get_submodule("classifier"), torch.clone)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns all that a later `load_state_dict` on an equal configuration needs to resume exactly."""
@@ -229,6 +295,7 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the state that `state_dict` returned."""
+        vars(self).pop("_shared", None)  # of the weights so far
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
         lay_out_moments_(self.optimizer)
@@ -250,7 +317,26 @@ class Trainer:
         config = dataclasses.replace(self.config, input_mean=normalization.mean, input_std=normalization.std)
         self.normalize = InputNormalizer(config, self.device)
 
-    def _train_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _train_batches(self, stored: StoredRows | None) -> Iterator[tuple[Part, Tensor, Tensor]]:
+        """Yields what each step of the epoch runs, its input and its labels.
+
+        Until a run's peak is measured its steps start from images: a step from stored features needs less.
+        """
+        first, config = 0, self.config
+        if stored is None or self.measured_peak_mib is None:
+            whole = Part(self.net, self.normalize)
+            for images, labels in self._image_batches():
+                first += len(labels)
+                yield whole, images, labels
+                del images, labels  # or they would lie beside the next batch while that one is resized
+                if stored is not None and self.measured_peak_mib is not None:
+                    break
+        if stored is not None:
+            labels_of_all = labels_in_order(self.data.train, config.order_seed, self.epoch)
+            for features, labels in stored.batches(labels_of_all, config.batch_size, self.device, first):
+                yield self._head, features, labels
+
+    def _image_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         config, data = self.config, self.data
         return train_batches(
             data.train,
@@ -258,7 +344,7 @@ class Trainer:
             resolution=config.resolution,
             crop_scale_min=data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
             flip=data.flip if config.flip is None else config.flip,
-            seed=config.seed,
+            seed=config.order_seed,
             epoch=self.epoch,
             drop_single=self.drop_single,
             device=self.device,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
-from tinytl.files import write_whole
+from tinytl.files import cache_folder, write_whole
 
 FILE_VARIABLE = "TINYTL_STEP_TIMES"
 STEP_TIMES = "step_times"
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 def kept_file(name: str, about: dict[str, Any]) -> Path:
     """Returns the file that keeps what was measured of `about`."""
     key = sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    return _folder() / f"{name}_{key}.json"
+    return cache_folder() / f"{name}_{key}.json"
 
 
 def times_are_kept() -> bool:
     """Whether times of steps were measured here before, or a file is named; by another torch, perhaps."""
-    return bool(os.environ.get(FILE_VARIABLE)) or any(_folder().glob(f"{STEP_TIMES}_*.json"))
+    return bool(os.environ.get(FILE_VARIABLE)) or any(cache_folder().glob(f"{STEP_TIMES}_*.json"))
 
 
 def keep(path: Path, content: dict[str, Any]) -> None:
@@ -48,7 +48,3 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(content, indent=1) + "\n")
-
-
-def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinytl"

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from tinytl.device import HostCopy
+
 
 class EpochSums:
     """Sums over the steps of an epoch.
@@ -22,7 +24,7 @@ class EpochSums:
         self.waits = device.type == "cpu"
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._steps = 0
-        self._late: _HostCopy | None = None
+        self._late: HostCopy | None = None
         self.failed_step = None
 
     def add(self, loss: Tensor, correct: Tensor) -> None:
@@ -32,7 +34,7 @@ class EpochSums:
         if self.waits:
             self._check(self._sums)
             return
-        before, self._late = self._late, _HostCopy(self._sums)
+        before, self._late = self._late, HostCopy(self._sums)
         if before is not None:
             self._check(before.read(), steps_ago=1)
 
@@ -45,18 +47,3 @@ class EpochSums:
     def _check(self, sums: Tensor, steps_ago: int = 0) -> None:
         if self.failed_step is None and self._steps > steps_ago and not math.isfinite(float(sums[0])):
             self.failed_step = self._steps - steps_ago
-
-
-class _HostCopy:
-    """A copy of a GPU's tensor that is made while the GPU goes on."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._host.copy_(tensor, non_blocking=True)
-        self._made = torch.cuda.Event()
-        self._made.record()
-
-    def read(self) -> Tensor:
-        """Returns the copy, once the GPU has made it."""
-        self._made.synchronize()
-        return self._host

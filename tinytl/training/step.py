@@ -68,7 +68,7 @@ def lay_out_moments_(optimizer: torch.optim.Optimizer) -> None:
 def training_step(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
-    normalize: InputNormalizer,
+    normalize: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
     *,
@@ -85,8 +85,9 @@ def training_step(
     Args:
         net: in training mode; gradients unset or zero, as after this function.
         optimizer: over the net's trainable parameters.
-        normalize: from uint8 to the net's input.
-        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others.
+        normalize: from `images` to the net's input.
+        images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others. For
+            a classifier alone: what goes into it, `(N, C)`.
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.

@@ -88,7 +88,9 @@ def print_best(console: Console, best: Best) -> None:
     tested = "" if test is None else f", on the test images {test:.3f}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
-    line(f"accuracy {accuracy_text(trial)}{tested}; epoch {trial.epoch_time_s:.1f} s in the study")
+    seconds = known(trial.epoch_time_s)
+    timed = "" if seconds is None else f"; epoch {seconds:.1f} s in the study"
+    line(f"accuracy {accuracy_text(trial)}{tested}{timed}")
     line(f"peak memory {trial.peak_memory_mib:.1f} MiB{_with_plan(trial)}")
     line(f"searched: {describe(trial.params)}")
     line()

@@ -55,7 +55,7 @@ def front_table(front: Sequence[Trial]) -> Table:
         row.append(f"{result.peak_memory_mib:.1f}")
         if has_plans:
             row.append(slowdown_text(result))
-        rows.append([*row, f"{result.epoch_time_s:.1f}", configuration])
+        rows.append([*row, epoch_text(result), configuration])
     table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.caption, table.caption_justify = caption, "left"
     for title in titles[:-1]:
@@ -65,6 +65,12 @@ def front_table(front: Sequence[Trial]) -> Table:
         # If space is short, rich narrows the columns that may wrap: only this one.
         table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
     return table
+
+
+def epoch_text(trial: Trial) -> str:
+    """Returns a trial's seconds per epoch; `-` if it computed no epoch whole, but read stored features."""
+    seconds = known(trial.epoch_time_s)
+    return "-" if seconds is None else f"{seconds:.1f}"
 
 
 def slowdown_text(trial: Trial) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tinytl.plots.style import BLUE, LOG_FROM_RATIO, VERMILION
-from tuner.findings.text import describe
+from tuner.findings.text import describe, epoch_text
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial
 
@@ -86,7 +86,7 @@ def hover_text(result: Trial) -> str:
     """Returns what is shown over a trial's dot: its name, its figures, and what was chosen."""
     figures = (
         f"accuracy {result.accuracy_top1:.3f} · {result.peak_memory_mib:.1f} MiB · "
-        f"epoch {result.epoch_time_s:.1f} s"
+        f"epoch {epoch_text(result)} s"
     )
     plans = [
         f"{plan.peak_memory_mib:.1f} MiB x {plan.slowdown:.2f}: {plan.describe()}" for plan in result.curve

@@ -46,7 +46,7 @@ class Trial:
     curve: Sequence[Plan] = ()
     """Its plans that no other beats in memory and time, the fastest first; none in an older study."""
     epoch_time_s: float = math.nan
-    """Seconds per epoch."""
+    """Seconds per epoch, of epochs that computed all their features (`tinytl.features`); NaN if none did."""
     rungs: Mapping[int, float] = field(default_factory=dict)
     """Accuracy at each rung that it passed, by epochs."""
     stopped_at: int | None = None
@@ -123,7 +123,7 @@ class Trial:
             "slowdown": known(self.slowdown),
             "measured_slowdown": known(self.measured_slowdown),
             "curve": [asdict(plan) for plan in self.curve],
-            "epoch_time_s": self.epoch_time_s,
+            "epoch_time_s": known(self.epoch_time_s),
             "params": dict(self.params),
         }
 

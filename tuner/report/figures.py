@@ -16,7 +16,7 @@ from tuner.findings.importance import Importance
 from tuner.findings.text import short
 from tuner.pictures.interactive import ACCURACY, MEMORY, MUTED, log_axis, memory_axis, shorter, style
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, known
 
 MOST_CATEGORIES = 8
 """Up to this many different numbers of a parameter, each has a column of its own."""
@@ -226,7 +226,8 @@ def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[
 
 def time_figure(results: Sequence[Trial]) -> go.Figure:
     """Returns seconds per epoch against memory, of the plan that each trained with; the front in blue."""
-    y = memory_axis([result.epoch_time_s for result in results], "seconds per epoch")
+    seconds = [result.epoch_time_s for result in results if known(result.epoch_time_s) is not None]
+    y = memory_axis(seconds, "seconds per epoch")
     memories = [result.trained_memory_mib for result in results]
     x = memory_axis(memories, MEMORY)
     return _against_memory(results, "epoch_time_s", x, y, 360, memory="trained_memory_mib")
@@ -278,7 +279,8 @@ def _against_memory(
         (False, "trials", {"color": MUTED, "size": 7, "opacity": 0.7}),
         (True, "Pareto front", {"color": BLUE, "size": 9}),
     ):
-        chosen = [result for result in results if (result.name in front) is on_front]
+        measured = [result for result in results if known(getattr(result, measure)) is not None]
+        chosen = [result for result in measured if (result.name in front) is on_front]
         figure.add_scatter(
             x=[shorter(getattr(result, memory)) for result in chosen],
             y=[shorter(getattr(result, measure)) for result in chosen],

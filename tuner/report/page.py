@@ -19,6 +19,7 @@ from tuner.findings.text import (
     accuracy_text,
     counts_line,
     describe,
+    epoch_text,
     hypervolume_line,
     over_seeds,
     short,
@@ -207,7 +208,7 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
         "test": None if test is None else f"{test:.3f}",
         "memory": f"{best.peak_memory_mib:.1f}",
         "slowdown": None if best.plan is None else slowdown_text(best),
-        "epoch": f"{best.epoch_time_s:.1f}",
+        "epoch": epoch_text(best),
         "params": {key: short(value) for key, value in best.params.items()},
     }
 
@@ -227,7 +228,7 @@ def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
                 "test": "-" if test is None else f"{test:.3f}",
                 "memory": f"{trial.peak_memory_mib:.1f}",
                 "slowdown": slowdown_text(trial),
-                "epoch": f"{trial.epoch_time_s:.1f}",
+                "epoch": epoch_text(trial),
                 "params": describe(trial.params),
                 "config": text,
                 "command": " ".join(

@@ -16,7 +16,7 @@ from tuner.findings.text import importance_line, short
 from tuner.pictures.interactive import front_figure
 from tuner.record.reading import StudyReading
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, known
 from tuner.report.figures import (
     BAND,
     curves_figure,
@@ -206,10 +206,14 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section:
         note = "Each line is a configuration; a mark, a plan; all give one gradient. Large: the front's own."
         alt = f"Memory against slowdown of the plans of {len(front)} configurations."
         panels.append(_panel("plans", title, note, alt, plans_figure(front)))
-    title = "Memory against time"
-    note = "As trained: seconds per epoch, with as many trials beside each other as ran then."
-    alt = f"Seconds per epoch against memory of {len(results)} trials; the table has the figures."
-    panels.append(_panel("time", title, note, alt, time_figure(results)))
+    timed = [trial for trial in results if known(trial.epoch_time_s) is not None]
+    if timed:
+        title = "Memory against time"
+        note = "As trained: seconds per epoch, with as many trials beside each other as ran then."
+        if len(timed) < len(results):
+            note += f" {len(results) - len(timed)} read features that another trial had computed: no time."
+        alt = f"Seconds per epoch against memory of {len(timed)} trials; the table has the figures."
+        panels.append(_panel("time", title, note, alt, time_figure(results)))
     words = "Predicted is what the search uses; measured is the allocator's count in training."
     return Section(id="memory", title="Memory", note=words if off else "", panels=panels, columns=2)
 

@@ -17,6 +17,7 @@ from tinytl.config.plan import PLANNED_FIELDS, Plan, fastest_within, least_withi
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
+from tinytl.features.limit import most_stored_bytes
 from tinytl.passwords import without_password
 from tinytl.runs.directory import with_whole_paths
 from tuner.config import StudyConfig, check_study_name
@@ -61,6 +62,7 @@ def prepare(
     name = config.name or f"{space.name}-{now:%Y%m%d-%H%M%S}"
     check_study_name(name)
     check_servers(config)
+    most_stored_bytes()  # a trial would find a bad value too late
     _check_runs_dir(config)
     resumed = study_to_resume(config, name)
     given, notes = _starting_points(config, space, base)

@@ -106,7 +106,9 @@ def _change(key: str, was: Any, now: Any) -> str | None:
         return None
     if key == schema.SETTINGS:
         was, now = dict(was), dict(now)
-        changed = next(k for k in (*was, *now) if was.get(k) != now.get(k))
+        changed = next((k for k in (*was, *now) if was.get(k) != now.get(k)), None)
+        if changed is None:  # a field that did not exist then, and is unset now
+            return None
         return f"{changed} {was.get(changed)}, not {now.get(changed)}"
     if key == schema.IMAGES_DIGEST:
         return f"as many images, but other ones (digest {was}, not {now})"

@@ -81,8 +81,13 @@ class TrialLines:
 def _figures(row: Mapping[str, Any]) -> str:
     return (
         f"accuracy {row['accuracy_top1']:.3f}  {row['peak_memory_mib']:6.1f} MiB  "
-        f"{row['epoch_time_s']:5.1f} s/epoch{_memory_note(row)}"
+        f"{row['epoch_time_s']:5.1f} s/epoch{_time_note(row)}{_memory_note(row)}"
     )
+
+
+def _time_note(row: Mapping[str, Any]) -> str:
+    read = row.get("features_read")
+    return f" ({read:.0%} of features read)" if read else ""
 
 
 def _memory_note(row: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ METRICS = (
     "measured_peak_mib",
     "epoch_time_s",
     "images_per_s",
+    "features_read",
 )
 """What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` says which exist."""
 IDENTITY = (

@@ -1,6 +1,5 @@
 """One trial as Ray sees it: a step is an epoch, and an actor is reused for many trials."""
 
-import statistics
 import time
 import traceback
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from tinytl.runs.checkpoint_file import (
     save_checkpoint,
 )
 from tinytl.runs.directory import FolderInUseError, RunDirectory
+from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
 from tuner.trial.gpu_share import GpuShare, keep_to_share
@@ -188,7 +188,7 @@ class TinyTLTrainable(tune.Trainable):
             "accuracy_top1": row["accuracy_top1"],
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],
-            "epoch_time_s": statistics.median(row["epoch_time_s"] for row in self.rows),
+            "epoch_time_s": seconds_per_epoch(self.rows),
             "row": row,
             "finished": finished,
             "done": finished,

@@ -225,6 +225,14 @@ def test_a_config_cannot_be_changed() -> None:
         TrainConfig().batch_size = 4  # type: ignore[misc]
 
 
+def test_order_and_crops_have_the_run_s_seed_unless_they_have_their_own() -> None:
+    assert TrainConfig(seed=4).order_seed == 4
+    assert TrainConfig(seed=4, data_seed=0).order_seed == 0
+    for bad in (-1, 1.5, 2**31):
+        with pytest.raises(ConfigError, match="data_seed"):
+            TrainConfig(data_seed=bad)  # type: ignore[arg-type]
+
+
 def test_tables_name_existing_things() -> None:
     assert set(FIELDS_WITHOUT_MEMORY) <= {f.name for f in dataclasses.fields(TrainConfig)}
     ratios = {f.name for f in dataclasses.fields(LrRatio)}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinytl.data.batches import eval_batches, steps_per_epoch, train_batches
+from tinytl.data.batches import eval_batches, labels_in_order, steps_per_epoch, train_batches
 from tinytl.data.load import ImageSet
 from tinytl.training.data_parallel import Ranks
 
@@ -124,3 +124,11 @@ def test_batches_larger_than_what_is_resized_at_a_time() -> None:
     data = _images(9, side=300)
     ((images, _),) = eval_batches(data, batch_size=9, resolution=300)
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), data.images)
+
+
+def test_labels_of_an_epoch_are_those_of_its_batches_without_an_image() -> None:
+    data = _images(10)
+    for epoch in (0, 3):
+        batches = _train(data, seed=7, epoch=epoch)
+        found = labels_in_order(data, 7, epoch)
+        assert found.tolist() == [label for _, labels in batches for label in labels.tolist()]

@@ -102,6 +102,7 @@ WITHOUT_EFFECT = {
     "crop_scale_min": 0.9,
     "flip": True,
     "seed": 9,
+    "data_seed": 8,
 }
 
 

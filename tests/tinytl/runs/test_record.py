@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinytl.errors import ConfigError
-from tinytl.runs.record import read_run
+from tinytl.runs.record import read_run, seconds_per_epoch
 
 
 def test_a_finished_run(make_run: Callable[..., Path]) -> None:
@@ -82,3 +82,11 @@ def test_a_folder_of_no_run(tmp_path: Path) -> None:
         read_run(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"holds no metrics.jsonl: name a folder"):
         read_run(tmp_path)
+
+
+def test_an_epoch_that_read_features_has_no_say_in_the_time() -> None:
+    computed, read = {"epoch_time_s": 4.0, "features_read": 0.0}, {"epoch_time_s": 1.0, "features_read": 0.2}
+    assert seconds_per_epoch([computed, read, read]) == 4.0
+    assert seconds_per_epoch([read, read]) is None
+    older = [{"epoch_time_s": 2.0}, {"epoch_time_s": 3.0}]
+    assert seconds_per_epoch(older) == 2.5

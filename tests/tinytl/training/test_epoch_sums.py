@@ -54,7 +54,7 @@ def on_gpu() -> EpochSums:
 
 
 def test_a_gpu_is_asked_one_step_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch_sums, "_HostCopy", _Late)
+    monkeypatch.setattr(epoch_sums, "HostCopy", _Late)
     _Late.made.clear()
     sums = on_gpu()
     for step, loss in enumerate((1.0, float("nan"), 1.0), start=1):
@@ -64,7 +64,7 @@ def test_a_gpu_is_asked_one_step_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_last_step_of_a_gpu_is_checked_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epoch_sums, "_HostCopy", _Late)
+    monkeypatch.setattr(epoch_sums, "HostCopy", _Late)
     sums = on_gpu()
     add(sums, 1.0)
     add(sums, float("inf"))

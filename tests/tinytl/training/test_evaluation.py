@@ -11,7 +11,7 @@ from tests.support.cases import tinted_images
 from tests.support.host_syncs import HostSyncs
 from tinytl.data.splits import ImageSet
 from tinytl.training.data_parallel import Ranks
-from tinytl.training.evaluation import evaluate
+from tinytl.training.evaluation import evaluate, hits_and_loss
 from tinytl.training.mixed_precision import MixedPrecision
 
 CPU = torch.device("cpu")
@@ -111,3 +111,12 @@ def test_a_gpu_is_waited_for_once_all_images_are_sent() -> None:
             )
     assert net.batches == [4, 4, 2]
     assert syncs.found == ["aten._local_scalar_dense.default"]
+
+
+def test_sums_over_batches_of_anything_that_a_network_takes() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 1.0]]), torch.tensor([0, 1, 1])
+    batches = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    net = nn.Identity()
+    correct, loss_sum = hits_and_loss(net, torch.clone, batches, MixedPrecision("float32", CPU))
+    assert int(correct) == 2 and not net.training
+    assert float(loss_sum) == pytest.approx(float(F.cross_entropy(logits, labels, reduction="sum")))

@@ -47,7 +47,11 @@ def study(tmp_path):
                 values=[0.5 + i / 10, 10.0 * (i + 1)],
                 params={"method": method},
                 distributions={"method": optuna.distributions.CategoricalDistribution(METHODS)},
-                user_attrs={"name": name, "peak_memory_mib": 10.0 * (i + 1), "epoch_time_s": 1.5},
+                user_attrs={
+                    "name": name,
+                    "peak_memory_mib": 10.0 * (i + 1),
+                    "epoch_time_s": 1.5 if i else None,  # it read features that another trial computed
+                },
             )
         )
     (tmp_path / "s" / "study.json").write_text('{"memory_budget_mib": 25}')
@@ -85,6 +89,11 @@ def test_it_is_the_one_that_status_names_after_confirmation(study, tmp_path, cap
     said = json.loads(capsys.readouterr().out)
     assert said["trial"] == "s-000"
     assert said["confirmed"] == {"mean": pytest.approx(0.7), "seeds": 2}
+
+
+def test_a_trial_without_a_time_has_none_in_its_line(study, tmp_path, capsys):
+    best(tmp_path, "--under-mib", "19.5")
+    assert capsys.readouterr().out.splitlines()[1] == "accuracy 0.500"
 
 
 def test_what_is_printed(study, tmp_path, capsys, monkeypatch):

@@ -62,6 +62,11 @@ def test_the_front_shows_accuracy_memory_and_time_then_names_and_numbers():
     ]
 
 
+def test_a_trial_that_computed_no_epoch_whole_has_no_time():
+    trial = dataclasses.replace(result("joint-003", method="FT-Last"), epoch_time_s=math.nan)
+    assert row_of(front_table([trial]), 110)[3] == "-"
+
+
 def test_a_baseline_is_named():
     trial = dataclasses.replace(result("joint-003", method="TinyTL-B"), source="baseline tinytl_paper")
     assert row_of(front_table([trial]), 110)[-1] == "tinytl_paper, TinyTL-B"

@@ -1,3 +1,6 @@
+import dataclasses
+import math
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -94,6 +97,8 @@ def test_bars_of_both_objectives_and_time(results):
     ]
     assert [list(bar.error_x.array) for bar in figure.data] == [[0.0, 0.0], [0.0, 0.2]]
     assert list(time_figure(results).data[1].y) == [2.0, 4.0]
+    untimed = [dataclasses.replace(results[0], epoch_time_s=math.nan), *results[1:]]
+    assert list(time_figure(untimed).data[1].y) == [4.0]
 
 
 def test_each_plan_of_the_front_is_a_mark_and_the_one_of_the_front_is_large():

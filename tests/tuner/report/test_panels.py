@@ -1,4 +1,6 @@
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from optuna.distributions import CategoricalDistribution
@@ -53,6 +55,20 @@ def test_sections_are_those_for_which_there_is_data(study):
     assert [panel.id for panel in with_rows["curves"].panels] == ["curves-accuracy", "curves-loss"]
     measured = with_rows["memory"].panels[0]
     assert measured.note == "1 of 1 within 10%; the largest difference: +5.0% (a-0)."
+
+
+def test_trials_without_a_time_are_counted_and_not_drawn(study):
+    def memory(*without: str):
+        trials = [
+            replace(trial, epoch_time_s=math.nan) if trial.name in without else trial
+            for trial in study.trials
+        ]
+        return {p.id: p for s in sections(replace(study, trials=trials), {}) for p in s.panels}.get("time")
+
+    panel = memory("a-1")
+    assert panel.note.endswith(" 1 read features that another trial had computed: no time.")
+    assert "read features" not in memory().note
+    assert memory("a-0", "a-1", "a-2") is None
 
 
 def test_what_all_trials_have_is_told_once():

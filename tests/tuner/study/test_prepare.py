@@ -143,3 +143,12 @@ def test_a_budget_under_that_of_a_fixed_plan_is_refused_at_once(pictures: Path) 
     config = parse_study(_study_of(pictures, "--memory-budget-mib", "300", *settings))[0]
     with pytest.raises(ConfigError, match=r"--memory-budget-mib 300 is under the budget_mib 400 for which"):
         prepare(config, datetime.datetime(2026, 1, 1))
+
+
+def test_a_bad_limit_of_stored_features_is_told_before_anything_is_read(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYTL_FEATURES_MIB", "lots")
+    with pytest.raises(ConfigError, match="TINYTL_FEATURES_MIB=lots is no whole number of MiB"):
+        prepare(parse_study(_study_of(pictures))[0], datetime.datetime(2026, 1, 1))
+    assert not (pictures.parent / "runs").exists()

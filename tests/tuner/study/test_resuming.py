@@ -111,3 +111,16 @@ def test_a_record_without_a_word_and_without_a_folder_is_to_be_removed(
         ConfigError, match=r"was killed while it was being made, and its folder is gone: .*tuner delete mine"
     ):
         resumed(runs_dir)
+
+
+def test_a_study_from_before_a_field_existed_resumes_while_the_field_is_unset(
+    argv: list[str], runs_dir: Path
+) -> None:
+    with opened(prepare(parse_study(argv)[0], NOW)) as (study, _):
+        settings = dict(study.user_attrs[schema.SETTINGS])
+        del settings["data_seed"]
+        study.set_user_attr(schema.SETTINGS, settings)
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+    assert resumed(runs_dir).user_attrs[schema.SETTINGS]["data_seed"] is None
+    with pytest.raises(ConfigError, match=r"study mine has .*data_seed"):
+        resumed(runs_dir, "--set", "data_seed=3")

@@ -7,6 +7,14 @@ from tuner.terminal.lines import TrialLines
 ROW = {"accuracy_top1": 0.75, "peak_memory_mib": 20.0, "epoch_time_s": 1.5}
 
 
+def test_a_time_of_an_epoch_that_read_features_says_so():
+    console = Console(width=60)
+    with console.capture() as captured, TrialLines(console, already_ended=0, requested=8) as lines:
+        lines.epoch_ended("s-000", ROW | {"features_read": 0.985})
+        lines.trial_ended("s-000", "complete", None)
+    assert "1.5 s/epoch (98% of features read)  (0 s)" in captured.get()
+
+
 def test_a_line_for_each_trial_that_ends():
     console = Console(width=60)
     with console.capture() as captured, TrialLines(console, already_ended=3, requested=8) as lines:

@@ -176,6 +176,37 @@ def test_who_gave_up_says_so_and_trains_nothing(start):
     assert trial.trainer is None and trial.step().items() >= gave_up.items()
 
 
+def test_a_trial_that_differs_in_its_rate_reads_what_another_computed(start, tmp_path, feature_store):
+    trial, folder = start()
+    first = [trial.step(), trial.step()]
+    assert first[-1]["epoch_time_s"] == first[0]["row"]["epoch_time_s"], "the one that computed all"
+    assert [row["features_read"] for row in rows(folder)] == [0.0, 32 / 96]
+
+    other = tmp_path / "t-001"
+    other.mkdir()
+    own = replace(trial.own, base_lr=2e-3)
+    config = {"name": "t-001", "config": own, "folder": str(other), "peak_memory_mib": 5.0} | PLANS
+    trial.reset_config(config)
+    second = [trial.step(), trial.step()]
+    # It has two steps, and computes both to measure its peak.
+    assert [row["features_read"] for row in rows(other)] == [32 / 96, 1.0]
+    assert second[-1]["epoch_time_s"] is None and second[-1]["finished"]
+    assert second[-1]["measured_peak_mib"] == first[-1]["measured_peak_mib"]
+
+    alone, _ = start(base_lr=2e-3, folder=str(tmp_path / "alone"))
+    for file in feature_store.iterdir():
+        file.unlink()
+    for result in second:
+        assert (
+            alone.step()["row"].items()
+            >= {
+                name: result["row"][name]
+                for name in ("loss", "val_loss", "accuracy_top1", "measured_peak_mib")
+            }.items()
+        )
+    assert torch.equal(*(t.net.get_parameter("classifier.1.weight") for t in (trial.trainer, alone.trainer)))
+
+
 def test_the_next_trial_of_a_process_knows_nothing_of_the_last(start, tmp_path):
     trial, _ = start()
     trial.step()
