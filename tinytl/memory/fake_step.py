@@ -23,7 +23,7 @@ from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
 from tinytl.memory.storage_tracker import OF_GRAPHS, StorageTracker
-from tinytl.training.captured_step import StaticBuffers
+from tinytl.training.graph_buffers import StaticBuffers
 from tinytl.training.step import build_optimizer, random_batch, step_of
 
 SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib", "memory_format")

@@ -24,7 +24,6 @@ from tinytl.training.captured_step import (
     SEVERAL_PROCESSES,
     CapturedStep,
     Graphs,
-    StaticBuffers,
     nearly_equal,
     planned_step,
     step_refusal,
@@ -338,14 +337,3 @@ def test_the_host_does_not_wait_for_a_gpu_in_a_replay(
     monkeypatch.setattr(captured_step, "nearly_equal", lambda *_: True)  # fake tensors have no values
     FakeStep(config).run(config)
     assert replayed and syncs.found == []
-
-
-def test_buffers_are_one_micro_batch_and_masks_of_what_drops() -> None:
-    config = dataclasses.replace(lean_plan(CONFIG), micro_batch_size=2)
-    net = build_model(config).net
-    buffers = StaticBuffers.of(config, net, build_optimizer(net, config), CPU)
-    assert buffers.images.shape == (2, 3, 32, 32) and buffers.labels.shape == (2,)
-    assert buffers.images.is_contiguous(memory_format=torch.channels_last)
-    assert [tuple(mask.shape) for mask in buffers.masks.values()] == [(2, 1280)]
-    assert len(buffers.tensors) == 4 + 1 + 3
-    assert StaticBuffers.of(config, net.eval(), build_optimizer(net, config), CPU).masks == {}
