@@ -59,7 +59,8 @@ class S3Server:
             self._ask("/moto-api/reset-auth", b"inf")
 
     def _ask(self, path: str, body: bytes) -> None:
-        urllib.request.urlopen(urllib.request.Request(self.url + path, data=body), timeout=10).close()
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "text/plain"})
+        urllib.request.urlopen(request, timeout=10).close()
 
 
 @contextmanager

@@ -198,10 +198,7 @@ def _newest(bucket: Bucket, name: str) -> tuple[str, dict[str, Any]] | None:
 def _lives(bucket: Bucket, key: str, holder: dict[str, Any], now: Any) -> bool:
     if holder.get(_RELEASED):
         return False
-    me = _me()
-    if (
-        holder["machine"] == me["machine"]
-    ):  # processes can be seen, and a number may be that of another by now
+    if is_here(holder):  # its number may be that of another process by now
         return _began(holder["pid"]) == holder["began"]
     written = bucket.written_at(key)
     return written is not None and (now() - written).total_seconds() < GONE_AFTER_S

@@ -151,7 +151,7 @@ def send(path: Path) -> None:
 
 
 def remove_from_bucket(folder: Path, last: str) -> None:
-    """Removes the objects that a folder stands for, the one named `last` at the end; claims stay.
+    """Removes the objects that a folder stands for, the one named `last` at the end; its own claim stays.
 
     Raises:
         ConfigError: if the bucket refuses or does not answer.
@@ -160,7 +160,8 @@ def remove_from_bucket(folder: Path, last: str) -> None:
     if copy is not None:
         with told(f"--runs-dir {copy.bucket.address}"):
             under = copy.key_of(folder.resolve())
-            found = [key for key in copy.bucket.versions(under) if not is_claim(key)]
+            held = {key for key in copy.bucket.versions(under) if is_claim(key) and key.count("/") == 2}
+            found = copy.bucket.versions(under).keys() - held
             copy.bucket.remove(sorted(found, key=lambda key: key == f"{under}/{last}"))
 
 

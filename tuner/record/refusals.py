@@ -44,10 +44,10 @@ def remedy_for(error: BaseException) -> str:
 
 def what_it_said(error: BaseException) -> str:
     """Returns in one line what a disk or a database itself said."""
-    while (
-        not isinstance(error, BucketError)
-        and (inner := getattr(error, "orig", None) or error.__cause__) is not None
-    ):
+    while not isinstance(error, BucketError):  # what that came from has several lines
+        inner = getattr(error, "orig", None) or error.__cause__
+        if inner is None:
+            break
         error = inner
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return without_password(lines[0]) if lines else type(error).__name__

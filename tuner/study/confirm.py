@@ -86,12 +86,13 @@ def confirming_seeds(config: TrainConfig, count: int) -> range:
     return range(config.seed + 1, config.seed + 1 + count)
 
 
-def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", place: str) -> dict[str, Any]:
+def train_again(
+    config: TrainConfig, data: DataSplits, weights: "Weights", place: Path | str
+) -> dict[str, Any]:
     """Trains `config` in a folder, or resumes there, on one thread; returns accuracy or failure.
 
-    `place`: its path, or its address in a bucket, which gets its files at the end.
-
-    The result of a finished run is read from its folder.
+    `place`: its path, or its address in a bucket, which gets the files at the end. The result of a finished
+    run is read from there.
     """
     import torch
 
@@ -99,7 +100,7 @@ def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", place
     from tinytl.runs.run import train_loaded
 
     torch.set_num_threads(1)
-    with borrowed(place, CLAIM_WAIT_S) as folder:
+    with borrowed(str(place), CLAIM_WAIT_S) as folder:
         finished = RunDirectory(folder).result_file
         if finished.exists():
             result = json.loads(finished.read_text())

@@ -60,14 +60,11 @@ def _check_was_being_made(config: StudyConfig, name: str, begun: bool) -> None:
             f"--resume: no study {name} under {named(config.runs_dir)}; leave --resume out to start it"
         )
     if trials:
-        where = (
-            named(journal_of(config.runs_dir, name))
-            if config.storage is None
-            else without_password(config.storage)
-        )
+        where = without_password(config.storage or named(journal_of(config.runs_dir, name)))
         raise ConfigError(
             f"--resume: {where} has no study {name}, though {named(folder)} has {trials} of its trials: "
-            "bring the record back from a copy, or start another study (--from-config takes a trial's config.yaml)"
+            "bring the record back from a copy, or start another study (--from-config takes a trial's "
+            "config.yaml)"
         )
 
 

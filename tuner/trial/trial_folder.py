@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tinytl.errors import ConfigError
-from tinytl.files import naming_the_file, written_whole
+from tinytl.files import naming_the_file
 from tinytl.runs.directory import FolderInUseError, RunDirectory
 from tuner.bucket.address import is_bucket
 from tuner.bucket.claims import Claim, TakenError, claimed, is_claim
@@ -95,19 +95,15 @@ class TrialInBucket(TrialFolder):
         try:
             with claimed(self.bucket, f"{self.key}/{_CLAIM}", wait_s) as self._claim:
                 shutil.rmtree(self.path.parent, ignore_errors=True)  # of processes that were killed
-                with naming_the_file(self.path):
-                    self.path.mkdir(parents=True)
-                for key in self.bucket.versions(self.key):
-                    content = None if is_claim(key) else self.bucket.read(key)
-                    if content is not None:
-                        self._write(key, content)
-                yield
+                try:
+                    self._bring()
+                    yield
+                finally:
+                    shutil.rmtree(self.path.parent, ignore_errors=True)
         except TakenError:
             raise FolderInUseError(f"{address} is being written by another process") from None
         except BucketError as error:
             raise ConfigError(f"{address} cannot be read ({error}): {error.remedy}") from None
-        finally:
-            shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def keep(self, *files: Path) -> None:
         """Sends files to the bucket."""
@@ -122,9 +118,12 @@ class TrialInBucket(TrialFolder):
                     f"{self.bucket.named(key)} cannot be written ({error}): {error.remedy}, then add --resume"
                 ) from None
 
-    def _write(self, key: str, content: bytes) -> None:
-        file = self.path / key.removeprefix(f"{self.key}/")
-        with naming_the_file(file):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(file) as out:
-                out.write(content)
+    def _bring(self) -> None:
+        with naming_the_file(self.path):
+            self.path.mkdir(parents=True)
+            for key in self.bucket.versions(self.key):
+                content = None if is_claim(key) else self.bucket.read(key)
+                if content is not None:
+                    file = self.path / key.removeprefix(f"{self.key}/")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(content)
