@@ -168,18 +168,22 @@ class Bucket:
         return found
 
     def check_writable(self) -> None:
-        """Writes an object, reads it and removes it.
+        """Makes an object, reads it and removes it.
 
         Raises:
             ConfigError: saying what is wrong, and what to do.
         """
         probe = f"{_PROBE}{uuid.uuid4().hex[:12]}"
         with told(f"--runs-dir {self.address}"):
-            self.write(probe, b"1")
-            whole = self.read(probe) == b"1"
+            self.create(probe, b"1")
+            again, found = self.create(probe, b"2"), self.read(probe)
+            self.versions("", deep=False)
             self.remove([probe])
-            if not whole:
-                raise BucketError("what was written cannot be read", remedy="allow reading there")
+            if again or found != b"1":
+                raise BucketError(
+                    "two processes could make the same object",
+                    remedy="use a server that knows the condition If-None-Match",
+                )
 
     def named(self, key: str) -> str:
         """Returns the address of an object."""

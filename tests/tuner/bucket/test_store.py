@@ -87,6 +87,15 @@ def test_a_bucket_that_can_be_used_keeps_nothing_of_the_check(in_s3, server):
     assert not [key for key in server.keys() if "probe" in key]
 
 
+def test_a_server_on_which_claims_would_not_hold_is_one_line(bucket, monkeypatch):
+    write = bucket.files.pipe_file
+    monkeypatch.setattr(bucket.files, "pipe_file", lambda path, content, mode="": write(path, content))
+    assert refusal(bucket).endswith(
+        "two processes could make the same object: use a server that knows the condition If-None-Match"
+    )
+    assert bucket.versions("") == {}
+
+
 def test_a_bucket_that_is_not_there_is_one_line(in_s3):
     bucket = in_s3("s3://nobody-has-this/runs")
     expected = "there is no bucket nobody-has-this: make it, or name another"
