@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.support.ray_cluster import TOKEN, RayCluster
 from tests.support.s3_server import BUCKET, s3_server
 from tests.support.studies import (
     command,
@@ -26,7 +29,8 @@ PREFIX = "team/runs"
 EPOCHS = 30
 FLAGS = ["--space", "joint", "--trials", "3", "--epochs", str(EPOCHS), "--workers", "2"]
 FLAGS += ["--set", "method=FT-Last,TinyTL-B"]
-READ, WRITE = ("s3:GetObject", "s3:ListBucket"), ("s3:PutObject", "s3:DeleteObject")
+READ = ("s3:GetObject", "s3:ListBucket")
+WITHOUT_S3FS = "raise ModuleNotFoundError('No module named s3fs', name='s3fs')\n"
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +128,86 @@ def test_a_study_killed_on_one_machine_is_resumed_on_another_and_read_on_a_third
 
 def ended(found: dict) -> int:
     return found["trials"]["complete"] + found["trials"]["pruned"] + found["trials"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "said"),
+    [
+        ("hdfs://host/runs", {}, "--runs-dir hdfs://host/runs: hdfs:// is not supported: name a folder, s3:"),
+        ("s3://nobody-has-this/runs", {}, "there is no bucket nobody-has-this: make it, or name another"),
+        (PLACE, {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "there are no credentials: set AWS_"),
+        (PLACE, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "the bucket does not answer"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_one_line_before_anything_starts(
+    pictures, server, machine, place, change, said
+):
+    before = server.keys()
+    line = refusal(command(pictures, place, "--name", "bad"), machine("first") | change)
+    assert line.startswith("launch.py: --runs-dir ") and said in line
+    assert server.keys() == before
+
+
+def test_a_user_who_may_not_write_is_told_before_anything_starts(pictures, server, machine):
+    with server.checking_access(*READ) as reader:
+        keys = {name: reader[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+        line = refusal(command(pictures, PLACE, "--name", "bad"), machine("first") | keys)
+    assert "access is denied: allow reading, writing, listing and removing there" in line
+
+
+def test_a_missing_package_is_told_here(pictures, server, machine, tmp_path):
+    (tmp_path / "s3fs.py").write_text(WITHOUT_S3FS)
+    line = refusal(command(pictures, PLACE), machine("first") | {"PYTHONPATH": str(tmp_path)})
+    assert line == "launch.py: --runs-dir s3:// needs the package s3fs: pip install 'tinytl-tuner[s3]'\n"
+
+
+@pytest.fixture(scope="module")
+def cluster(server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("head")
+    # A short name: Ray's sockets lie in there.
+    cluster = RayCluster(Path(tempfile.mkdtemp(prefix="ray-")))
+    try:
+        with cluster.head(folder / "log", server.env | {"XDG_CACHE_HOME": str(folder / "cache")}):
+            wait_for(lambda: cluster.nodes_alive() == 1, "Ray's head")
+            yield cluster
+    finally:
+        shutil.rmtree(cluster.folder, ignore_errors=True)
+
+
+def test_nodes_that_share_nothing_but_a_bucket_train_one_study(pictures, cluster, server, machine, tmp_path):
+    node_flags = ["--address", cluster.address, "--num-cpus", "1"]
+    with cluster.node(tmp_path / "log of node", *node_flags, env=machine("node")):
+        wait_for(lambda: cluster.nodes_alive() == 2, "a second node")
+        flags = [*FLAGS, "--name", "shared", "--address", cluster.address]
+        out = run(command(pictures, PLACE, *flags), env=machine("driver") | TOKEN)
+    assert "3 complete (of 3 requested)" in out
+    assert status("shared", machine("third"))["trials"]["complete"] == 3
+    assert all(numbers == list(range(1, EPOCHS + 1)) for numbers in epochs(server, "shared").values())
+    assert list((tmp_path / "node").glob("tinytl/buckets/*/work/shared")), "no trial trained there"
+    wait_for(lambda: cluster.nodes_alive() == 1, "the node's end")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "there are no credentials: set AWS_ACCESS"),
+        ({"PYTHONPATH": "WITHOUT"}, "needs the package s3fs: pip install 'tinytl-tuner[s3]'"),
+    ],
+    ids=["credentials", "package"],
+)
+def test_what_a_node_lacks_is_told_before_the_first_trial(
+    pictures, cluster, server, machine, tmp_path, lacks, said
+):
+    (tmp_path / "s3fs.py").write_text(WITHOUT_S3FS)
+    lacks = {name: str(tmp_path) if value == "WITHOUT" else value for name, value in lacks.items()}
+    path = ("env", f"PYTHONPATH={tmp_path}") if "PYTHONPATH" in lacks else ()
+    flags = ["--address", cluster.address, "--num-cpus", "1"]
+    with cluster.node(tmp_path / "log of node", *flags, before=path, env=machine("node") | lacks):
+        wait_for(lambda: cluster.nodes_alive() == 2, "a second node")
+        argv = command(pictures, PLACE, *FLAGS, "--name", "lacking", "--address", cluster.address)
+        out = run(argv, expect=2, env=machine("driver") | TOKEN)
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("launch.py: node ") and "cannot use the bucket: --runs-dir s3://" in last
+    assert said in last and "Traceback" not in out
+    assert not server.keys(f"{PREFIX}/lacking/")
+    wait_for(lambda: cluster.nodes_alive() == 1, "the node's end")
