@@ -8,8 +8,8 @@ time, except below a driver that runs. For a folder that is no copy, every funct
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -166,8 +166,7 @@ def remove_from_bucket(folder: Path, last: str) -> None:
 
 
 def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool) -> None:
-    with naming_the_file(copy.root), (copy.root / _LOCK).open("ab") as guard:
-        lock(guard)  # two processes that bring the same study would not agree on what is here
+    with _alone(copy):
         known = _read_versions(copy)
         there = {
             key: version
@@ -188,12 +187,23 @@ def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool)
             found |= {} if content is None else {key: content}
         for key, content in found.items():
             path = copy.path_of(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as out:
-                out.write(content)
+            with naming_the_file(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(path) as out:
+                    out.write(content)
             known[key] = there[key]
         if new:
             write_whole(copy.root / _VERSIONS, json.dumps(known))
+
+
+@contextmanager
+def _alone(copy: Copy) -> Iterator[None]:
+    """Keeps other processes from changing a copy: they would not agree on what is here."""
+    with naming_the_file(copy.root):
+        guard = (copy.root / _LOCK).open("ab")
+    with guard:
+        lock(guard)
+        yield
 
 
 def _forget(copy: Copy, known: dict[str, str], gone: Iterable[str]) -> None:
@@ -206,15 +216,6 @@ def _forget(copy: Copy, known: dict[str, str], gone: Iterable[str]) -> None:
             if folder == copy.root or not folder.is_dir() or any(folder.iterdir()):
                 break
             folder.rmdir()
-
-
-def forget_study(copy: Copy, study: str) -> None:
-    """Removes a study's files from a copy; the bucket keeps them."""
-    with naming_the_file(copy.root), (copy.root / _LOCK).open("ab") as guard:
-        lock(guard)
-        known = {key: value for key, value in _read_versions(copy).items() if not _is_below(key, study)}
-        write_whole(copy.root / _VERSIONS, json.dumps(known))
-        shutil.rmtree(copy.root / study, ignore_errors=True)
 
 
 def _is_below(key: str, folder: str) -> bool:

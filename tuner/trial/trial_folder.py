@@ -121,9 +121,10 @@ class TrialInBucket(TrialFolder):
     def _bring(self) -> None:
         with naming_the_file(self.path):
             self.path.mkdir(parents=True)
-            for key in self.bucket.versions(self.key):
-                content = None if is_claim(key) else self.bucket.read(key)
-                if content is not None:
-                    file = self.path / key.removeprefix(f"{self.key}/")
+        for key in self.bucket.versions(self.key):
+            content = None if is_claim(key) else self.bucket.read(key)
+            if content is not None:
+                file = self.path / key.removeprefix(f"{self.key}/")
+                with naming_the_file(file):
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(content)

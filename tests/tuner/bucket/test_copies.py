@@ -122,6 +122,17 @@ def test_a_study_is_removed_with_the_claims_of_its_trials_its_file_last(copy, mo
     assert Path(removed[-1]).name == "study.json"
 
 
+def test_a_bucket_that_refuses_is_named_and_not_the_copy(copy, monkeypatch):
+    def refuse(*args, **named):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(copy.bucket.files, "find", refuse)
+    with pytest.raises(ConfigError, match=f"^--runs-dir {copy.bucket.address}: .*access is denied"):
+        at_hand(str(copy.root), "s")
+    with pytest.raises(ConfigError, match=f"^--runs-dir {copy.bucket.address}: .*access is denied"):
+        bring_checkpoints(copy.root / "s" / "t-0")
+
+
 def test_a_cache_that_was_half_removed_is_one_line(copy):
     (copy.root.parent / "address").unlink()
     with pytest.raises(ConfigError, match=f"is gone: remove {copy.root.parent} and do this again"):
