@@ -14,6 +14,7 @@ import pytest
 from tests.support.ray_cluster import TOKEN, RayCluster
 from tests.support.s3_server import BUCKET, s3_server
 from tests.support.studies import (
+    TIMEOUT_S,
     command,
     refusal,
     resume,
@@ -23,6 +24,8 @@ from tests.support.studies import (
     write_pictures,
 )
 
+COMPLETE = b'"state":1'
+"""In a journal: a trial trained all its epochs."""
 pytestmark = pytest.mark.slow
 PLACE = f"s3://{BUCKET}/team/runs"
 PREFIX = "team/runs"
@@ -73,25 +76,34 @@ def epochs(server, study: str) -> dict[str, list[int]]:
     return found
 
 
+def test_a_running_study_is_seen_and_stopped_from_elsewhere_and_has_one_driver(
+    pictures, server, machine, tmp_path
+):
+    first, second = machine("first"), machine("second")
+    flags = [*FLAGS, "--epochs", "2000", "--name", "long"]
+    with started(command(pictures, PLACE, *flags), tmp_path / "log", first) as driver:
+        wait_for(lambda: sum(map(len, epochs(server, "long").values())) >= 2, "epochs in the bucket")
+        said = refusal(resume("long", PLACE), second)
+        expected = rf"launch.py: study long is being run by process {driver.pid} on \S+: wait .*\n"
+        assert re.fullmatch(expected, said)
+        said = refusal(command(pictures, PLACE, *flags), second)
+        assert said.startswith(f"launch.py: study long exists under {PLACE}: add --resume to continue it")
+        assert status("long", second)["trials"]["running"] >= 1
+        assert re.search(r"^long +running +0/3 ", tuner("list", env=second), re.MULTILINE)
+        out = tuner("stop", "long", env=second)
+        assert f"python launch.py --name long --resume --runs-dir {PLACE}" in out
+        driver.wait(TIMEOUT_S)
+    assert driver.returncode == 130
+    assert status("long", second)["trials"]["running"] == 0
+
+
 def test_a_study_killed_on_one_machine_is_resumed_on_another_and_read_on_a_third(
     pictures, server, machine, tmp_path
 ):
     first, second, third = machine("first"), machine("second"), machine("third")
     with started(command(pictures, PLACE, *FLAGS, "--name", "s"), tmp_path / "log", first) as driver:
-        wait_for(lambda: sum(map(len, epochs(server, "s").values())) >= 2, "epochs in the bucket")
-        said = refusal(resume("s", PLACE), second)
-        assert re.fullmatch(
-            rf"launch.py: study s is being run by process {driver.pid} on \S+: wait .*\n", said
-        )
-        said = refusal(command(pictures, PLACE, *FLAGS, "--name", "s"), second)
-        assert (
-            said
-            == f"launch.py: study s exists under {PLACE}: add --resume to continue it, or change --name\n"
-        )
-        assert status("s", third)["trials"]["running"] >= 1
-        assert re.search(r"^s +running +\d/3 ", tuner("list", env=third), re.MULTILINE)
-        wait_for(lambda: EPOCHS in map(len, epochs(server, "s").values()), "a trial's last epoch")
-        wait_for(lambda: ended(status("s", third)), "its record")
+        wait_for(lambda: epochs(server, "s"), "an epoch in the bucket")
+        wait_for(lambda: COMPLETE in server.read(f"{PREFIX}/s/optuna.journal"), "a trial's end in its record")
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     cut_off, saved = status("s", third), epochs(server, "s")
