@@ -100,7 +100,7 @@ format: setup ## rewrite the code in the project's format
 
 lock: setup ## compute requirements.lock from pyproject.toml
 	@.venv/bin/uv pip compile --quiet --universal --no-emit-index-url --no-header --python-version 3.11 \
-	  --extra tuner --extra tensorboard --group dev pyproject.toml --output-file requirements.lock
+	  --extra tuner --extra s3 --extra tensorboard --group dev pyproject.toml --output-file requirements.lock
 
 ui: setup ## serve the MLflow UI of the studies under runs/ at http://127.0.0.1:5000
 	@$(PY) -m tuner ui

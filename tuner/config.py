@@ -5,7 +5,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -15,6 +15,8 @@ from tinytl.config.flags import field_docs
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, choose
 from tinytl.passwords import set_apart
+from tuner.bucket.address import checked_runs_dir, is_bucket
+from tuner.bucket.copies import at_hand
 from tuner.ports import check_port
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
@@ -74,7 +76,8 @@ class StudyConfig:
     name: str | None = None
     """Name of the study. Default: SPACE-YYYYMMDD-HHMMSS."""
     runs_dir: str = "runs"
-    """Folder of all studies: mlflow.db, optuna.journal and a folder for each."""
+    """Folder of all studies: mlflow.db, optuna.journal and a folder for each. Or a bucket: s3://BUCKET/PREFIX,
+    gs://BUCKET/PREFIX; keys are those of the environment."""
     workers: int | None = None
     """Trials at a time. Default: one per CPU core, or one per GPU if there are any."""
     memory_budget_mib: float | None = None
@@ -136,6 +139,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
+        object.__setattr__(self, "runs_dir", checked_runs_dir(self.runs_dir))
         for name in ("weights", "lite_weights"):
             value = getattr(self, name)
             if isinstance(value, str):  # TrainConfig refuses what is no text
@@ -205,11 +209,6 @@ class StudyConfig:
                 "train longer, give earlier --rungs, or --scheduler none"
             )
         return tuple(sorted(rung for rung in rungs if rung < self.epochs))
-
-    @property
-    def journal(self) -> Path:
-        """The default storage's file."""
-        return Path(self.runs_dir) / "optuna.journal"
 
     @property
     def tracks(self) -> bool:
@@ -339,7 +338,7 @@ def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[Stu
     if values["resume"] and values["name"]:
         # A study resumes with the flags that began it; those given now replace them.
         known = {field.name for field in dataclasses.fields(StudyConfig)} - OF_ONE_CALL
-        saved = read_study_file(values["name"], values["runs_dir"])
+        saved = {} if values["submit"] and is_bucket(values["runs_dir"]) else _saved(values)
         if saved:
             saved = BEFORE_THE_FLAG | saved
         if values["submit"]:
@@ -349,3 +348,13 @@ def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[Stu
     list_only = values.pop("list_spaces")
     values["settings"] = tuple(values["settings"])
     return StudyConfig(**values), list_only
+
+
+def _saved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the flags that a study has in its `study.json`, as they are meant on this machine."""
+    check_study_name(values["name"])
+    runs_dir = at_hand(values["runs_dir"], values["name"])
+    saved = read_study_file(values["name"], runs_dir)
+    if is_bucket(str(saved.get("space"))):
+        saved["space"] = str(Path(runs_dir) / values["name"] / str(saved["space"]).rpartition("/")[2])
+    return saved

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinytl.passwords import without_password, without_passwords
+from tuner.bucket.copies import named
 from tuner.config import StudyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +19,7 @@ SCRIPT = "launch.py"
 
 def where_flags(runs_dir: str, storage: str | None = None) -> str:
     """Returns the flags that a command about the study needs beside its name."""
-    flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", runs_dir]
+    flags = [] if runs_dir == StudyConfig.runs_dir else ["--runs-dir", named(runs_dir)]
     flags += [] if storage is None else ["--storage", storage]
     return _flags(*flags)
 

@@ -246,7 +246,7 @@ def _stock(config: TrainConfig) -> TrainConfig:
 WAYS: Mapping[str, Callable[[TrainConfig], Callable[[], Any]]] = {
     "stock": lambda config: prepared_step(_stock(config)),
     "stock_nchw": lambda config: prepared_step(
-        _stock(config), lambda net: net.to(memory_format=torch.contiguous_format)
+        dataclasses.replace(_stock(config), memory_format="contiguous")
     ),
     "stock_compiled": lambda config: prepared_step(
         _stock(config), lambda net: torch.compile(net, mode="reduce-overhead")

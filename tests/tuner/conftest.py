@@ -1,17 +1,25 @@
 """What tests of studies that train share: colours to tell apart, and trials trained on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.cases import small, tinted_images
+from tests.support.s3_server import S3Server, s3_server
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.run import train_loaded
 from tuner.record.trials import Trial
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with an empty bucket."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

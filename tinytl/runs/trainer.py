@@ -163,8 +163,8 @@ class Trainer:
         self._set_lr(self.epoch * self.steps_per_epoch)
         lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
         # A graph replays a whole step: nothing sees what goes into its classifier, and nothing replaces it.
-        whole_steps = shared is None or isinstance(self._take_step, CapturedStep)
-        with nullcontext() if whole_steps else shared.of_epoch(self.epoch) as stored:
+        read_in_steps = None if isinstance(self._take_step, CapturedStep) else shared
+        with nullcontext() if read_in_steps is None else read_in_steps.of_epoch(self.epoch) as stored:
             for part, inputs, labels in self._train_batches(stored):  # `enumerate` would keep the last batch
                 self._set_lr(self.epoch * self.steps_per_epoch + step)
                 batch_size = min(self.config.batch_size, len(self.data.train) - seen)

@@ -129,7 +129,7 @@ def training_step(
 
 def add_gradients(
     net: nn.Module,
-    normalize: InputNormalizer,
+    normalize: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
     sums: tuple[Tensor, Tensor],

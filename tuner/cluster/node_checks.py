@@ -4,6 +4,7 @@ Imports only ray, inside functions: a node imports this module before it is know
 """
 
 import getpass
+import json
 import os
 import socket
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
+from tuner.bucket.claims import Claim
+from tuner.bucket.store import Bucket, open_bucket, told
 from tuner.cluster.nodes import ANSWER_TIMEOUT_S, Node
 from tuner.record.claim import LOCK_FILE, SEEN_BY
 
@@ -37,23 +40,39 @@ def check_versions(nodes: Sequence[Node]) -> None:
                 )
 
 
-def check_folders(nodes: Sequence[Node], folder: Path, images: Sequence[Path] = ()) -> None:
-    """Makes each node read what the driver wrote to the study's folder, and write there itself.
+def check_images(nodes: Sequence[Node], images: Sequence[Path]) -> None:
+    """Makes each node look for files that trials will read.
 
-    `images` are files that trials will read.
+    Raises:
+        ConfigError: naming the node, and what it does not see.
+    """
+    if images:
+        for node, answer in _ask(nodes, _look_for, [str(path) for path in images]):
+            _check(node, answer)
+
+
+def check_bucket(nodes: Sequence[Node], bucket: Bucket, claim: Claim) -> None:
+    """Makes each node read the driver's claim in the bucket, and write an object beside it.
+
+    Raises:
+        ConfigError: naming the node, and what it lacks: a package, credentials, or access.
+    """
+    for node, answer in _ask(nodes, _try_bucket, bucket.address, claim.key, claim.me["token"]):
+        _check(node, answer)
+
+
+def check_folders(nodes: Sequence[Node], folder: Path) -> None:
+    """Makes each node read what the driver wrote to the study's folder, and write there itself.
 
     Raises:
         ConfigError: naming the node, and what it does not see.
     """
     lock = folder / LOCK_FILE
     try:
-        answers = _ask(nodes, _look_at, str(folder), lock.read_text(), [str(path) for path in images])
-        for node, answer in answers:
-            problem = answer["problem"]
-            if problem is None and not _arrives(folder / answer["mark"]):
-                problem = f"writes to another {folder} than this machine's"
-            if problem is not None:
-                raise ConfigError(f"{_at(node, answer['host'])} {problem}")
+        for node, answer in _ask(nodes, _look_at, str(folder), lock.read_text()):
+            if answer["problem"] is None and not _arrives(folder / answer["mark"]):
+                answer["problem"] = f"writes to another {folder} than this machine's"
+            _check(node, answer)
     finally:
         for mark in folder.glob(f"{SEEN_BY}*"):
             with suppress(OSError):
@@ -97,7 +116,35 @@ def _versions() -> dict[str, str]:
     return {name: version(name).partition("+")[0] for name in ("torch", "torchvision")}
 
 
-def _look_at(folder: str, lock_text: str, images: Sequence[str]) -> dict[str, Any]:
+def _check(node: Node, answer: dict[str, Any]) -> None:
+    if answer["problem"] is not None:
+        raise ConfigError(f"{_at(node, answer['host'])} {answer['problem']}")
+
+
+def _look_for(images: Sequence[str]) -> dict[str, Any]:
+    for path in images:
+        if not os.access(path, os.R_OK):
+            way_out = "mount --data-dir there, or give --set loading=memory"
+            problem = f"cannot read {path}, which its trials would: {way_out}"
+            return {"host": socket.gethostname(), "problem": problem}
+    return {"host": socket.gethostname(), "problem": None}
+
+
+def _try_bucket(address: str, claim: str, token: str) -> dict[str, Any]:
+    problem = None
+    try:
+        bucket = open_bucket(address)
+        bucket.check_writable()
+        with told(f"--runs-dir {address}"):
+            content = bucket.read(claim)
+        if content is None or json.loads(content)["token"] != token:
+            problem = f"sees another bucket at {address} than this machine: give both the same endpoint"
+    except ConfigError as error:
+        problem = f"cannot use the bucket: {error}"
+    return {"host": socket.gethostname(), "problem": problem}
+
+
+def _look_at(folder: str, lock_text: str) -> dict[str, Any]:
     import ray
 
     node_id = ray.get_runtime_context().get_node_id()
@@ -109,10 +156,6 @@ def _look_at(folder: str, lock_text: str, images: Sequence[str]) -> dict[str, An
             return answer | {"problem": f"sees another {folder} than this machine: {shared}"}
     except OSError as error:
         return answer | {"problem": f"does not see {folder} ({error.strerror}): {shared}"}
-    for path in images:
-        if not os.access(path, os.R_OK):
-            way_out = "mount --data-dir there, or give --set loading=memory"
-            return answer | {"problem": f"cannot read {path}, which its trials would: {way_out}"}
     try:
         Path(folder, mark).write_text(node_id)
     except OSError as error:

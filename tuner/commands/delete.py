@@ -4,6 +4,8 @@ import argparse
 import sys
 
 from tinytl.errors import ConfigError
+from tuner.bucket.copies import at_hand
+from tuner.bucket.database import mlflow_at_hand, send_mlflow
 from tuner.commands.study_flags import Commands, add_study_flags
 
 
@@ -24,7 +26,9 @@ def run(args: argparse.Namespace) -> int:
     """Asks, removes, and prints a line for each thing that was removed."""
     from tuner.study.delete import delete_study, find_study
 
-    found = find_study(args.name, args.runs_dir, args.storage, args.tracking_uri)
+    runs_dir = at_hand(args.runs_dir, args.name)
+    mlflow_at_hand(runs_dir)
+    found = find_study(args.name, runs_dir, args.storage, args.tracking_uri)
     if not args.yes:
         if not sys.stdin.isatty():
             raise ConfigError(f"{args.name} is not deleted: without a terminal, add --yes to confirm")
@@ -33,4 +37,5 @@ def run(args: argparse.Namespace) -> int:
             print("Nothing was removed.")
             return 0
     delete_study(found, lambda line: print(line, flush=True))
+    send_mlflow(runs_dir)
     return 0

@@ -1,11 +1,13 @@
 """`python -m tuner launch`, and `python launch.py` in a checkout: a study from its flags to its summary."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
 from tinytl.errors import ConfigError, in_one_line
 from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
+from tuner.bucket.copies import at_hand
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
 from tuner.installed import check_installed
@@ -62,6 +64,7 @@ def _run(config: StudyConfig, argv: Sequence[str]) -> int:
         from tuner.jobs.submit import submit
 
         return submit(config, argv, console)
+    config = dataclasses.replace(config, runs_dir=at_hand(config.runs_dir, config.name))
     from tuner.terminal.notice import notices
 
     with notices(console) as notice:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+from tuner.bucket.copies import at_hand
 from tuner.commands.study_flags import Commands, add_runs_dir_flag
 
 
@@ -22,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tuner.study.listing import list_studies, print_studies
 
-    studies, unread = list_studies(args.runs_dir, args.storage)
+    studies, unread = list_studies(at_hand(args.runs_dir, every=True), args.storage)
     if args.json:
         print(json.dumps([study.to_json() for study in studies], indent=2))
     else:

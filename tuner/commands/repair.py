@@ -1,8 +1,8 @@
 """`python -m tuner repair`: brings a damaged journal back, with all that is whole in it."""
 
 import argparse
-from pathlib import Path
 
+from tuner.bucket.copies import at_hand
 from tuner.commands.study_flags import Commands, add_runs_dir_flag
 
 
@@ -17,8 +17,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Repairs the journal, and prints a line for each damaged one."""
-    from tuner.record.journal_repair import repair
+    from tuner.record.journal_repair import repair_all
 
-    for line in repair(Path(args.runs_dir)):
+    for line in repair_all(at_hand(args.runs_dir, every=True)):
         print(line, flush=True)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from tuner.bucket.copies import named
 from tuner.commands.study_flags import Commands, add_study_flags
 
 
@@ -20,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
     from tuner.report.page import open_in_browser, write_report
 
     path = write_report(args.name, args.runs_dir, args.storage, args.out)
-    print(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
+    place, here = named(path), "" if named(path) == str(path) else f", and here: {path}"
+    print(f"Report: {place} ({path.stat().st_size / 1e6:.1f} MB){here}", flush=True)
     if args.open and not open_in_browser(path):
         print("No browser could be opened: open the file in yours", file=sys.stderr)
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 
+from tuner.bucket.copies import at_hand
 from tuner.commands.study_flags import Commands, add_runs_dir_flag
 
 
@@ -31,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     runs_dir = args.runs_dir
     if args.address is None:
+        runs_dir = at_hand(runs_dir)
         stop.stop_here(args.name, runs_dir, tell, args.wait)
     else:
         runs_dir = stop.stop_job(args.name, args.address, tell)

@@ -16,7 +16,7 @@ def add_runs_dir_flag(parser: argparse.ArgumentParser) -> None:
         "--runs-dir",
         default=StudyConfig.runs_dir,
         metavar="DIR",
-        help=f"folder of all studies (default: {StudyConfig.runs_dir})",
+        help=f"folder of all studies, or a bucket: s3://BUCKET/PREFIX (default: {StudyConfig.runs_dir})",
     )
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from tuner.bucket.copies import at_hand
+from tuner.bucket.database import mlflow_at_hand, send_mlflow
 from tuner.commands.study_flags import Commands, add_study_flags
 
 
@@ -19,5 +21,9 @@ def run(args: argparse.Namespace) -> int:
     """Brings MLflow in line, and prints how many runs were written."""
     from tuner.tracking.sync import sync
 
-    print(sync(args.name, args.runs_dir, args.storage, args.tracking_uri))
+    runs_dir = at_hand(args.runs_dir, args.name)
+    mlflow_at_hand(runs_dir)
+    counts = sync(args.name, runs_dir, args.storage, args.tracking_uri)
+    send_mlflow(runs_dir)
+    print(counts)
     return 0

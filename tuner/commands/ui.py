@@ -16,6 +16,8 @@ from pathlib import Path
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.addresses import is_server
+from tuner.bucket.copies import at_hand, copy_of, named
+from tuner.bucket.database import mlflow_at_hand
 from tuner.commands.study_flags import Commands, add_runs_dir_flag
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.next_commands import sync_command, where_flags
@@ -49,7 +51,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
-    return serve_ui(args.runs_dir, args.tracking_uri, args.port, args.verbose)
+    runs_dir = at_hand(args.runs_dir, every=True)
+    mlflow_at_hand(runs_dir)
+    return serve_ui(runs_dir, args.tracking_uri, args.port, args.verbose)
 
 
 def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
@@ -74,7 +78,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
     command += ["--allowed-hosts", ALLOWED_HOSTS]
     url = f"http://{HOST}:{port}"
-    shown = runs_dir if tracking_uri is None else without_password(tracking_uri)
+    shown = named(runs_dir) if tracking_uri is None else without_password(tracking_uri)
     print(f"MLflow on {shown} is starting ...", flush=True)
     with tempfile.TemporaryFile("w+") as said:
         # A group of its own: only we get Ctrl-C, and we end the server with all its processes, once.
@@ -107,9 +111,12 @@ def _database(runs_dir: str, tracking_uri: str | None) -> str:
         if (folder / "mlflow.db").exists():
             return StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
         if not (folder / "optuna.journal").exists() and not any(folder.glob(f"*/{STUDY_FILE}")):
-            raise ConfigError(f"no studies under {runs_dir}: run a study, or give --runs-dir")
-        bring = sync_command("NAME", where_flags(runs_dir), f"sqlite:///{folder}/mlflow.db")
-        raise ConfigError(f"no MLflow database under {runs_dir}: `{bring}` makes one, or give --tracking-uri")
+            raise ConfigError(f"no studies under {named(runs_dir)}: run a study, or give --runs-dir")
+        uri = f"sqlite:///{folder}/mlflow.db" if copy_of(folder) is None else None
+        bring = sync_command("NAME", where_flags(runs_dir), uri)
+        raise ConfigError(
+            f"no MLflow database under {named(runs_dir)}: `{bring}` makes one, or give --tracking-uri"
+        )
     if is_server(tracking_uri):
         page = without_password(tracking_uri)
         raise ConfigError(f"--tracking-uri {page}: it is already a server: open {page} in a browser")

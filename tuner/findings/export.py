@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
+from tuner.bucket.copies import bring_checkpoints, named, send
 from tuner.findings.best import choose_best
 from tuner.record import schema
 from tuner.record.reading import StudyReading
@@ -34,6 +35,7 @@ def export_trial(
     """
     chosen = _find(study, trial or choose_best(study, under_mib).trial.name)
     name, folder = chosen.name, study.folder
+    bring_checkpoints(folder / name)
     _check_checkpoint(chosen, RunDirectory(folder / name).last)
     target = folder / FOLDER / name if out is None else Path(out)
     facts = {
@@ -45,7 +47,11 @@ def export_trial(
     from tinytl.export.folder import export_run, shown
 
     about = export_run(folder / name, target, epoch="last", known=facts)  # the epoch of its accuracy
-    return json.dumps(about, indent=2) if as_json else "\n".join((name, *shown(about, target)))
+    send(target)
+    lines = [name, *shown(about, target)]
+    if named(target) != str(target):
+        lines.append(f"In the bucket: {named(target)}")
+    return json.dumps(about, indent=2) if as_json else "\n".join(lines)
 
 
 def _find(study: StudyReading, name: str) -> Trial:

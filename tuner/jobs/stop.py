@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinytl.errors import ConfigError
+from tuner.bucket.claims import is_here
+from tuner.bucket.copies import named
 from tuner.jobs import client as job_client
 from tuner.record.claim import holder_of
 
@@ -37,10 +39,10 @@ def stop_here(name: str, runs_dir: str, tell: Callable[[str], None], wait_s: flo
         time.sleep(POLL_S)
     if not holder:
         raise ConfigError(
-            f"study {name} does not run (by the lock in {folder}); if it is still preparing (images, "
+            f"study {name} does not run (by the lock in {named(folder)}); if it is still preparing (images, "
             "downloads), try again once it trains, or stop it with Ctrl-C there"
         )
-    if holder.get("host") != socket.gethostname():
+    if holder.get("host") != socket.gethostname() or ("machine" in holder and not is_here(holder)):
         raise ConfigError(
             f"study {name} runs on {holder.get('host')} as process {holder.get('pid')}: stop it there; a job "
             "of a Ray cluster: give --address URL"

@@ -16,6 +16,7 @@ from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tinytl.runs.directory import COMMIT, code_commit
 from tuner.addresses import is_sqlite, sqlite_file
+from tuner.bucket.address import is_bucket
 from tuner.cluster.joining import PACKAGES, ROOT
 from tuner.config import StudyConfig, read_study_file
 from tuner.jobs import client as job_client
@@ -115,7 +116,7 @@ def _check_here(config: StudyConfig, argv: Sequence[str]) -> None:
 
 def _paths(config: StudyConfig) -> dict[str, str]:
     """Returns what flags name on the cluster's disks: paths, and the addresses of SQLite's files."""
-    paths = {"--runs-dir": config.runs_dir}
+    paths = {} if is_bucket(config.runs_dir) else {"--runs-dir": config.runs_dir}
     if config.data_dir is not None:
         paths["--data-dir"] = config.data_dir
     for flag, weights in (("--weights", config.weights), ("--lite-weights", config.lite_weights)):

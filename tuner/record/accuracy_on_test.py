@@ -7,6 +7,7 @@ from pathlib import Path
 from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
+from tuner.bucket.copies import bring_checkpoints
 from tuner.record.by_trial import read_by_trial
 from tuner.record.trials import Trial
 
@@ -50,6 +51,7 @@ def read_test_accuracies(
         if result.name in known:
             continue
         try:
+            bring_checkpoints(folder / result.name)
             known[result.name] = _judge(folder / result.name, data.classes, data.test)
         except ConfigError as error:
             report(f"no test accuracy of {result.name}: {error}")

@@ -14,6 +14,9 @@ from optuna.storages import RDBStorage
 
 from tinytl.errors import ConfigError
 from tinytl.files import naming_the_file, try_lock
+from tuner.bucket import claims
+from tuner.bucket.copies import copy_of
+from tuner.bucket.store import Bucket, told
 from tuner.record import schema
 
 LOCK_FILE = "driver.lock"
@@ -23,6 +26,8 @@ SIGN_OF_LIFE_S = 5.0
 """How often a driver writes that it is alive."""
 LOOKS_S = 1.0
 """A lock that is held longer is a driver's."""
+IN_BUCKET = "driver"
+"""Name of the claim in a study's folder of a bucket."""
 GONE_AFTER_S = 30.0
 """A driver on another machine counts as gone once it has written nothing for this long."""
 
@@ -31,9 +36,16 @@ GONE_AFTER_S = 30.0
 def folder_claimed(folder: Path, name: str) -> Iterator[None]:
     """Keeps other drivers out of a study's folder; the lock ends with the process, however it ends.
 
+    In a bucket the claim of a process that was killed ends after half a minute (see `tuner.bucket.claims`).
+
     Raises:
         ConfigError: naming the driver that has it, or if the folder cannot be written.
     """
+    copy = copy_of(folder)
+    if copy is not None:
+        with bucket_claimed(copy.bucket, name):
+            yield
+        return
     path = folder / LOCK_FILE
     with naming_the_file(path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,6 +61,25 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
                 file.truncate(0)
                 os.write(file.fileno(), json.dumps(_me()).encode())  # nothing waits in a buffer for the close
             yield
+
+
+@contextmanager
+def bucket_claimed(bucket: Bucket, name: str) -> Iterator[claims.Claim]:
+    """Keeps other drivers off a study in a bucket; leaves nothing of a study of which nothing was written.
+
+    Raises:
+        ConfigError: naming the driver that has it, or if the bucket refuses or does not answer.
+    """
+    try:
+        with told(f"--runs-dir {bucket.address}"), claims.claimed(bucket, f"{name}/{IN_BUCKET}") as claim:
+            try:
+                yield claim
+            finally:
+                with suppress(OSError):
+                    if all(claims.is_claim(key) for key in bucket.versions(name)):
+                        claim.withdraw()
+    except claims.TakenError as taken:
+        raise _taken(name, taken.holder) from None
 
 
 @contextmanager
@@ -174,6 +205,12 @@ def is_empty(folder: Path) -> bool:
 
 def holder_of(folder: Path, attributes: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the driver that runs a study, by its folder's lock or the sign of life in its attributes."""
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            found = claims.holder_of(copy.bucket, f"{copy.key_of(folder.resolve())}/{IN_BUCKET}")
+        if found is not None:
+            return found
     # A driver that ends may remove the file at any moment.
     with suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK_FILE).open() as file:
         if not try_lock(file, shared=True):

@@ -15,6 +15,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from tinytl.errors import ConfigError
 from tinytl.files import lock
+from tuner.bucket.copies import copy_of, named
 from tuner.next_commands import tuner_command, where_flags
 
 JOURNAL = "optuna.journal"
@@ -37,6 +38,15 @@ NEEDED: Mapping[int, tuple[str, ...]] = {
 """What Optuna reads of a record, by its `op_code`."""
 _BEGINS = b'{"op_code":'
 _CHUNK = 1 << 16
+
+
+def journal_of(runs_dir: str | Path, study: str) -> Path:
+    """Returns the journal in which a study is: that of the runs folder, or, in a bucket, its own.
+
+    An object is written whole: if two drivers had the same one, each would remove what the other wrote.
+    """
+    folder = Path(runs_dir)
+    return (folder if copy_of(folder) is None else folder / study) / JOURNAL
 
 
 class DamagedJournalError(ConfigError):
@@ -95,8 +105,10 @@ class JournalFile(BaseJournalBackend):
                 raise
 
     def _damage(self, line: int) -> str:
-        command = tuner_command("repair", where=where_flags(str(self.path.parent)))
-        return f"{self.path}: line {line} is no record of a study: `{command}` keeps all that is whole"
+        copy = copy_of(self.path)
+        runs_dir = self.path.parent if copy is None else copy.root
+        command = tuner_command("repair", where=where_flags(str(runs_dir)))
+        return f"{named(self.path)}: line {line} is no record of a study: `{command}` keeps all that is whole"
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:

@@ -3,20 +3,44 @@
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinytl.errors import ConfigError
 from tinytl.files import try_lock, written_whole
+from tuner.bucket.copies import copy_of, named, send
 from tuner.record import schema
-from tuner.record.claim import LOCK_FILE
+from tuner.record.claim import LOCK_FILE, folder_claimed
 from tuner.record.journal import CREATE_STUDY, CREATE_TRIAL, JOURNAL, lines_of, record_of
 
 KEPT_AS = ".damaged"
 """Ending of the copy that is kept of a damaged journal; a number follows if there is one already."""
 _FAILED = 3
 _MAXIMIZE, _MINIMIZE = 2, 1
+
+
+def repair_all(runs_dir: str) -> Iterator[str]:
+    """Repairs the journal of a folder, or, in a bucket, that of each study; yields what `repair` says.
+
+    Raises:
+        ConfigError: as `repair` does, or if the bucket refuses or does not answer.
+    """
+    folder = Path(runs_dir)
+    if copy_of(folder) is None:
+        yield from repair(folder)
+        return
+    journals = sorted(folder.glob(f"*/{JOURNAL}"))
+    if not journals:
+        raise ConfigError(f"no studies under {named(folder)} (no file {JOURNAL}): give --runs-dir")
+    for journal in journals:
+        with folder_claimed(journal.parent, journal.parent.name):
+            before = set(journal.parent.iterdir())
+            told = repair(journal.parent)
+            for new in sorted(set(journal.parent.iterdir()) - before):
+                send(new)
+                send(journal)
+            yield from told
 
 
 def repair(runs_dir: Path) -> list[str]:
@@ -38,7 +62,7 @@ def repair(runs_dir: Path) -> list[str]:
     records = [record_of(line) for line in lines]
     if None not in records:
         rest = "" if not torn else " but half a line at the end, which the next record replaces"
-        return [f"{journal}: all {len(lines)} lines are whole{rest}"]
+        return [f"{named(journal)}: all {len(lines)} lines are whole{rest}"]
     kept: list[bytes] = []
     told: list[str] = []
     for number, (line, record) in enumerate(zip(lines, records, strict=True), 1):
@@ -53,7 +77,7 @@ def repair(runs_dir: Path) -> list[str]:
     with written_whole(journal) as out:
         out.writelines(kept)
     whole = sum(record is not None for record in records)
-    return [*told, f"{journal}: {whole} whole lines are kept; as it was: {copy}"]
+    return [*told, f"{named(journal)}: {whole} whole lines are kept; as it was: {named(copy)}"]
 
 
 def _replacement(

@@ -16,6 +16,7 @@ from typing import Any
 
 import optuna
 
+from tuner.bucket.copies import at_hand
 from tuner.config import read_study_file
 from tuner.record import schema
 from tuner.record.accuracy_on_test import known_test_accuracies
@@ -197,13 +198,14 @@ def open_study(name: str, runs_dir: str = "runs", storage: str | None = None) ->
 
     Args:
         name: of the study.
-        runs_dir: the folder of all studies, as `--runs-dir` names it.
+        runs_dir: the folder of all studies, or their bucket, as `--runs-dir` names it.
         storage: the URL of the study's Optuna storage; default: what the study's folder names.
 
     Raises:
         ConfigError: if there is no study of that name, its storage does not answer, or a file of its folder
             is damaged.
     """
+    runs_dir = at_hand(runs_dir, name)
     return read_study(load_study(name, runs_dir, storage), runs_dir)
 
 

@@ -9,6 +9,7 @@ from optuna.exceptions import StorageInternalError
 from tinytl.errors import ConfigError, causes
 from tinytl.files import disk_is_full
 from tinytl.passwords import without_password
+from tuner.bucket.store import BucketError
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FORBIDDEN_TEXTS = ("permission denied for", "read-only", "readonly database")
@@ -32,6 +33,8 @@ def remedy_for(error: BaseException) -> str:
     """Returns what to do after a disk or a database failed with `error`."""
     if disk_is_full(error):
         return "make room"
+    if isinstance(error, BucketError):
+        return error.remedy
     for inner in causes(error):
         forbidden = any(text in str(inner) for text in _FORBIDDEN_TEXTS)
         if forbidden or getattr(inner, "errno", None) in _FORBIDDEN:
@@ -41,7 +44,10 @@ def remedy_for(error: BaseException) -> str:
 
 def what_it_said(error: BaseException) -> str:
     """Returns in one line what a disk or a database itself said."""
-    while (inner := getattr(error, "orig", None) or error.__cause__) is not None:
+    while not isinstance(error, BucketError):  # what that came from has several lines
+        inner = getattr(error, "orig", None) or error.__cause__
+        if inner is None:
+            break
         error = inner
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
     return without_password(lines[0]) if lines else type(error).__name__

@@ -12,8 +12,10 @@ from tinytl.errors import ConfigError
 from tinytl.files import naming_the_file
 from tinytl.passwords import without_password
 from tuner.addresses import is_sqlite, sqlite_file
+from tuner.bucket.copies import copy_of, named, studies_in
+from tuner.bucket.store import told
 from tuner.config import StudyConfig, read_study_file
-from tuner.record.journal import JOURNAL, JournalFile
+from tuner.record.journal import JOURNAL, JournalFile, journal_of
 from tuner.record.refusals import BACK, remedy_for
 from tuner.verbosity import apply_verbosity
 
@@ -27,15 +29,15 @@ CONNECT_TIMEOUT_S = 5
 logger = logging.getLogger(__name__)
 
 
-def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
-    """Opens the database at `url`, or the journal file under `runs_dir` (made if it is missing).
+def open_storage(url: str | None, folder: str) -> BaseStorage:
+    """Opens the database at `url`, or the journal file in `folder` (made if it is missing).
 
     Raises:
         ConfigError: for a database that does not answer.
     """
     apply_verbosity()
     if url is None:
-        journal = Path(runs_dir) / JOURNAL
+        journal = Path(folder) / JOURNAL
         with naming_the_file(journal):
             journal.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFile(journal))
@@ -46,16 +48,25 @@ def open_storage(url: str | None, runs_dir: str) -> BaseStorage:
     try:
         storage = RDBStorage(url, engine_kwargs=options)
     except Exception as error:  # each database driver raises its own kinds
-        said = f"{shown_storage(url, runs_dir)}: cannot be opened ({_reason(error)})"
+        said = f"{shown_storage(url, folder)}: cannot be opened ({_reason(error)})"
         remedy = remedy_for(error)
         raise ConfigError(said if remedy == BACK else f"{said}: {remedy}") from None
     _outlast_restarts(storage.engine)
     return storage
 
 
-def shown_storage(url: str | None, runs_dir: str) -> str:
-    """Returns how a line names a study's storage: its journal, or its address."""
-    return str(Path(runs_dir) / JOURNAL) if url is None else f"--storage {without_password(url)}"
+def open_storage_of(study: str, url: str | None, runs_dir: str) -> BaseStorage:
+    """Opens the database at `url`, or the journal in which a study of `runs_dir` is (made if it is missing).
+
+    Raises:
+        ConfigError: for a database that does not answer.
+    """
+    return open_storage(url, str(journal_of(runs_dir, study).parent))
+
+
+def shown_storage(url: str | None, folder: str) -> str:
+    """Returns how a line names a study's storage: the journal in `folder`, or its address."""
+    return named(Path(folder) / JOURNAL) if url is None else f"--storage {without_password(url)}"
 
 
 def _reason(error: Exception) -> str:
@@ -90,11 +101,11 @@ def _outlast_restarts(engine: "Engine") -> None:
 
 def study_exists(config: StudyConfig, name: str) -> bool:
     """Whether the storage has a study `name`; makes no journal file to find out."""
-    if config.storage is None and not config.journal.exists():
+    if config.storage is None and not journal_of(config.runs_dir, name).exists():
         return False
     if config.storage is not None and not _may_exist(config.storage):
         return False
-    return name in study_names(open_storage(config.storage, config.runs_dir))
+    return name in study_names(open_storage_of(name, config.storage, config.runs_dir))
 
 
 def _may_exist(url: str) -> bool:
@@ -116,13 +127,20 @@ def load_study(name: str, runs_dir: str, url: str | None = None) -> optuna.Study
     """
     if url is None:
         url = read_study_file(name, runs_dir).get("storage")
-    if url is None and not (Path(runs_dir) / JOURNAL).exists():
-        raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
+    if url is None and not journal_of(runs_dir, name).exists():
+        copy = copy_of(runs_dir)
+        if copy is None:
+            raise ConfigError(f"no studies under {runs_dir} (no file optuna.journal): give --runs-dir")
+        with told(f"--runs-dir {copy.bucket.address}"):
+            names = studies_in(copy.bucket)
+        raise ConfigError(
+            f"no study {name} under {copy.bucket.address}: there are {', '.join(names) or 'none'}"
+        )
     if url is not None and not _may_exist(url):
         raise ConfigError(f"--storage {url}: no such file")
-    storage = open_storage(url, runs_dir)
+    storage = open_storage_of(name, url, runs_dir)
     names = study_names(storage)
     if name not in names:
-        place = f"under {runs_dir}" if url is None else f"in {without_password(url)}"
+        place = f"under {named(runs_dir)}" if url is None else f"in {without_password(url)}"
         raise ConfigError(f"no study {name} {place}: there are {', '.join(names) or 'none'}")
     return optuna.load_study(study_name=name, storage=storage)

@@ -38,8 +38,12 @@ class StudyRecords:
     file could be read.
     """
 
-    def __init__(self, storage: BaseStorage, study_name: str) -> None:
+    def __init__(
+        self, storage: BaseStorage, study_name: str, secure: Callable[[], None] = lambda: None
+    ) -> None:
+        """`secure` is called before a trial may start, and before anyone hears that one has ended."""
         self.storage = storage
+        self.secure = secure
         self.study_id = storage.get_study_id_from_name(study_name)
         self._n_objectives = len(storage.get_study_directions(self.study_id))
         self.unwritten: str | None = None
@@ -56,11 +60,15 @@ class StudyRecords:
 
     def enqueue(self, params: Params, attributes: Mapping[str, Any]) -> int:
         """Adds a trial to the end of the waiting ones; returns its number."""
-        return self._add(TrialState.WAITING, params, attributes)
+        number = self._add(TrialState.WAITING, params, attributes)
+        if schema.NAME in attributes:
+            self.reach(self.secure)
+        return number
 
     def name_waiting(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> int:
         """Writes the name of an enqueued trial, which still waits for a worker."""
         self._set(trial._trial_id, attributes)
+        self.reach(self.secure)
         return trial._trial_id
 
     def start(self, number: int) -> None:
@@ -165,6 +173,8 @@ class StudyRecords:
 
     def _end(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
         self.reach(self.storage.set_trial_state_values, number, state, values)
+        if state.is_finished():
+            self.reach(self.secure)
 
     def reach(self, call: Callable[..., Any], *args: Any, **named: Any) -> Any:
         """Calls a function that reads or writes the record, and returns its result.

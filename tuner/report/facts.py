@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tinytl.passwords import without_password
 from tuner.addresses import is_server
+from tuner.bucket.copies import named
 from tuner.config import NO_TRACKING
 from tuner.findings.text import short
 from tuner.next_commands import sync_command, ui_command, where_flags
@@ -156,4 +157,4 @@ def in_mlflow(
 
 def shown_folder(runs_dir: str, name: str) -> str:
     """Returns a study's folder as a command would name it."""
-    return shlex.quote(str(Path(runs_dir) / name))
+    return shlex.quote(named(Path(runs_dir) / name))

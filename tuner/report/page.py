@@ -14,6 +14,8 @@ from tinytl.config.train_command import plan_flags
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
+from tuner.bucket.copies import at_hand, named, send
+from tuner.bucket.database import mlflow_at_hand
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.text import (
     accuracy_text,
@@ -47,6 +49,8 @@ def write_report(name: str, runs_dir: str, storage: str | None = None, out: str 
         ConfigError: if there is no such study, none of its trials is complete, a file of its folder is
             damaged, or the report cannot be written.
     """
+    runs_dir = at_hand(runs_dir, name)
+    mlflow_at_hand(runs_dir)
     study = open_study(name, runs_dir, storage)
     path = Path(runs_dir) / name / FILE if out is None else Path(out)
     if path.is_dir():
@@ -55,6 +59,7 @@ def write_report(name: str, runs_dir: str, storage: str | None = None, out: str 
         raise ConfigError(f"there is no folder {path.parent} for the report: give --out FILE")
     _check_has_results(study)
     write_whole(path, render(read_report(study, storage)))
+    send(path)
     return path
 
 
@@ -84,7 +89,7 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
     tracking_uri = settings.get("tracking_uri") or StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
     links, no_links = links_or_reason(tracking_uri, name, study.attributes)
     if not (folder / STUDY_FILE).is_file():
-        notes.append(f"There is no {folder / STUDY_FILE}: budget and settings are not known.")
+        notes.append(f"There is no {named(folder / STUDY_FILE)}: budget and settings are not known.")
     if no_links is not None:
         notes.append(f"No links to MLflow: {without_password(no_links)}")
     measured = measured_mib(rows)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
+from tuner.bucket.copies import named
 from tuner.record.refusals import UnwrittenError
 from tuner.record.trials import Trial
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
@@ -112,7 +113,7 @@ class MemoryAwareSearch(Searcher):
                 peak_memory_mib=live.peak_memory_mib,
                 curve=live.curve,
             ).plan_figures,
-            "folder": str(found.folder),
+            "folder": named(found.folder),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

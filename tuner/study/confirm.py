@@ -15,8 +15,10 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.errors import NonFiniteLossError
 from tinytl.runs.directory import RunDirectory, read_config_file
+from tuner.bucket.copies import named
 from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_result, read_outcomes, write_outcomes
 from tuner.record.trials import Trial
+from tuner.trial.trial_folder import borrowed
 
 if TYPE_CHECKING:
     from tinytl.networks.backbones.weights import Weights
@@ -84,10 +86,13 @@ def confirming_seeds(config: TrainConfig, count: int) -> range:
     return range(config.seed + 1, config.seed + 1 + count)
 
 
-def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", folder: Path) -> dict[str, Any]:
-    """Trains `config` in `folder`, or resumes there, on one thread; returns accuracy or failure.
+def train_again(
+    config: TrainConfig, data: DataSplits, weights: "Weights", place: Path | str
+) -> dict[str, Any]:
+    """Trains `config` in a folder, or resumes there, on one thread; returns accuracy or failure.
 
-    The result of a finished run is read from its folder.
+    `place`: its path, or its address in a bucket, which gets the files at the end. The result of a finished
+    run is read from there.
     """
     import torch
 
@@ -95,16 +100,17 @@ def train_again(config: TrainConfig, data: DataSplits, weights: "Weights", folde
     from tinytl.runs.run import train_loaded
 
     torch.set_num_threads(1)
-    finished = RunDirectory(folder).result_file
-    if finished.exists():
-        result = json.loads(finished.read_text())
-    else:
-        silent = PlainProgress(lambda line: None)
-        try:
-            result = train_loaded(config, data, weights, folder, silent, resume=True, wait_s=CLAIM_WAIT_S)
-        except NonFiniteLossError as error:
-            return {"failure": str(error)}
-    return {"accuracy_top1": result["val_accuracy_top1"]}
+    with borrowed(str(place), CLAIM_WAIT_S) as folder:
+        finished = RunDirectory(folder).result_file
+        if finished.exists():
+            result = json.loads(finished.read_text())
+        else:
+            silent = PlainProgress(lambda line: None)
+            try:
+                result = train_loaded(config, data, weights, folder, silent, resume=True, wait_s=CLAIM_WAIT_S)
+            except NonFiniteLossError as error:
+                return {"failure": str(error)}
+        return {"accuracy_top1": result["val_accuracy_top1"]}
 
 
 def _train_all(
@@ -134,10 +140,10 @@ def _train_all(
             while waiting and len(running) < resources.workers:
                 trial, seed = waiting.pop(0)
                 config = dataclasses.replace(configs[trial], seed=seed)
-                folder = prepared.folder / FOLDER / f"{trial}-seed{seed}"
+                place = named(prepared.folder / FOLDER / f"{trial}-seed{seed}")
                 gpus = resources.gpus_of(peaks_mib[trial])
                 task = remote.options(num_gpus=gpus)
-                running[task.remote(config, data, weights[config.backbone], folder)] = trial, seed
+                running[task.remote(config, data, weights[config.backbone], place)] = trial, seed
             for done in ray.wait(list(running), timeout=_POLL_S)[0]:
                 trial, seed = running.pop(done)
                 try:

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from tinytl.errors import ConfigError
 from tinytl.files import check_checksums
 from tinytl.runs.directory import RunDirectory
+from tuner.bucket.copies import bring_checkpoints
 from tuner.record import schema
 
 
@@ -22,6 +23,7 @@ def set_aside_damaged(study: optuna.Study, folder: Path) -> Iterator[str]:
         name = trial.user_attrs.get(schema.AGAIN)
         if name is None:
             continue
+        bring_checkpoints(folder / name)
         last = RunDirectory(folder / name).last
         reason = _damage(last) if last.is_file() else None
         if reason is not None:

@@ -18,10 +18,12 @@ import optuna
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.addresses import sqlite_file
+from tuner.bucket.copies import copy_of, named, remove_from_bucket
 from tuner.config import NO_TRACKING, STUDY_FILE, StudyConfig, check_study_name, read_study_file
 from tuner.record import schema
 from tuner.record.claim import LOCK_FILE, check_free, folder_claimed
-from tuner.record.storage import load_study, open_storage, study_exists
+from tuner.record.journal import journal_of
+from tuner.record.storage import load_study, open_storage_of, study_exists
 from tuner.tracking.client import answering, open_mlflow
 from tuner.tracking.lookup import experiment_name, find_runs
 
@@ -59,7 +61,8 @@ class FoundStudy:
         if self.study is not None:
             found.append(f"the record of {len(_names(self.study))} trials in {self.storage}")
         if self.folder.is_dir():
-            found.append(f"the folder {self.folder} ({_size_mb(self.folder):.1f} MB)")
+            size = f" ({_size_mb(self.folder):.1f} MB)" if copy_of(self.folder) is None else ""
+            found.append(f"the folder {named(self.folder)}{size}")
         return found
 
 
@@ -76,7 +79,7 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
     store: BaseStorage | None = None
     study: optuna.Study | None = None
     if study_exists(StudyConfig(runs_dir=runs_dir, storage=url), name):
-        store = open_storage(url, runs_dir)
+        store = open_storage_of(name, url, runs_dir)
         study = optuna.load_study(study_name=name, storage=store)
     elif not settings:
         study = load_study(name, runs_dir, storage)  # raises with the names of those that exist
@@ -99,7 +102,7 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
         folder=folder,
         study=study,
         store=store,
-        storage=str(Path(runs_dir) / "optuna.journal") if url is None else without_password(url),
+        storage=named(journal_of(runs_dir, name)) if url is None else without_password(url),
         mlflow=client,
         tracking_uri=uri,
         run_ids=run_ids,
@@ -127,6 +130,7 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
             tell(f"removed: {next(lines)}")
         if found.folder.is_dir():
             try:
+                remove_from_bucket(found.folder, last=STUDY_FILE)
                 _remove(found.folder)
             except OSError as error:
                 raise ConfigError(f"{error.filename} cannot be removed ({error.strerror})") from None

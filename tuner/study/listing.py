@@ -12,9 +12,11 @@ import optuna
 
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
+from tuner.bucket.copies import copy_of, named
 from tuner.config import STUDY_FILE, read_study_file
 from tuner.record import schema
 from tuner.record.claim import holder_of
+from tuner.record.journal import JOURNAL
 from tuner.record.sessions import read_sessions
 from tuner.record.storage import open_storage, study_names
 from tuner.record.trials import state_of
@@ -67,13 +69,18 @@ def list_studies(runs_dir: str, storage: str | None = None) -> tuple[list[Listed
             unread.append(str(error))
         else:
             places.setdefault(url, file.parent.name)
-    if (Path(runs_dir) / "optuna.journal").exists():
-        places[None] = ""
-    else:
-        places.pop(None, None)
-    for url, example in places.items():
+    places.pop(None, None)
+    pattern = JOURNAL if copy_of(runs_dir) is None else f"*/{JOURNAL}"  # in a bucket a study has its own
+    stores: list[tuple[str | None, str, str]] = [
+        *(
+            (None, str(journal.parent), journal.parent.name)
+            for journal in sorted(Path(runs_dir).glob(pattern))
+        ),
+        *((url, runs_dir, name) for url, name in places.items()),
+    ]
+    for url, folder, example in stores:
         try:
-            store = open_storage(url, runs_dir)
+            store = open_storage(url, folder)
         except ConfigError as error:
             unread.append(f"study {example} and others of its storage: {error}")
             continue
@@ -82,7 +89,7 @@ def list_studies(runs_dir: str, storage: str | None = None) -> tuple[list[Listed
         found = here | found
     if not found and not unread:
         place = "" if storage is None else f", nor in {without_password(storage)}"
-        raise ConfigError(f"no studies under {runs_dir}{place}: give --runs-dir")
+        raise ConfigError(f"no studies under {named(runs_dir)}{place}: give --runs-dir")
     return [found[name] for name in sorted(found)], unread
 
 

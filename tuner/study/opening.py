@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from tinytl.config.weights_source import with_whole_path
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
 from tuner import addresses
+from tuner.bucket.copies import named
 from tuner.config import STUDY_FILE
 from tuner.next_commands import as_typed
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import storage_claimed
 from tuner.record.identity import identity_of
+from tuner.record.journal import journal_of
 from tuner.record.refusals import told_in_one_line
 from tuner.record.sessions import begin_session, with_session
 from tuner.record.writer import StudyRecords, fits_by_now
@@ -32,25 +34,31 @@ from tuner.study.starting_points import baselines
 
 
 @contextmanager
-def opened(prepared: PreparedStudy) -> Iterator[tuple[optuna.Study, StudyRecords]]:
-    """Opens the study in its storage, new or as it stands, and keeps other drivers out."""
+def opened(
+    prepared: PreparedStudy, secure: Callable[[], None] = lambda: None
+) -> Iterator[tuple[optuna.Study, StudyRecords]]:
+    """Opens the study in its storage, new or as it stands, and keeps other drivers out.
+
+    `secure` is called once what was recorded must not be lost.
+    """
     config = prepared.config
     directions = [StudyDirection.MAXIMIZE]
     if prepared.searches_memory:
         directions.append(StudyDirection.MINIMIZE)
-    place = storage.shown_storage(config.storage, config.runs_dir)
+    place = storage.shown_storage(config.storage, str(journal_of(config.runs_dir, prepared.name).parent))
     with ExitStack() as stack:
         with told_in_one_line(place), _study_file_first(prepared):
-            store = storage.open_storage(config.storage, config.runs_dir)
+            store = storage.open_storage_of(prepared.name, config.storage, config.runs_dir)
             study = optuna.create_study(
                 study_name=prepared.name, storage=store, directions=directions, load_if_exists=True
             )
-            records = StudyRecords(store, prepared.name)
+            records = StudyRecords(store, prepared.name, secure)
             if isinstance(store, RDBStorage):
                 stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
         with told_in_one_line(place, ", then add --resume"):
             _write_study(prepared, records)
-        _write_study_file(prepared)
+            _write_study_file(prepared)
+            records.reach(secure)
         yield study, records
 
 
@@ -103,7 +111,8 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     """Writes what made the study: command, settings, and the space as it is now."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
-    content = dataclasses.asdict(config) | {"name": prepared.name, "space": str(copy)}
+    content = dataclasses.asdict(config) | {"name": prepared.name}
+    content |= {"space": named(copy), "runs_dir": named(config.runs_dir)}
     content["command"] = as_typed(sys.argv)[1:]  # without `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:

@@ -20,8 +20,10 @@ from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.passwords import without_password
 from tinytl.runs.directory import with_whole_paths
+from tuner.bucket.copies import copy_of
 from tuner.config import StudyConfig, check_study_name
 from tuner.prepared import PreparedStudy, StartingPoint, folder_of
+from tuner.record.journal import journal_of
 from tuner.study import machine_times
 from tuner.study.resuming import check_same_study, study_to_resume
 from tuner.study.server_checks import check_servers
@@ -154,7 +156,11 @@ def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
 
 def _check_runs_dir(config: StudyConfig) -> None:
     folder = Path(config.runs_dir)
-    written = [config.journal, folder / config.name] if config.resume and config.name else []
+    copy = copy_of(folder)
+    if copy is not None:
+        copy.bucket.check_writable()
+        return
+    written = [journal_of(folder, config.name), folder / config.name] if config.resume and config.name else []
     for path in written:
         if path.exists() and not os.access(path, os.W_OK):
             raise ConfigError(

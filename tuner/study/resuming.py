@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
+from tuner.bucket.copies import named
 from tuner.config import BEFORE_THE_FLAG, STUDY_FILE, StudyConfig
 from tuner.next_commands import tuner_command, where_flags
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import check_free, is_empty
 from tuner.record.identity import identity_of
+from tuner.record.journal import journal_of
 from tuner.record.reading import read_study
 from tuner.record.sessions import read_sessions
 
@@ -25,7 +27,11 @@ def study_to_resume(config: StudyConfig, name: str) -> "optuna.Study | None":
     stored = storage.study_exists(config, name)
     if not config.resume and (stored or not is_empty(Path(config.runs_dir) / name)):
         in_storage = stored and config.storage is not None
-        where = f"in {without_password(config.storage or '')}" if in_storage else f"under {config.runs_dir}"
+        where = (
+            f"in {without_password(config.storage or '')}"
+            if in_storage
+            else f"under {named(config.runs_dir)}"
+        )
         raise ConfigError(f"study {name} exists {where}: add --resume to continue it, or change --name")
     if not config.resume:
         return None
@@ -51,13 +57,14 @@ def _check_was_being_made(config: StudyConfig, name: str, begun: bool) -> None:
     trials = sum(1 for _ in folder.glob("*/config.yaml"))
     if not begun:
         raise ConfigError(
-            f"--resume: no study {name} under {config.runs_dir}; leave --resume out to start it"
+            f"--resume: no study {name} under {named(config.runs_dir)}; leave --resume out to start it"
         )
     if trials:
-        where = config.journal if config.storage is None else without_password(config.storage)
+        where = without_password(config.storage or named(journal_of(config.runs_dir, name)))
         raise ConfigError(
-            f"--resume: {where} has no study {name}, though {folder} has {trials} of its trials: bring the "
-            "record back from a copy, or start another study (--from-config takes a trial's config.yaml)"
+            f"--resume: {where} has no study {name}, though {named(folder)} has {trials} of its trials: "
+            "bring the record back from a copy, or start another study (--from-config takes a trial's "
+            "config.yaml)"
         )
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from tinytl.data.splits import DataSplits, ImageFiles
 from tinytl.errors import ConfigError
 from tinytl.files import disk_is_full
-from tuner.cluster.node_checks import check_folders
+from tuner.cluster.node_checks import check_images
 from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import nodes_of, plan_resources
 from tuner.cluster.start import Cluster
@@ -22,8 +22,8 @@ from tuner.config import REDUCTION_FACTOR, WITHOUT_TRACKING, StudyConfig
 from tuner.next_commands import resume_command
 from tuner.prepared import PreparedStudy
 from tuner.record.accuracy_on_test import read_test_accuracies
-from tuner.record.claim import folder_claimed
 from tuner.record.identity import identity_of
+from tuner.record.journal import journal_of
 from tuner.record.measured_slowdown import measure_slowdowns
 from tuner.record.reading import StudyReading, read_study
 from tuner.record.refusals import UnwrittenError, told_in_one_line
@@ -34,6 +34,7 @@ from tuner.stopping import Stopping
 from tuner.study import machine_times
 from tuner.study.confirm import confirm_front, trial_configs
 from tuner.study.damaged import set_aside_damaged
+from tuner.study.driving import driven
 from tuner.study.opening import opened
 from tuner.study.starting_points import baselines
 from tuner.terminal.notice import Notice, no_notice
@@ -97,10 +98,10 @@ def run_study(
     from tuner.study import ray_tune
     from tuner.tracking.live import StudyTracking
 
-    config = prepared.config
-    stopping = Stopping(config.time_budget)
+    stopping = Stopping(prepared.config.time_budget)
     with ExitStack() as stack:
-        stack.enter_context(folder_claimed(prepared.folder, prepared.name))
+        prepared, kept = stack.enter_context(driven(prepared))
+        config = prepared.config
         notice(_what_starts(config))
         cluster.begin()
         stack.callback(cluster.end)
@@ -120,16 +121,16 @@ def run_study(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         resources = plan_resources(config, prepared.space, prepared.base, nodes)
         if config.address is not None:
-            check_folders(
-                nodes_for_trials(resources.gpus_per_trial), prepared.folder, _streamed(prepared.data)
-            )
+            able = nodes_for_trials(resources.gpus_per_trial)
+            check_images(able, _streamed(prepared.data))
+            kept.check_nodes(able)
         if prepared.base.device == "auto":
             # The trials' device decides, not this machine's: memory is predicted for it.
             device = "cuda" if resources.gpus_per_trial else "cpu"
             prepared = dataclasses.replace(prepared, base=dataclasses.replace(prepared.base, device=device))
-        study, records = stack.enter_context(opened(prepared))
+        study, records = stack.enter_context(opened(prepared, kept.secure))
         tracking = StudyTracking(prepared, study, client.result()) if config.tracks else None
-        with told_in_one_line(shown_storage(config.storage, config.runs_dir), ", then add --resume"):
+        with told_in_one_line(_place(prepared), ", then add --resume"):
             records.end_cut_off()
         for line in set_aside_damaged(study, prepared.folder):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -150,6 +151,7 @@ def run_study(
                 if stopping.reason is None and search.unwritten is None:
                     records.end_cut_off()
                     front = records.reach(read_study, study).front
+                    records.reach(kept.collect)
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
                 pass  # a second Ctrl-C, which `stopping` knows, or a failed storage, which `records` knows
@@ -165,7 +167,12 @@ def run_study(
                     with suppress(UnwrittenError):
                         unfinished = records.reach(read_study, study).ended < config.trials
                     if tracking is not None:
+                        with suppress(UnwrittenError):
+                            records.reach(kept.collect)
                         tracking.close(study, stopping.interrupted or unfinished)
+                        unsent = kept.send_tracking() if config.tracking_uri is None else None
+                        if unsent is not None:
+                            lines.note(unsent)
         if search.bug is not None:
             go_on = resume_command(prepared.name, config.runs_dir)
             search.bug.add_note(f"This is a bug. What was trained is kept; resume with `{go_on}`")
@@ -180,6 +187,11 @@ def run_study(
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         found = read_study(study, config.runs_dir)
     return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None)
+
+
+def _place(prepared: PreparedStudy) -> str:
+    config = prepared.config
+    return shown_storage(config.storage, str(journal_of(config.runs_dir, prepared.name).parent))
 
 
 def _what_starts(config: StudyConfig) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tinytl.passwords import without_password
 from tuner.addresses import is_server
+from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
 from tuner.findings.text import short
 from tuner.next_commands import (
@@ -114,14 +115,16 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if study.complete:
         from tuner.pictures.still import plot_front, plot_rungs
 
-        picture = prepared.folder / "front.png"
+        picture = study.folder / "front.png"
         title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
         plot_front(study.complete, title, config.memory_budget_mib, picture)
-        line(f"Picture: {picture}")
+        send(picture)
+        line(f"Picture: {named(picture)}")
         if any(trial.rungs for trial in study.trials):
-            picture = prepared.folder / "rungs.png"
+            picture = study.folder / "rungs.png"
             plot_rungs(study.trials, title, picture)
-            line(f"Rungs:   {picture}")
+            send(picture)
+            line(f"Rungs:   {named(picture)}")
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Resume:  {resume_command(prepared.name, config.runs_dir)}")

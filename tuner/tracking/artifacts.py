@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuner.bucket.copies import bring_checkpoints
 from tuner.findings.kept_importance import known_importance
 from tuner.record.trials import CURVE_FILE
 from tuner.tracking.runs import StudyRuns
@@ -32,6 +33,7 @@ _FORM = 1
 
 def sync_trial_artifacts(client: "MlflowClient", run: "Run", folder: Path) -> bool:
     """Writes what a trial's folder holds to its run; returns whether anything was written."""
+    bring_checkpoints(folder)
     files = {name: folder / name for name in OF_A_TRIAL if (folder / name).is_file()}
     wanted = {name: _digest(path.read_bytes()) for name, path in files.items()}
     known = _known(client, run)

@@ -13,6 +13,7 @@ from tinytl.errors import ConfigError
 from tinytl.files import disk_is_full, new_name_beside
 from tinytl.passwords import without_password
 from tuner.addresses import is_server, sqlite_file
+from tuner.bucket.copies import copy_of, named
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -157,13 +158,13 @@ def check_database(uri: str) -> None:
 def artifacts_beside(uri: str, runs_dir: Path) -> str | None:
     """Returns the folder of a database's artifacts: beside its file, else in `runs_dir`; None for a server.
 
-    MLflow itself would use the working directory.
+    MLflow itself would use the working directory. Of a copy of a bucket's folder they are in the bucket.
     """
     if is_server(uri):
         return None
     file = sqlite_file(uri)
     folder = runs_dir.resolve() if file is None else file.absolute().parent
-    return (folder / ARTIFACTS).as_uri()
+    return named(folder / ARTIFACTS) if copy_of(folder) is not None else (folder / ARTIFACTS).as_uri()
 
 
 def _make_database(path: Path) -> None:

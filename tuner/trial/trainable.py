@@ -27,6 +27,7 @@ from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
 from tuner.trial.gpu_share import GpuShare, keep_to_share
+from tuner.trial.trial_folder import TrialFolder, trial_folder
 
 GAVE_UP = "gave_up"
 """In a trial's configuration: a result to report, in place of training it again."""
@@ -56,7 +57,9 @@ class TinyTLTrainable(tune.Trainable):
     goes_on: bool
     """Whether the last of them was trained before, and still has to be reported."""
     own: TrainConfig
+    folder: TrialFolder
     directory: RunDirectory
+    """What is in the folder."""
     share: GpuShare | None
 
     def setup(
@@ -102,11 +105,13 @@ class TinyTLTrainable(tune.Trainable):
                     self.rows.append(row)
                     self.save_checkpoint(str(self.directory.path))
                     self.directory.append_metrics(row)
+                    # In this order: metrics without their checkpoint would be trained again.
+                    self.folder.keep(self.directory.last, self.directory.metrics_file)
                 return self._report()
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
             except ConfigError as error:
-                # The disk is full, which is not the trial's fault: it resumes once there is room.
+                # The disk is full or the bucket is away, which is not the trial's fault: it can resume later.
                 self.failure = {"unsaved": str(error)}
             except Exception as error:  # of any kind: its traceback goes to error.txt
                 self.failure = self._explain(error)
@@ -149,7 +154,6 @@ class TinyTLTrainable(tune.Trainable):
         self.rows = []
         self.goes_on = False
         self.trainer = self.share = None
-        self.directory = RunDirectory(Path(config["folder"]))
         self._claim.close()
         try:
             if GAVE_UP in config:
@@ -157,10 +161,12 @@ class TinyTLTrainable(tune.Trainable):
                 return
             self.own = config["config"]
             try:
-                self._claim.enter_context(self.directory.claimed(PREDECESSOR_S))
+                self.folder = trial_folder(config["folder"])
+                self.directory = RunDirectory(self.folder.path)
+                self._claim.enter_context(self.folder.claimed(PREDECESSOR_S))
             except FolderInUseError:
                 self.failure = {
-                    "unsaved": f"{self.directory.path} is still written by a process of this trial, perhaps "
+                    "unsaved": f"{config['folder']} is still written by a process of this trial, perhaps "
                     "on a node that cannot be reached: end Ray there"
                 }
                 return
@@ -169,9 +175,10 @@ class TinyTLTrainable(tune.Trainable):
                 return
             self.share = keep_to_share(resolve_device(self.own.device))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
-            self.load_checkpoint(config["folder"])
+            self.load_checkpoint(str(self.folder.path))
             try:
                 self.directory.write_metrics(self.rows)
+                self.folder.keep(self.directory.metrics_file)
             except ConfigError as error:
                 self.trainer, self.failure = None, {"unsaved": str(error)}
         except Exception as error:  # reported by the first step: Ray would retry the process
@@ -199,8 +206,10 @@ class TinyTLTrainable(tune.Trainable):
 
         Memory that a neighbour on the same GPU took says nothing about what the trial needs.
         """
-        with suppress(OSError):  # the disk may be what went wrong
-            Path(self.directory.path, "error.txt").write_text(traceback.format_exc())
+        with suppress(OSError, ConfigError):  # the disk or the bucket may be what went wrong
+            report = self.folder.path / "error.txt"
+            report.write_text(traceback.format_exc())
+            self.folder.keep(report)
         lines = str(error).strip().splitlines()
         failure = {"failure": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
         need_mib = out_of_memory_need_mib(error)

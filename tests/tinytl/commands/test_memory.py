@@ -121,6 +121,7 @@ def test_plans_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
         "micro_batch_size": 1,
         "checkpoint": "none",
         "stock_below_kib": 0.0,
+        "memory_format": None,
         "slice_mib": None,
         "cuda_graph": None,
     }

@@ -18,6 +18,7 @@ from tinytl.config.plan import (
     fast_plan,
     fastest_within,
     formats,
+    formats_to_measure,
     is_planned,
     is_recorded,
     lean_plan,
@@ -142,14 +143,38 @@ def test_a_gpu_has_smaller_slices_as_well() -> None:
         assert [choice.slice_mib for choice in found] == [settled.get("slice_mib")]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, [None, None, None, "contiguous"]),
+        ({"memory_format": "channels_last"}, ["channels_last"] * 3),
+        ({"engine": "stock", "memory_format": "contiguous"}, ["contiguous"]),
+        ({"stock_below_kib": ALL_STOCK_KIB}, [None]),
+    ],
+    ids=str,
+)
+def test_contiguous_maps_are_a_format_that_is_measured_unless_something_is_given(
+    given: dict[str, object], expected: list[str | None]
+) -> None:
+    config = dataclasses.replace(OPEN, **SMALL, **given)  # type: ignore[arg-type]
+    assert [choice.memory_format for choice in formats_to_measure(config)] == expected
+    assert all(choice.memory_format == config.memory_format for choice in formats(config))
+
+
+def test_a_plan_says_that_maps_are_contiguous() -> None:
+    plan = dataclasses.replace(plan_of(1.0, 1.0), memory_format="contiguous", stock_below_kib=ALL_STOCK_KIB)
+    assert plan.describe() == "1 at a time, nothing recomputed, all as PyTorch's own, contiguous maps"
+    assert plan.of(OPEN).memory_format == "contiguous"
+
+
 ON_GPU = dataclasses.replace(OPEN, device="cuda")
 
 
 def test_a_gpu_runs_short_passes_as_a_graph() -> None:
-    found = formats(ON_GPU)
+    found = formats_to_measure(ON_GPU)
     assert found == [lean_plan(ON_GPU), dataclasses.replace(lean_plan(ON_GPU), cuda_graph=True)]
     assert fast_plan(ON_GPU, refuse) == found[1]
-    assert len(formats(dataclasses.replace(ON_GPU, **SMALL))) == 2 * len(STOCK_BELOW_KIB)
+    assert len(formats_to_measure(dataclasses.replace(ON_GPU, **SMALL))) == 2 * (len(STOCK_BELOW_KIB) + 1)
     small_input = fast_plan(dataclasses.replace(ON_GPU, **SMALL), Asked(stock_needs=(1.1, 1, 1.2)))
     assert (small_input.stock_below_kib, small_input.cuda_graph) == (1024.0, True)
 
@@ -168,7 +193,7 @@ def test_a_gpu_runs_short_passes_as_a_graph() -> None:
 )
 def test_no_graph_is_planned_if_refused_long_or_not_wanted(changes: dict[str, object]) -> None:
     config = dataclasses.replace(ON_GPU, **changes)
-    assert formats(config) == [lean_plan(config)]
+    assert formats_to_measure(config) == [lean_plan(config)]
     assert not fast_plan(config, refuse).cuda_graph
 
 

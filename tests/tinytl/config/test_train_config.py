@@ -90,6 +90,15 @@ from tinytl.errors import ConfigError
         ({"plan": "budget", "budget_mib": float("nan")}, "budget_mib=nan is not a finite number"),
         ({"stock_below_kib": -1.0}, "stock_below_kib=-1 is below 0"),
         ({"slice_mib": 0.0}, "slice_mib=0 is not above 0"),
+        (
+            {"memory_format": "nchw"},
+            "unknown memory_format 'nchw': known: channels_last, contiguous",
+        ),
+        (
+            {"memory_format": "contiguous"},
+            "memory_format=contiguous is for engine=stock: lean blocks work in channels_last (plan=fast "
+            "measures both, and chooses)",
+        ),
         ({"cuda_graph": "on"}, "cuda_graph='on' is neither true nor false"),
         (
             {"checkpoint": "depthwise", "engine": "stock"},

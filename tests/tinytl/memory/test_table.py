@@ -54,6 +54,7 @@ def test_a_row_has_every_figure() -> None:
             "micro_batch_size": 4,
             "checkpoint": "none",
             "stock_below_kib": 1024.0,
+            "memory_format": None,
             "slice_mib": None,
             "cuda_graph": None,
         },
@@ -76,6 +77,7 @@ def test_a_row_is_that_of_the_planned_configuration(monkeypatch: pytest.MonkeyPa
         "micro_batch_size": 2,
         "checkpoint": "all",
         "stock_below_kib": 0.0,
+        "memory_format": None,
         "slice_mib": None,
         "cuda_graph": None,
     }

@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from tinytl.memory import fake_step
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
-from tinytl.training.step import InputNormalizer, build_optimizer, step_of, training_step
+from tinytl.training.step import (
+    InputNormalizer,
+    build_optimizer,
+    lay_out_moments_,
+    step_of,
+    training_step,
+)
 
 CPU = torch.device("cpu")
 
@@ -82,6 +89,45 @@ def _awake(config: TrainConfig) -> nn.Module:
     for hook in hooks:
         hook.remove()
     return net
+
+
+@pytest.mark.parametrize("norm", ["frozen_bn", "batch_norm", "group_norm"])
+def test_contiguous_maps_give_the_gradients_of_channels_last(norm: str) -> None:
+    found = []
+    for form in ("channels_last", "contiguous"):
+        config = resolve_plan(small(norm=norm, method="FT-Full", engine="stock", memory_format=form))
+        torch.manual_seed(0)
+        net = build_model(config).net.double()
+        images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+        maps = InputNormalizer(config, torch.device("cpu"))(images)
+        assert maps.is_contiguous() == (form == "contiguous")
+        weight = net.get_parameter("features.0.0.weight")
+        assert weight.is_contiguous() == (form == "contiguous")
+        F.cross_entropy(net(maps.double()), torch.zeros(4, dtype=torch.int64)).backward()
+        found.append([parameter.grad for parameter in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+
+
+def test_moments_of_another_memory_format_are_laid_out_as_their_parameters() -> None:
+    def stepped(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> Tensor:
+        parameter.grad = torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=form_of(parameter))
+        optimizer.step()
+        return parameter.detach().clone()
+
+    def form_of(tensor: Tensor) -> torch.memory_format:
+        return torch.contiguous_format if tensor.is_contiguous() else torch.channels_last
+
+    values = torch.randn(2, 3, 2, 2)
+    one = nn.Parameter(values.clone().contiguous(memory_format=torch.channels_last))
+    first = torch.optim.Adam([one], 0.1, fused=True)
+    stepped(one, first)
+    other = nn.Parameter(one.detach().contiguous())
+    second = torch.optim.Adam([other], 0.1, fused=True)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    lay_out_moments_(second)
+    assert second.state[other]["exp_avg"].is_contiguous()
+    torch.testing.assert_close(stepped(other, second), stepped(one, first))
 
 
 @pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])

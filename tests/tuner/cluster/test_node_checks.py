@@ -6,8 +6,10 @@ import pytest
 import ray
 
 from tinytl.errors import ConfigError
+from tuner.bucket.claims import claimed
+from tuner.bucket.store import open_bucket
 from tuner.cluster import node_checks
-from tuner.cluster.node_checks import check_folders, check_versions
+from tuner.cluster.node_checks import check_bucket, check_folders, check_images, check_versions
 from tuner.cluster.nodes import Node
 from tuner.record.claim import LOCK_FILE, SEEN_BY
 
@@ -45,10 +47,8 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_folder_that_all_nodes_share_is_left_as_it_was(folder, ask_here, tmp_path):
-    image = tmp_path / "1.png"
-    image.write_bytes(b"")
-    check_folders([NODE, Node(cpus=1.0, node_id="f" * 16, address="10.0.0.3")], folder, [image])
+def test_a_folder_that_all_nodes_share_is_left_as_it_was(folder, ask_here):
+    check_folders([NODE, Node(cpus=1.0, node_id="f" * 16, address="10.0.0.3")], folder)
     assert left_in(folder) == [LOCK_FILE]
 
 
@@ -79,11 +79,40 @@ def test_a_folder_that_a_node_cannot_write_to_names_the_user(folder, ask_here):
         check_folders([NODE], folder)
 
 
-def test_the_first_image_that_a_node_cannot_read_is_named(folder, ask_here, tmp_path):
+def test_the_first_image_that_a_node_cannot_read_is_named(ask_here, tmp_path):
     (tmp_path / "1.png").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"node 10\.0\.0\.2 .*/2\.png.*--data-dir"):
-        check_folders([NODE], folder, [tmp_path / "1.png", tmp_path / "2.png"])
-    assert left_in(folder) == [LOCK_FILE]
+        check_images([NODE], [tmp_path / "1.png", tmp_path / "2.png"])
+    check_images([NODE], [tmp_path / "1.png"])
+    check_images([NODE], [])
+
+
+@pytest.fixture
+def in_bucket(tmp_path, monkeypatch):
+    """A study's claim in a bucket of this process's memory."""
+    with claimed(open_bucket(f"memory://{tmp_path.name}/runs"), "s/driver") as claim:
+        yield claim
+
+
+def test_a_bucket_that_all_nodes_use_is_left_as_it_was(in_bucket, ask_here):
+    check_bucket([NODE], in_bucket.bucket, in_bucket)
+    assert list(in_bucket.bucket.versions("")) == [in_bucket.key]
+
+
+def test_a_node_with_another_endpoint_is_told_from_the_driver_by_its_claim(in_bucket, ask_here):
+    ask_here[NODE.node_id] = "memory://elsewhere/runs"
+    with pytest.raises(
+        ConfigError, match=r"node 10\.0\.0\.2 .*sees another bucket at memory://elsewhere/runs"
+    ):
+        check_bucket([NODE], in_bucket.bucket, in_bucket)
+
+
+def test_what_a_node_lacks_for_a_bucket_is_one_line(in_bucket, ask_here, server, monkeypatch):
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    ask_here[NODE.node_id] = "s3://nobody-has-this/runs"
+    with pytest.raises(ConfigError, match=r"node 10\.0\.0\.2 .*cannot use the bucket: .*there is no bucket"):
+        check_bucket([NODE], in_bucket.bucket, in_bucket)
 
 
 def test_a_file_that_shows_late_is_waited_for(tmp_path, monkeypatch):

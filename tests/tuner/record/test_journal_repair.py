@@ -7,10 +7,13 @@ from optuna.trial import TrialState
 from tests.support import mlflow_studies as made
 from tinytl.errors import ConfigError
 from tuner.__main__ import main
-from tuner.record.journal import JOURNAL, record_of
-from tuner.record.journal_repair import repair
+from tuner.bucket.copies import READ, copy_at, send
+from tuner.record.claim import folder_claimed, holder_of
+from tuner.record.journal import JOURNAL, journal_of, record_of
+from tuner.record.journal_repair import repair, repair_all
 from tuner.record.reading import open_study
-from tuner.record.storage import load_study, open_storage
+from tuner.record.storage import load_study, open_storage, open_storage_of
+from tuner.study.listing import list_studies
 
 
 @pytest.fixture
@@ -112,3 +115,46 @@ def test_every_command_names_the_damage_in_one_line(runs_dir, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and "line 4 is no record of a study" in error
     assert json.dumps(str(runs_dir))[1:-1] in error
+
+
+@pytest.fixture
+def in_bucket(tmp_path, monkeypatch):
+    """A copy of a bucket with two studies."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = copy_at(f"memory://{tmp_path.name}/runs", READ)
+    for name in ("one", "other"):
+        study = optuna.create_study(study_name=name, storage=open_storage_of(name, None, str(copy.root)))
+        study.add_trial(optuna.create_trial(value=1.0))
+        send(copy.root / name)
+    return copy
+
+
+def test_in_a_bucket_each_study_has_its_own_journal_and_is_repaired_there(in_bucket):
+    whole = in_bucket.bucket.read("other/optuna.journal")
+    damage(in_bucket.root / "one", 0)
+    damaged = journal_of(in_bucket.root, "one").read_bytes()
+    send(in_bucket.root / "one")
+    told = list(repair_all(str(in_bucket.root)))
+    assert told[0].startswith("line 1: it began study damaged-1") or "it began study one" in told[0]
+    assert f"{in_bucket.bucket.address}/other/optuna.journal: all " in told[-1]
+    assert in_bucket.bucket.read("one/optuna.journal.damaged") == damaged
+    assert in_bucket.bucket.read("one/optuna.journal") == journal_of(in_bucket.root, "one").read_bytes()
+    assert in_bucket.bucket.read("other/optuna.journal") == whole
+    assert [trial.value for trial in load_study("other", str(in_bucket.root)).trials] == [1.0]
+
+
+def test_a_study_that_its_driver_has_in_a_bucket_is_not_repaired(in_bucket):
+    with folder_claimed(in_bucket.root / "one", "one"):
+        assert holder_of(in_bucket.root / "one", {})["pid"] > 0
+        with pytest.raises(ConfigError, match="study one is being run by process"):
+            list(repair_all(str(in_bucket.root)))
+    assert holder_of(in_bucket.root / "one", {}) is None
+
+
+def test_studies_of_a_bucket_are_listed_from_their_journals(in_bucket):
+    studies, unread = list_studies(str(in_bucket.root))
+    assert [study.study for study in studies] == ["one", "other"] and unread == []
+    with pytest.raises(
+        ConfigError, match=f"no study none under {in_bucket.bucket.address}: there are one, other"
+    ):
+        load_study("none", str(in_bucket.root))

@@ -116,6 +116,7 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
     config = ask(make_search(tmp_path, **settings), "a")["config"]
     planned = {name: getattr(config, name) for name in PLANNED_FIELDS}
     assert planned.pop("slice_mib") is None  # the engine's own on a CPU
+    assert planned.pop("memory_format") is None  # channels_last
     assert planned.pop("cuda_graph") is None  # which a CPU has none of
     if plan == "fast":
         assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}

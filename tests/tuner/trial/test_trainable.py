@@ -216,3 +216,63 @@ def test_the_next_trial_of_a_process_knows_nothing_of_the_last(start, tmp_path):
     config = {"name": "t-001", "config": own, "folder": str(other), "peak_memory_mib": 6.0} | PLANS
     assert trial.reset_config(config)
     assert trial.step()["epoch"] == 1 and trial.step()["peak_memory_mib"] == 6.0
+
+
+@pytest.fixture
+def in_bucket(server, tmp_path, monkeypatch):
+    """Starts a trial of a bucket on a machine of that name."""
+    place = f"s3://studies/{tmp_path.name}/s/t-000"
+
+    def on(machine: str, start):
+        for name, value in (server.env | {"XDG_CACHE_HOME": str(tmp_path / machine)}).items():
+            monkeypatch.setenv(name, value)
+        trial, _ = start(folder=place)
+        return trial
+
+    return on
+
+
+def test_a_trial_in_a_bucket_goes_on_where_another_machine_was_cut_off(start, in_bucket, server, tmp_path):
+    whole, folder = start()
+    expected = [whole.step()["row"], whole.step()["row"]]
+    first = in_bucket("first", start)
+    reported = first.step()["row"]
+    prefix = f"{tmp_path.name}/s/t-000"
+    assert {f"{prefix}/last.pt", f"{prefix}/metrics.jsonl"} <= set(server.keys(prefix)), (
+        "before it is reported"
+    )
+    first.cleanup()
+    second = in_bucket("second", start)
+    assert second.step()["row"] == reported
+    assert second.step()["finished"]
+    kept = [json.loads(line) for line in server.read(f"{prefix}/metrics.jsonl").decode().splitlines()]
+    for name in ("epoch", "loss", "accuracy_top1", "val_loss"):
+        assert [row[name] for row in kept] == [row[name] for row in expected]
+    assert not [path for path in tmp_path.rglob("last.pt") if path.parent != folder]
+
+
+def test_an_epoch_that_cannot_reach_the_bucket_is_not_the_trials_failure(
+    start, in_bucket, server, monkeypatch
+):
+    trial = in_bucket("first", start)
+    trial.step()
+    bucket = trial.folder.bucket
+
+    def refuse(*args, **named):
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(bucket.files, "pipe_file", refuse)
+    result = trial.step()
+    assert result["done"] and "failure" not in result
+    assert (
+        "/t-000/last.pt cannot be written (" in result["unsaved"] and "access is denied" in result["unsaved"]
+    )
+
+
+def test_an_error_inside_a_trial_of_a_bucket_leaves_its_traceback_there(
+    start, in_bucket, server, monkeypatch, tmp_path
+):
+    trial = in_bucket("first", start)
+    monkeypatch.setattr(Trainer, "train_epoch", lambda self: 1 / 0)
+    assert "ZeroDivisionError" in trial.step()["failure"]
+    assert b"ZeroDivisionError" in server.read(f"{tmp_path.name}/s/t-000/error.txt")

@@ -1,0 +1,248 @@
+"""Local copies of what a bucket holds, so that all else works on folders.
+
+They lie under the cache folder, BUCKET/ROLE/STUDY/...: `read` has what commands look at, `drive-STUDY` is a
+driver's. A folder belongs to one role, so no process changes files under another's hands. Small files are
+brought as a whole; checkpoints one trial at a time, if they are asked for. What is here may be removed at any
+time, except below a driver that runs. For a folder that is no copy, every function here does nothing.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from tinytl.errors import ConfigError
+from tinytl.files import lock, naming_the_file, write_whole, written_whole
+from tuner.bucket.address import checked_runs_dir, is_bucket
+from tuner.bucket.claims import is_claim
+from tuner.bucket.store import Bucket, open_bucket, told
+
+READ = "read"
+DRIVE = "drive-"
+CHECKPOINTS = (".pt",)
+"""Ends of the names of files that are brought one trial at a time."""
+_ADDRESS = "address"
+_VERSIONS = ".versions.json"
+_LOCK = ".lock"
+_OF_MLFLOW = ("mlartifacts", "mlflow.db")
+_LEFT_THERE = ("export", "mlartifacts")
+"""Folders that are not brought: what is in them is not read again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A folder of studies that stands for a bucket."""
+
+    bucket: Bucket
+    root: Path
+
+    def key_of(self, path: Path) -> str:
+        """Returns the key of the object that a file or a folder stands for."""
+        relative = path.relative_to(self.root).as_posix()
+        return "" if relative == "." else relative
+
+    def path_of(self, key: str) -> Path:
+        """Returns the file that stands for an object."""
+        return self.root / key
+
+
+def copy_at(address: str, role: str) -> Copy:
+    """Returns the copy of a bucket that has a role; makes its folder.
+
+    Raises:
+        ConfigError: if the package that reads the bucket is not installed, or the folder cannot be made.
+    """
+    above = _folder() / sha256(address.encode()).hexdigest()[:16]
+    root = above / role
+    with naming_the_file(root):
+        root.mkdir(parents=True, exist_ok=True)
+    if not (above / _ADDRESS).exists():
+        write_whole(above / _ADDRESS, address)
+    return Copy(bucket=open_bucket(address), root=root)
+
+
+def copy_of(path: Path | str) -> Copy | None:
+    """Returns the copy that a path lies in, None for any other path."""
+    root = _root_of(path)
+    return None if root is None else Copy(bucket=open_bucket(_address_of(root)), root=root)
+
+
+def named(path: Path | str) -> str:
+    """Returns how a line names a file or a folder: by its address if it is in a copy."""
+    root = _root_of(path)
+    if root is None:
+        return str(path)
+    relative = Path(path).resolve().relative_to(root).as_posix()
+    return _address_of(root) if relative == "." else f"{_address_of(root)}/{relative}"
+
+
+def at_hand(runs_dir: str, study: str | None = None, *, every: bool = False) -> str:
+    """Returns the folder of the studies that `--runs-dir` names; for a bucket, its copy.
+
+    The small files of `study` are brought first, or, if `every`, what tells the studies of the bucket apart.
+
+    Raises:
+        ConfigError: for an address that cannot be read, or a bucket that refuses or does not answer.
+    """
+    runs_dir = checked_runs_dir(runs_dir)
+    copy = copy_at(runs_dir, READ) if is_bucket(runs_dir) else copy_of(runs_dir)
+    if copy is None:
+        return runs_dir
+    with told(f"--runs-dir {copy.bucket.address}"):
+        if study is not None:
+            bring_study(copy, study)
+        if every:
+            for name in studies_in(copy.bucket):
+                bring_study(copy, name, deep=False)
+    return str(copy.root)
+
+
+def studies_in(bucket: Bucket) -> list[str]:
+    """Returns the names of the studies in a bucket: of folders that are not MLflow's."""
+    return [name for name in bucket.folders() if not name.startswith(_OF_MLFLOW)]
+
+
+def bring_study(
+    copy: Copy, study: str, *, deep: bool = True, wanted: Callable[[str], bool] = lambda key: True
+) -> None:
+    """Brings a study's small files that have changed, and removes those that are gone from the bucket.
+
+    `deep`: those of its trials, too. `wanted`: which keys.
+
+    Raises:
+        BucketError: if the bucket refuses or does not answer.
+    """
+
+    def small(key: str) -> bool:
+        below = key.split("/")[1:]
+        return bool(below) and below[0] not in _LEFT_THERE and not key.endswith(CHECKPOINTS) and wanted(key)
+
+    _bring(copy, study, small, deep=deep)
+
+
+def bring_checkpoints(folder: Path) -> None:
+    """Brings the checkpoints of a trial's folder, if it is in a copy.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            _bring(copy, copy.key_of(folder.resolve()), lambda key: key.endswith(CHECKPOINTS), deep=False)
+
+
+def send(path: Path) -> None:
+    """Writes a file, or all files of a folder, to the bucket, if it is in a copy.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(path)
+    if copy is not None:
+        path = path.resolve()
+        with told(f"--runs-dir {copy.bucket.address}"):
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    copy.bucket.write(copy.key_of(file), file.read_bytes())
+
+
+def remove_from_bucket(folder: Path, last: str) -> None:
+    """Removes the objects that a folder stands for, the one named `last` at the end; its own claim stays.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            under = copy.key_of(folder.resolve())
+            held = {key for key in copy.bucket.versions(under) if is_claim(key) and key.count("/") == 2}
+            found = copy.bucket.versions(under).keys() - held
+            copy.bucket.remove(sorted(found, key=lambda key: key == f"{under}/{last}"))
+
+
+def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool) -> None:
+    with _alone(copy):
+        known = _read_versions(copy)
+        there = {
+            key: version
+            for key, version in copy.bucket.versions(under, deep=deep).items()
+            if wanted(key) and not is_claim(key)
+        }
+        if deep:
+            _forget(
+                copy,
+                known,
+                [key for key in known if _is_below(key, under) and wanted(key) and key not in there],
+            )
+        new = [k for k, version in there.items() if known.get(k) != version or not copy.path_of(k).is_file()]
+        large = [key for key in new if key.endswith(CHECKPOINTS)]
+        found = copy.bucket.read_all([key for key in new if key not in large])
+        for key in large:
+            content = copy.bucket.read(key)
+            found |= {} if content is None else {key: content}
+        for key, content in found.items():
+            path = copy.path_of(key)
+            with naming_the_file(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(path) as out:
+                    out.write(content)
+            known[key] = there[key]
+        if new:
+            write_whole(copy.root / _VERSIONS, json.dumps(known))
+
+
+@contextmanager
+def _alone(copy: Copy) -> Iterator[None]:
+    """Keeps other processes from changing a copy: they would not agree on what is here."""
+    with naming_the_file(copy.root):
+        guard = (copy.root / _LOCK).open("ab")
+    with guard:
+        lock(guard)
+        yield
+
+
+def _forget(copy: Copy, known: dict[str, str], gone: Iterable[str]) -> None:
+    """Removes files that the bucket no longer has, and the folders that are then empty."""
+    for key in gone:
+        del known[key]
+        path = copy.path_of(key)
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == copy.root or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _is_below(key: str, folder: str) -> bool:
+    return key.startswith(f"{folder}/")
+
+
+def _read_versions(copy: Copy) -> dict[str, str]:
+    path = copy.root / _VERSIONS
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return (Path(cache) / "tinytl" / "buckets").resolve()
+
+
+def _root_of(path: Path | str) -> Path | None:
+    whole, above = Path(path).resolve(), _folder()
+    if not whole.is_relative_to(above):
+        return None
+    parts = whole.relative_to(above).parts
+    return above.joinpath(*parts[:2]) if len(parts) >= 2 else None
+
+
+def _address_of(root: Path) -> str:
+    file = root.parent / _ADDRESS
+    try:
+        return file.read_text()
+    except OSError:
+        raise ConfigError(f"{file} is gone: remove {root.parent} and do this again") from None
