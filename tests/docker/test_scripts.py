@@ -1,9 +1,11 @@
 """The start-up scripts: secrets that are private and stay, and one line for whatever is missing."""
 
 import os
+import re
 import socket
 import stat
 import subprocess
+import tomllib
 
 import pytest
 
@@ -166,3 +168,10 @@ def test_make_cluster_brings_up_what_was_asked_for(tmp_path):
     )
     assert f"http://127.0.0.1:{ports['MLFLOW_PORT']} " in out
     assert {path.stat().st_uid for path in (tmp_path / "secrets").iterdir()} == {uid}
+
+
+def test_the_image_has_what_the_service_needs_and_not_the_developers_tools() -> None:
+    extras = re.findall(r"--extra (\S+)", (ROOT / "docker/Dockerfile").read_text())
+    assert extras == ["tuner", "s3", "gs"]
+    offered = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) <= offered.keys()
