@@ -34,8 +34,8 @@ class Needs(NamedTuple):
 Ask = Callable[[TrainConfig], Needs]
 
 SMALL_INPUT_PIXELS = 300_000
-"""Pixels of a micro-batch (samples x height x width) from which lean blocks are always the faster ones: only
-below, others are looked at."""
+"""Pixels of a micro-batch (samples x height x width) from which lean blocks are always the faster ones on a
+CPU: only below, others are looked at."""
 STOCK_BELOW_KIB = (0.0, 1024.0, ALL_STOCK_KIB)
 """Largest intermediate under which a block runs as PyTorch's own: none do, small ones, all."""
 SLICES_MIB_ON_GPU = (None, 8.0)
@@ -285,6 +285,10 @@ def _slices_mib(config: TrainConfig) -> tuple[float | None, ...]:
 
 
 def _is_small(config: TrainConfig) -> bool:
+    from tinytl.device import planned_device
+
+    if planned_device(config.device).type != "cpu":  # launches, and cuDNN's choice of kernels, decide there
+        return True
     return config.samples_in_memory * config.resolution**2 < SMALL_INPUT_PIXELS
 
 

@@ -1,10 +1,11 @@
 """The time of a step, measured: the truth that an estimate is compared with."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -47,14 +48,23 @@ def prepared_step(
 
 
 def measured_seconds(configs: Sequence[TrainConfig], rounds: int = 3, threads: int = 1) -> list[float]:
-    """Runs steps of planned configurations (`num_classes` set) in turns; returns each one's median time."""
+    """Runs steps of planned configurations (`num_classes` set) in turns; returns each one's median time.
+
+    Infinity for those for which a GPU's memory has no room.
+    """
+    steps: dict[int, Callable[[], Any]] = {}
+    times: list[list[float]] = [[] for _ in configs]
     with as_in_a_run(threads):
-        steps = [prepared_step(config) for config in configs]
-        times: list[list[float]] = [[] for _ in steps]
+        for index, config in enumerate(configs):
+            with suppress(torch.OutOfMemoryError):
+                steps[index] = prepared_step(config)
         for _ in range(rounds):
-            for step, of_step in zip(steps, times, strict=True):
-                of_step.append(seconds_after_itself(step))
-    return [statistics.median(of_step) for of_step in times]
+            for index in list(steps):
+                try:
+                    times[index].append(seconds_after_itself(steps[index]))
+                except torch.OutOfMemoryError:
+                    del steps[index]
+    return [statistics.median(times[index]) if index in steps else math.inf for index in range(len(configs))]
 
 
 def seconds_after_itself(step: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -171,10 +171,12 @@ ON_GPU = dataclasses.replace(OPEN, device="cuda")
 
 
 def test_a_gpu_runs_short_passes_as_a_graph() -> None:
-    found = formats_to_measure(ON_GPU)
-    assert found == [lean_plan(ON_GPU), dataclasses.replace(lean_plan(ON_GPU), cuda_graph=True)]
-    assert fast_plan(ON_GPU, refuse) == found[1]
-    assert len(formats_to_measure(dataclasses.replace(ON_GPU, **SMALL))) == 2 * (len(STOCK_BELOW_KIB) + 1)
+    lean = dataclasses.replace(ON_GPU, stock_below_kib=0.0)
+    found = formats_to_measure(lean)
+    assert found == [lean_plan(lean), dataclasses.replace(lean_plan(lean), cuda_graph=True)]
+    assert fast_plan(lean, refuse) == found[1]
+    # A GPU is asked about stock at any size.
+    assert len(formats_to_measure(ON_GPU)) == 2 * (len(STOCK_BELOW_KIB) + 1)
     small_input = fast_plan(dataclasses.replace(ON_GPU, **SMALL), Asked(stock_needs=(1.1, 1, 1.2)))
     assert (small_input.stock_below_kib, small_input.cuda_graph) == (1024.0, True)
 
@@ -192,7 +194,7 @@ def test_a_gpu_runs_short_passes_as_a_graph() -> None:
     ids=str,
 )
 def test_no_graph_is_planned_if_refused_long_or_not_wanted(changes: dict[str, object]) -> None:
-    config = dataclasses.replace(ON_GPU, **changes)
+    config = dataclasses.replace(ON_GPU, stock_below_kib=0.0, **changes)
     assert formats_to_measure(config) == [lean_plan(config)]
     assert not fast_plan(config, refuse).cuda_graph
 
@@ -200,7 +202,7 @@ def test_no_graph_is_planned_if_refused_long_or_not_wanted(changes: dict[str, ob
 def test_a_graph_that_is_given_stays_and_counts_if_it_is_possible() -> None:
     config = dataclasses.replace(OPEN, cuda_graph=True)
     assert fast_plan(config, refuse).cuda_graph and not is_recorded(fast_plan(config, refuse))
-    on_gpu = dataclasses.replace(config, device="cuda")
+    on_gpu = dataclasses.replace(config, device="cuda", stock_below_kib=0.0)
     assert is_recorded(fast_plan(on_gpu, refuse))
     assert {choice.cuda_graph for choice in choices(on_gpu)} == {True}
     assert not is_recorded(lean_plan(ON_GPU)), "left open, as in plans of older versions: no"
@@ -209,12 +211,13 @@ def test_a_graph_that_is_given_stays_and_counts_if_it_is_possible() -> None:
 def test_a_budget_without_room_for_a_graph_runs_without_one() -> None:
     asked = Asked(lambda c: Asked.usual(c) + 5 * bool(c.cuda_graph))
     for budget, recorded in ((47.0, True), (46.0, None)):
-        found = resolve(dataclasses.replace(ON_GPU, plan="budget", budget_mib=budget), asked)
+        config = dataclasses.replace(ON_GPU, stock_below_kib=0.0, plan="budget", budget_mib=budget)
+        found = resolve(config, asked)
         assert (way(found), found.cuda_graph) == ((8, "none", 0.0), recorded)
 
 
 def test_a_plan_says_that_it_is_a_graph() -> None:
-    config = fast_plan(ON_GPU, refuse)
+    config = fast_plan(dataclasses.replace(ON_GPU, stock_below_kib=0.0), refuse)
     assert describe(config) == "micro-batches of 8, nothing recomputed, as a CUDA graph"
     plan = dataclasses.replace(plan_of(1.0, 1.0), cuda_graph=True)
     assert plan.describe().endswith(", as a CUDA graph") and plan.of(ON_GPU).cuda_graph is True

@@ -1,6 +1,8 @@
 """Real steps, and the estimate beside them."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import torch
 from tests.support.cases import small
 from tests.support.taped_graphs import TapedGraphs
 from tinytl.config.plan import lean_plan
+from tinytl.config.train_config import TrainConfig
 from tinytl.device import gpu_emulated
+from tinytl.step_time import measure
 from tinytl.step_time.measure import measured_seconds, prepared_step
 from tinytl.training import captured_step
 
@@ -31,3 +35,18 @@ def test_a_step_as_a_graph_is_recorded_before_it_is_timed(monkeypatch: pytest.Mo
         before = [tape.plays for tape in graphs.tapes]
         step()
     assert before == [2, 1] and [tape.plays for tape in graphs.tapes] == [3, 2]
+
+
+def test_what_a_gpu_has_no_room_for_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def prepared(config: TrainConfig) -> Callable[[], None]:
+        if config.batch_size == 64:
+            full()
+        return full if config.batch_size == 32 else lambda: None
+
+    monkeypatch.setattr(measure, "prepared_step", prepared)
+    configs = [small(batch_size=n) for n in (8, 32, 64)]
+    seconds = measured_seconds(configs)
+    assert seconds[0] < 1 and seconds[1:] == [math.inf, math.inf]
