@@ -240,6 +240,7 @@ def drive(size: Size, runs_dir: str, url: str | None, resume: bool = False) -> d
 
     cluster: Any = SimpleNamespace(begin=lambda: None, end=lambda: None, dashboard_url=lambda: "")
     resources = TrialResources(workers=size.workers, cpus_per_trial=1.0)
+    run.nodes_of = lambda *given: []
     run.plan_resources = lambda *given: resources
     run._predict_first = run._look_again = lambda *given: None
     ray_tune.run_trials = run_trials
