@@ -87,17 +87,15 @@ def test_what_cannot_be_recorded_goes_on_without_a_graph_on_the_stream_that_it_h
 
 
 def test_training_repeats_its_bits() -> None:
-    # Not bilinear: PyTorch's gradient of it adds in the order in which threads arrive.
-    config = dataclasses.replace(CONFIG, upsample_type="nearest")
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        net = build_model(config).net.to(GPU)
-        optimizer = build_optimizer(net, config)
-        normalize, precision = InputNormalizer(config, GPU), MixedPrecision(config.precision, GPU)
-        step = CapturedStep(config, net, optimizer, normalize, precision, CudaGraphs())
+        net = build_model(CONFIG).net.to(GPU)
+        optimizer = build_optimizer(net, CONFIG)
+        normalize, precision = InputNormalizer(CONFIG, GPU), MixedPrecision(CONFIG.precision, GPU)
+        step = CapturedStep(CONFIG, net, optimizer, normalize, precision, CudaGraphs())
         torch.manual_seed(1)
-        batch = random_batch(config, GPU)
+        batch = random_batch(CONFIG, GPU)
         for _ in range(4):
             step(*batch)
         found.append([parameter.detach().clone() for parameter in net.parameters()])

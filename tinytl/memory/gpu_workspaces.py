@@ -8,7 +8,8 @@ steps are compared with their predictions once per GPU and precision. What is fo
 
 import dataclasses
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,7 @@ _REFERENCES = tuple(
 """Together, convolutions of every kind, with gradients of weights and of inputs."""
 
 
+logger = logging.getLogger(__name__)
 PeakOf = Callable[[TrainConfig], float]
 """Returns the peak of a step in MiB."""
 
@@ -52,15 +54,20 @@ class Workspaces:
 
 
 _KNOWN: dict[str, Workspaces] = {}
+_MAY_ASK = [True]
+"""Whether the GPU of this machine may be asked for what is not known."""
 
 
 def workspaces(precision: str, measure: Callable[[str], Workspaces]) -> Workspaces | None:
     """Returns the workspaces of this machine's GPU, measured if nobody has; None if no GPU can say it."""
-    if precision not in _KNOWN:
-        if not torch.cuda.is_available():
-            return None
-        _KNOWN[precision] = _find(precision, measure)
-    return _KNOWN[precision]
+    if precision not in _KNOWN and _MAY_ASK[0] and torch.cuda.is_available():
+        try:
+            _KNOWN[precision] = _find(precision, measure)
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            _MAY_ASK[0] = False
+            reason = str(error).partition("\n")[0]
+            logger.warning("the GPU does not say what cuBLAS and cuDNN hold (%s): not counted", reason)
+    return _KNOWN.get(precision)
 
 
 def compared(precision: str, measured_mib: PeakOf, predicted_mib: PeakOf) -> Workspaces:
@@ -79,10 +86,13 @@ def known_workspaces() -> dict[str, Workspaces]:
     return dict(_KNOWN)
 
 
-def use_workspaces(found: dict[str, Workspaces]) -> None:
-    """Uses these workspaces, by precision, from now on: those of a GPU that this machine does not have."""
+def use_workspaces(found: Mapping[str, Workspaces] | None) -> None:
+    """Uses these workspaces, by precision, and no others from now on, such as those with which a study began;
+    None: those of this machine's GPU.
+    """
     _KNOWN.clear()
-    _KNOWN.update(found)
+    _KNOWN.update(found or {})
+    _MAY_ASK[0] = found is None
 
 
 def _find(precision: str, measure: Callable[[str], Workspaces]) -> Workspaces:

@@ -54,7 +54,10 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """
     planned = resolve_plan(config)
     prediction, found = _of_tensors(planned), _workspaces(planned)
-    return prediction if found is None else prediction.with_workspaces(found.total_mib)
+    if found is None:
+        return prediction
+    of_recordings = found.cublas_mib if is_recorded(planned) else 0.0  # their stream has one of its own
+    return prediction.with_workspaces(found.total_mib + of_recordings)
 
 
 def _workspaces(config: TrainConfig) -> Workspaces | None:

@@ -263,7 +263,11 @@ class Trainer:
             return self.evaluate(images)
         self.net.eval()
         batches = stored.batches(images.labels, self._eval_batch_size, self.device)
-        correct, loss_sum = hits_and_loss(*self._head, batches, self.precision)
+        try:
+            correct, loss_sum = hits_and_loss(*self._head, batches, self.precision)
+        except OSError as error:
+            logger.warning("%s: the validation starts from images", error)
+            return self.evaluate(images)
         return int(correct.item()) / len(images), loss_sum.item() / len(images)
 
     @cached_property
@@ -333,8 +337,21 @@ class Trainer:
                     break
         if stored is not None:
             labels_of_all = labels_in_order(self.data.train, config.order_seed, self.epoch)
-            for features, labels in stored.batches(labels_of_all, config.batch_size, self.device, first):
-                yield self._head, features, labels
+            try:
+                for features, labels in stored.batches(labels_of_all, config.batch_size, self.device, first):
+                    first += len(labels)
+                    yield self._head, features, labels
+            except OSError as error:
+                logger.warning("%s: the rest of the epoch starts from images", error)
+                yield from self._rest_from_images(first)
+
+    def _rest_from_images(self, first: int) -> Iterator[tuple[Part, Tensor, Tensor]]:
+        """Yields the batches of the epoch from sample `first` on."""
+        seen = 0
+        for images, labels in self._image_batches():
+            seen += len(labels)
+            if seen > first:
+                yield Part(self.net, self.normalize), images, labels
 
     def _image_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         config, data = self.config, self.data

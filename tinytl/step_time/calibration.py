@@ -60,7 +60,12 @@ def step_times(threads: int = 1, device: str = "cpu") -> StepTimes:
     if (device, threads) not in _KNOWN:
         if device == "cuda" and not torch.cuda.is_available():
             return step_times(threads)
-        _KNOWN[device, threads] = _find(threads, device)
+        try:
+            _KNOWN[device, threads] = _find(threads, device)
+        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+            reason = str(error).partition("\n")[0]
+            logger.warning("the GPU does not say how fast it is (%s): times are this CPU's", reason)
+            _KNOWN[device, threads] = step_times(threads)
     return _KNOWN[device, threads]
 
 

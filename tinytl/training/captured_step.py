@@ -14,7 +14,7 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,12 +57,19 @@ class Graphs(Protocol):
         """
 
 
+@cache
+def _recording_stream(device: int) -> torch.cuda.Stream:
+    """Returns the stream on which a GPU's graphs are recorded: cuBLAS keeps a workspace for each."""
+    return torch.cuda.Stream(device)
+
+
 class CudaGraphs:
     """CUDA's graphs, each with a memory pool of its own."""
 
     def warm_up(self, run: Callable[[], object]) -> None:
-        """Runs it on a side stream, as recording does."""
-        present, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        """Runs it on the stream of recordings."""
+        present = torch.cuda.current_stream()
+        side = _recording_stream(present.device_index)
         side.wait_stream(present)
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
@@ -73,7 +80,7 @@ class CudaGraphs:
         """Returns the replay of a new graph."""
         graph, present = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=_recording_stream(present.device_index)):
                 run()
         finally:  # torch before 2.15 stays on the stream of a recording that failed
             torch.cuda.set_stream(present)

@@ -52,6 +52,8 @@ def ask_smallest_gpu(nodes: Sequence[Node], measure: Callable[[], GpuFigures] | 
     except ray.exceptions.RayError as error:
         ray.cancel(asked, force=True)
         cause = getattr(error, "cause", None) or error
+        if not isinstance(cause, ray.exceptions.RayError | RuntimeError | ConfigError):
+            raise  # a bug, not a GPU's fault
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
         raise ConfigError(
             f"the GPU of node {smallest.address} does not say how fast it is ({lines[-1]})"

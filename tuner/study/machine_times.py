@@ -25,7 +25,7 @@ GPU_FILE = "gpu_figures.json"
 
 def is_known(folder: Path) -> bool:
     """Whether a study in `folder` has nothing to measure before it predicts. Imports no torch."""
-    return (folder / FILE).exists() or times_are_kept()
+    return has_begun(folder) or times_are_kept()
 
 
 def use_times(folder: Path) -> None:
@@ -38,12 +38,23 @@ def use_times(folder: Path) -> None:
     from tinytl.memory.gpu_workspaces import use_workspaces
     from tinytl.step_time.calibration import read_step_times, step_times, use_step_times
 
-    for device, file in (("cpu", FILE), ("cuda", GPU_FILE)):
-        known = (folder / file).exists()
-        # None: not those of another study that this process has run
-        use_step_times(read_step_times(folder / file) if known else None, device=device)
-    use_workspaces(_read_workspaces(folder / GPU_FILE))
-    step_times()
+    if not has_begun(folder):  # nor those of another study that this process has run
+        use_step_times(None)
+        use_step_times(None, device="cuda")
+        use_workspaces(None)
+        step_times()
+        return
+    times = read_step_times(folder / FILE)
+    use_step_times(times)
+    # If no GPU had said anything as the study began, none is asked now: its trials are compared.
+    of_gpu = (folder / GPU_FILE).exists()
+    use_step_times(read_step_times(folder / GPU_FILE) if of_gpu else times, device="cuda")
+    use_workspaces(_read_workspaces(folder / GPU_FILE) if of_gpu else {})
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the study in `folder` keeps the times with which it began."""
+    return (folder / FILE).exists()
 
 
 def ask_gpus(folder: Path, nodes: Sequence[Node]) -> list[str]:
@@ -58,7 +69,7 @@ def ask_gpus(folder: Path, nodes: Sequence[Node]) -> list[str]:
 
     with_gpu = [node for node in nodes if node.gpus]
     lines = [line for line in [mixed(with_gpu)] if line is not None]
-    if not with_gpu or (folder / GPU_FILE).exists() or torch.cuda.is_available():
+    if not with_gpu or has_begun(folder) or torch.cuda.is_available():
         return lines
     try:
         found = ask_smallest_gpu(with_gpu)
@@ -75,19 +86,17 @@ def keep_times(folder: Path) -> None:
     from tinytl.memory.gpu_workspaces import known_workspaces
     from tinytl.step_time.calibration import known_step_times, step_times, write_step_times
 
-    if not (folder / FILE).exists():
-        write_step_times(step_times(), folder / FILE)
-    of_gpu = known_step_times().get(("cuda", 1))
-    if of_gpu is not None and not (folder / GPU_FILE).exists():
-        found = {precision: dataclasses.asdict(held) for precision, held in known_workspaces().items()}
-        write_step_times(of_gpu, folder / GPU_FILE, {"workspaces": found})
+    if has_begun(folder):
+        return
+    found = {precision: dataclasses.asdict(held) for precision, held in known_workspaces().items()}
+    if found or ("cuda", 1) in known_step_times():
+        write_step_times(step_times(device="cuda"), folder / GPU_FILE, {"workspaces": found})
+    write_step_times(step_times(), folder / FILE)  # last: with it the study has begun
 
 
 def _read_workspaces(path: Path) -> "dict[str, Workspaces]":
     from tinytl.memory.gpu_workspaces import Workspaces
 
-    if not path.exists():
-        return {}
     try:
         found = json.loads(path.read_text())["workspaces"]
         return {str(precision): Workspaces(**held) for precision, held in found.items()}

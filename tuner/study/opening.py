@@ -79,6 +79,7 @@ def _study_file_first(prepared: PreparedStudy) -> Iterator[None]:
         for path in (
             file,
             prepared.folder / machine_times.FILE,
+            prepared.folder / machine_times.GPU_FILE,
             prepared.folder / f"{prepared.space.name}.yaml",
         ):
             path.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ CONFIG = TrainConfig(
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})
+    monkeypatch.setattr(gpu_workspaces, "_MAY_ASK", [True])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
@@ -98,3 +99,37 @@ def test_on_the_path_of_a_gpu_the_references_are_predicted_so_that_a_difference_
 ) -> None:
     small = dataclasses.replace(reference, resolution=64, batch_size=2, micro_batch_size=2)
     assert predict_memory(small).peak_mib == pytest.approx(followed_step(small).peak_mib, rel=1e-3)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_that_has_no_room_is_no_obstacle_and_is_not_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked: list[str] = []
+
+    def full(precision: str) -> Workspaces:
+        asked.append(precision)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    assert workspaces("float32", full) is None and workspaces("tf32", full) is None
+    assert asked == ["float32"]
+    assert caplog.messages == [
+        "the GPU does not say what cuBLAS and cuDNN hold (CUDA out of memory. Tried to allocate 2 GiB): not "
+        "counted"
+    ]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_study_that_began_without_goes_on_without() -> None:
+    use_workspaces({})
+    assert workspaces("float32", never) is None
+    use_workspaces(None)
+    first = Workspaces(cublas_mib=8.0, cudnn_mib=1.0)
+    assert workspaces("float32", lambda precision: first) == first
+
+
+def test_the_stream_of_recordings_has_a_workspace_of_its_own() -> None:
+    recorded = dataclasses.replace(CONFIG, cuda_graph=True)
+    before = predict_memory(recorded).peak_mib
+    use_workspaces({"float32": Workspaces(cublas_mib=8.0, cudnn_mib=2.5)})
+    assert predict_memory(recorded).peak_mib == before + 2 * 8.0 + 2.5

@@ -88,6 +88,22 @@ def test_a_gpu_has_times_of_its_own_and_one_that_is_not_here_those_of_the_cpu(
     assert step_times(device="cuda") == TIMES
 
 
+def test_a_gpu_that_has_no_room_is_told_and_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measure(threads: int, device: str = "cpu") -> StepTimes:
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+        return TIMES
+
+    monkeypatch.setattr(calibration, "calibrate", measure)
+    monkeypatch.setattr(calibration, "device_name", lambda device: f"{device} of a kind")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(calibration, "in_own_process", lambda function, *args: function(*args))
+    assert step_times(device="cuda") == step_times(device="cuda") == TIMES
+    assert caplog.text.count("the GPU does not say how fast it is (CUDA out of memory. Tried") == 1
+
+
 def test_a_place_that_cannot_be_written_is_told_and_no_obstacle(
     measured: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,6 +26,7 @@ def nodes() -> Iterator[list[Node]]:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray would take fewer GPUs than it lists
         ray.init(
+            address="local",  # whatever else runs on this machine
             num_cpus=1,
             num_gpus=1,
             include_dashboard=False,
@@ -67,3 +68,13 @@ def test_a_cluster_with_gpus_of_several_kinds_says_whose_figures_count(
     names: list[tuple[str, ...]], line: str | None
 ) -> None:
     assert mixed([dataclasses.replace(NODE, gpu_names=of_node) for of_node in names]) == line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_bug_on_the_node_stays_what_it_is(nodes: list[Node]) -> None:
+    def measure() -> GpuFigures:
+        raise AttributeError("no such thing")
+
+    with pytest.raises(AttributeError, match="no such thing"):
+        ask_smallest_gpu(nodes, measure)

@@ -25,6 +25,7 @@ OTHER = StepTimes(per_kind={"mul": (3e-6, 1e-10, 0.0)})
 def fresh_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(calibration, "_KNOWN", {})
     monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})
+    monkeypatch.setattr(gpu_workspaces, "_MAY_ASK", [True])
     monkeypatch.setattr(calibration, "calibrate", lambda threads: MACHINE)
     monkeypatch.delenv(FILE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -102,10 +103,16 @@ def test_a_gpu_that_does_not_answer_is_told_and_the_study_goes_on(
     )
     keep_times(folder)
     assert not (folder / GPU_FILE).exists()
+    # Its trials are compared with each other: no GPU that answers later changes what is predicted.
+    monkeypatch.setattr(machine_times, "ask_smallest_gpu", lambda nodes: FIGURES)
+    use_times(folder)
+    assert ask_gpus(folder, [NODE]) == []
+    assert step_times(device="cuda") == step_times() == MACHINE and known_workspaces() == {}
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     folder = study(tmp_path, "damaged")
+    calibration.write_step_times(MACHINE, folder / FILE)
     calibration.write_step_times(OTHER, folder / GPU_FILE, {"workspaces": {"float32": {"cublas": 1}}})
     with pytest.raises(ConfigError, match=r"gpu_figures\.json holds no figures of a GPU .*: remove it"):
         use_times(folder)
