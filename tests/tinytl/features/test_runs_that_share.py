@@ -15,6 +15,7 @@ from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.errors import NonFiniteLossError
 from tinytl.features.limit import MOST_VARIABLE
+from tinytl.features.rows import StoredRows
 from tinytl.runs.trainer import Trainer
 
 EPOCHS = 2
@@ -194,3 +195,29 @@ def test_what_is_streamed_is_not_decoded_if_its_features_are_stored(
     again = _train(config, data)
     assert again[0] == first[0] and _equal(again[1], first[1])
     assert len(decoded) <= 3 * 8, "the two steps of the peak, and what is decoded ahead"
+
+
+@pytest.mark.parametrize("n_readable", [0, 1], ids=["from the start", "after a batch"])
+def test_a_disk_that_gives_no_rows_any_more_costs_time_and_nothing_else(
+    n_readable: int,
+    alone: Callable[..., Any],
+    digits: DataSplits,
+    feature_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = alone(_config(), digits)
+    _train(_config(), digits)
+    read, asked = StoredRows._read, []
+
+    def failing(self: StoredRows, first: int, n: int) -> torch.Tensor:
+        asked.append(first)
+        if len(asked) > n_readable:
+            raise OSError(5, "Input/output error")
+        return read(self, first, n)
+
+    monkeypatch.setattr(StoredRows, "_read", failing)
+    rows, state, _ = _train(_config(), digits)
+    assert rows == expected[0] and _equal(state, expected[1])
+    assert "Input/output error: the rest of the epoch starts from images" in caplog.text
+    assert "Input/output error: the validation starts from images" in caplog.text
