@@ -23,7 +23,7 @@ from tuner.config import STUDY_FILE
 from tuner.next_commands import sync_command, where_flags
 from tuner.prepared import PreparedStudy
 from tuner.record.claim import bucket_claimed, folder_claimed
-from tuner.record.journal import JOURNAL, lines_of
+from tuner.record.journal import JOURNAL
 from tuner.record.trials import CURVE_FILE
 
 SEND_S = 1.0
@@ -88,8 +88,9 @@ class KeptInBucket(KeptHere):
             journal = self._changed(self._journal)
             for path in self._files():
                 self._send(path, self._changed(path))
-            if journal is not None:
-                journal = journal._replace(content=b"".join(lines_of(journal.content)))
+            if journal is not None:  # another thread may have been in the middle of a line
+                whole = journal.content[: journal.content.rfind(b"\n") + 1]
+                journal = journal._replace(content=whole)
             self._send(self._journal, journal)
 
     def _changed(self, path: Path) -> "_Content | None":
