@@ -114,6 +114,11 @@ class Claim:
         """When the last sign that arrived was sent."""
 
     @property
+    def token(self) -> str:
+        """What no other claim has, in letters and digits."""
+        return str(self.me["token"])
+
+    @property
     def key(self) -> str:
         """The object that only this process writes."""
         return _key(self.name, self.number)

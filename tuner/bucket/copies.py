@@ -1,13 +1,14 @@
 """Local copies of what a bucket holds, so that all else works on folders.
 
-They lie under the cache folder, BUCKET/ROLE/STUDY/...: `read` has what commands look at, `drive-STUDY` is a
-driver's. A folder belongs to one role, so no process changes files under another's hands. Small files are
-brought as a whole; checkpoints one trial at a time, if they are asked for. What is here may be removed at any
-time, except below a driver that runs. For a folder that is no copy, every function here does nothing.
+They lie under the cache folder, BUCKET/ROLE/STUDY/...: `read` has what commands look at, `drive-STUDY-TOKEN`
+is a driver's. A folder belongs to one role, so no process changes files under another's hands. Small files
+are brought as a whole; checkpoints one trial at a time, if they are asked for. What is here may be removed at
+any time, except below a driver that runs. For a folder that is no copy, every function here does nothing.
 """
 
 import json
-import os
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from tinytl.errors import ConfigError
-from tinytl.files import lock, naming_the_file, write_whole, written_whole
+from tinytl.files import cache_folder, lock, naming_the_file, write_whole, written_whole
 from tuner.bucket.address import checked_runs_dir, is_bucket
-from tuner.bucket.claims import is_claim
+from tuner.bucket.claims import Claim, is_claim
 from tuner.bucket.store import Bucket, open_bucket, told
 
 READ = "read"
-DRIVE = "drive-"
+_DRIVE = "drive-"
 CHECKPOINTS = (".pt",)
 """Ends of the names of files that are brought one trial at a time."""
 _ADDRESS = "address"
@@ -53,15 +54,43 @@ def copy_at(address: str, role: str) -> Copy:
     """Returns the copy of a bucket that has a role; makes its folder.
 
     Raises:
-        ConfigError: if the package that reads the bucket is not installed, or the folder cannot be made.
+        ConfigError: if the package that reads the bucket is not installed, the folder cannot be made, or this
+            user has no home folder to make it in.
     """
-    above = _folder() / sha256(address.encode()).hexdigest()[:16]
+    folder = _folder()
+    if folder is None:
+        raise ConfigError(
+            f"--runs-dir {address}: this user has no home folder for local copies: set XDG_CACHE_HOME to a "
+            "folder"
+        )
+    above = folder / sha256(address.encode()).hexdigest()[:16]
     root = above / role
     with naming_the_file(root):
         root.mkdir(parents=True, exist_ok=True)
     if not (above / _ADDRESS).exists():
         write_whole(above / _ADDRESS, address)
     return Copy(bucket=open_bucket(address), root=root)
+
+
+def drivers_copy(bucket: Bucket, study: str, claim: Claim) -> Copy:
+    """Returns an empty copy for the driver that has claimed a study; removes those of drivers before it.
+
+    Each claim has a copy of its own. Else a driver that lost its claim would write into its successor's
+    record, if both have one cache folder: a home folder on NFS, or a machine that slept.
+
+    Raises:
+        ClaimLostError: if another driver has taken over.
+        ConfigError: if the folder cannot be made.
+    """
+    role = f"{_DRIVE}{study}-{claim.token[:8]}"
+    copy = Copy(bucket=bucket, root=copy_at(bucket.address, role).root)
+    claim.check()  # those of drivers before, not that of the next one
+    before = re.compile(re.escape(f"{_DRIVE}{study}-") + "[0-9a-f]{8}")
+    for other in copy.root.parent.iterdir():
+        if before.fullmatch(other.name) and other != copy.root:
+            # One that was taken for gone may still write there: what it adds goes with the next driver.
+            shutil.rmtree(other, ignore_errors=True)
+    return copy
 
 
 def copy_of(path: Path | str) -> Copy | None:
@@ -95,8 +124,10 @@ def at_hand(runs_dir: str, study: str | None = None, *, every: bool = False) -> 
         if study is not None:
             bring_study(copy, study)
         if every:
-            for name in studies_in(copy.bucket):
+            names = studies_in(copy.bucket)
+            for name in names:
                 bring_study(copy, name, deep=False)
+            _remove_gone(copy, lambda name: name not in names and not name.startswith(_OF_MLFLOW))
     return str(copy.root)
 
 
@@ -110,7 +141,8 @@ def bring_study(
 ) -> None:
     """Brings a study's small files that have changed, and removes those that are gone from the bucket.
 
-    `deep`: those of its trials, too. `wanted`: which keys.
+    `deep`: those of its trials, too. `wanted`: which keys. If the study itself is gone, so is all of it here
+    that commands read.
 
     Raises:
         BucketError: if the bucket refuses or does not answer.
@@ -120,7 +152,8 @@ def bring_study(
         below = key.split("/")[1:]
         return bool(below) and below[0] not in _LEFT_THERE and not key.endswith(CHECKPOINTS) and wanted(key)
 
-    _bring(copy, study, small, deep=deep)
+    if not _bring(copy, study, small, deep=deep):
+        _remove_gone(copy, lambda name: name == study)
 
 
 def bring_checkpoints(folder: Path) -> None:
@@ -165,14 +198,12 @@ def remove_from_bucket(folder: Path, last: str) -> None:
             copy.bucket.remove(sorted(found, key=lambda key: key == f"{under}/{last}"))
 
 
-def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool) -> None:
+def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool) -> bool:
+    """Brings wanted objects that have changed; returns whether the bucket has any there, wanted or not."""
     with _alone(copy):
         known = _read_versions(copy)
-        there = {
-            key: version
-            for key, version in copy.bucket.versions(under, deep=deep).items()
-            if wanted(key) and not is_claim(key)
-        }
+        found_there = {k: v for k, v in copy.bucket.versions(under, deep=deep).items() if not is_claim(k)}
+        there = {key: version for key, version in found_there.items() if wanted(key)}
         if deep:
             _forget(
                 copy,
@@ -194,6 +225,27 @@ def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool)
             known[key] = there[key]
         if new:
             write_whole(copy.root / _VERSIONS, json.dumps(known))
+    return bool(found_there)
+
+
+def _remove_gone(copy: Copy, chosen: Callable[[str], bool]) -> None:
+    """Removes chosen studies of which the bucket has nothing but claims from the copy that commands read.
+
+    Also what was made here, such as a report: it would make the name look taken, and the study alive.
+    """
+    if copy.root.name != READ:  # a driver's or a trial's: what it wrote may not have been sent yet
+        return
+    with _alone(copy):
+        folders = [path for path in copy.root.iterdir() if path.is_dir() and chosen(path.name)]
+        gone = [path for path in folders if all(map(is_claim, copy.bucket.versions(path.name)))]
+        if not gone:
+            return
+        known = _read_versions(copy)
+        for folder in gone:
+            known = {key: version for key, version in known.items() if not _is_below(key, folder.name)}
+            with naming_the_file(folder):
+                shutil.rmtree(folder)
+        write_whole(copy.root / _VERSIONS, json.dumps(known))
 
 
 @contextmanager
@@ -227,14 +279,18 @@ def _read_versions(copy: Copy) -> dict[str, str]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(cache) / "tinytl" / "buckets").resolve()
+def _folder() -> Path | None:
+    """Returns where copies lie; None if this user has no home folder, so that there are none."""
+    try:
+        cache = cache_folder()
+    except RuntimeError:  # as Path.home says it
+        return None
+    return (cache / "buckets").resolve()
 
 
 def _root_of(path: Path | str) -> Path | None:
     whole, above = Path(path).resolve(), _folder()
-    if not whole.is_relative_to(above):
+    if above is None or not whole.is_relative_to(above):
         return None
     parts = whole.relative_to(above).parts
     return above.joinpath(*parts[:2]) if len(parts) >= 2 else None

@@ -1,12 +1,18 @@
 """`python -m tuner delete`: removes a study's record, folder and MLflow runs."""
 
+from __future__ import annotations
+
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from tinytl.errors import ConfigError
 from tuner.bucket.copies import at_hand
-from tuner.bucket.database import mlflow_at_hand, send_mlflow
+from tuner.bucket.database import mlflow_at_hand
 from tuner.commands.study_flags import Commands, add_study_flags
+
+if TYPE_CHECKING:
+    from tuner.study.delete import FoundStudy
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,11 +30,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Asks, removes, and prints a line for each thing that was removed."""
-    from tuner.study.delete import delete_study, find_study
+    from tuner.study.delete import delete_study
 
-    runs_dir = at_hand(args.runs_dir, args.name)
-    mlflow_at_hand(runs_dir)
-    found = find_study(args.name, runs_dir, args.storage, args.tracking_uri)
+    found = _find(args)
     if not args.yes:
         if not sys.stdin.isatty():
             raise ConfigError(f"{args.name} is not deleted: without a terminal, add --yes to confirm")
@@ -36,6 +40,15 @@ def run(args: argparse.Namespace) -> int:
         if input("Remove all this? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was removed.")
             return 0
+        found = _find(args)  # the answer may have come much later
     delete_study(found, lambda line: print(line, flush=True))
-    send_mlflow(runs_dir)
     return 0
+
+
+def _find(args: argparse.Namespace) -> FoundStudy:
+    """Finds everything of the study as it is now, in a bucket, too."""
+    from tuner.study.delete import find_study
+
+    runs_dir = at_hand(args.runs_dir, args.name)
+    mlflow_at_hand(runs_dir)
+    return find_study(args.name, runs_dir, args.storage, args.tracking_uri)

@@ -184,7 +184,7 @@ class Candidates:
         trained = _plan_begun(directory, config, curve) or fastest_within(curve, self.held_mib) or curve[-1]
         planned = dataclasses.replace(trained.of(config), plan=config.plan, budget_mib=config.budget_mib)
         plans = [dataclasses.asdict(plan) for plan in curve]
-        if again is None:
+        if again is None or not directory.config_file.is_file():  # a kill or a copy may have lost it
             directory.make()
             directory.write_config(planned)
             write_whole(directory.path / CURVE_FILE, json.dumps(plans, indent=2))

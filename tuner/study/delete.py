@@ -1,7 +1,8 @@
 """Removes a study. Imports neither torch nor ray.
 
 MLflow's runs are removed first, then the record, and the folder last. Each is needed to find the one before
-it, so a second call can finish one that was cut off.
+it, so a second call can finish one that was cut off. In a bucket MLflow's database is sent before the record
+goes: if that is refused, the study is still there to do this again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.addresses import sqlite_file
 from tuner.bucket.copies import copy_of, named, remove_from_bucket
+from tuner.bucket.database import send_mlflow
 from tuner.config import NO_TRACKING, STUDY_FILE, StudyConfig, check_study_name, read_study_file
 from tuner.record import schema
 from tuner.record.claim import LOCK_FILE, check_free, folder_claimed
@@ -113,8 +115,8 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
     """Removes what was found; `tell` is called with a line for each thing that is gone.
 
     Raises:
-        ConfigError: if a driver has begun to run the study, MLflow no longer answers, or a file
-            cannot be removed: the same call then continues.
+        ConfigError: if a driver has begun to run the study, MLflow no longer answers, another process has
+            sent MLflow's database to the bucket, or a file cannot be removed: the same call then continues.
     """
     lines = iter(found.lines())
     with ExitStack() as stack:
@@ -124,6 +126,8 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
             with answering(found.tracking_uri):
                 for run_id in found.run_ids:
                     found.mlflow.delete_run(run_id)
+        send_mlflow(str(found.folder.parent))  # also what a call before could not send
+        if found.mlflow is not None and found.run_ids:
             tell(f"removed: {next(lines)}")
         if found.store is not None:
             optuna.delete_study(study_name=found.name, storage=found.store)

@@ -1,20 +1,20 @@
 """The driver's hold on a study's folder, and what keeps it safe if the folder stands for a bucket.
 
 The order of writing makes a kill between any two harmless: a trial's configuration before the journal that
-names it, and the journal last.
+names it, and the journal last, as it was before the other files were looked for.
 """
 
 import dataclasses
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
-from tuner.bucket.claims import Claim
-from tuner.bucket.copies import DRIVE, Copy, bring_study, copy_at, copy_of
+from tuner.bucket.claims import Claim, ClaimLostError
+from tuner.bucket.copies import Copy, bring_study, copy_of, drivers_copy
 from tuner.bucket.database import bring_database, send_database
 from tuner.bucket.store import AWAY_S, BucketError, told
 from tuner.cluster.node_checks import check_bucket, check_folders
@@ -69,7 +69,8 @@ class KeptInBucket(KeptHere):
         self.study = study
         self.claim = claim
         self._lock = threading.Lock()
-        self._sent = {path: _state(path) for path in self._files()}
+        self._journal = self.folder / JOURNAL
+        self._sent = {path: _state(path) for path in [*self._files(), self._journal]}
 
     def check_nodes(self, nodes: Sequence[Node]) -> None:
         """Checks that each node reads this driver's claim, and writes beside it."""
@@ -83,16 +84,29 @@ class KeptInBucket(KeptHere):
             BucketError: if the bucket refuses, or has not answered for a minute.
         """
         with self._lock:
+            # Before the other files are listed: a trial that it names by now has all its files.
+            journal = self._changed(self._journal)
             for path in self._files():
-                state = _state(path)
-                if state is None or self._sent.get(path) == state:
-                    continue
-                self.claim.check()
-                content = path.read_bytes()
-                if path.name == JOURNAL:  # another thread may be in the middle of a line
-                    content = content[: content.rfind(b"\n") + 1]
-                self.copy.bucket.write(self.copy.key_of(path), content)
-                self._sent[path] = state
+                self._send(path, self._changed(path))
+            if journal is not None:  # another thread may have been in the middle of a line
+                whole = journal.content[: journal.content.rfind(b"\n") + 1]
+                journal = journal._replace(content=whole)
+            self._send(self._journal, journal)
+
+    def _changed(self, path: Path) -> "_Content | None":
+        """Returns a file that is not in the bucket as it is; None also if it is gone by now."""
+        state = _state(path)
+        if state is None or self._sent.get(path) == state:
+            return None
+        with suppress(FileNotFoundError):
+            return _Content(state, path.read_bytes())
+        return None
+
+    def _send(self, path: Path, found: "_Content | None") -> None:
+        if found is not None:
+            self.claim.check()
+            self.copy.bucket.write(self.copy.key_of(path), found.content)
+            self._sent[path] = found.state
 
     def collect(self) -> None:
         """Brings what the trials' processes wrote.
@@ -126,24 +140,36 @@ class KeptInBucket(KeptHere):
         thread.start()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             ended.set()
             with suppress(BucketError):  # the first error is the one to tell
                 self.secure()
+            if isinstance(error, ConfigError | OSError):
+                self._tell_a_loss()
             raise
         finally:
             ended.set()
             thread.join()
         self.secure()
 
+    def _tell_a_loss(self) -> None:
+        """Raises ClaimLostError if files are missing here because the next driver has removed them."""
+        if not (self.folder / STUDY_FILE).is_file():
+            try:
+                self.claim.renew()
+            except ClaimLostError:
+                raise
+            except BucketError:  # nobody knows
+                return
+
     def _files(self) -> list[Path]:
-        """Returns the files that the driver writes, the journal last."""
+        """Returns the files that the driver writes, but for the journal."""
         folder = self.folder
         found = [path for path in _entries(folder) if path.is_file() and path.name != JOURNAL]
         own = [path for path in found if not path.name.startswith(_NOT_SENT) and path.suffix != ".part"]
         for trial in _entries(folder):
             own += [trial / name for name in _OF_A_TRIAL if (trial / name).is_file()]
-        return [*own, *(path for path in [folder / JOURNAL] if path.is_file())]
+        return own
 
     def _is_drivers(self, below: list[str]) -> bool:
         return len(below) == 1 or (len(below) == 2 and below[1] in _OF_A_TRIAL)
@@ -167,15 +193,12 @@ def driven(prepared: PreparedStudy) -> Iterator[tuple[PreparedStudy, KeptHere]]:
         return
     bucket = dataclasses.replace(there.bucket, patience_s=AWAY_S)
     with bucket_claimed(bucket, prepared.name) as claim:
-        root = copy_at(bucket.address, DRIVE + prepared.name).root
-        shutil.rmtree(root)  # of a driver before, which may have been killed: the bucket has what counts
-        root.mkdir()
-        copy = Copy(bucket=bucket, root=root)
         with told(f"--runs-dir {bucket.address}"):
+            copy = drivers_copy(bucket, prepared.name, claim)
             bring_study(copy, prepared.name)
             if prepared.config.tracks and prepared.config.tracking_uri is None:
                 bring_database(copy)
-        if not prepared.config.resume and (root / prepared.name / STUDY_FILE).exists():
+        if not prepared.config.resume and (copy.root / prepared.name / STUDY_FILE).exists():
             raise ConfigError(
                 f"study {prepared.name} exists under {bucket.address}: add --resume to continue it, or "
                 "change --name"
@@ -188,8 +211,19 @@ def driven(prepared: PreparedStudy) -> Iterator[tuple[PreparedStudy, KeptHere]]:
             yield prepared, kept
 
 
+class _Content(NamedTuple):
+    """A file as it was read."""
+
+    state: tuple[int, int]
+    """From before it was read: what is added meanwhile counts as changed."""
+    content: bytes
+
+
 def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from tinytl.errors import ConfigError
+from tuner.bucket.claims import ClaimLostError, claimed
 from tuner.bucket.copies import (
     READ,
     at_hand,
@@ -11,6 +13,7 @@ from tuner.bucket.copies import (
     bring_study,
     copy_at,
     copy_of,
+    drivers_copy,
     named,
     remove_from_bucket,
     send,
@@ -67,6 +70,58 @@ def test_what_is_gone_from_the_bucket_is_gone_here(copy):
     assert not (copy.root / "s" / "t-0").exists()
 
 
+@pytest.mark.parametrize("every", [False, True], ids=["named", "every"])
+def test_of_a_study_that_is_gone_nothing_stays_that_was_made_here(copy, every):
+    at_hand(str(copy.root), "s")
+    at_hand(str(copy.root), every=True)
+    bring_checkpoints(copy.root / "s" / "t-0")
+    (copy.root / "s" / "what_decides.json").touch()
+    (copy.root / "mlartifacts").mkdir()
+    copy.bucket.remove(key for key in copy.bucket.versions("s") if ".claim/" not in key)
+    at_hand(str(copy.root), None if every else "s", every=every)
+    assert not (copy.root / "s").exists() and files(copy) == {"r/study.json"}
+    assert (copy.root / "mlartifacts").is_dir()
+    copy.bucket.write("s/study.json", b"s/study.json")  # another study of that name
+    at_hand(str(copy.root), "s")
+    assert files(copy) == {"r/study.json", "s/study.json"}
+
+
+def test_only_a_study_of_the_copy_is_removed_whatever_name_is_asked_for(copy, tmp_path):
+    at_hand(str(copy.root), every=True)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in (str(mine), "..", ".", "../read", ""):
+        at_hand(str(copy.root), name)
+    assert files(copy) >= {"s/study.json", "r/study.json"} and mine.is_dir()
+
+
+def test_below_a_driver_no_study_is_removed(bucket):
+    with claimed(bucket, "s/driver") as claim:
+        copy = drivers_copy(bucket, "s", claim)
+        (copy.root / "s").mkdir()
+        (copy.root / "s" / "study.json").touch()  # not sent yet
+        at_hand(str(copy.root), "s", every=True)
+    assert files(copy) == {"s/study.json"}
+
+
+def test_each_driver_has_a_copy_of_its_own_and_removes_those_before_it(bucket):
+    with claimed(bucket, "s/driver") as claim, claimed(bucket, "s-0123abcd/driver") as another:
+        first, others = drivers_copy(bucket, "s", claim), drivers_copy(bucket, "s-0123abcd", another)
+        read = copy_at(bucket.address, READ)
+    (first.root / "s").mkdir()
+    with claimed(bucket, "s/driver") as claim:
+        second = drivers_copy(bucket, "s", claim)
+        assert second.root != first.root and not list(second.root.iterdir())
+        assert not first.root.exists() and others.root.is_dir() and read.root.is_dir()
+        bucket.write("s/driver.claim/000003", b"{}")
+        with pytest.raises(ClaimLostError):
+            claim.renew()
+        third = copy_at(bucket.address, "drive-s-00000000")
+        with pytest.raises(ClaimLostError):
+            drivers_copy(bucket, "s", claim)
+        assert third.root.is_dir(), "the one who took over works there"
+
+
 def test_a_part_of_a_study_is_brought(copy):
     bring_study(copy, "s", wanted=lambda key: key.endswith(".jsonl"))
     assert files(copy) == {"s/t-0/metrics.jsonl"}
@@ -95,6 +150,23 @@ def test_a_folder_that_is_no_copy_is_left_alone(tmp_path):
     assert copy_of(tmp_path) is None and at_hand(str(tmp_path), "s") == str(tmp_path)
     assert at_hand(f"file://{tmp_path}") == str(tmp_path)
     assert list(tmp_path.rglob("*")) == [tmp_path / "s"]
+
+
+def test_without_a_home_folder_there_are_no_copies(bucket, tmp_path, monkeypatch):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert named(tmp_path) == str(tmp_path) and copy_of(tmp_path) is None
+    assert at_hand(str(tmp_path), "s") == str(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        copy_at(bucket.address, READ)
+    assert str(caught.value) == (
+        f"--runs-dir {bucket.address}: this user has no home folder for local copies: set XDG_CACHE_HOME to "
+        "a folder"
+    )
 
 
 def test_a_study_is_at_hand_in_its_copy(copy):

@@ -2,6 +2,7 @@ import io
 import json
 import shutil
 import sys
+import uuid
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -9,6 +10,9 @@ from mlflow.tracking import MlflowClient
 from tests.support.studies import free_port
 from tests.support.synthetic_study import write_study
 from tuner.__main__ import main
+from tuner.bucket.copies import READ, copy_at
+from tuner.bucket.database import send_mlflow
+from tuner.bucket.store import Bucket, BucketError, open_bucket
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
 from tuner.record.storage import open_storage, study_names
@@ -63,14 +67,106 @@ def test_record_folder_and_runs_go_and_another_study_stays(runs_dir, capsys):
     assert "no study mine under" in capsys.readouterr().err
 
 
+@pytest.fixture
+def bucket(made, tmp_path, monkeypatch) -> Bucket:
+    """A bucket in this process's memory with the study, whose journal is its own there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    bucket = open_bucket(f"memory://{uuid.uuid4().hex}/runs")
+    for key in ("mine/study.json", "mine/joint-000/config.yaml", "mlflow.db"):
+        bucket.write(key, (made / key).read_bytes())
+    bucket.write("mine/optuna.journal", (made / "optuna.journal").read_bytes())
+    return bucket
+
+
+class Terminal(io.StringIO):
+    """A user who answers; `meanwhile` happens before the answer."""
+
+    def __init__(self, answer, meanwhile=lambda: None):
+        super().__init__(answer)
+        self.meanwhile = meanwhile
+
+    def isatty(self):
+        return True
+
+    def readline(self, *args):
+        self.meanwhile()
+        return super().readline(*args)
+
+
+def runs_in(bucket, name, tmp_path):
+    brought = tmp_path / uuid.uuid4().hex
+    brought.mkdir()
+    (brought / "mlflow.db").write_bytes(bucket.read("mlflow.db"))
+    return runs_of(brought, name)
+
+
+def add_a_run_elsewhere(bucket, tmp_path):
+    """Another study on another machine ends, and sends MLflow's database."""
+    elsewhere = tmp_path / "elsewhere.db"
+    elsewhere.write_bytes(bucket.read("mlflow.db"))
+    client = MlflowClient(f"sqlite:///{elsewhere}")
+    experiment = client.get_experiment_by_name("synthetic").experiment_id
+    client.create_run(experiment, tags={"study": "other", "kind": "trial"})
+    bucket.write("mlflow.db", elsewhere.read_bytes())
+
+
+def test_in_a_bucket_the_runs_are_gone_too_though_another_study_ended_while_it_was_asked(
+    bucket, tmp_path, capsys, monkeypatch
+):
+    runs_dir = copy_at(bucket.address, READ).root
+    answer = Terminal("y\n", lambda: add_a_run_elsewhere(bucket, tmp_path))
+    monkeypatch.setattr(sys, "stdin", answer)
+    assert delete(runs_dir) == 0
+    assert capsys.readouterr().out.count("removed: ") == 3
+    assert list(bucket.versions("mine")) == [] and not (runs_dir / "mine").exists()
+    assert (runs_in(bucket, "mine", tmp_path), runs_in(bucket, "other", tmp_path)) == (0, 4)
+
+
+def test_in_a_bucket_a_study_stays_until_its_runs_are_gone(bucket, tmp_path, capsys, monkeypatch):
+    from tuner.study import delete as module
+
+    runs_dir = copy_at(bucket.address, READ).root
+
+    def late(runs_dir):
+        add_a_run_elsewhere(bucket, tmp_path)
+        send_mlflow(runs_dir)
+
+    before = set(bucket.versions("mine"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "send_mlflow", late)
+        assert delete(runs_dir, "--yes") == 2
+    err = capsys.readouterr().err
+    assert f"{bucket.address}/mlflow.db was written by another process meanwhile: do this again" in err
+    assert err.count("\n") == 1 and before <= set(bucket.versions("mine"))
+    assert delete(runs_dir, "--yes") == 0
+    assert list(bucket.versions("mine")) == []
+    assert (runs_in(bucket, "mine", tmp_path), runs_in(bucket, "other", tmp_path)) == (0, 4)
+
+
+def test_in_a_bucket_runs_whose_end_was_not_sent_are_sent_by_the_next_call(
+    bucket, tmp_path, capsys, monkeypatch
+):
+    runs_dir = copy_at(bucket.address, READ).root
+    write = Bucket.write
+
+    def refuse(self, key, content):
+        if key == "mlflow.db":
+            raise BucketError("the bucket does not answer", away=True)
+        write(self, key, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "write", refuse)
+        assert delete(runs_dir, "--yes") == 2
+    assert "the bucket does not answer: bring the bucket back" in capsys.readouterr().err
+    assert bucket.read("mine/study.json") is not None
+    assert delete(runs_dir, "--yes") == 0
+    assert list(bucket.versions("mine")) == [] and runs_in(bucket, "mine", tmp_path) == 0
+
+
 def test_nobody_to_ask_is_a_mistake_and_no_is_no(runs_dir, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert delete(runs_dir) == 2
     assert "add --yes" in capsys.readouterr().err
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
 
     for answer, gone in (("\n", False), ("n\n", False), ("y\n", True)):
         monkeypatch.setattr(sys, "stdin", Terminal(answer))

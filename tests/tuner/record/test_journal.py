@@ -52,6 +52,14 @@ def test_a_process_may_change_its_folder(tmp_path, monkeypatch):
     assert values(journal) == [0] and not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_a_journal_that_was_removed_is_not_made_anew_by_what_is_appended(journal):
+    journal.append_logs([record(0)])
+    journal.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        journal.append_logs([record(1)])
+    assert not journal.path.exists()
+
+
 def test_half_a_line_at_the_end_is_left_for_later_and_then_replaced(journal):
     journal.append_logs([record(0)])
     whole = journal.path.read_bytes()

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import shutil
 import time
 
 import optuna
@@ -168,6 +169,24 @@ def test_a_trial_that_was_cut_off_goes_on_with_the_plan_with_which_it_began(tmp_
     again = make_search(tmp_path, held_mib=0.0, study=first.study, **wide)  # as if on a smaller machine
     assert ask(again, "a")["config"] == begun["config"]
     again.close()
+
+
+@pytest.mark.parametrize("lost", ["config.yaml", ""], ids=["configuration", "folder"])
+def test_a_trial_that_was_cut_off_gets_the_configuration_back_that_was_lost(lost, tmp_path):
+    first = make_search(tmp_path)
+    begun = ask(first, "a")
+    first.close()
+    first.records.end_cut_off()
+    folder = tmp_path / begun["name"]
+    if lost:
+        (folder / lost).unlink()
+    else:
+        shutil.rmtree(folder)
+    again = make_search(tmp_path, study=first.study)
+    assert ask(again, "a")["config"] == begun["config"]
+    again.close()
+    assert read_config_file(folder / "config.yaml") == begun["config"]
+    assert (folder / "curve.json").is_file()
 
 
 def test_a_trial_goes_on_with_a_plan_that_would_not_be_chosen_any_more(tmp_path):

@@ -1,15 +1,19 @@
 import dataclasses
 import uuid
 
+import optuna
 import pytest
 
 from tests.support import mlflow_studies as made
 from tinytl.errors import ConfigError
 from tuner.bucket.claims import ClaimLostError, is_claim
 from tuner.bucket.copies import READ, copy_at, copy_of
-from tuner.bucket.store import open_bucket
+from tuner.bucket.store import Bucket, open_bucket
 from tuner.cluster.nodes import Node
 from tuner.prepared import PreparedStudy
+from tuner.record.refusals import UnwrittenError
+from tuner.record.storage import open_storage_of
+from tuner.record.writer import StudyRecords
 from tuner.study.driving import KeptHere, KeptInBucket, driven
 
 
@@ -81,6 +85,57 @@ def test_the_journal_is_written_last(prepared, address, monkeypatch):
         kept.secure()
     own = [path.rpartition("/")[2] for path in sent if ".claim" not in path]
     assert own == ["study.json", "config.yaml", "optuna.journal"]
+
+
+def test_the_journal_in_the_bucket_names_no_trial_whose_configuration_is_not_there(
+    prepared, address, monkeypatch
+):
+    write = Bucket.write
+
+    def begin_a_trial(self, key, content):
+        if key.endswith("report.html"):  # while that is sent, the search begins the next trial
+            (study.folder / "t-7").mkdir()
+            (study.folder / "t-7" / "config.yaml").write_text("its own")
+            (study.folder / "optuna.journal").write_text("begun\nt-7\n")
+        write(self, key, content)
+
+    monkeypatch.setattr("tuner.study.driving.SEND_S", 3600.0)
+    with driven(prepared) as (study, kept):
+        study.folder.mkdir()
+        (study.folder / "report.html").touch()
+        (study.folder / "optuna.journal").write_text("begun\n")
+        monkeypatch.setattr(Bucket, "write", begin_a_trial)
+        kept.secure()
+        assert objects(address)[f"{study.name}/optuna.journal"] == b"begun\n"
+        assert f"{study.name}/t-7/config.yaml" not in objects(address)
+        kept.secure()
+    assert objects(address)[f"{study.name}/optuna.journal"] == b"begun\nt-7\n"
+    assert objects(address)[f"{study.name}/t-7/config.yaml"] == b"its own"
+
+
+def test_a_driver_that_lost_its_study_says_so_and_its_successors_record_stays_as_it_is(prepared, address):
+    with pytest.raises(ConfigError, match="another process has taken over") as caught:
+        with driven(prepared) as (study, kept):
+            records = recorded(study)
+            (study.folder / "study.json").write_text("{}")
+            kept.secure()
+            open_bucket(address).write(kept.claim.key, b'{"released": true}')  # as if it had slept
+            resumed = dataclasses.replace(prepared, config=dataclasses.replace(prepared.config, resume=True))
+            with driven(resumed) as (next_study, _):
+                journal = next_study.folder / "optuna.journal"
+                before = journal.read_bytes()
+                with pytest.raises(UnwrittenError):
+                    records.enqueue(({}, {}), {})
+                assert journal.read_bytes() == before and not (study.folder / "optuna.journal").exists()
+            raise ConfigError("its record cannot be written")
+    assert "\n" not in str(caught.value)
+    assert objects(address)[f"{study.name}/optuna.journal"] == before
+
+
+def recorded(study: PreparedStudy) -> StudyRecords:
+    store = open_storage_of(study.name, None, study.config.runs_dir)
+    optuna.create_study(study_name=study.name, storage=store)
+    return StudyRecords(store, study.name)
 
 
 def test_the_next_driver_begins_with_what_the_bucket_has(prepared, address):
