@@ -54,7 +54,9 @@ OTHER: dict[str, Any] = {
     "budget_mib": 50.0,
     "checkpoint": "all",
     "stock_below_kib": 7.0,
+    "memory_format": "contiguous",
     "slice_mib": 3.0,
+    "cuda_graph": True,
     "optimizer": "adamw",
     "momentum": 0.5,
     "base_lr": 0.1,
@@ -80,6 +82,7 @@ NEEDED = {
     "gamma": {"lr_schedule": "exponential"},
     "momentum": {"optimizer": "sgd"},
     "budget_mib": {"plan": "budget"},
+    "memory_format": {"engine": "stock"},
     "weight_standardization": {"norm": "group_norm"},
 }
 APART = {*FIELDS_OF_THE_HEAD, *FIELDS_OF_THE_PLACE, *FIELDS_OF_THE_ORDER}

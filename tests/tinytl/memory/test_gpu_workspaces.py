@@ -22,7 +22,7 @@ from tinytl.memory.storage_tracker import WORKSPACES
 
 CONFIG = TrainConfig(
     weights="none", method="TinyTL-B", num_classes=10, resolution=64, batch_size=2, micro_batch_size=2,
-    stock_below_kib=0.0, device="cuda",
+    checkpoint="none", stock_below_kib=0.0, device="cuda",
 )  # fmt: skip
 
 
