@@ -185,6 +185,8 @@ class StorageTracker(TorchDispatchMode):
         )
 
     def _see(self, tensor: Tensor, part: str) -> None:
+        if not self.on_cpu and isinstance(tensor, FakeTensor) and tensor.device.type == "cpu":
+            return  # on its way to the GPU, as masks of dropout are
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._live:

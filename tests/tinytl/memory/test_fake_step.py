@@ -112,3 +112,10 @@ def test_a_graph_that_a_cpu_does_not_have_needs_nothing() -> None:
     assert predict_memory(asked) == predict_memory(config)
     on_gpu, asked_on_gpu = (dataclasses.replace(c, device="cuda") for c in (config, asked))
     assert predict_memory(asked_on_gpu).peak_mib > predict_memory(on_gpu).peak_mib
+
+
+def test_a_prediction_for_a_gpu_does_not_depend_on_what_was_predicted_before() -> None:
+    config = lean_plan(small(method="TinyTL-B", norm="frozen_bn", dropout=0.2, resolution=64, device="cuda"))
+    step = FakeStep(config)
+    peaks = [step.run(config).prediction().peak_mib for _ in range(2)]
+    assert {*peaks, FakeStep(config).run(config).prediction().peak_mib} == {peaks[0]}
