@@ -40,7 +40,6 @@ KNOWN = frozenset(
         ("tinytl/memory/fake_step.py", "torch._subclasses.fake_tensor.UnsupportedOperatorException"),
         ("tinytl/memory/predict.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
         ("tinytl/memory/storage_tracker.py", "_cdata"),
-        ("tinytl/memory/storage_tracker.py", "_to_copy"),
         ("tinytl/memory_efficient/kept.py", "_cdata"),
         ("tinytl/memory_efficient/kept.py", "torch._subclasses.fake_tensor.FakeCopyMode"),
         ("tinytl/memory_efficient/kept.py", "torch._subclasses.fake_tensor.FakeTensorMode"),

@@ -118,8 +118,8 @@ class StorageTracker(TorchDispatchMode):
         if func is torch.ops.prim.device.default:  # half of all calls: C++ reads the device of a fake tensor
             return _CPU  # autograd would ask for a driver if it were a GPU; Python reads `fake_device`
 
-        if func is _CAST and kwargs and kwargs.get("device") == _CPU and args[0].device.type == "cuda":
-            # The gradient of a cast, sent to where C++ believes its tensor to be: no step copies to a CPU.
+        if kwargs and kwargs.get("device") == _CPU and args and _is_on_gpu(args[0]):
+            # A gradient that C++ makes where it believes its tensor to be: no step copies to a CPU.
             kwargs = kwargs | {"device": args[0].device}
 
         if _updates_fakes(func, args):
@@ -295,6 +295,10 @@ def _laid_out_as_real(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     return out
 
 
+def _is_on_gpu(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.device.type == "cuda"
+
+
 def _laid_out_by_cudnn(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     """Returns `out` of a convolution as cuDNN lays it out: as its input.
 
@@ -317,5 +321,4 @@ def _laid_out_as(x: Tensor, y: Any) -> Any:
 
 
 _CPU = torch.device("cpu")
-_CAST = torch.ops.aten._to_copy.default
 _DENSE_AT_ONE_PIXEL = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.add.Tensor)

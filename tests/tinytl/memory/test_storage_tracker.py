@@ -63,8 +63,8 @@ def test_the_peak_of_a_second_run_is_placed() -> None:
 
 
 NORMS = {
-    "batch norm": lambda x, w: F.batch_norm(x, torch.zeros(6), torch.ones(6), w, w, training=True),
-    "frozen batch norm": lambda x, w: F.batch_norm(x, torch.zeros(6), torch.ones(6), w, w),
+    "batch norm": lambda x, w: F.batch_norm(x, x.new_zeros(6), x.new_ones(6), w, w, training=True),
+    "frozen batch norm": lambda x, w: F.batch_norm(x, x.new_zeros(6), x.new_ones(6), w, w),
     "group norm": lambda x, w: F.group_norm(x, 3, w, w),
 }
 
@@ -73,9 +73,9 @@ NORMS = {
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_norm_of_fake_tensors_allocates_what_a_real_one_does(norm, memory_format, trained) -> None:
-    def traced() -> tuple[object, ...]:
-        x = torch.ones(2, 6, 5, 4).contiguous(memory_format=memory_format).requires_grad_()
-        weight = torch.ones(6, requires_grad=trained)
+    def traced(device: str) -> tuple[object, ...]:
+        x = torch.ones(2, 6, 5, 4, device=device).contiguous(memory_format=memory_format).requires_grad_()
+        weight = torch.ones(6, device=device, requires_grad=trained)
         tracker = StorageTracker(on_cpu=False)
         tracker.add_existing("parameters", [x, weight])
         with tracker:
@@ -84,6 +84,6 @@ def test_a_norm_of_fake_tensors_allocates_what_a_real_one_does(norm, memory_form
         prediction = tracker.prediction()
         return y.stride(), x.grad.stride(), weight.grad is None, prediction.peak_mib, prediction.parts_mib
 
-    real = traced()
+    real = traced("cpu")
     with FakeTensorMode():
-        assert traced() == real
+        assert traced("cuda") == real
