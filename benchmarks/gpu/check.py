@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -85,6 +86,7 @@ class Check:
         try:
             self.parts[name] = part(self)
         except Exception as error:
+            traceback.print_exc()
             rows = {"rows": self.parts[name]["rows"]} if "rows" in self.parts.get(name, {}) else {}
             self.parts[name] = rows | {"error": f"{type(error).__name__}: {error}"[:500]}
         self.parts[name]["seconds"] = round(known.get("seconds", 0.0) + time.monotonic() - started, 1)
