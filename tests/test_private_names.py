@@ -21,6 +21,8 @@ KNOWN = frozenset(
         ("tinytl/gradient_checkpoints/function.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/gradient_checkpoints/recompute.py", "_buffers"),
         ("tinytl/gradient_checkpoints/recompute.py", "torch.nn.modules.batchnorm._NormBase"),
+        ("tinytl/gradient_checkpoints/recompute.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/gradient_checkpoints/segment.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/gradient_checkpoints/segment.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/memory/fake_tensors.py", "_cdata"),
         ("tinytl/memory/fake_tensors.py", "_make_subclass"),

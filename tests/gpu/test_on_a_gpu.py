@@ -52,7 +52,9 @@ def test_a_step_does_not_wait_for_the_gpu(
 def test_a_step_as_a_graph_needs_the_memory_that_is_predicted(method: str) -> None:
     config = small(method=method, norm="frozen_bn", resolution=128, batch_size=8, device="cuda")
     planned = dataclasses.replace(lean_plan(config), cuda_graph=True)
-    assert predict_memory(planned).peak_mib == pytest.approx(measure_memory(planned), rel=0.05)
+    first, second = measure_memory(planned), measure_memory(planned)
+    assert first == pytest.approx(second, rel=0.01)  # whoever came first has paid for the workspace
+    assert predict_memory(planned).peak_mib == pytest.approx(second, rel=0.05)
 
 
 def test_replays_need_no_new_memory() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from tinytl.device import autocast_kind
@@ -21,9 +22,11 @@ class Surroundings:
     """Random generators and autocast as they are now, for CPU and for the devices of `tensors`."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
+        tensors = list(tensors)
         devices = {tensor.device for tensor in tensors}
+        drawing = {tensor.device for tensor in tensors if not isinstance(tensor, FakeTensor)}
         self._cpu_state = torch.get_rng_state()
-        self._cuda_states = {d: torch.cuda.get_rng_state(d) for d in devices if d.type == "cuda"}
+        self._cuda_states = {d: torch.cuda.get_rng_state(d) for d in drawing if d.type == "cuda"}
         kinds = {"cpu"} | {autocast_kind(device.type) for device in devices}
         self._autocasts: list[dict[str, Any]] = [
             {

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
@@ -92,11 +93,14 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
                 warn_no_gradient(self)
             return super().forward(*args, **kwargs)
         # Recompute to the end: stopping early leaves modules by an exception and skips their trackers' hooks.
+        # Fake tensors draw nothing, and torch looks for a generator on a GPU without a number for them.
+        draws = not any(isinstance(value, FakeTensor) for value in tree_leaves((args, kwargs)))
         return checkpoint(
             partial(super().forward, **kwargs),
             *args,
             use_reentrant=False,
             early_stop=False,
+            preserve_rng_state=draws,
             context_fn=lambda: (nullcontext(), KeepStatistics(self)),
         )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.memory_efficient.ops.measured_scratch import peak_of_events
+from tinytl.training.captured_step import has_recorded
 
 MIB = 2**20
 
@@ -17,7 +18,7 @@ class PeakMeter:
     """Measures the peak of a training step: tensors alive at its start, plus what the allocator adds.
 
     On a CPU: allocation events of torch's profiler. On a GPU: `torch.cuda.max_memory_allocated`. `peak_mib`
-    counts the net, the optimiser's state, the batch and, on a GPU, cuBLAS's workspace; other tensors of the
+    counts the net, the optimiser's state, the batch and, on a GPU, cuBLAS's workspaces; other tensors of the
     process are left out.
     """
 
@@ -30,13 +31,16 @@ class PeakMeter:
         batch: Iterable[Tensor],
         *,
         enabled: bool = True,
+        recorded: bool = False,
     ) -> None:
+        """`recorded`: steps are CUDA graphs, for which cuBLAS has a workspace more."""
         self.enabled = enabled
         if enabled:
             self._cuda = next(net.parameters()).is_cuda
             self._start_bytes = storage_bytes([*state_tensors(net, optimizer), *batch])
             if self._cuda:
-                self._start_bytes += cublas_workspace_bytes()
+                held_before = 2 if recorded and has_recorded() else 1
+                self._start_bytes += held_before * cublas_workspace_bytes()
 
     def __enter__(self) -> "PeakMeter":
         if self.enabled and self._cuda:

@@ -232,7 +232,7 @@ def measure_memory(config: TrainConfig) -> float:
     step = planned_step(config, net, optimizer, normalize, precision)
     images, labels = random_batch(config, device)
     step(images, labels)
-    with PeakMeter(net, optimizer, (images, labels)) as meter:
+    with PeakMeter(net, optimizer, (images, labels), recorded=is_recorded(config)) as meter:
         step(images, labels)
     return meter.peak_mib
 

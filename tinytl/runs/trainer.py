@@ -207,7 +207,9 @@ class Trainer:
         """
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
-        with PeakMeter(self.net, self.optimizer, (inputs, labels), enabled=measure_now) as meter:
+        recorded = isinstance(self._take_step, CapturedStep)
+        batch = (inputs, labels)
+        with PeakMeter(self.net, self.optimizer, batch, enabled=measure_now, recorded=recorded) as meter:
             if part.net is self.net:
                 loss, correct = self._take_step(inputs, labels, batch_size=batch_size)
             else:

@@ -50,7 +50,7 @@ _KNOWN: dict[tuple[str, int], StepTimes] = {}
 
 def step_times(threads: int = 1, device: str = "cpu") -> StepTimes:
     """Returns the times of steps on a CPU with so many threads, or on this machine's GPU (`device` `cuda`);
-    measures them if nobody has, in 10 to 20 s.
+    measures them if nobody has, in 10 to 20 s, on a GPU in a minute or two.
 
     For a GPU that is not here, and that nobody has asked (`use_step_times`), they are this CPU's.
 
@@ -123,8 +123,10 @@ def _find(threads: int, device: str) -> StepTimes:
     path = kept_file(STEP_TIMES if device == "cpu" else GPU_STEP_TIMES, about)
     if path.exists():
         return read_step_times(path)
-    what = "this machine" if device == "cpu" else f"this {device_name(torch.device(device))}"
-    logger.warning("measuring once how fast %s is, for plans: 10 to 20 s", what)
+    on_gpu = device == "cuda"
+    what = f"this {device_name(torch.device(device))}" if on_gpu else "this machine"
+    how_long = "a minute or two" if on_gpu else "10 to 20 s"
+    logger.warning("measuring once how fast %s is, for plans: %s", what, how_long)
     # A process that has met a GPU holds some of its memory until it ends.
     times = calibrate(threads) if device == "cpu" else in_own_process(calibrate, threads, device)
     keep(path, about | dataclasses.asdict(times))

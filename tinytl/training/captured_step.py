@@ -63,6 +63,11 @@ def _recording_stream(device: int) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+def has_recorded() -> bool:
+    """Whether this process has recorded a step: cuBLAS then holds a workspace for that, until it ends."""
+    return _recording_stream.cache_info().currsize > 0
+
+
 class CudaGraphs:
     """CUDA's graphs, each with a memory pool of its own."""
 
@@ -82,7 +87,15 @@ class CudaGraphs:
         try:
             with torch.cuda.graph(graph, stream=_recording_stream(present.device_index)):
                 run()
-        finally:  # torch before 2.15 stays on the stream of a recording that failed
+        except BaseException:
+            # torch stays on the stream of a recording that failed (before 2.15), and draws a GPU's random
+            # numbers for a recording (2.11): one that succeeds ends that.
+            torch.cuda.set_stream(present)
+            number = torch.zeros((), device=f"cuda:{present.device_index}")
+            with torch.cuda.graph(torch.cuda.CUDAGraph(), stream=_recording_stream(present.device_index)):
+                number.add_(1)
+            raise
+        finally:
             torch.cuda.set_stream(present)
         return graph.replay
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import mobilenet_v2, mobilenet_v3_small
 
 from tests.support.cases import small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
+from tinytl.gradient_checkpoints import segment
 from tinytl.gradient_checkpoints.segment import checkpoint_segment, insert_checkpoints_
 from tinytl.memory.predict import measure_memory, predict_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
@@ -295,6 +297,24 @@ def test_only_the_input_is_kept(engine):
         net.features[1:18](stem)
     assert len(inputs) == 17
     assert {t.untyped_storage()._cdata for t in kept} == {t.untyped_storage()._cdata for t in inputs}
+
+
+def test_only_real_tensors_restore_random_numbers(monkeypatch):
+    restored = []
+
+    def spied(*args, **kwargs):
+        restored.append(kwargs["preserve_rng_state"])
+        return checkpoint(*args, **kwargs)
+
+    monkeypatch.setattr(segment, "checkpoint", spied)
+    config = small(
+        method="FT-Full", engine="stock", checkpoint="all", stock_below_kib=0.0, micro_batch_size=4
+    )
+    predict_memory(config)  # once CUDA runs, torch looks for the generator of a GPU without a number
+    assert restored and not any(restored)
+    restored.clear()
+    measure_memory(config)
+    assert restored and all(restored)
 
 
 def test_mistakes():
