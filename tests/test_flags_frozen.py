@@ -30,12 +30,12 @@ FLAGS: dict[str, str] = {
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
         "--cuda-graph --data-dir --data-seed --dataset --device --download --downsample-ratio --dropout "
-        "--engine --epochs --expand --flip --gamma --gn-channel-per-group --input-mean --input-std "
-        "--kernel-clipping --label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading "
-        "--lr-ratio --lr-schedule --memory-format --method --micro-batch-size --momentum --n-groups --norm "
-        "--num-classes --optimizer --out --plan --precision --resolution --resume --seed --skip-broken "
-        "--slice-mib --stock-below-kib --tensorboard --upsample-type --warmup-epochs --weight-decay "
-        "--weight-standardization --weights"
+        "--engine --epochs --expand --flip --frozen-weights --gamma --gn-channel-per-group --input-mean "
+        "--input-std --kernel-clipping --label-smoothing --lite-kernel-size --lite-weights --loader-workers "
+        "--loading --lr-ratio --lr-schedule --memory-format --method --micro-batch-size --momentum "
+        "--n-groups --norm --num-classes --optimizer --out --plan --precision --resolution --resume --seed "
+        "--skip-broken --slice-mib --stock-below-kib --tensorboard --upsample-type --warmup-epochs "
+        "--weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
@@ -45,15 +45,15 @@ FLAGS: dict[str, str] = {
     "tinytl export": "--epoch --json --out RUN",
     "tinytl memory": (
         "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
-        "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
-        "--kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
+        "--downsample-ratio --dropout --engine --expand --figure --frozen-weights --gn-channel-per-group "
+        "--json --kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
         "--momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution --slice-mib "
         "--stock-below-kib --upsample-type --weight-standardization"
     ),
     "tinytl plot": (
         "--act-func --backbone --batch-size --block --checkpoint --cuda-graph --diagram "
-        "--downsample-ratio --dropout --engine --expand --format --gn-channel-per-group --kernel-clipping "
-        "--lite-kernel-size --memory-format --method "
+        "--downsample-ratio --dropout --engine --expand --format --frozen-weights --gn-channel-per-group "
+        "--kernel-clipping --lite-kernel-size --memory-format --method "
         "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
         "--slice-mib --stock-below-kib --upsample-type --weight-standardization RUN"
     ),

@@ -29,6 +29,8 @@ KNOWN = frozenset(
         ("tinytl/memory/fake_tensors.py", "torch._ops.OpOverload"),
         ("tinytl/memory/fake_tensors.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/device.py", "torch._subclasses.fake_tensor.FakeTensor"),
+        ("tinytl/networks/stored_weights.py", "_buffers"),
+        ("tinytl/networks/stored_weights.py", "_parameters"),
         ("tinytl/networks/upsample.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory/fake_tensors.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
         ("tinytl/memory/fake_tensors.py", "torch.utils._mode_utils.no_dispatch"),

@@ -26,6 +26,7 @@ from tinytl.networks.dropout import RowwiseDropout
 from tinytl.networks.frozen_batch_norm import freeze_bn_
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
+from tinytl.networks.stored_weights import store_frozen_weights_
 from tinytl.networks.update_methods import apply_update_method_
 from tinytl.networks.weight_standardization import standardize_weights_
 
@@ -46,7 +47,8 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     """Builds the network of `config`, in training mode, on the current device.
 
     Order: backbone -> lite residuals -> norms -> new head -> weights -> what trains -> weight standardisation
-    -> engine. Random parts come from torch's global generator: seed it for a repeatable network.
+    -> how frozen weights are stored -> engine. Random parts come from torch's global generator: seed it for a
+    repeatable network.
 
     Args:
         config: with `num_classes` set. What it leaves open under plan `fast` runs lean;
@@ -72,6 +74,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     apply_update_method_(net, config.method)
     if config.weight_standardization:
         standardize_weights_(net)
+    store_frozen_weights_(net, config.frozen_weights)
     net.train()
     set_engine_(net, config)
     return Built(net, account, input_normalization(config, weights))
@@ -121,9 +124,9 @@ def set_engine_(net: nn.Module, config: TrainConfig) -> None:
     """
     assert config.stock_below_kib is not None
     form = memory_format(config)
-    for parameter in net.parameters():  # not net.to(memory_format=...): fake tensors cannot be swapped
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.contiguous(memory_format=form)
+    for tensor in (*net.parameters(), *net.buffers()):  # not net.to(...): fake tensors cannot be swapped
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=form)
     if is_all_stock(config):  # lean modules that only call their own classes' forward take time
         undo_memory_efficient_(net)
     else:

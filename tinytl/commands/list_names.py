@@ -12,6 +12,7 @@ NAMES = {
     "optimizer": config.OPTIMIZERS,
     "lr_schedule": config.LR_SCHEDULES,
     "precision": config.PRECISIONS,
+    "frozen_weights": config.FROZEN_WEIGHTS,
     "plan": config.PLANS,
     "checkpoint": config.CHECKPOINTS,
     "engine": config.ENGINES,

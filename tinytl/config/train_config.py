@@ -20,6 +20,7 @@ LR_SCHEDULES = ("cosine", "exponential", "constant")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 ALL_STOCK_KIB = float(1 << 20)
 """From this `stock_below_kib` on, one GiB, nothing is made lean."""
+FROZEN_WEIGHTS = ("float32", "bfloat16", "int8")
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
@@ -41,6 +42,8 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """Each update method, with its parameter groups; the paper's methods have the paper's names."""
 METHODS = tuple(METHOD_GROUPS)
+ALL_TRAINING_METHODS = ("FT-Full", "Scratch")
+"""Methods that train every weight."""
 LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
 """The number of last feature blocks that a method trains beside the head."""
 MOST_SEED = 2**31 - 1
@@ -178,6 +181,10 @@ class TrainConfig:
     """Record the step once as CUDA graphs and replay it: one launch in place of a thousand, the same
     numbers. Needs memory for a copy of the micro-batch, and gradients that stay. A step that cannot be
     recorded runs as it is, and the run says why. Default: the plan's on a GPU, no on a CPU."""
+    frozen_weights: str = "float32"
+    """How weights that do not train are stored: `float32`, `bfloat16` (half the memory) or `int8` (a quarter;
+    a scale per output channel). They are rounded once, and a block's weights are made float as it runs: a
+    little accuracy and a little time for less memory. Weights that train, biases and norms stay float32."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
     momentum: float = 0.9
@@ -249,6 +256,7 @@ class TrainConfig:
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
+        set_(self, "frozen_weights", choose("frozen_weights", self.frozen_weights, FROZEN_WEIGHTS))
         if self.memory_format is not None:
             set_(self, "memory_format", choose("memory_format", self.memory_format, MEMORY_FORMATS))
         set_(self, "device", choose("device", self.device, DEVICES))
@@ -356,6 +364,11 @@ class TrainConfig:
             raise ConfigError(
                 f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
                 "use a larger batch or resolution, or norm frozen_bn or group_norm"
+            )
+        if self.frozen_weights != "float32" and self.method in ALL_TRAINING_METHODS:
+            raise ConfigError(
+                f"frozen_weights={self.frozen_weights} has no effect: {self.method} trains every weight, and "
+                "they stay float32"
             )
         if self.momentum != TrainConfig.momentum and self.optimizer != "sgd":
             raise ConfigError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tinytl.build import build_model
 from tinytl.errors import needs_extra
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.stored_weights import whole_weights_
 from tinytl.networks.surgery import set_class_
 from tinytl.networks.weight_standardization import (
     WeightStandardizedConv2d,
@@ -59,6 +60,7 @@ def device_network(trained: TrainedNetwork) -> DeviceNetwork:
     )
     net = build_model(stock).net
     net.load_state_dict(trained.net.state_dict())
+    whole_weights_(net)
     for module in net.modules():
         if isinstance(module, WeightStandardizedConv2d):  # once, not in every forward
             module.weight.data = standardized(module.weight.data)

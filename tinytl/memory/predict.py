@@ -26,6 +26,7 @@ from tinytl.memory.fake_step import FakeStep, tracker_for
 from tinytl.memory.gpu_workspaces import Workspaces, compared, known_workspaces, use_workspaces, workspaces
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.storage_tracker import MemoryPrediction
+from tinytl.networks.stored_weights import stored_weights
 from tinytl.step_time.calibration import known_step_times, step_times, use_step_times
 from tinytl.step_time.step_times import StepTimes
 from tinytl.training.captured_step import planned_step
@@ -204,6 +205,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         method="FT-Last",
         norm="frozen_bn",
         weight_standardization=False,
+        frozen_weights="float32",
         micro_batch_size=None,
         engine="stock",
         plan="fast",
@@ -281,7 +283,7 @@ def _predict_inference(config: TrainConfig) -> float:
         images, _ = random_batch(config, device)
         normalize = InputNormalizer(config, device)
         tracker = tracker_for(config)
-        tracker.add_existing("parameters", list(net.parameters()))
+        tracker.add_existing("parameters", [*net.parameters(), *stored_weights(net)])
         tracker.add_existing("batch_and_buffers", [*net.buffers(), images])
         with tracker.modules, tracker:
             net(normalize(images))

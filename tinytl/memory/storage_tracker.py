@@ -21,6 +21,7 @@ from tinytl.memory.fake_tensors import RememberedAnswers
 from tinytl.memory.measure import MIB, state_tensors
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 from tinytl.memory_efficient.ops.walk import WALK
+from tinytl.networks.stored_weights import stored_weights
 from tinytl.step_time.operations import Work, cost_of
 
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
@@ -152,7 +153,7 @@ class StorageTracker(TorchDispatchMode):
 
     def add_state(self, net: nn.Module, optimizer: torch.optim.Optimizer, batch: Iterable[Tensor]) -> None:
         """Counts what is there between two steps: a network, an optimiser's state, and a batch."""
-        self.add_existing("parameters", list(net.parameters()))
+        self.add_existing("parameters", [*net.parameters(), *stored_weights(net)])
         self.add_existing("optimizer", state_tensors(nn.Identity(), optimizer))
         self.add_existing("batch_and_buffers", [*net.buffers(), *batch])
 

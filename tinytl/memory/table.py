@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock_part
-from tinytl.config.train_config import ENGINES, METHODS, NORMS, LrRatio, TrainConfig
+from tinytl.config.train_config import ALL_TRAINING_METHODS, ENGINES, METHODS, NORMS, LrRatio, TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib
@@ -56,7 +56,10 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
         if norm == "frozen_bn" and (method == "Scratch" or config.weight_standardization):
             continue
-        of_method = dataclasses.replace(config, norm="group_norm", method=method, lr_ratio=LrRatio())
+        frozen_weights = "float32" if method in ALL_TRAINING_METHODS else config.frozen_weights
+        of_method = dataclasses.replace(
+            config, norm="group_norm", method=method, frozen_weights=frozen_weights, lr_ratio=LrRatio()
+        )
         if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
             continue
         variant = dataclasses.replace(

@@ -56,7 +56,7 @@ class LeanBlock(Lean):
         if known is not None and known.largest < limit:
             return None
         block = reader.read(self)
-        if block is None or (prepare is None and mistyped(x, block.tensors[0][0].weight)):
+        if block is None or (prepare is None and mistyped(x, block.tensors[0][0].dtype)):
             return None
         if known is None:
             known = reader.extents[sample] = extent(block, sample[1:])

@@ -33,7 +33,9 @@ from tinytl.memory_efficient.ops.pooling import (
 )
 from tinytl.memory_efficient.ops.precision import autocast_dtype
 from tinytl.memory_efficient.ops.standardization import lean_standardized
+from tinytl.memory_efficient.ops.stored_convolution import lean_stored_conv2d
 from tinytl.networks.group_norm import group_norm
+from tinytl.networks.stored_weights import StoredWeight, stored_form, trained_part
 from tinytl.networks.surgery import with_mixin
 
 
@@ -63,11 +65,15 @@ class Lean(nn.Module):
 
 
 class LeanConv2d(Lean):
-    """Keeps its input only if its weight trains."""
+    """Keeps its input only if its weight trains; a stored weight is made anew in backward."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Runs lean, small or not, if torch's kernel for the weight's gradient would need much memory."""
+        """Runs lean, small or not, if stock would need much memory: a float copy of a stored weight until
+        backward, or what torch's kernel for the weight's gradient holds.
+        """
         assert isinstance(self, nn.Conv2d)
+        if isinstance(self, StoredWeight):
+            return self.lean_forward(x) if x.numel() else super().forward(x)
         weight = self.weight
         if weight.requires_grad and self.groups > 1 and x.dim() == 4 and x.numel():
             if taps_are_leaner(x, x, weight, self.groups, self.stride[1]):
@@ -84,7 +90,12 @@ class LeanConv2d(Lean):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Convolves `(N, C, H, W)`."""
         assert isinstance(self, nn.Conv2d)
-        if x.dim() != 4 or mistyped(x, self.weight):
+        if isinstance(self, StoredWeight):
+            stored = stored_form(vars(self))
+            if x.dim() != 4 or mistyped(x, stored.dtype):
+                return self.stock_forward(x)
+            return lean_stored_conv2d(x, stored, trained_part(self), self.bias, conv_spec(self))
+        if x.dim() != 4 or mistyped(x, self.weight.dtype):
             return self.stock_forward(x)
         weight = lean_standardized(self.weight) if standardizes_weight(self) else self.weight
         return lean_conv2d(x, weight, self.bias, conv_spec(self))
@@ -167,9 +178,11 @@ class LeanDropout(Lean):
         return self.stock_forward(x) if self.inplace else lean_dropout(x, self.p, self.training)
 
 
-def mistyped(x: Tensor, weight: Tensor) -> bool:
-    """Whether the stock module would refuse `x`. It then runs, and raises its own error."""
-    return x.dtype is not weight.dtype and autocast_dtype(x) is None
+def mistyped(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the stock module, with a weight of `dtype`, would refuse `x`. It then runs, and raises its own
+    error.
+    """
+    return x.dtype is not dtype and autocast_dtype(x) is None
 
 
 def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:

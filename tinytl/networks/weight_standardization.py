@@ -36,11 +36,19 @@ def standardize_weights_(net: nn.Module) -> list[str]:
     and no memory in training. Standardising twice changes a weight by no more than eps, so a state_dict fits
     a net in which other weights train. Filters of one tap have no deviation and stay. Call it after
     `requires_grad` is set.
+
+    Raises:
+        ValueError: for a weight that trains in part or is stored (`stored_weights`).
     """
     names = []
     for name, conv in net.named_modules():
         if not isinstance(conv, nn.Conv2d) or conv.bias is not None or conv.weight[0].numel() == 1:
             continue
+        if "weight" not in dict(conv.named_parameters(recurse=False)):
+            raise ValueError(
+                f"{name}: a weight that trains in part cannot be standardised, as each value of a "
+                "standardised filter depends on all of it"
+            )
         if conv.weight.requires_grad:
             same_pad = isinstance(conv, SamePadConv2d)
             set_class_(conv, WeightStandardizedSamePadConv2d if same_pad else WeightStandardizedConv2d)

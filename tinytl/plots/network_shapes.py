@@ -67,7 +67,8 @@ def network_shapes(config: TrainConfig) -> list[Block]:
     if config.plan != "fast":  # memory is drawn for the configuration as it is, independent of its plan
         config = dataclasses.replace(config, plan="fast", budget_mib=None)
     config = dataclasses.replace(config, weights="none")
-    plain = build_on_meta(dataclasses.replace(config, engine="stock", checkpoint="none")).eval()
+    plain_config = dataclasses.replace(config, engine="stock", checkpoint="none", frozen_weights="float32")
+    plain = build_on_meta(plain_config).eval()
     net = build_on_meta(config)
     with FakeTensorMode():
         shapes = _trace(to_fake_(plain, CPU), torch.empty(1, 3, config.resolution, config.resolution))

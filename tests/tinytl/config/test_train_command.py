@@ -56,7 +56,7 @@ def test_every_field_has_a_flag() -> None:
         "upsample_type": "nearest",
         "gn_channel_per_group": 4, "engine": "stock", "plan": "budget", "budget_mib": 9.0,
         "checkpoint": "all", "stock_below_kib": 1.5, "slice_mib": 2.5, "cuda_graph": True,
-        "memory_format": "contiguous", "optimizer": "sgd",
+        "memory_format": "contiguous", "frozen_weights": "int8", "optimizer": "sgd",
         "momentum": 0.5, "base_lr": 0.25,
         "lr_ratio": LrRatio(classifier=2.0, lite_residual=5.0),
         "lr_schedule": "exponential", "gamma": 0.5, "warmup_epochs": 1.5, "weight_decay": 0.125,

@@ -27,6 +27,18 @@ from tinytl.errors import ConfigError
         ({"n_groups": 0}, "n_groups=0 is below 1"),
         ({"seed": 2**31}, "seed=2147483648 is above 2147483647"),
         ({"data_dir": 5}, "data_dir=5 is no folder's name"),
+        (
+            {"frozen_weights": "int4"},
+            "unknown frozen_weights 'int4': did you mean 'int8'? known: float32, bfloat16, int8",
+        ),
+        (
+            {"frozen_weights": "int8", "method": "FT-Full"},
+            "frozen_weights=int8 has no effect: FT-Full trains every weight, and they stay float32",
+        ),
+        (
+            {"frozen_weights": "bfloat16", "method": "Scratch", "norm": "batch_norm"},
+            "frozen_weights=bfloat16 has no effect: Scratch trains every weight, and they stay float32",
+        ),
         ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=adam: use sgd"),
         ({"gamma": 0.5}, "gamma=0.5 has no effect with lr_schedule=cosine: use exponential"),
         ({"warmup_epochs": 10.0}, "warmup_epochs=10 leaves nothing of epochs=10"),

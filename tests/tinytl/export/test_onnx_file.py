@@ -37,6 +37,12 @@ KINDS: dict[str, dict[str, Any]] = {
         "method": "TinyTL-L", "norm": "batch_norm", "backbone": "efficientnet_lite0", "resolution": 50,
         "kernel_clipping": "reference", "upsample_type": "nearest", "act_func": "h_sigmoid",
     },
+    "frozen weights in 8 bits": {
+        "method": "TinyTL-L+B", "backbone": "efficientnet_lite0", "resolution": 50, "frozen_weights": "int8",
+    },
+    "frozen weights in 16 bits": {
+        "method": "Last-3", "norm": "group_norm", "resolution": 64, "frozen_weights": "bfloat16",
+    },
     "checkpoints": {"method": "Last-3", "backbone": "proxylessnas_mobile", "checkpoint": "depthwise"},
 }  # fmt: skip
 

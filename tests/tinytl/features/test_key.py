@@ -57,6 +57,7 @@ OTHER: dict[str, Any] = {
     "memory_format": "contiguous",
     "slice_mib": 3.0,
     "cuda_graph": True,
+    "frozen_weights": "int8",
     "optimizer": "adamw",
     "momentum": 0.5,
     "base_lr": 0.1,

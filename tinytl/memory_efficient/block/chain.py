@@ -3,6 +3,7 @@
 The chain makes its intermediates itself, so it edits them in place; its input is never edited.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +23,10 @@ from tinytl.memory_efficient.ops.convolution import conv_forward, conv_input_gra
 from tinytl.memory_efficient.ops.frozen_norm import fold_weight, scale_and_shift, unfold_grads
 from tinytl.memory_efficient.ops.group_norm import GroupStats, normalise, normalise_again
 from tinytl.memory_efficient.ops.layout import channels_last
+from tinytl.memory_efficient.ops.pointwise import pick_channels
 from tinytl.memory_efficient.ops.precision import cast_to
 from tinytl.memory_efficient.ops.standardization import standardized_grad
+from tinytl.networks.stored_weights import StoredForm, per_filter
 from tinytl.networks.weight_standardization import standardized
 
 Size = tuple[int, int]
@@ -35,6 +38,8 @@ class Kept(NamedTuple):
     values: Tensor | None = None
     mean: Tensor | None = None
     rstd: Tensor | None = None
+    source: Tensor | None = None
+    """The trained channels of the unit's input, see `UnitPlan.keeps_source`."""
 
 
 class ChainGrads:
@@ -65,7 +70,11 @@ class Chain:
         dtype: torch.dtype,
         plan: ChainPlan | None,
     ) -> None:
-        self.specs, self.tensors, self.dtype, self.plan = specs, tensors, dtype, plan
+        self.specs, self.dtype, self.plan = specs, dtype, plan
+        self.take(tensors)
+        self.stored = [unit.stored for unit in tensors]
+        """What each unit's weight is made of; stays in a pause, as these are buffers of the network."""
+        self.keeps_made = True
         folded = [spec.norm == "frozen" for spec in specs]
         if plan is not None:
             folded = [f and not unit.norm_apart for f, unit in zip(folded, plan.units, strict=True)]
@@ -73,13 +82,20 @@ class Chain:
         """Whether each unit's norm is folded into its convolution."""
         self._sizes: dict[Size, list[Size]] = {}
         # Made on first use: backward does not need all of them.
+        self._raws: list[Tensor | None] = [None] * len(specs)
         self._weights: list[Tensor | None] = [None] * len(specs)
         self._biases: list[Tensor | None] = [None] * len(specs)
         self._scales: list[Tensor | None] = [None] * len(specs)
+        self._factors: list[Tensor | None] = [None] * len(specs)
+
+    def take(self, tensors: Sequence[UnitTensors]) -> None:
+        """Sets the units' tensors."""
+        self.tensors = tensors
 
     def let_go(self) -> None:
         """Drops tensors and what was made of them, but numbers per channel, for a pause before backward."""
         self.tensors = ()
+        self._raws = [None] * len(self.specs)
         self._weights = [None] * len(self.specs)
         self._biases = [None] * len(self.specs)
 
@@ -98,9 +114,13 @@ class Chain:
         """Runs forward only to fill what is kept, up to the last unit that keeps anything."""
         kept = [Kept()] * len(self.specs)
         assert self.plan is not None
-        last = max((i for i, unit in enumerate(self.plan.units) if unit.keep is not Keep.NOTHING), default=-1)
-        for index in range(last + 1):
+        units = self.plan.units
+        n_run = max((i + 1 for i, unit in enumerate(units) if unit.keep is not Keep.NOTHING), default=0)
+        n_read = max((i + 1 for i, unit in enumerate(units) if unit.keeps_source), default=0)
+        for index in range(max(n_run, n_read - 1)):
             x, kept[index] = self._unit_forward(index, x, True)
+        if n_read > max(n_run, n_read - 1):
+            kept[n_read - 1] = Kept(source=self.chosen(n_read - 1, x))
         return kept
 
     def sizes(self, size: Size) -> list[Size]:
@@ -115,25 +135,32 @@ class Chain:
     def largest_output(self, size: Size) -> int:
         """Returns the elements per sample of the largest output of a unit, for an input map of `size`."""
         sizes = self.sizes(size)[1:]
-        return max(unit.weight.shape[0] * h * w for unit, (h, w) in zip(self.tensors, sizes, strict=True))
+        return max(unit.out_channels * h * w for unit, (h, w) in zip(self.tensors, sizes, strict=True))
 
     def convolve(self, index: int, x: Tensor) -> Tensor:
         """Returns unit `index`'s convolution of `x`, with its norm if that is folded."""
         spec, bias = self.specs[index], self._bias(index)
         if self._scales_maps(index, x.numel() // x.shape[1]):
-            y = channels_last(conv_forward(x, cast_to(self._plain(index), self.dtype), None, spec.conv))
-            assert bias is not None
-            return torch.addcmul(bias.view(-1, 1, 1), y, self._map_scale(index))
+            y = channels_last(conv_forward(x, cast_to(self._raw(index), self.dtype), None, spec.conv))
+            if bias is None:
+                return y.mul_(self._map_factor(index))
+            return torch.addcmul(bias.view(-1, 1, 1), y, self._map_factor(index))
         return channels_last(conv_forward(x, self._weight(index), bias, spec.conv))
 
     def convolve_back(self, index: int, grad: Tensor, size: Size) -> Tensor:
         """Returns the gradient (of `size`) of unit `index`'s input, in new memory."""
         if self._scales_maps(index, grad.numel() // grad.shape[1]):
-            grad = grad * self._map_scale(index)
-            weight = cast_to(self._plain(index), self.dtype)
+            grad = grad * self._map_factor(index)
+            weight = cast_to(self._raw(index), self.dtype)
         else:
             weight = self._weight(index)
         return channels_last(conv_input_grad(grad, weight, self.specs[index].conv, size))
+
+    def chosen(self, index: int, x: Tensor) -> Tensor:
+        """Returns the channels of a unit's input that its weight trains."""
+        stored = self.stored[index]
+        assert stored is not None and stored.trained is not None
+        return pick_channels(x, stored.trained.chosen)
 
     def normalised(self, index: int, kept: Kept) -> Tensor:
         """Returns the output of a norm that is not folded, from its input and statistics, in new memory."""
@@ -154,8 +181,12 @@ class Chain:
             spec, unit = self.specs[index], self.tensors[index]
             if self.folded[index]:
                 norm = unit.frozen_norm(spec.eps)
-                plain = self._plain(index)
-                made = list(unfold_grads(sums[0], sums[1], plain, unit.bias, norm, planned.needs))
+                stored = self.stored[index]
+                # The weight itself is read for gamma's gradient, which a stored weight's norm has apart.
+                plain = unit.weight if stored is not None else self._plain(index)
+                trained = None if stored is None else stored.trained
+                rows = trained.chosen if trained is not None and trained.dim == 0 else None
+                made = list(unfold_grads(sums[0], sums[1], plain, unit.bias, norm, planned.needs, rows))
             else:
                 made = [g if need else None for g, need in zip(sums, planned.needs, strict=True)]
             if spec.standardized and made[0] is not None:
@@ -166,6 +197,7 @@ class Chain:
     def _unit_forward(self, index: int, x: Tensor, keeps: bool) -> tuple[Tensor, Kept]:
         spec, unit = self.specs[index], self.tensors[index]
         plan = _NOTHING if self.plan is None or not keeps else self.plan.units[index]
+        source = self.chosen(index, x) if plan.keeps_source else None
         u = self.convolve(index, x)
         mean = rstd = None
         if spec.norm == "group":
@@ -181,30 +213,69 @@ class Chain:
             z = u
         y = activate_(z, spec.activation)
         if plan.keep is Keep.INPUT:
-            return y, Kept(None if plan.again else u, mean, rstd)
+            return y, Kept(None if plan.again else u, mean, rstd, source)
         if plan.again or plan.keep is Keep.NOTHING:
-            return y, Kept()
-        return y, Kept(y if plan.keep is Keep.OUTPUT else pack_interior(y, *PASSES_BETWEEN[spec.activation]))
+            return y, Kept(source=source)
+        values = y if plan.keep is Keep.OUTPUT else pack_interior(y, *PASSES_BETWEEN[spec.activation])
+        return y, Kept(values, source=source)
 
     def _scales_maps(self, index: int, positions: int) -> bool:
-        """Whether a folded norm scales the map and not the weight: true if the map has fewer elements."""
-        if not self.folded[index] or self._weights[index] is not None:
+        """Whether the factor of each output channel scales the map and not the weight: true if the map has
+        fewer elements.
+        """
+        if not self._has_factor(index) or self._weights[index] is not None:
             return False
-        weight = self.tensors[index].weight
-        return weight.numel() > positions * weight.shape[0]
+        stored = self.stored[index]
+        shape = self.tensors[index].weight.shape if stored is None else stored.shape
+        return math.prod(shape[1:]) > positions
+
+    def _has_factor(self, index: int) -> bool:
+        stored = self.stored[index]
+        return self.folded[index] or (stored is not None and stored.scale_is_apart)
 
     def _plain(self, index: int) -> Tensor:
-        """Returns the weight without the norm."""
+        """Returns a parameter as it is used, without the norm."""
         weight = self.tensors[index].weight
         return standardized(weight) if self.specs[index].standardized else weight
+
+    def _raw(self, index: int) -> Tensor:
+        """Returns the weight without the factor of each output channel: norm, and scale of 8 bits."""
+        stored = self.stored[index]
+        if stored is None:
+            return self._plain(index)
+        raw = self._raws[index]
+        if raw is None:
+            raw = self._make_raw(index, stored)
+            if self.keeps_made:
+                self._raws[index] = raw
+        return raw
+
+    def _make_raw(self, index: int, stored: StoredForm) -> Tensor:
+        return stored.unscaled() if stored.trained is None else stored.whole(self.tensors[index].weight)
 
     def _weight(self, index: int) -> Tensor:
         weight = self._weights[index]
         if weight is None:
+            stored = self.stored[index]
+            if stored is not None:
+                return self._stored_weight(index, stored)
             weight = self._plain(index)
             if self.folded[index]:
                 weight = fold_weight(weight, self._scale(index))
             weight = self._weights[index] = cast_to(weight, self.dtype)
+        return weight
+
+    def _stored_weight(self, index: int, stored: StoredForm) -> Tensor:
+        """Returns the weight with its factor, made of what is stored: kept only if another slice needs it."""
+        known = self._raws[index]
+        weight = self._make_raw(index, stored) if known is None else known
+        if self._has_factor(index):
+            factor = self._factor(index)
+            is_mine = known is None and weight is not stored.frozen
+            weight = weight.mul_(per_filter(factor, weight)) if is_mine else fold_weight(weight, factor)
+        weight = cast_to(weight, self.dtype)
+        if self.keeps_made:
+            self._weights[index], self._raws[index] = weight, None
         return weight
 
     def _bias(self, index: int) -> Tensor | None:
@@ -224,8 +295,20 @@ class Chain:
             scale = self._scales[index] = self.tensors[index].frozen_norm(self.specs[index].eps).scale()
         return scale
 
-    def _map_scale(self, index: int) -> Tensor:
-        return cast_to(self._scale(index), self.dtype).view(-1, 1, 1)
+    def _factor(self, index: int) -> Tensor:
+        """Returns the factor of each output channel of `_raw`."""
+        stored = self.stored[index]
+        if stored is None or stored.scale is None or not stored.scale_is_apart:
+            return self._scale(index)
+        if not self.folded[index]:
+            return stored.scale
+        factor = self._factors[index]
+        if factor is None:
+            factor = self._factors[index] = self._scale(index) * stored.scale
+        return factor
+
+    def _map_factor(self, index: int) -> Tensor:
+        return cast_to(self._factor(index), self.dtype).view(-1, 1, 1)
 
 
 _NOTHING = UnitPlan()

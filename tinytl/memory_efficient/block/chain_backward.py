@@ -16,6 +16,7 @@ from tinytl.memory_efficient.ops.frozen_norm import gamma_grad
 from tinytl.memory_efficient.ops.group_norm import GroupStats, normalise_grads
 from tinytl.memory_efficient.ops.layout import channels_last
 from tinytl.memory_efficient.ops.precision import cast_to
+from tinytl.memory_efficient.ops.stored_convolution import part_grad
 
 
 def chain_backward(
@@ -52,17 +53,30 @@ class _Walk:
                 grad, owned = self._at_activation(index, grad, grad if owned else None), True
             grad = self._at_norm(index, grad, owned)
             plan = self.plan.units[index]
+            chosen = self.kept[index].source
             self.kept[index] = Kept()
-            if plan.weight_grad:
+            if plan.weight_grad and self.chain.specs[index].in_part:
+                self._add_grad_of_part(index, grad, chosen)
+            elif plan.weight_grad:
                 weight, source = self.chain.tensors[index].weight, self._output(index - 1)
                 spec = self.chain.specs[index].conv
                 made = conv_weight_grad(grad, source, cast_to(weight, grad.dtype), spec)
                 self.grads.add(index, ChainGrads.WEIGHT, cast_to(made, weight.dtype))
                 del source
+            del chosen
             if not plan.input_grad:
                 return None
             grad, owned = self.chain.convolve_back(index, grad, self.sizes[index]), True
         return grad
+
+    def _add_grad_of_part(self, index: int, grad: Tensor, chosen: Tensor | None) -> None:
+        """Adds the gradient of the trained part of a weight; `chosen`: the trained channels of its input."""
+        if chosen is None:
+            chosen = self.chain.chosen(index, self._output(index - 1))
+        stored = self.chain.stored[index]
+        assert stored is not None
+        part, spec = self.chain.tensors[index].weight, self.chain.specs[index].conv
+        self.grads.add(index, ChainGrads.WEIGHT, part_grad(grad, chosen, part, stored, spec))
 
     def _at_activation(self, index: int, grad: Tensor, out: Tensor | None) -> Tensor:
         name = self.chain.specs[index].activation
@@ -109,7 +123,7 @@ class _Walk:
 
     def _at_live_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:
         """Takes the gradient back through a norm with statistics of its input: group norm, batch norm."""
-        plan, (u, mean, rstd) = self.plan.units[index], self.kept[index]
+        plan, (u, mean, rstd, _) = self.plan.units[index], self.kept[index]
         if not (plan.grad_at_norm or plan.needs.gamma):
             self.grads.add(index, ChainGrads.BETA, channel_sum(grad))
             return grad

@@ -29,7 +29,8 @@ from tinytl.memory_efficient.ops.precision import autocast_dtype, cast_to, gradi
 from tinytl.memory_efficient.ops.walk import WALK, lean_function
 
 Size = tuple[int, int]
-_PER_UNIT = len(UnitTensors._fields)
+_PER_UNIT = len(UnitTensors._fields) - 1
+"""Tensors of a unit that are arguments of the function."""
 Prepare = Callable[[Tensor], Tensor]
 """Makes the input of the first block, in channels_last, from a slice of what the network is given."""
 _BEFORE = 5
@@ -45,11 +46,12 @@ def run_blocks(x: Tensor, blocks: Sequence[Block], how: Execution, prepare: Prep
     autocast. Which tensors need a gradient now decides what is kept for backward. Recomputing several blocks
     keeps the input of the first alone.
     """
-    dtype = autocast_dtype(x) or (blocks[0].tensors[0][0].weight if prepare else x).dtype
+    dtype = autocast_dtype(x) or (blocks[0].tensors[0][0] if prepare else x).dtype
     if how.recompute == "block" and any(block.spec.uses_batch_statistics for block in blocks):
         # A second forward would update the running statistics again.
         how = replace(how, recompute="depthwise")
-    row = [tensor for block in blocks for branch in block.tensors for unit in branch for tensor in unit]
+    units = (unit for block in blocks for branch in block.tensors for unit in branch)
+    row = [tensor for unit in units for tensor in unit.row()]
     with without_autocast(x):
         if gradient_wanted(x, *row):
             return cast(Tensor, BlockFunction.apply(x, blocks, how, dtype, prepare, *row))
@@ -140,6 +142,8 @@ def _forward(
         x, (unit.weight for block in blocks for unit in block.branches[0].chain.tensors)
     )
     times = slices_to_run(slices, x)
+    for block in blocks:
+        block.keep_made(len(slices) > 1)
     for index, (start, stop) in enumerate(slices):
         if index not in times:
             kept.append([of_block.another() for of_block in kept[0]])
@@ -277,7 +281,7 @@ def _without_running(row: Sequence[Tensor | None], blocks: Sequence[Block]) -> S
     for block in blocks:
         for branch, of_branch in zip(block.spec.branches, block.tensors, strict=True):
             for unit, tensors in zip(branch.units, of_branch, strict=True):
-                kept += tensors._replace(mean=None, var=None) if unit.norm == "batch" else tensors
+                kept += (tensors._replace(mean=None, var=None) if unit.norm == "batch" else tensors).row()
     return kept
 
 

@@ -17,6 +17,7 @@ from tinytl.memory_efficient.block.structure import ACTIVATION_NAMES, BlockPaths
 from tinytl.memory_efficient.block.unit import NormKind, UnitSpec, UnitTensors
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.pooling import PoolSpec
+from tinytl.networks.stored_weights import StoredWeight, stored_form, trained_part
 
 Size = tuple[int, int]
 _UnitAttributes = tuple[dict[str, Any], dict[str, Any] | None]
@@ -197,17 +198,21 @@ def _tensors(unit: _UnitAttributes) -> UnitTensors | None:
     """Returns a unit's tensors, None if it has none of its own."""
     conv, norm = unit
     parameters = conv["_parameters"]
-    if "weight" not in parameters:  # a replica of DataParallel
-        return None
+    weight, stored = parameters.get("weight"), None
+    if weight is None:
+        if "_is_replica" in conv or "frozen_weight" not in conv["_buffers"]:  # a replica of DataParallel
+            return None
+        stored = stored_form(conv)
+        weight = parameters.get("weight_part", stored.frozen)
     if norm is None:
-        return UnitTensors(parameters["weight"], parameters["bias"], None, None, None, None)
+        return UnitTensors(weight, parameters["bias"], None, None, None, None, stored)
     affine, buffers = norm["_parameters"], norm["_buffers"]
     mean, var = buffers.get("running_mean"), buffers.get("running_var")
     if norm["training"] and not norm.get("track_running_stats", True):
         mean = var = None
     if (mean is None) != (var is None):  # stock says what is wrong
         return None
-    return UnitTensors(parameters["weight"], parameters["bias"], affine["weight"], affine["bias"], mean, var)
+    return UnitTensors(weight, parameters["bias"], affine["weight"], affine["bias"], mean, var, stored)
 
 
 def _work_out(module: nn.Module, paths: BlockPaths) -> BlockSpec | None:
@@ -251,6 +256,7 @@ def _unit(module: nn.Module, paths: UnitPaths) -> UnitSpec:
         momentum=momentum,
         standardized=standardizes_weight(conv),
         depthwise=conv.groups == conv.in_channels > 1,
+        in_part=isinstance(conv, StoredWeight) and trained_part(conv) is not None,
     )
 
 

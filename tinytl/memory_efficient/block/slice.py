@@ -67,7 +67,7 @@ def from_tensors(
 def _from_tensors(items: Iterator[Tensor | None], spec: BlockSpec) -> SliceKept:
     x, bits = next(items), next(items)
     pooled = [next(items) for _ in spec.branches]
-    units = [[Kept(next(items), next(items), next(items)) for _ in b.units] for b in spec.branches]
+    units = [[Kept(*[next(items) for _ in Kept._fields]) for _ in b.units] for b in spec.branches]
     return SliceKept(x, bits, pooled, units)
 
 

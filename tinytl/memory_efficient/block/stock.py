@@ -6,6 +6,7 @@ from torch.nn.utils import parametrize
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
 from tinytl.networks.group_norm import GroupNorm
 from tinytl.networks.lite_residual import AvgPoolWithinMap, ExactHardsigmoid
+from tinytl.networks.stored_weights import StoredSamePadConv2d
 from tinytl.networks.weight_standardization import WeightStandardizedConv2d, WeightStandardizedSamePadConv2d
 
 
@@ -72,6 +73,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 _VARIANTS = (
     SamePadConv2d,
+    StoredSamePadConv2d,
     WeightStandardizedConv2d,
     WeightStandardizedSamePadConv2d,
     AvgPoolWithinMap,

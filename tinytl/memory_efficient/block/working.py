@@ -41,7 +41,12 @@ class Working(NamedTuple):
     def take(self, tensors: Sequence[Sequence[UnitTensors]]) -> None:
         """Gives the chains their tensors."""
         for branch, of_branch in zip(self.branches, tensors, strict=True):
-            branch.chain.tensors = of_branch
+            branch.chain.take(of_branch)
+
+    def keep_made(self, keep: bool) -> None:
+        """Sets whether weights that are made of stored ones are kept until `let_go`, for the next slice."""
+        for branch in self.branches:
+            branch.chain.keeps_made = keep
 
     def let_go(self) -> None:
         """Drops tensors, and what was made of them, for a pause before backward."""
@@ -62,7 +67,7 @@ def working_block(block: Block, dtype: torch.dtype, plans: Sequence[ChainPlan | 
 def extent(block: Block, size: Size) -> Extent:
     """Returns what the block makes of a sample whose map has this size."""
     working = working_block(block, torch.float32, ())
-    channels = block.tensors[0][-1].weight.shape[0]
+    channels = block.tensors[0][-1].out_channels
     return Extent(working.largest(size), (channels, *working.output_size(size)))
 
 

@@ -58,11 +58,13 @@ def unfold_grads(
     bias: Tensor | None,
     norm: FrozenNorm,
     needs: tuple[bool, bool, bool, bool],
+    rows: Tensor | None = None,
 ) -> FoldedGrads:
     """Returns gradients of (weight, bias, gamma, beta) from those of the folded weight and bias.
 
     Edits `grad_weight`, which the caller must own. `needs` says which to compute: weight and gamma need
-    `grad_weight`, gamma, bias and beta need `grad_shift`.
+    `grad_weight`, gamma, bias and beta need `grad_shift`. `rows`: the output channels that `grad_weight` has,
+    if these are not all.
     """
     needs_weight, needs_bias, needs_gamma, needs_beta = needs
     gamma = None
@@ -74,7 +76,8 @@ def unfold_grads(
     scale = norm.scale() if needs_weight or needs_bias else None
     if needs_weight:
         assert grad_weight is not None and scale is not None
-        grad_weight.mul_(scale.view(-1, *(1,) * (weight.dim() - 1)))
+        of_rows = scale if rows is None else scale.index_select(0, rows)
+        grad_weight.mul_(of_rows.view(-1, *(1,) * (weight.dim() - 1)))
     return FoldedGrads(
         grad_weight if needs_weight else None,
         grad_shift * scale if needs_bias and grad_shift is not None and scale is not None else None,

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinytl.memory_efficient.block.chain import Chain, ChainGrads
+from tinytl.memory_efficient.block.chain import Chain, ChainGrads, Kept
 from tinytl.memory_efficient.block.unit import Keep, Needs, NormKind, UnitSpec, UnitTensors, plan_chain
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.layout import channels_last
@@ -81,7 +81,7 @@ def test_replay_stops_after_the_last_unit_that_keeps_anything() -> None:
     cannot_run = tensors[1]._replace(weight=torch.empty(0))
     kept = Chain(specs, [tensors[0], cannot_run], torch.float64, plan).replay(_x(2, 4, 7, 6))
     assert kept[0].values is not None
-    assert kept[1] == (None, None, None)
+    assert kept[1] == Kept()
 
 
 def test_without_keeping_nothing_is_kept() -> None:

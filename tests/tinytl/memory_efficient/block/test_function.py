@@ -180,7 +180,7 @@ def check(assert_same, names, dtype, how, layout=torch.contiguous_format, size=(
     names = (names,) if isinstance(names, str) else names
     specs = [BLOCKS[name][0] for name in names]
     tensors = [make_tensors(*BLOCKS[name], dtype) for name in names]
-    flat = [t for block in tensors for branch in block for unit in branch for t in unit]
+    flat = [t for block in tensors for branch in block for unit in branch for t in unit.row()]
     n, *pixels = size
     x = torch.randn(n, BLOCKS[names[0]][1][0][0][0], *pixels).to(dtype).contiguous(memory_format=layout)
 
@@ -288,7 +288,7 @@ def test_images_in_bytes_are_prepared_a_slice_at_a_time(assert_same, kept_bytes)
 def test_gradcheck(name, recompute):
     spec, widths = BLOCKS[name]
     tensors = make_tensors(spec, widths, torch.float64)
-    kinds = [t for branch in tensors for unit in branch for t in unit]
+    kinds = [t for branch in tensors for unit in branch for t in unit.row()]
     wanted = [i for i, t in enumerate(kinds) if t is not None and i % 6 < 4]
     x = torch.randn(2, widths[0][0][0], 4, 4, dtype=torch.float64, requires_grad=True)
 
@@ -346,7 +346,7 @@ def trains(tensors, *kinds):
             for kind in kinds:
                 if getattr(unit, kind) is not None:
                     getattr(unit, kind).requires_grad_()
-    return [t for branch in tensors for unit in branch for t in unit if t is not None]
+    return [t for branch in tensors for unit in branch for t in unit.row() if t is not None]
 
 
 def test_keeps_bits_only_where_biases_train(kept_bytes):
@@ -374,7 +374,7 @@ def test_keeps_nothing_before_the_first_that_trains(kept_bytes):
     spec, widths = BLOCKS["residual"]
     tensors = make_tensors(spec, widths, torch.float32)
     tensors[0][2].beta.requires_grad_()
-    known = [t for unit in tensors[0] for t in unit]
+    known = [t for unit in tensors[0] for t in unit.row()]
     x = torch.randn(2, 4, 8, 8)
     assert kept_bytes(lambda: run_blocks(x, [Block(spec, tensors)], Execution()), known) == 0
     tensors[0][2].beta.requires_grad_(False)
