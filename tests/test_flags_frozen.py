@@ -28,14 +28,15 @@ FLAGS: dict[str, str] = {
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
     "tuner repair": "--runs-dir",
     "tinytl train": (
-        "--act-func --backbone --base-lr --batch-size --budget-mib --checkpoint --config --crop-scale-min "
-        "--cuda-graph --data-dir --data-seed --dataset --device --download --downsample-ratio --dropout "
-        "--engine --epochs --expand --flip --frozen-weights --gamma --gn-channel-per-group --input-mean "
-        "--input-std --kernel-clipping --label-smoothing --lite-kernel-size --lite-weights --loader-workers "
-        "--loading --lr-ratio --lr-schedule --memory-format --method --micro-batch-size --momentum "
-        "--n-groups --norm --num-classes --optimizer --out --plan --precision --resolution --resume --seed "
-        "--skip-broken --slice-mib --stock-below-kib --tensorboard --upsample-type --warmup-epochs "
-        "--weight-decay --weight-standardization --weights"
+        "--act-func --backbone --base-lr --batch-size --bias-blocks --budget-mib --channel-ratio "
+        "--checkpoint --config --crop-scale-min --cuda-graph --data-dir --data-seed --dataset --device "
+        "--download --downsample-ratio --dropout --engine --epochs --expand --flip --frozen-weights "
+        "--gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping --label-smoothing "
+        "--lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio --lr-schedule "
+        "--memory-format --method --micro-batch-size --momentum --n-groups --norm --num-classes "
+        "--optimizer --out --plan --precision --resolution --resume --seed --select --skip-broken "
+        "--slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers --update-scheme "
+        "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
@@ -47,15 +48,16 @@ FLAGS: dict[str, str] = {
         "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --frozen-weights --gn-channel-per-group "
         "--json --kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
-        "--momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution --slice-mib "
-        "--stock-below-kib --upsample-type --weight-standardization"
+        "--momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution "
+        "--slice-mib --stock-below-kib --upsample-type --weight-standardization"
     ),
     "tinytl plot": (
-        "--act-func --backbone --batch-size --block --checkpoint --cuda-graph --diagram "
-        "--downsample-ratio --dropout --engine --expand --format --frozen-weights --gn-channel-per-group "
-        "--kernel-clipping --lite-kernel-size --memory-format --method "
+        "--act-func --backbone --batch-size --bias-blocks --block --channel-ratio --checkpoint "
+        "--cuda-graph --diagram --downsample-ratio --dropout --engine --expand --format --frozen-weights "
+        "--gn-channel-per-group --kernel-clipping --lite-kernel-size --memory-format --method "
         "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
-        "--slice-mib --stock-below-kib --upsample-type --weight-standardization RUN"
+        "--select --slice-mib --stock-below-kib --update-blocks --update-layers --update-scheme "
+        "--upsample-type --weight-standardization RUN"
     ),
     "tinytl list": "--json",
 }

@@ -28,6 +28,7 @@ from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
 from tinytl.networks.stored_weights import store_frozen_weights_
 from tinytl.networks.update_methods import apply_update_method_
+from tinytl.networks.update_scheme import scheme_of
 from tinytl.networks.weight_standardization import standardize_weights_
 
 RECOMPUTE: Mapping[str, Recompute] = {"none": "none", "depthwise": "depthwise", "all": "block"}
@@ -71,7 +72,7 @@ def build_model(config: TrainConfig, weights: Weights | None = None) -> Built:
     net = _surgery(config)
     random = weights.backbone is None and weights.lite is None
     account = None if random else load_weights_(net, weights, config)
-    apply_update_method_(net, config.method)
+    apply_update_method_(net, config.method, scheme_of(config) if config.method == "Sparse" else None)
     if config.weight_standardization:
         standardize_weights_(net)
     store_frozen_weights_(net, config.frozen_weights)

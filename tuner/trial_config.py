@@ -1,5 +1,6 @@
 """From a sampled flat dict to a TrainConfig: the only place where the two meet. Imports nothing heavy."""
 
+import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,10 +39,12 @@ _NAMED: Mapping[str, Sequence[str]] = {
 }
 """Fields that hold names: an unknown name raises before any combination is tried."""
 _CHECKED_SAMPLES = 256
-_MEMORY_RISES_WITH = ("resolution", "batch_size", "micro_batch_size", "expand", "kernel_size")
+_MEMORY_RISES_WITH = (
+    "resolution batch_size micro_batch_size expand kernel_size update_blocks channel_ratio"
+).split()
 _TRAINS_MORE_THAN = {
-    "FT-Full": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Scratch"),
-    "Scratch": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5"),
+    "FT-Full": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Sparse", "Scratch"),
+    "Scratch": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Sparse"),
     "TinyTL-L+B": ("FT-Last", "TinyTL-B", "TinyTL-L"),
 }
 _MEMORY_BESIDE_METHOD = (
@@ -201,7 +204,12 @@ def _extreme_configs(space: SearchSpace, base: TrainConfig, *, largest: bool) ->
             return values[:1]
         return values
 
-    return [trial_config(base, values) for values in space.product(candidates)]
+    return [_chosen_without_images(trial_config(base, values)) for values in space.product(candidates)]
+
+
+def _chosen_without_images(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with the scheme of method Sparse that no image decides: of about the same memory."""
+    return config if config.method != "Sparse" else dataclasses.replace(config, select="last")
 
 
 def largest_resolution(space: SearchSpace, base: TrainConfig) -> int:

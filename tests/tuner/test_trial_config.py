@@ -105,11 +105,13 @@ def test_smallest_configs_cover_methods_and_norms_at_the_least_of_the_rest():
     configs = smallest_configs(load_space("joint"), base_of("joint"))
     assert {(c.method, c.norm) for c in configs} == {
         (method, norm)
-        for method in ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
+        for method in ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B", "Sparse")
         for norm in ("batch_norm", "frozen_bn", "group_norm")
     }
     for config in configs:
         assert (config.resolution, config.batch_size) == (32, 8)
+        if config.method == "Sparse":  # the images that a choice would read decide little of its memory
+            assert (config.update_blocks, config.channel_ratio, config.select) == (2, 0.5, "last")
         if config.method in LITE_METHODS:
             lite = (config.n_groups, config.downsample_ratio, config.expand, config.kernel_size)
             assert lite == (8, None, 0.5, 1)

@@ -39,6 +39,7 @@ WHAT_TRAINS = {
     "TinyTL-L+B": "lite residuals, biases and head",
     "Last-3": "the last 3 feature blocks and head",
     "Last-5": "the last 5 feature blocks and head",
+    "Sparse": "weights of some convolutions, biases and head",
     "Scratch": "everything, from random weights",
 }
 """Each method in a few words."""

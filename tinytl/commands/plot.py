@@ -15,7 +15,7 @@ from tinytl.errors import ConfigError, choose, needs_extra
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DIAGRAMS = ("block", "backbone")
+DIAGRAMS = ("block", "backbone", "scheme")
 FORMAT_CHOICES = ("png", "svg", "both")
 NOT_IN_A_DIAGRAM = ("optimizer", "plan", "budget_mib", "device")
 DIAGRAM_FLAGS = [
@@ -42,7 +42,10 @@ def add_parser(commands: Commands) -> None:
     plot.add_argument(
         "--diagram",
         metavar="KIND",
-        help="`block`: every layer of one block; `backbone`: all blocks, and what each keeps for backward",
+        help=(
+            "`block`: every layer of one block; `backbone`: all blocks, and what each keeps for backward; "
+            "`scheme`: which convolutions and biases method Sparse trains"
+        ),
     )
     plot.add_argument(
         "--block",
@@ -86,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
 def _run_figures(folders: Sequence[Path], given: dict[str, Any]) -> "dict[str, Figure]":
     if not folders:
         raise ConfigError(
-            "nothing to draw: name folders that `tinytl train --out` wrote, or give --diagram block|backbone"
+            "nothing to draw: name folders that `tinytl train --out` wrote, or give --diagram "
+            "block|backbone|scheme"
         )
     if given:
         raise ConfigError(f"{next(iter(given))} changes a diagram only: add --diagram, or leave it out")
@@ -125,6 +129,12 @@ def _diagram(args: argparse.Namespace, folders: Sequence[Path], given: dict[str,
         flat |= record.config
     config = config_from_flat(flat | given)
 
+    if kind == "scheme":
+        if config.method != "Sparse":
+            raise ConfigError(f"--diagram scheme is for method Sparse, not {config.method}")
+        from tinytl.plots.scheme_diagram import plot_scheme
+
+        return {"scheme": plot_scheme(config)}
     from tinytl.plots.network_shapes import network_shapes
 
     blocks = network_shapes(config)

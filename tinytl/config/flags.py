@@ -24,7 +24,8 @@ SECTIONS = {
         "dropout"
     ),
     "what is updated": (
-        "method n_groups downsample_ratio expand kernel_size kernel_clipping act_func upsample_type"
+        "method update_blocks update_layers channel_ratio bias_blocks select update_scheme n_groups "
+        "downsample_ratio expand kernel_size kernel_clipping act_func upsample_type"
     ),
     "training": (
         "epochs batch_size optimizer momentum base_lr lr_schedule gamma warmup_epochs weight_decay "
@@ -66,6 +67,8 @@ def parse_field(name: str, text: str) -> Any:
     if type(None) in kinds and text.lower() in _NONE:
         return None
     kind = kinds[0]
+    if str in kinds[1:]:  # a number, or a word
+        return int(text) if text.strip().isdecimal() else text
     if kind is bool:
         words = {"yes": True, "true": True, "no": False, "false": False}
         if text.lower() not in words:

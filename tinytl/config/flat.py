@@ -6,7 +6,7 @@ from typing import Any
 
 from tinytl.config.dataset_names import dataset_name
 from tinytl.config.method_aliases import expand_method
-from tinytl.config.train_config import LrRatio, TrainConfig
+from tinytl.config.train_config import SPARSE_FIELDS, LrRatio, TrainConfig
 from tinytl.errors import choose
 
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
@@ -41,6 +41,9 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
         fields.setdefault("data_dir", None)
     if base.method == "Scratch" and fields.get("method", "Scratch") != "Scratch":
         fields.setdefault("weights", TrainConfig.weights)
+    if base.method == "Sparse" and fields.get("method", "Sparse") != "Sparse":
+        for name in SPARSE_FIELDS:
+            fields.setdefault(name, getattr(TrainConfig, name))
     if ratios:
         fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
     return dataclasses.replace(base, **fields)

@@ -1,6 +1,7 @@
 """What one training run is: every choice that makes it, checked before torch is imported."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -38,6 +39,7 @@ METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
     "TinyTL-L+B": ("classifier", "lite_residual", "bias"),
     "Last-3": ("classifier", "late"),
     "Last-5": ("classifier", "late"),
+    "Sparse": ("classifier", "weight", "bias"),
     "Scratch": FT_GROUPS,
 }
 """Each update method, with its parameter groups; the paper's methods have the paper's names."""
@@ -55,6 +57,16 @@ REFERENCE_LAST_MAP = 8
 """The last map's size by that count: four blocks halve it, in every backbone here."""
 LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
 """Methods that insert lite residual modules."""
+BLOCKS: Mapping[str, int] = {"efficientnet_lite0": 16, "mobilenet_v2": 17, "proxylessnas_mobile": 20}
+"""The number of inverted residuals of each backbone."""
+LAYER_KINDS = ("pw1", "dw", "pw2")
+"""Convolutions of an inverted residual, in order: the one that widens, the depthwise one, the one that
+narrows. A block that does not widen has no `pw1`."""
+SELECTIONS = ("last", "fisher", "contribution")
+SPARSE_BLOCKS = 6
+"""Last blocks of which method Sparse trains convolutions, if nothing else says how many."""
+SPARSE_FIELDS = ("update_blocks", "update_layers", "channel_ratio", "bias_blocks", "select", "update_scheme")
+"""Fields of method Sparse alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +81,10 @@ class LrRatio:
     """All feature blocks before those (FT-* and Scratch). The user's report: 0.4."""
     lite_residual: float = 1.0
     """The lite residual branches (TinyTL-L, TinyTL-L+B)."""
+    weight: float = 1.0
+    """The convolutions' weights that method Sparse trains."""
     bias: float = 1.0
-    """The backbone's biases, those of its norms included (TinyTL-B, TinyTL-L+B)."""
+    """The backbone's biases, those of its norms included (TinyTL-B, TinyTL-L+B, Sparse)."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -120,8 +134,9 @@ class TrainConfig:
 
     method: str = "TinyTL-L+B"
     """Which parameters are updated: FT-Last (the head), FT-Norm+Last, FT-Full, TinyTL-B, TinyTL-L,
-    TinyTL-L+B, Last-3 or Last-5 (the last feature blocks and the head), or Scratch (all, from random
-    weights; not with `frozen_bn`). Also feature-extractor (FT-Last), finetune (FT-Full), norm+last
+    TinyTL-L+B, Last-3 or Last-5 (the last feature blocks and the head), Sparse (the head, biases, and the
+    weights of some convolutions, see `select`), or Scratch (all, from random weights; not with
+    `frozen_bn`). Also feature-extractor (FT-Last), finetune (FT-Full), norm+last
     (FT-Norm+Last), bias (TinyTL-B), low (Last-5), deep (FT-Full, `lr_ratio` late 0.6 and early 0.4). Training
     more of the network learns more and needs more memory."""
     norm: str = "frozen_bn"
@@ -133,6 +148,27 @@ class TrainConfig:
     for `group_norm`, and for weights that were trained with it or for Scratch; other weights lose accuracy,
     as their filters change. Trained weights need up to one more copy of themselves in memory. Not with
     `frozen_bn`."""
+    update_blocks: int | None = None
+    """Method Sparse: how much trains, as the number of last blocks whose convolutions would. More learns
+    more and needs more memory. Default: 6; under plan `budget`, as much as fits it."""
+    update_layers: str = "pw1"
+    """Method Sparse: the convolutions of a block that may train: `pw1` (1x1, widens), `dw` (depthwise), `pw2`
+    (1x1, narrows), or several: `pw1+pw2`."""
+    channel_ratio: float | None = None
+    """Method Sparse: how much trains, as the share of those convolutions' input channels, in (0, 1]. Only
+    their input is kept for backward, only their gradients and moments exist. Default: 1."""
+    bias_blocks: int | str = "same"
+    """Method Sparse: the last blocks whose biases train: a number, `all` (the stem's too), `none`, or `same`
+    (from the first block on whose weights train)."""
+    select: str = "last"
+    """Method Sparse: which convolutions and channels train, for the memory that `update_blocks`,
+    `update_layers` and `channel_ratio` give: `last` (those of the last blocks, each by its first channels),
+    `fisher` (in any block, those with the most Fisher information per byte on 64 of your training images:
+    some seconds), or `contribution` (those that alone gain the most validation accuracy per byte in a short
+    training: minutes, once per data set and backbone)."""
+    update_scheme: str | None = None
+    """Method Sparse: what trains, in detail, such as `12.pw1 13.pw1:3fc0 bias:12` (block 13: the channels
+    of this mask, in hexadecimal, the first channel its highest bit). Default: what `select` chooses."""
     n_groups: int = 2
     """Groups of the lite residual's convolution; more groups, fewer parameters, less memory. Must divide
     the widths of every block."""
@@ -250,6 +286,9 @@ class TrainConfig:
         set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
         set_(self, "method", choose("method", self.method, METHODS))
         set_(self, "norm", choose("norm", self.norm, NORMS))
+        set_(self, "select", choose("select", self.select, SELECTIONS))
+        set_(self, "update_layers", _layer_kinds(self.update_layers))
+        set_(self, "bias_blocks", _bias_blocks(self.bias_blocks))
         set_(self, "engine", choose("engine", self.engine, ENGINES))
         set_(self, "plan", choose("plan", self.plan, PLANS))
         set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
@@ -274,6 +313,12 @@ class TrainConfig:
         plan `fast`).
         """
         return self.micro_batch_size or self.batch_size
+
+    @property
+    def parameter_groups(self) -> tuple[str, ...]:
+        """The names of the groups of parameters that train, in order."""
+        groups = METHOD_GROUPS[self.method]
+        return groups if self.bias_blocks not in ("none", 0) else tuple(g for g in groups if g != "bias")
 
     @property
     def order_seed(self) -> int:
@@ -396,12 +441,57 @@ class TrainConfig:
                 f"{what} with norm=frozen_bn: no statistics that could be frozen belong to its weights: "
                 "use norm batch_norm or group_norm"
             )
-        groups = METHOD_GROUPS[self.method]
+        self._check_sparse()
+        groups = self.parameter_groups
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():
             if ratio != 1.0 and name not in groups:
                 raise ConfigError(
                     f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
                 )
+
+    def _check_sparse(self) -> None:
+        if self.method != "Sparse":
+            for name in SPARSE_FIELDS:
+                value = getattr(self, name)
+                if value != getattr(TrainConfig, name):
+                    raise ConfigError(
+                        f"{name}={value} has no effect with method={self.method}: use method Sparse"
+                    )
+            return
+        if self.channel_ratio is not None:
+            require_number("channel_ratio", self.channel_ratio, above=0.0, high=1.0)
+        in_parts = self.channel_ratio not in (None, 1) or self.select != "last" or self.plan == "budget"
+        if self.weight_standardization and in_parts and self.update_scheme is None:
+            raise ConfigError(
+                "weight_standardization with convolutions that train in part (channel_ratio, select, "
+                "budget): each value of such a weight depends on all of its filter: leave one of them out"
+            )
+        n_blocks = BLOCKS[self.backbone]
+        for name in ("update_blocks", "bias_blocks"):
+            value = getattr(self, name)
+            if value is None or isinstance(value, str):
+                continue
+            require_int(name, value, low=0 if name == "bias_blocks" else 1)
+            if value > n_blocks:
+                raise ConfigError(f"{name}={value} is above the {n_blocks} blocks of {self.backbone}")
+        if self.update_scheme is not None and not isinstance(self.update_scheme, str):
+            raise ConfigError(f"update_scheme={self.update_scheme!r} is no text: leave it to select")
+
+
+def _layer_kinds(text: object) -> str:
+    """Returns the kinds of convolutions in the order of a block, joined by a plus.
+
+    Raises:
+        ConfigError: naming the one that is unknown.
+    """
+    given = [choose("update_layers", kind.strip(), LAYER_KINDS) for kind in re.split(r"[+,]", str(text))]
+    return "+".join(kind for kind in LAYER_KINDS if kind in given)
+
+
+def _bias_blocks(value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return choose("bias_blocks", "none" if value is None else str(value), ("same", "all", "none"))
 
 
 FIELDS_WITHOUT_MEMORY = (

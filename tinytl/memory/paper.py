@@ -4,6 +4,8 @@ It counts what an ideal engine would keep, not the memory that training needs; `
 Source: mit-han-lab/tinyml `tinytl/utils/memory_cost_profiler.py`.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
@@ -15,6 +17,14 @@ from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
 from tinytl.networks.update_methods import apply_update_method_, is_norm
+from tinytl.networks.update_scheme import (
+    convolution,
+    layers_of,
+    parts_of_scheme,
+    scheme_of,
+    scheme_of_parts,
+    whole,
+)
 
 MB = 1e6
 FLOAT_BYTES = 4
@@ -34,10 +44,13 @@ def paper_memory(config: TrainConfig) -> float:
 
     Conventions of the authors: the peak over modules of (scratch + kept so far + residual), times the batch,
     plus parameters; no gradients and no optimiser; lite residuals are in every method, with kernels shrunk
-    against a map of 128 for any image; normalisation is free unless its weight trains.
+    against a map of 128 for any image; normalisation is free unless its weight trains. Of a convolution that
+    trains in part (Sparse), so much of the input and of the weight is counted: they had no such method.
     """
     assert config.num_classes is not None
     counted = {key: getattr(config, key) for key in _COUNTED_FIELDS}
+    if config.method == "Sparse":
+        counted["update_scheme"] = scheme_of(config).text(layers_of(config))
     return _paper_memory(TrainConfig(**counted, norm="group_norm"))
 
 
@@ -57,14 +70,27 @@ def _paper_memory(config: TrainConfig) -> float:
         replace_bn_with_gn(net)
         assert config.num_classes is not None
         new_head_(net, config.num_classes, dropout=0.0)
-        apply_update_method_(net, config.method)
-        activations = _activation_bytes(net.eval(), config)
-    parameters = sum(p.numel() * (FLOAT_BYTES if p.requires_grad else FROZEN_BYTES) for p in net.parameters())
+        shares: dict[nn.Module, float] = {}
+        scheme = None
+        if config.method == "Sparse":
+            parts = parts_of_scheme(scheme_of(config), config)
+            shares = {convolution(net, p.layer.name): len(p.channels) / p.layer.channels for p in parts}
+            scheme = scheme_of_parts((whole(part.layer) for part in parts), config)
+            scheme = dataclasses.replace(scheme, bias_from=scheme_of(config).bias_from)
+        apply_update_method_(net, config.method, scheme)
+        activations = _activation_bytes(net.eval(), config, shares)
+    parameters: float = sum(
+        p.numel() * (FLOAT_BYTES if p.requires_grad else FROZEN_BYTES) for p in net.parameters()
+    )
+    for conv, share in shares.items():
+        weight = conv.get_parameter("weight")
+        parameters -= (1 - share) * weight.numel() * (FLOAT_BYTES - FROZEN_BYTES)
     return (activations * config.batch_size + parameters) / MB
 
 
-def _activation_bytes(net: nn.Module, config: TrainConfig) -> float:
-    """Peak of one sample over the leaf modules, in the order in which they run.
+def _activation_bytes(net: nn.Module, config: TrainConfig, shares: Mapping[nn.Module, float]) -> float:
+    """Peak of one sample over the leaf modules, in the order in which they run; `shares`: of the modules that
+    train in part.
 
     Shapes are enough: norms pass on what they are given, and lite residuals are upsampled by nearest pixels.
     On the meta device the formulas of norms and of bilinear upsampling run in Python.
@@ -92,7 +118,7 @@ def _activation_bytes(net: nn.Module, config: TrainConfig) -> float:
             scratch = x
             keep = x if before_head else 0.0
         if weight is not None and weight.requires_grad:
-            keep = x
+            keep = x * shares.get(module, 1.0)
         peak = max(peak, scratch + kept + residual)
         kept += keep
 

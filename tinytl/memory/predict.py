@@ -18,15 +18,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
 from tinytl.config.plan import Needs, UnderFloorError, is_planned, is_recorded, lean_plan, resolve
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
+from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, SPARSE_FIELDS, TrainConfig
 from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_step import FakeStep, tracker_for
+from tinytl.memory.fill_budget import filled, is_open
 from tinytl.memory.gpu_workspaces import Workspaces, compared, known_workspaces, use_workspaces, workspaces
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.networks.stored_weights import stored_weights
+from tinytl.networks.update_scheme import Part, last_parts, layers_of, scheme_of
 from tinytl.step_time.calibration import known_step_times, step_times, use_step_times
 from tinytl.step_time.step_times import StepTimes
 from tinytl.training.captured_step import planned_step
@@ -40,7 +42,10 @@ WORTH_A_PROCESS = 6
 """Predictions that need as much time as starting a process."""
 
 _PREDICTED: dict[TrainConfig, MemoryPrediction] = {}
-_WITHOUT_EFFECT = {name: getattr(TrainConfig(), name) for name in FIELDS_WITHOUT_MEMORY} | {"weights": "none"}
+_SAID_BY_THE_SCHEME = [name for name in SPARSE_FIELDS if name != "update_scheme"]
+_WITHOUT_EFFECT = {
+    name: getattr(TrainConfig(), name) for name in (*FIELDS_WITHOUT_MEMORY, *_SAID_BY_THE_SCHEME)
+} | {"weights": "none"}
 
 
 def predict_memory(config: TrainConfig) -> MemoryPrediction:
@@ -133,12 +138,35 @@ def _key(config: TrainConfig) -> TrainConfig:
     )
 
 
+def with_scheme(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with `update_scheme` set, if it is of method Sparse and selects without images.
+
+    Raises:
+        ConfigError: if it selects by images, or for a budget that nothing fits.
+    """
+    if config.method != "Sparse" or config.update_scheme is not None:
+        return config
+    if config.select == "last" and is_open(config):
+        return fill_budget(config, last_parts(config))
+    return dataclasses.replace(config, update_scheme=scheme_of(config).text(layers_of(config)))
+
+
+def fill_budget(config: TrainConfig, order: Sequence[Part]) -> TrainConfig:
+    """Returns `config` with a scheme of as many parts, in their order, as fit its budget; needs 10 s or so.
+
+    Raises:
+        ConfigError: if not even the first part fits.
+    """
+    return filled(config, order, lambda planned: predict_memory(planned).peak_mib)
+
+
 def resolve_plan(config: TrainConfig) -> TrainConfig:
     """Returns `config` with `PLANNED_FIELDS` as its plan sets them.
 
     Raises:
         ConfigError: if nothing fits `budget_mib`, naming the least that the configuration needs.
     """
+    config = with_scheme(config)
     if is_planned(config) and config.plan != "budget":
         return config
 

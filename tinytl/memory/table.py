@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock_part
-from tinytl.config.train_config import ALL_TRAINING_METHODS, ENGINES, METHODS, NORMS, LrRatio, TrainConfig
+from tinytl.config.train_config import (
+    ALL_TRAINING_METHODS,
+    ENGINES,
+    METHODS,
+    NORMS,
+    SPARSE_FIELDS,
+    LrRatio,
+    TrainConfig,
+)
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib
@@ -34,10 +42,12 @@ def memory_row(config: TrainConfig, measure: bool) -> Row:
         row["measured_peak_mib"] = measure_memory(planned)
         row["process_peak_mib"] = process_peak_mib()
     row["stock_inference_peak_mib"] = stock_inference_peak_mib(config)
-    row["paper_mb"] = paper_memory(config)
+    row["paper_mb"] = paper_memory(planned)
     row["breakdown_mib"] = dict(predicted.parts_mib)
     row["peak_at"] = predicted.peak_at
     row["plan"] = {name: getattr(planned, name) for name in ("plan", *PLANNED_FIELDS)}
+    if planned.method == "Sparse":
+        row["update_scheme"] = planned.update_scheme
     return row
 
 
@@ -56,9 +66,8 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
     for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
         if norm == "frozen_bn" and (method == "Scratch" or config.weight_standardization):
             continue
-        frozen_weights = "float32" if method in ALL_TRAINING_METHODS else config.frozen_weights
         of_method = dataclasses.replace(
-            config, norm="group_norm", method=method, frozen_weights=frozen_weights, lr_ratio=LrRatio()
+            config, norm="group_norm", method=method, lr_ratio=LrRatio(), **_of_method(config, method)
         )
         if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
             continue
@@ -76,6 +85,14 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
         | memory_row(v, measure)
         for v in variants
     ]
+
+
+def _of_method(config: TrainConfig, method: str) -> dict[str, Any]:
+    """Returns the fields that not every method has: at their defaults if `method` has them not."""
+    defaults = TrainConfig()
+    fields = {name: getattr(config if method == "Sparse" else defaults, name) for name in SPARSE_FIELDS}
+    stored = "float32" if method in ALL_TRAINING_METHODS else config.frozen_weights
+    return fields | {"frozen_weights": stored}
 
 
 def curve_text(config: TrainConfig, curve: Sequence[Plan]) -> str:

@@ -1,7 +1,7 @@
 """Which parameters each method trains.
 
 Source: TinyTL, Cai et al. 2020, section 4.1: FT-Last, FT-Norm+Last, FT-Full, TinyTL-B, -L, -L+B. Last-3,
-Last-5 and Scratch are the user's own.
+Last-5 and Scratch are the user's own, Sparse is MCUNetV3's (`update_scheme`).
 """
 
 from torch import nn
@@ -10,13 +10,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tinytl.config.train_config import LAST_BLOCKS, LITE_METHODS, METHODS
 from tinytl.errors import choose
 from tinytl.networks.lite_residual import LiteResidualModule
+from tinytl.networks.update_scheme import UpdateScheme, apply_scheme_
 
 
-def apply_update_method_(net: nn.Module, method: str) -> None:
+def apply_update_method_(net: nn.Module, method: str, scheme: UpdateScheme | None = None) -> None:
     """Sets `requires_grad` of every parameter as `method` says; the classifier trains in every method.
 
-    TinyTL-L and -L+B need `insert_lite_residual` before. L+B keeps the last bias of each lite branch frozen:
-    the block's own bias would do the same.
+    Sparse needs its `scheme`. TinyTL-L and -L+B need `insert_lite_residual` before. L+B keeps the last bias
+    of each lite branch frozen: the block's own bias would do the same.
     """
     method = choose("method", method, METHODS)
     net.requires_grad_(method in ("FT-Full", "Scratch"))
@@ -28,6 +29,9 @@ def apply_update_method_(net: nn.Module, method: str) -> None:
         for module in net.modules():
             if is_norm(module):
                 module.requires_grad_(True)
+    if method == "Sparse":
+        assert scheme is not None, "Sparse without a scheme"
+        apply_scheme_(net, scheme)
     train_bias = method in ("TinyTL-B", "TinyTL-L+B")
     if train_bias:
         for name, parameter in net.named_parameters():

@@ -13,6 +13,7 @@ from tinytl.device import resolve_device
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights
+from tinytl.networks.update_scheme import layers_of, scheme_of
 from tinytl.runs.checkpoint_file import (
     DamagedCheckpointError,
     check_same_run,
@@ -24,7 +25,7 @@ from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import EpochMetrics, Trainer
-from tinytl.training.data_parallel import joined_ranks, share_of_one
+from tinytl.training.data_parallel import Ranks, joined_ranks, share_of_one
 from tinytl.training.mixed_precision import backends_restored
 
 PREDICTION_TOLERANCE = 0.1
@@ -88,7 +89,7 @@ def train_loaded(
             except DamagedCheckpointError as error:
                 notes = [*notes, f"{error}: training begins anew"]
         # A checkpoint has every tensor: the weights that the run began with may be gone.
-        begun = config if ranks.world_size > 1 else _as_begun(config, state)
+        begun = _as_begun(config, state, ranks)
         trainer = Trainer(begun, data, RANDOM_WEIGHTS if state else weights, ranks)
         if state:
             trainer.load_state_dict(state)
@@ -116,10 +117,13 @@ def train_loaded(
             return record.finish(test_accuracy)
 
 
-def _as_begun(config: TrainConfig, state: Mapping[str, Any]) -> TrainConfig:
-    """Returns `config` with the plan with which the run began, whatever this machine would choose today."""
+def _as_begun(config: TrainConfig, state: Mapping[str, Any], ranks: Ranks) -> TrainConfig:
+    """Returns `config` with what trained when the run began, and the plan of one process, whatever would be
+    chosen today.
+    """
     begun = state.get("config", {})
-    return dataclasses.replace(config, **{name: begun[name] for name in PLANNED_FIELDS if name in begun})
+    names = ["update_scheme"] if ranks.world_size > 1 else ["update_scheme", *PLANNED_FIELDS]
+    return dataclasses.replace(config, **{name: begun[name] for name in names if name in begun})
 
 
 def checkpoint_state(
@@ -205,6 +209,8 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
     progress.report(data.account or f"{data.name}: {len(data.classes)} classes, {sizes}")
     progress.report(f"{config.backbone}: {trainer.account}")
     progress.report(f"input: {trainer.normalization}")
+    if config.method == "Sparse":
+        progress.report(f"trains {scheme_of(config).describe(layers_of(config))}")
     progress.report(f"plan {config.plan}: {describe(config)}")
     each = f" in each of {trainer.ranks.world_size} processes" if trainer.ranks.world_size > 1 else ""
     progress.report(f"predicted peak {predicted.peak_mib:.1f} MiB{each} at {predicted.peak_at}")

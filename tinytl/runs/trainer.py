@@ -26,6 +26,7 @@ from tinytl.features.shared import SharedFeatures, shared_features
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
+from tinytl.selection.choose import chosen
 from tinytl.step_time.fastest_format import fastest_format
 from tinytl.training.captured_step import CapturedStep, Step, planned_step, step_refusal
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
@@ -114,7 +115,7 @@ class Trainer:
         weights: Weights | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        config = planned_config(config, data, ranks)
+        config = planned_config(config, data, weights, ranks)
         self._refusal = step_refusal(config, ranks)
         if self._refusal is not None:
             logger.warning("steps run without a CUDA graph: %s", self._refusal)
@@ -378,15 +379,19 @@ class Trainer:
             group["lr"] = self._initial_lr[group["name"]] * factor
 
 
-def planned_config(config: TrainConfig, data: DataSplits, ranks: Ranks = ALONE) -> TrainConfig:
+def planned_config(
+    config: TrainConfig, data: DataSplits, weights: Weights | None = None, ranks: Ranks = ALONE
+) -> TrainConfig:
     """Returns `config` for `data`'s classes, with its plan's choices filled in, as one process runs it.
 
-    A long run on small inputs takes some steps first, see `fastest_format`.
+    Method Sparse may look at the images first, see `tinytl.selection`. A long run on small inputs takes some
+    steps first, see `fastest_format`.
 
     Raises:
         ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
     """
     config = dataclasses.replace(config, num_classes=len(data.classes))
+    config = ranks.agreed(lambda: chosen(config, data, weights))
     # A search resolved the plan, and checked it against the budget, when it asked for the trial.
     planned = share_of_one(config, ranks)
     if not is_planned(planned):

@@ -7,9 +7,10 @@ each process needs the memory of its share and little more.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
+T = TypeVar("T")
 BUNDLE_BYTES = 1 << 20
 """Most of what is sent at once, if it is more than one tensor: a message of a few bytes takes as long."""
 
@@ -57,6 +59,14 @@ class Ranks:
             parts = flat.split([tensor.numel() for tensor in together])
             for tensor, part in zip(together, parts, strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+    def agreed(self, make: Callable[[], T]) -> T:
+        """Returns what the first process makes, to all of them."""
+        if self.world_size == 1:
+            return make()
+        made = [make() if self.is_first else None]
+        dist.broadcast_object_list(made)
+        return cast(T, made[0])
 
     def sum_gradients_(self, net: nn.Module) -> None:
         """Replaces each gradient by its sum over all processes; a process without samples adds zeros."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from tinytl.config.train_config import METHOD_GROUPS, LrRatio
+from tinytl.config.train_config import TrainConfig
 
 LATE_BLOCKS = 5
 """Feature blocks at the end of the network that form the group `late`."""
@@ -17,23 +17,24 @@ def group_of(name: str, method: str, n_features: int) -> str:
         return "classifier"
     if method.startswith("TinyTL"):
         return "lite_residual" if ".lite_residual." in name else "bias"
+    if method == "Sparse":
+        return "bias" if name.endswith(".bias") else "weight"
     return "late" if int(name.split(".")[1]) >= n_features - LATE_BLOCKS else "early"
 
 
-def build_param_groups(
-    net: nn.Module, method: str, base_lr: float, lr_ratio: LrRatio
-) -> list[dict[str, Any]]:
-    """Returns the optimiser's groups `{"name", "params", "lr"}`, in the method's order.
+def build_param_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """Returns the optimiser's groups `{"name", "params", "lr"}`, in the order of `config.parameter_groups`.
 
     Source: the user's report on separate learning rates (classifier 1, last five blocks 0.6, the rest 0.4).
     """
-    members: dict[str, list[nn.Parameter]] = {group: [] for group in METHOD_GROUPS[method]}
+    members: dict[str, list[nn.Parameter]] = {group: [] for group in config.parameter_groups}
     n_features = sum(1 for _ in net.get_submodule("features").children())
     for name, parameter in _trainable(net):
-        members[group_of(name, method, n_features)].append(parameter)
-    assert all(members.values()), f"{method} has an empty group: {[g for g, p in members.items() if not p]}"
+        members[group_of(name, config.method, n_features)].append(parameter)
+    empty = [group for group, parameters in members.items() if not parameters]
+    assert not empty, f"{config.method} has an empty group: {empty}"
     return [
-        {"name": group, "params": parameters, "lr": base_lr * getattr(lr_ratio, group)}
+        {"name": group, "params": parameters, "lr": config.base_lr * getattr(config.lr_ratio, group)}
         for group, parameters in members.items()
     ]
 

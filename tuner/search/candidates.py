@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class Candidates:
         max_slowdown: float,
         held_mib: float,
         stopping: Stopping,
+        settle: Callable[[TrainConfig], TrainConfig],
     ) -> None:
         self.records = records
         self.proposals = proposals
@@ -97,6 +98,8 @@ class Candidates:
         self.max_slowdown = max_slowdown
         self.held_mib = held_mib
         self.stopping = stopping
+        self.settle = settle
+        """Chooses what method Sparse trains."""
         self.gave_up: str | None = None
         """Why there is no further configuration."""
         self.unwritten: str | None = None
@@ -163,6 +166,7 @@ class Candidates:
         try:
             if isinstance(config, str):
                 raise ConfigError(config)
+            config = self.settle(config if waiting is None else self._begun(waiting, config))
             curve = curve_under_plan(config)
             peak_mib = least_within(curve, self.max_slowdown).peak_memory_mib
             if not within(peak_mib, self.budget_mib):
@@ -205,6 +209,17 @@ class Candidates:
             name, record, proposal, peak_mib, trained.peak_memory_mib, curve, params[0], source, rungs
         )
         return NextTrial(live, planned, directory.path)
+
+    def _begun(self, waiting: FrozenTrial, config: TrainConfig) -> TrainConfig:
+        """Returns `config` with what its trial trained before it was cut off."""
+        name = _name_of(waiting)
+        if name is None or config.method != "Sparse":
+            return config
+        try:
+            begun = read_config_file(RunDirectory(self.study_folder / name).config_file)
+        except (ConfigError, OSError):
+            return config
+        return dataclasses.replace(config, update_scheme=begun.update_scheme)
 
     def _remember(self) -> None:
         """Reads what the study's record holds."""

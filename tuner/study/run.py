@@ -249,6 +249,7 @@ def _search(
     observers: Sequence["Observer"],
     held_mib: float,
 ) -> "MemoryAwareSearch":
+    from tinytl.selection.choose import chosen
     from tuner.search.candidates import Candidates
     from tuner.search.sampling import Proposals
     from tuner.search.searcher import MemoryAwareSearch
@@ -272,6 +273,7 @@ def _search(
         max_slowdown=config.max_slowdown,
         held_mib=held_mib,
         stopping=stopping,
+        settle=lambda config: chosen(config, prepared.data, prepared.weights[config.backbone]),
     )
     return MemoryAwareSearch(candidates=candidates, remaining=remaining, observers=observers)
 
@@ -326,7 +328,9 @@ def _look_again(
 def _predict_first(prepared: PreparedStudy) -> None:
     """Predicts the memory of what is tried first, while Ray and MLflow start; predictions are cached."""
     from tinytl.memory.curve import memory_curve
+    from tinytl.memory.predict import with_scheme
 
     for point in [*prepared.starting_points, *baselines(prepared.space)][:FIRST]:
         with suppress(ConfigError):
-            memory_curve(trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params)))
+            config = trial_config(prepared.base, dict(prepared.space.fixed) | dict(point.params))
+            memory_curve(with_scheme(config))

@@ -68,6 +68,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
 
     from tinytl.config.plan import least_within
     from tinytl.memory.curve import curve_under_plan
+    from tinytl.selection.choose import chosen
     from tuner.trial_config import trial_config
 
     for parameter in prepared.space.parameters:
@@ -85,6 +86,7 @@ def print_dry_run(console: Console, prepared: PreparedStudy, notice: Notice = no
     table.add_column("configuration")
     for name, values in points.items():
         trial = trial_config(prepared.base, values)
+        trial = chosen(trial, prepared.data, prepared.weights[trial.backbone])
         plan = least_within(curve_under_plan(trial), prepared.config.max_slowdown)
         searched = {key: value for key, value in values.items() if key not in prepared.space.fixed}
         row = f"{plan.peak_memory_mib:.1f}", f"{plan.slowdown:.2f}"

@@ -67,11 +67,11 @@ def test_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
         for e, engine in reversed(list(enumerate(ENGINES)))
         for micro in [2 if norm == "batch_norm" else 1]
     ]
-    assert len(rows) == 52
+    assert len(rows) == 58
 
     assert main([*words, "--engine", "lean", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
-    assert len(table) == 26
+    assert len(table) == 29
     assert all(list(row) == ["method", "norm", "engine", "micro_batch_size", *ROW] for row in table)
 
 
@@ -80,7 +80,7 @@ def test_table_of_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_figure_of_all(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(_memory("--all", "--figure", str(tmp_path / name))) == 0
     assert (tmp_path / name).stat().st_size > 1000
-    assert len(capsys.readouterr().out.splitlines()) == 2 + 18 + 32 + 36
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 20 + 36 + 40
 
 
 @pytest.mark.parametrize(

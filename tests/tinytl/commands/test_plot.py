@@ -71,7 +71,8 @@ def test_diagrams_of_flags_and_of_a_run(
     [
         (
             "",
-            "nothing to draw: name folders that `tinytl train --out` wrote, or give --diagram block|backbone",
+            "nothing to draw: name folders that `tinytl train --out` wrote, or give --diagram "
+            "block|backbone|scheme",
         ),
         ("nowhere", "nowhere: no such folder"),
         ("a nowhere", "nowhere: no such folder"),

@@ -65,10 +65,16 @@ def test_every_field_has_a_flag() -> None:
         "data_seed": 8,
         "device": "cpu",
     }  # fmt: skip
-    config, default = TrainConfig(**changed), TrainConfig()
-    fields = [field.name for field in dataclasses.fields(TrainConfig)]
-    assert [name for name in fields if getattr(config, name) == getattr(default, name)] == []
+    of_sparse = {
+        "method": "Sparse", "update_blocks": 3, "update_layers": "dw+pw2", "channel_ratio": 0.5,
+        "bias_blocks": 2, "select": "fisher", "update_scheme": "12.pw1 17.dw:ff0 bias:12",
+    }  # fmt: skip
+    config, sparse, default = TrainConfig(**changed), TrainConfig(**of_sparse), TrainConfig()
+    for field in dataclasses.fields(TrainConfig):
+        of_default = getattr(default, field.name)
+        assert getattr(config, field.name) != of_default or getattr(sparse, field.name) != of_default, field
     assert parsed(train_command(config, "my run")) == config
+    assert parsed(train_command(sparse, "my run")) == sparse
 
 
 def test_what_is_at_its_default_is_left_out() -> None:

@@ -67,6 +67,32 @@ from tinytl.errors import ConfigError
         ({"crop_scale_min": 0.0}, "crop_scale_min=0 is not above 0"),
         ({"crop_scale_min": 1.5}, "crop_scale_min=1.5 is above 1"),
         ({"flip": "yes"}, "flip='yes' is neither true nor false"),
+        (
+            {"method": "TinyTL-B", "update_blocks": 3},
+            "update_blocks=3 has no effect with method=TinyTL-B: use method Sparse",
+        ),
+        ({"select": "fisher"}, "select=fisher has no effect with method=TinyTL-L+B: use method Sparse"),
+        (
+            {"method": "Sparse", "update_blocks": 17},
+            "update_blocks=17 is above the 16 blocks of efficientnet_lite0",
+        ),
+        ({"method": "Sparse", "bias_blocks": 17}, "bias_blocks=17 is above the 16 blocks of"),
+        ({"method": "Sparse", "bias_blocks": -1}, "bias_blocks=-1 is below 0"),
+        ({"method": "Sparse", "bias_blocks": "al"}, "unknown bias_blocks 'al': did you mean 'all'?"),
+        ({"method": "Sparse", "update_blocks": 0}, "update_blocks=0 is below 1"),
+        ({"method": "Sparse", "update_layers": "pw1+pw3"}, "unknown update_layers 'pw3': did you mean"),
+        ({"method": "Sparse", "channel_ratio": 0.0}, "channel_ratio=0 is not above 0"),
+        ({"method": "Sparse", "channel_ratio": 1.5}, "channel_ratio=1.5 is above 1"),
+        ({"method": "Sparse", "select": "random"}, "unknown select 'random': known: last, fisher"),
+        (
+            {"method": "Sparse", "channel_ratio": 0.5, "weight_standardization": True, "norm": "group_norm"},
+            "weight_standardization with convolutions that train in part",
+        ),
+        ({"method": "Sparse", "update_scheme": 3}, "update_scheme=3 is no text: leave it to select"),
+        (
+            {"method": "Sparse", "bias_blocks": "none", "lr_ratio": LrRatio(bias=2.0)},
+            "lr_ratio.bias=2 has no effect: Sparse trains classifier, weight",
+        ),
         ({"lite_weights": 3}, "lite_weights=3 is neither a file nor a URL"),
         (
             {"lite_weights": "l.pt", "method": "TinyTL-B"},
@@ -254,11 +280,18 @@ def test_order_and_crops_have_the_run_s_seed_unless_they_have_their_own() -> Non
             TrainConfig(data_seed=bad)  # type: ignore[arg-type]
 
 
+def test_what_sparse_trains_is_said_in_one_way() -> None:
+    config = TrainConfig(method="sparse", update_layers="pw2, PW1", bias_blocks=None)  # type: ignore[arg-type]
+    assert (config.update_layers, config.bias_blocks) == ("pw1+pw2", "none")
+    assert config.parameter_groups == ("classifier", "weight")
+    assert TrainConfig(method="Sparse", bias_blocks=3).parameter_groups == METHOD_GROUPS["Sparse"]
+
+
 def test_tables_name_existing_things() -> None:
     assert set(FIELDS_WITHOUT_MEMORY) <= {f.name for f in dataclasses.fields(TrainConfig)}
     ratios = {f.name for f in dataclasses.fields(LrRatio)}
     assert {group for groups in METHOD_GROUPS.values() for group in groups} == ratios
     paper = ("FT-Last", "FT-Norm+Last", "FT-Full", "TinyTL-B", "TinyTL-L", "TinyTL-L+B")
-    assert METHODS == (*paper, "Last-3", "Last-5", "Scratch")
+    assert METHODS == (*paper, "Last-3", "Last-5", "Sparse", "Scratch")
     assert set(LAST_BLOCKS) < set(METHODS)
     assert set(LITE_METHODS) == {m for m in METHODS if "lite_residual" in METHOD_GROUPS[m]}

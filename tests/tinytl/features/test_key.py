@@ -11,7 +11,7 @@ import torch
 
 from tests.support.cases import small, tinted_images
 from tinytl.build import Built, build_model
-from tinytl.config.train_config import LrRatio, TrainConfig
+from tinytl.config.train_config import SPARSE_FIELDS, LrRatio, TrainConfig
 from tinytl.data.load import load_dataset
 from tinytl.data.splits import ImageSet
 from tinytl.features.key import (
@@ -41,6 +41,12 @@ OTHER: dict[str, Any] = {
     "method": "TinyTL-B",
     "norm": "group_norm",
     "weight_standardization": True,
+    "update_blocks": 3,
+    "update_layers": "dw",
+    "channel_ratio": 0.5,
+    "bias_blocks": 2,
+    "select": "fisher",
+    "update_scheme": "12.pw1",
     "n_groups": 4,
     "downsample_ratio": 4,
     "expand": 2.0,
@@ -85,6 +91,7 @@ NEEDED = {
     "budget_mib": {"plan": "budget"},
     "memory_format": {"engine": "stock"},
     "weight_standardization": {"norm": "group_norm"},
+    **{name: {"method": "Sparse"} for name in SPARSE_FIELDS},
 }
 APART = {*FIELDS_OF_THE_HEAD, *FIELDS_OF_THE_PLACE, *FIELDS_OF_THE_ORDER}
 

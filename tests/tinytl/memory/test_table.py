@@ -182,7 +182,7 @@ def test_table_text(measure: bool) -> None:
     ]
     figures = ["40.0", "40.5", "7.0"] if measure else ["40.0", "7.0"]
     assert lines[2].split() == ["batch_norm", "FT-Last", "lean", "4", *figures, "features.2", "backward"]
-    assert len(lines) == 2 + 9 + 8 * 2 + 9 * 2
+    assert len(lines) == 2 + 10 + 9 * 2 + 10 * 2
     # Columns: every figure ends where its heading does.
     for heading in ("micro", "predicted", "paper", *measured):
         end = lines[1].index(heading) + len(heading)

@@ -33,6 +33,10 @@ EXPECTED: dict[str, Callable[[str, set[str], int], bool]] = {
     ),
     "Last-3": lambda name, norms, n: _from_the_end(name, n) <= 3,
     "Last-5": lambda name, norms, n: _from_the_end(name, n) <= 5,
+    "Sparse": lambda name, norms, n: (
+        (2 <= _from_the_end(name, n) <= 7 and name.endswith(".conv.0.0.weight"))
+        or (name.endswith(".bias") and _from_the_end(name, n) <= 7)
+    ),
     "Scratch": lambda name, norms, n: True,
 }
 
@@ -72,6 +76,8 @@ def test_how_many_tensors_train(case: str) -> None:
         # A block is three convolutions with norms, the last feature is one.
         "Last-3": 3 * (3 + 3 + 1) + 2,
         "Last-5": 3 * (4 * 3 + 1) + 2,
+        # A weight and three biases of each block, the bias of the last feature.
+        "Sparse": 6 * (1 + 3) + 1 + 2,
     }[config.method]
     assert sum(p.requires_grad for p in build_model(config).net.parameters()) == expected
 

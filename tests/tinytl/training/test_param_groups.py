@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from tests.support.cases import ALL_CASES, small
@@ -11,9 +13,10 @@ N_FEATURES = {"efficientnet_lite0": 18, "mobilenet_v2": 19, "proxylessnas_mobile
 
 @pytest.mark.parametrize("config", sampled(ALL_CASES.values(), 4), ids=ALL_CASES)
 def test_every_trainable_parameter_is_in_exactly_one_group(config: TrainConfig) -> None:
-    net = build_model(config).net
     ratios = {group: 0.5 + i for i, group in enumerate(METHOD_GROUPS[config.method])}
-    groups = build_param_groups(net, config.method, 1e-3, LrRatio(**ratios))
+    config = dataclasses.replace(config, base_lr=1e-3, lr_ratio=LrRatio(**ratios))
+    net = build_model(config).net
+    groups = build_param_groups(net, config)
     assert tuple(group["name"] for group in groups) == METHOD_GROUPS[config.method]
     assert [group["lr"] for group in groups] == [1e-3 * (0.5 + i) for i in range(len(groups))]
     grouped = [id(p) for group in groups for p in group["params"]]
@@ -22,8 +25,9 @@ def test_every_trainable_parameter_is_in_exactly_one_group(config: TrainConfig) 
 
 @pytest.mark.parametrize("backbone", N_FEATURES)
 def test_late_is_the_last_five_feature_blocks(backbone: str) -> None:
-    net = build_model(small(backbone=backbone, method="FT-Full")).net
-    groups = {g["name"]: g["params"] for g in build_param_groups(net, "FT-Full", 1.0, LrRatio())}
+    config = small(backbone=backbone, method="FT-Full")
+    net = build_model(config).net
+    groups = {g["name"]: g["params"] for g in build_param_groups(net, config)}
     names = {id(p): name for name, p in net.named_parameters()}
     blocks = {
         group: {".".join(names[id(p)].split(".")[:2]) for p in params} for group, params in groups.items()
@@ -36,9 +40,17 @@ def test_late_is_the_last_five_feature_blocks(backbone: str) -> None:
     }
 
 
+@pytest.mark.parametrize("bias_blocks", ["none", 0])
+def test_without_biases_there_is_no_group_of_them(bias_blocks: int | str) -> None:
+    config = small(method="Sparse", bias_blocks=bias_blocks)
+    groups = {g["name"]: g["params"] for g in build_param_groups(build_model(config).net, config)}
+    assert list(groups) == ["classifier", "weight"] and len(groups["weight"]) == 6
+
+
 def test_the_users_report() -> None:
-    net = build_model(small(method="FT-Full", norm="batch_norm")).net
-    groups = build_param_groups(net, "FT-Full", 1e-3, LrRatio(classifier=1, late=0.6, early=0.4))
+    ratios = LrRatio(classifier=1, late=0.6, early=0.4)
+    config = small(method="FT-Full", norm="batch_norm", base_lr=1e-3, lr_ratio=ratios)
+    groups = build_param_groups(build_model(config).net, config)
     assert {g["name"]: g["lr"] for g in groups} == {"classifier": 1e-3, "late": 6e-4, "early": 4e-4}
 
 
@@ -48,6 +60,10 @@ def test_the_users_report() -> None:
         ("classifier.1.bias", "TinyTL-B", "classifier"),
         ("classifier.1.weight", "FT-Last", "classifier"),
         ("features.5.conv.0.1.bias", "TinyTL-L+B", "bias"),
+        ("features.12.conv.0.1.bias", "Sparse", "bias"),
+        ("features.12.conv.0.0.weight", "Sparse", "weight"),
+        ("features.12.conv.0.0.weight_part", "Sparse", "weight"),
+        ("classifier.1.bias", "Sparse", "classifier"),
         ("features.5.main_branch.conv.0.1.bias", "TinyTL-L+B", "bias"),
         ("features.5.lite_residual.bn1.bias", "TinyTL-L+B", "lite_residual"),
         ("features.5.lite_residual.conv1.weight", "TinyTL-L", "lite_residual"),

@@ -14,7 +14,7 @@ from tinytl.config.flat import flat_from_config
 from tinytl.config.plan import PLANNED_FIELDS, is_planned, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.curve import memory_curve
-from tinytl.memory.predict import predict_memory, resolve_plan
+from tinytl.memory.predict import predict_memory, resolve_plan, with_scheme
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.config import SAMPLERS
 from tuner.record import schema
@@ -77,6 +77,7 @@ def make_search(
         max_slowdown=max_slowdown,
         held_mib=held_mib,
         stopping=stopping,
+        settle=with_scheme,
     )
     search = MemoryAwareSearch(candidates=found, remaining=remaining, observers=[Told()])
     search.study = study
