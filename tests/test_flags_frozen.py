@@ -32,10 +32,10 @@ FLAGS: dict[str, str] = {
         "--cuda-graph --data-dir --data-seed --dataset --device --download --downsample-ratio --dropout "
         "--engine --epochs --expand --flip --gamma --gn-channel-per-group --input-mean --input-std "
         "--kernel-clipping --label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading "
-        "--lr-ratio --lr-schedule --memory-format --method --micro-batch-size --momentum --n-groups --norm "
-        "--num-classes --optimizer --out --plan --precision --resolution --resume --seed --skip-broken "
-        "--slice-mib --stock-below-kib --tensorboard --upsample-type --warmup-epochs --weight-decay "
-        "--weight-standardization --weights"
+        "--lr-ratio --lr-schedule --memory-format --method --micro-batch-size --moments --momentum "
+        "--n-groups --norm --num-classes --optimizer --out --plan --precision --resolution --resume --seed "
+        "--skip-broken --slice-mib --stock-below-kib --tensorboard --upsample-type --warmup-epochs "
+        "--weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --images-at-once --json --loader-workers "
@@ -47,8 +47,8 @@ FLAGS: dict[str, str] = {
         "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --gn-channel-per-group --json "
         "--kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
-        "--momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution --slice-mib "
-        "--stock-below-kib --upsample-type --weight-standardization"
+        "--moments --momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution "
+        "--slice-mib --stock-below-kib --upsample-type --weight-standardization"
     ),
     "tinytl plot": (
         "--act-func --backbone --batch-size --block --checkpoint --cuda-graph --diagram "

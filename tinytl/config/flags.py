@@ -32,7 +32,7 @@ SECTIONS = {
     ),
     "memory and device": (
         "plan budget_mib micro_batch_size checkpoint engine stock_below_kib memory_format slice_mib "
-        "cuda_graph precision device"
+        "cuda_graph precision moments device"
     ),
 }
 """Sections of a command's help, and the fields of TrainConfig that each lists."""

@@ -67,8 +67,10 @@ def test_every_field_has_a_flag() -> None:
     }  # fmt: skip
     config, default = TrainConfig(**changed), TrainConfig()
     fields = [field.name for field in dataclasses.fields(TrainConfig)]
-    assert [name for name in fields if getattr(config, name) == getattr(default, name)] == []
-    assert parsed(train_command(config, "my run")) == config
+    assert [name for name in fields if getattr(config, name) == getattr(default, name)] == ["moments"]
+    of_adam = dataclasses.replace(config, optimizer="adamw", momentum=default.momentum, moments="int8")
+    for one in (config, of_adam):
+        assert parsed(train_command(one, "my run")) == one
 
 
 def test_what_is_at_its_default_is_left_out() -> None:

@@ -58,6 +58,7 @@ OTHER: dict[str, Any] = {
     "slice_mib": 3.0,
     "cuda_graph": True,
     "optimizer": "adamw",
+    "moments": "int8",
     "momentum": 0.5,
     "base_lr": 0.1,
     "lr_ratio": LrRatio(classifier=0.5),
