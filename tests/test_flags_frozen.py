@@ -33,7 +33,7 @@ FLAGS: dict[str, str] = {
         "--download --downsample-ratio --dropout --engine --epochs --expand --flip --frozen-weights "
         "--gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping --label-smoothing "
         "--lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio --lr-schedule "
-        "--memory-format --method --micro-batch-size --momentum --n-groups --norm --num-classes "
+        "--memory-format --method --micro-batch-size --moments --momentum --n-groups --norm --num-classes "
         "--optimizer --out --plan --precision --resolution --resume --seed --select --skip-broken "
         "--slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers --update-scheme "
         "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
@@ -48,7 +48,7 @@ FLAGS: dict[str, str] = {
         "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
         "--downsample-ratio --dropout --engine --expand --figure --frozen-weights --gn-channel-per-group "
         "--json --kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
-        "--momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution "
+        "--moments --momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution "
         "--slice-mib --stock-below-kib --upsample-type --weight-standardization"
     ),
     "tinytl plot": (

@@ -65,6 +65,8 @@ KNOWN = frozenset(
         ("tinytl/memory_efficient/lean_blocks.py", "_modules"),
         ("tinytl/memory_efficient/lean_modules.py", "_conv_forward"),
         ("tinytl/memory_efficient/ops/measured_scratch.py", "torch.utils._mode_utils.no_dispatch"),
+        ("tinytl/training/int8_adam.py", "_fused_adam_"),
+        ("tinytl/training/int8_adam.py", "_fused_adamw_"),
         ("tinytl/step_time/operation_timer.py", "torch.utils._python_dispatch.TorchDispatchMode"),
         ("tinytl/memory_efficient/ops/depthwise.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory_efficient/ops/bit_mask.py", "torch._subclasses.fake_tensor.FakeTensor"),

@@ -16,6 +16,7 @@ from tinytl.config.train_config import (
     ENGINES,
     FIELDS_WITHOUT_MEMORY,
     LITE_METHODS,
+    MOMENTS,
     NORMS,
     OPTIMIZERS,
     PLANS,
@@ -34,6 +35,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
     "norm": NORMS,
     "engine": ENGINES,
     "optimizer": OPTIMIZERS,
+    "moments": MOMENTS,
     "plan": PLANS,
     "checkpoint": CHECKPOINTS,
 }
@@ -48,7 +50,7 @@ _TRAINS_MORE_THAN = {
     "TinyTL-L+B": ("FT-Last", "TinyTL-B", "TinyTL-L"),
 }
 _MEMORY_BESIDE_METHOD = (
-    "backbone norm resolution batch_size micro_batch_size engine plan checkpoint optimizer precision"
+    "backbone norm resolution batch_size micro_batch_size engine plan checkpoint optimizer precision moments"
 ).split()
 _MEMORY_FALLS_WITH = ("n_groups", "downsample_ratio", "gn_channel_per_group")
 

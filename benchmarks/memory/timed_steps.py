@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tinytl.build import build_model
+from tinytl.config.plan import releases_gradients
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
 from tinytl.step_time.measure import seconds_after_itself
@@ -43,6 +44,7 @@ def prepare_step(config: TrainConfig, channels_last: bool = True) -> tuple[Calla
         training_step(
             net, optimizer, normalize, images, labels,
             micro_batch_size=config.samples_in_memory, label_smoothing=config.label_smoothing,
+            releases_gradients=releases_gradients(config),
         )  # fmt: skip
 
     step()

@@ -10,6 +10,7 @@ from tinytl.config.method_aliases import METHOD_ALIASES
 NAMES = {
     "norm": config.NORMS,
     "optimizer": config.OPTIMIZERS,
+    "moments": config.MOMENTS,
     "lr_schedule": config.LR_SCHEDULES,
     "precision": config.PRECISIONS,
     "frozen_weights": config.FROZEN_WEIGHTS,

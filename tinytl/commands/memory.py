@@ -15,7 +15,7 @@ MEMORY_FLAGS = (
     "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
     "downsample_ratio kernel_size kernel_clipping expand act_func upsample_type gn_channel_per_group "
     "weight_standardization dropout momentum engine plan budget_mib checkpoint stock_below_kib "
-    "memory_format slice_mib cuda_graph frozen_weights precision device"
+    "memory_format slice_mib cuda_graph frozen_weights precision moments device"
 ).split()
 
 

@@ -33,7 +33,7 @@ SECTIONS = {
     ),
     "memory and device": (
         "plan budget_mib micro_batch_size checkpoint engine stock_below_kib memory_format slice_mib "
-        "cuda_graph frozen_weights precision device"
+        "cuda_graph frozen_weights precision moments device"
     ),
 }
 """Sections of a command's help, and the fields of TrainConfig that each lists."""

@@ -252,6 +252,18 @@ def is_recorded(planned: TrainConfig) -> bool:
     return bool(planned.cuda_graph) and graph_refusal(planned) is None
 
 
+def releases_gradients(planned: TrainConfig) -> bool:
+    """Whether the optimiser takes gradients of a planned configuration as backward makes them, and frees
+    them.
+
+    One pass has to make them. It is done if blocks are recomputed: without that, activations are at their
+    peak before there are gradients, and nothing is saved.
+    """
+    one_pass = planned.samples_in_memory >= planned.batch_size
+    needs_all = planned.precision == "float16" or is_recorded(planned)  # float16 first looks for an overflow
+    return planned.checkpoint == "all" and one_pass and not needs_all
+
+
 def stock_part(planned: TrainConfig | Plan) -> str:
     """Returns what of a planned lean network runs as PyTorch's own, in words: nothing is an empty text."""
     if not planned.stock_below_kib:

@@ -17,6 +17,7 @@ ENGINES = ("lean", "stock")
 PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+MOMENTS = ("float32", "int8")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 ALL_STOCK_KIB = float(1 << 20)
@@ -223,6 +224,10 @@ class TrainConfig:
     little accuracy and a little time for less memory. Weights that train, biases and norms stay float32."""
     optimizer: str = "adam"
     """`adam` or `adamw` (two moments per trained parameter) or `sgd` (one; none without momentum)."""
+    moments: str = "float32"
+    """How the two moments of `adam` and `adamw` are stored: `float32`, or `int8`, a quarter of the memory: 8
+    bits, with a scale for each 256 of them; tensors of fewer than 4,096 numbers keep 32 bits. The same
+    learning rates serve both."""
     momentum: float = 0.9
     """Momentum of `sgd`, in [0, 1)."""
     base_lr: float = 3e-4
@@ -293,6 +298,7 @@ class TrainConfig:
         set_(self, "plan", choose("plan", self.plan, PLANS))
         set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
+        set_(self, "moments", choose("moments", self.moments, MOMENTS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
         set_(self, "frozen_weights", choose("frozen_weights", self.frozen_weights, FROZEN_WEIGHTS))
@@ -418,6 +424,11 @@ class TrainConfig:
         if self.momentum != TrainConfig.momentum and self.optimizer != "sgd":
             raise ConfigError(
                 f"momentum={self.momentum:g} has no effect with optimizer={self.optimizer}: use sgd"
+            )
+        if self.moments != "float32" and self.optimizer == "sgd":
+            raise ConfigError(
+                f"moments={self.moments} is for adam and adamw, whose moments it stores: leave it out with "
+                "optimizer=sgd"
             )
         if self.gamma != TrainConfig.gamma and self.lr_schedule != "exponential":
             raise ConfigError(

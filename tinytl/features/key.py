@@ -19,8 +19,8 @@ from tinytl.device import device_name
 from tinytl.networks.backbones.weights import InputNormalization
 
 FIELDS_OF_THE_HEAD = (
-    "optimizer momentum base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing "
-    "dropout epochs seed"
+    "optimizer moments momentum base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay "
+    "label_smoothing dropout epochs seed"
 ).split()
 """Fields that leave what goes into the classifier as it is. Every other field counts, a new one too."""
 FIELDS_OF_THE_PLACE = "data_dir loading loader_workers skip_broken device".split()

@@ -80,7 +80,7 @@ class FakeStep:
             ]
             rows = slice(0, config.samples_in_memory)
             step = step_of(config, self.net, self.optimizer, self.device)
-            with tracker.modules, tracker:
+            with tracker.label_step(self.optimizer), tracker.modules, tracker:
                 try:
                     step(
                         images[rows],

@@ -298,7 +298,8 @@ _BUILT = _LastBuilt()
 def _predict(config: TrainConfig) -> MemoryPrediction:
     tracker = _BUILT.step(config).run(config)
     # A pass was followed. A last one with fewer samples counts as a part.
-    work = tracker.work.of_passes(config.batch_size / config.samples_in_memory)
+    n_passes = config.batch_size / config.samples_in_memory
+    work = tracker.work.of_passes(n_passes, tracker.optimizer_work)
     return dataclasses.replace(tracker.prediction(), work=work)
 
 

@@ -6,6 +6,7 @@ It follows fake tensors as well as real ones, because it reads only the size of 
 import dataclasses
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from tinytl.memory.measure import MIB, state_tensors
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.networks.stored_weights import stored_weights
-from tinytl.step_time.operations import Work, cost_of
+from tinytl.step_time.operations import Cost, Work, cost_of
 
 PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
 WORKSPACES = "workspaces"
@@ -98,10 +99,13 @@ class StorageTracker(TorchDispatchMode):
     answers: RememberedAnswers | None = None
     """What is known of operations on fake tensors."""
     work: Work = field(default_factory=Work)
-    """The operations seen."""
+    """The operations seen, but for those of an optimiser."""
+    optimizer_work: Work = field(default_factory=Work)
+    """The operations of an optimiser's steps, see `label_step`."""
     modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
+    _in_optimizer: bool = False
     _n_existing: int = 0
     """Events before the step begins."""
 
@@ -124,7 +128,7 @@ class StorageTracker(TorchDispatchMode):
             kwargs = kwargs | {"device": args[0].device}
 
         if _updates_fakes(func, args):
-            self.work.add(cost_of(func, args, None), WALK.times)
+            self._count(cost_of(func, args, None))
             return None
 
         def ask() -> Any:
@@ -139,7 +143,7 @@ class StorageTracker(TorchDispatchMode):
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor):
                     self._see(leaf, "temporary")
-        self.work.add(cost_of(func, args, out), WALK.times)
+        self._count(cost_of(func, args, out))
         if self.on_cpu and (nbytes := scratch_bytes(func, args)):
             block = _Block(nbytes, "temporary", self.place())
             self._events += [(block, nbytes), (block, -nbytes)]
@@ -168,6 +172,23 @@ class StorageTracker(TorchDispatchMode):
             if block.part == "temporary":
                 block.part = "saved_for_backward"
 
+    @contextmanager
+    def label_step(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Inside of it, what an optimiser's steps compute counts as `optimizer_work`."""
+
+        def begin(*_: object) -> None:
+            self._in_optimizer = True
+
+        def end(*_: object) -> None:
+            self._in_optimizer = False
+
+        hooks = [optimizer.register_step_pre_hook(begin), optimizer.register_step_post_hook(end)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def prediction(self) -> MemoryPrediction:
         """Returns the highest sum of live storages and its composition."""
         current = peak = peak_index = 0
@@ -184,6 +205,9 @@ class StorageTracker(TorchDispatchMode):
             parts_mib={part: nbytes / MIB for part, nbytes in parts.items()},
             peak_at=self._events[peak_index][0].place,
         )
+
+    def _count(self, cost: Cost | None) -> None:
+        (self.optimizer_work if self._in_optimizer else self.work).add(cost, WALK.times)
 
     def _see(self, tensor: Tensor, part: str) -> None:
         if not self.on_cpu and isinstance(tensor, FakeTensor) and tensor.device.type == "cpu":
@@ -226,8 +250,8 @@ class StorageTracker(TorchDispatchMode):
     def place(self) -> str:
         """Returns the innermost module that runs now, and the pass."""
         names = self.modules.again[-1:] or [name for name in self.modules.parents if name != "Global"]
-        # Between modules, the network computes the global mean. Outside it are input, loss and optimiser;
-        # fused optimisers allocate nothing.
+        # Between modules, the network computes the global mean. Outside it are input, loss and optimiser,
+        # which allocates little.
         deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
         return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"
 

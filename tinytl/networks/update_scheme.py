@@ -49,8 +49,12 @@ class Layer(NamedTuple):
         """Returns what it takes to train so many channels: their map of one sample, which backward reads, and
         their gradients and moments.
         """
-        moments = {"adam": 2, "adamw": 2, "sgd": int(config.momentum > 0)}[config.optimizer]
-        return n_channels * FLOAT_BYTES * (self.pixels + self.weights_per_channel * (1 + moments))
+        if config.optimizer == "sgd":
+            moments = FLOAT_BYTES if config.momentum > 0 else 0
+        else:
+            moments = 2 * (FLOAT_BYTES if config.moments == "float32" else 1)
+        of_weight = self.weights_per_channel * (FLOAT_BYTES + moments)
+        return n_channels * (FLOAT_BYTES * self.pixels + of_weight)
 
 
 class Part(NamedTuple):

@@ -86,13 +86,12 @@ class Work:
         if cost.n_products and cost.kind.startswith(LEAN):
             self.n_lean += times
 
-    def of_passes(self, n_passes: float) -> "Work":
-        """Returns the work of a step of so many passes; this one is that of a pass and of the optimiser."""
-        sums = {
-            kind: list(of_kind) if kind.startswith("_fused_") else [n_passes * value for value in of_kind]
-            for kind, of_kind in self.sums.items()
-        }
-        return Work(sums, n_passes * self.n_lean)
+    def of_passes(self, n_passes: float, optimizer: "Work") -> "Work":
+        """Returns the work of a step of so many passes, each like this one, and one of the optimiser."""
+        sums = {kind: [n_passes * value for value in of_kind] for kind, of_kind in self.sums.items()}
+        for kind, of_kind in optimizer.sums.items():
+            sums[kind] = [a + b for a, b in zip(sums.get(kind, [0, 0, 0]), of_kind, strict=True)]
+        return Work(sums, n_passes * self.n_lean + optimizer.n_lean)
 
 
 _VIEW = Cost("view")

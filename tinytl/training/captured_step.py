@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinytl.config.plan import graph_refusal, is_recorded
+from tinytl.config.plan import graph_refusal, is_recorded, releases_gradients
 from tinytl.config.train_config import TrainConfig
 from tinytl.networks.dropout import masks_from
-from tinytl.training.data_parallel import ALONE, Ranks
+from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.training.graph_buffers import StaticBuffers
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer, add_gradients, training_step
@@ -251,6 +251,7 @@ def planned_step(
         label_smoothing=config.label_smoothing,
         precision=precision,
         ranks=ranks,
+        releases_gradients=releases_gradients(share_of_one(config, ranks)),
     )
 
 

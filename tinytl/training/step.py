@@ -1,6 +1,7 @@
 """One optimiser step, the same code for training, for measuring memory, and for predicting it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -8,13 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinytl.build import memory_format
+from tinytl.config.plan import releases_gradients
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory_efficient.lean_blocks import prepares_input
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.dropout import skip_rows
 from tinytl.training.data_parallel import ALONE, Ranks
+from tinytl.training.int8_adam import Int8Adam, is_coded, lay_out_codes_
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.param_groups import build_param_groups
+from tinytl.training.released_gradients import gradients_released
 
 
 class InputNormalizer:
@@ -50,6 +54,9 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
                 for parameter in group["params"]:
                     sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return sgd
+    if config.moments == "int8":
+        decoupled = config.optimizer == "adamw"
+        return Int8Adam(groups, config.base_lr, weight_decay=config.weight_decay, decoupled=decoupled)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
 
@@ -59,6 +66,9 @@ def lay_out_moments_(optimizer: torch.optim.Optimizer) -> None:
     fused optimisers walk both by address.
     """
     for parameter, moments in optimizer.state.items():
+        if is_coded(moments):
+            lay_out_codes_(parameter, moments)
+            continue
         for name, value in moments.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 if value.stride() != parameter.stride():
@@ -78,6 +88,7 @@ def training_step(
     ranks: Ranks = ALONE,
     batch_size: int | None = None,
     keeps_gradients: bool = False,
+    releases_gradients: bool = False,
     after_forward: Callable[[], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Takes the gradient of the batch's mean loss, a micro-batch at a time, and one optimiser step.
@@ -95,6 +106,8 @@ def training_step(
         ranks: the processes that share the batch.
         batch_size: samples of the batch in all processes; default N.
         keeps_gradients: whether gradients stay as tensors of zeros.
+        releases_gradients: whether the optimiser takes gradients as backward makes them, and frees them, if
+            one pass makes them in each process; not with loss scaling.
         after_forward: called between the forward and the backward pass of each micro-batch.
 
     Returns:
@@ -106,24 +119,28 @@ def training_step(
     correct = torch.zeros((), dtype=torch.int64, device=images.device)
     share = ranks.share(batch_size)
     skip_rows(net, share.start)  # dropout is that of one process with the whole batch
-    for start in range(0, len(labels), micro_batch_size):
-        rows = slice(start, start + micro_batch_size)
-        add_gradients(
-            net,
-            normalize,
-            images[rows],
-            labels[rows],
-            (loss_sum, correct),
-            batch_size=batch_size,
-            label_smoothing=label_smoothing,
-            precision=precision,
-            after_forward=after_forward,
-        )
+    one_pass = ranks.world_size <= batch_size <= ranks.world_size * micro_batch_size
+    released = releases_gradients and one_pass
+    with gradients_released(optimizer, ranks) if released else nullcontext():
+        for start in range(0, len(labels), micro_batch_size):
+            rows = slice(start, start + micro_batch_size)
+            add_gradients(
+                net,
+                normalize,
+                images[rows],
+                labels[rows],
+                (loss_sum, correct),
+                batch_size=batch_size,
+                label_smoothing=label_smoothing,
+                precision=precision,
+                after_forward=after_forward,
+            )
     skip_rows(net, batch_size - share.stop)
-    ranks.sum_gradients_(net)
     ranks.sum_(loss_sum, correct)
-    precision.step(optimizer)
-    optimizer.zero_grad(set_to_none=not keeps_gradients)
+    if not released:
+        ranks.sum_gradients_(net)
+        precision.step(optimizer)
+        optimizer.zero_grad(set_to_none=not keeps_gradients)
     return loss_sum, correct
 
 
@@ -166,6 +183,7 @@ def step_of(
         micro_batch_size=config.samples_in_memory,
         label_smoothing=config.label_smoothing,
         precision=MixedPrecision(config.precision, device),
+        releases_gradients=releases_gradients(config),
     )
 
 

@@ -68,6 +68,7 @@ def test_every_field_has_a_flag() -> None:
     of_sparse = {
         "method": "Sparse", "update_blocks": 3, "update_layers": "dw+pw2", "channel_ratio": 0.5,
         "bias_blocks": 2, "select": "fisher", "update_scheme": "12.pw1 17.dw:ff0 bias:12",
+        "moments": "int8",
     }  # fmt: skip
     config, sparse, default = TrainConfig(**changed), TrainConfig(**of_sparse), TrainConfig()
     for field in dataclasses.fields(TrainConfig):

@@ -40,6 +40,11 @@ from tinytl.errors import ConfigError
             "frozen_weights=bfloat16 has no effect: Scratch trains every weight, and they stay float32",
         ),
         ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=adam: use sgd"),
+        ({"moments": "int4"}, "unknown moments 'int4': did you mean 'int8'? known: float32, int8"),
+        (
+            {"moments": "int8", "optimizer": "sgd"},
+            "moments=int8 is for adam and adamw, whose moments it stores: leave it out with optimizer=sgd",
+        ),
         ({"gamma": 0.5}, "gamma=0.5 has no effect with lr_schedule=cosine: use exponential"),
         ({"warmup_epochs": 10.0}, "warmup_epochs=10 leaves nothing of epochs=10"),
         ({"gn_channel_per_group": 0}, "gn_channel_per_group=0 is below 1"),

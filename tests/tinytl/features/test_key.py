@@ -65,6 +65,7 @@ OTHER: dict[str, Any] = {
     "cuda_graph": True,
     "frozen_weights": "int8",
     "optimizer": "adamw",
+    "moments": "int8",
     "momentum": 0.5,
     "base_lr": 0.1,
     "lr_ratio": LrRatio(classifier=0.5),

@@ -60,6 +60,25 @@ def test_parts_of_full_fine_tuning(optimizer: str) -> None:
     assert parts["batch_and_buffers"] * MIB == buffers + 4 * 3 * 32 * 32 + 4 * 8
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Full"},
+        {"method": "FT-Full", "optimizer": "adamw", "micro_batch_size": 1, "checkpoint": "all"},
+        {"method": "TinyTL-L+B", "backbone": "proxylessnas_mobile"},
+        {"method": "FT-Last", "precision": "float16"},
+    ],
+    ids=str,
+)
+def test_prediction_of_moments_in_8_bits(changes: dict[str, Any]) -> None:
+    config = resolve_plan(small(**{"norm": "frozen_bn", "resolution": 64, "moments": "int8"} | changes))
+    predicted = predict_memory(config)
+    assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    plain = predict_memory(dataclasses.replace(config, moments="float32"))
+    assert predicted.parts_mib["optimizer"] < 0.5 * plain.parts_mib["optimizer"]
+    assert predicted.peak_mib < plain.peak_mib
+
+
 def test_memory_falls_with_the_micro_batch() -> None:
     peaks = [
         predict_memory(

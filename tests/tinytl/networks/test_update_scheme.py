@@ -164,6 +164,7 @@ def test_bytes_are_a_sample_s_map_gradients_and_moments() -> None:
         assert layer.bytes_of(10, config) == 10 * 4 * (4 + 960 * numbers)
         assert bytes_of([Part(layer, tuple(range(10))), whole(layer)], config) == layer.bytes_of(170, config)
     assert layer.bytes_of(1, sparse(optimizer="sgd", momentum=0.0)) == 4 * (4 + 960)
+    assert layer.bytes_of(1, sparse(moments="int8")) == 4 * (4 + 960) + 2 * 960
     assert parts_of_scheme(last_scheme(sparse(update_blocks=1)), sparse()) == [whole(layer)]
 
 

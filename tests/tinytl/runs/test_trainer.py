@@ -84,13 +84,14 @@ def test_a_long_run_takes_the_format_that_was_measured(
     [
         {"norm": "batch_norm"},
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
+        {"method": "FT-Full", "norm": "frozen_bn", "checkpoint": "all", "moments": "int8"},
         {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
         pytest.param(
             {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
             marks=pytest.mark.slow,  # convolutions in float16
         ),
     ],
-    ids=["batch norm", "lite, micro-batches", "sgd, exponential", "float16"],
+    ids=["batch norm", "lite, micro-batches", "int8, released", "sgd, exponential", "float16"],
 )
 def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dict[str, Any]) -> None:
     config = _config(**changes)
@@ -140,8 +141,9 @@ def test_every_epoch_and_seed_draws_its_own_dropout(
     assert len(set(seeds)) == len(seeds) == 4
 
 
-def test_divergence_names_epoch_and_step(splits: DataSplits) -> None:
-    trainer = Trainer(_config(base_lr=1e30), splits)
+@pytest.mark.parametrize("checkpoint", ["none", "all"])  # gradients are released
+def test_divergence_names_epoch_and_step(splits: DataSplits, checkpoint: str) -> None:
+    trainer = Trainer(_config(base_lr=1e30, checkpoint=checkpoint), splits)
     with pytest.raises(
         NonFiniteLossError, match=r"^loss is not finite at step 2 of epoch 1 \(base_lr=1e\+30\)$"
     ):

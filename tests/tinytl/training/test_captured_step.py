@@ -115,6 +115,17 @@ def test_replays_train_to_the_same_bits_as_steps_that_are_not_recorded(config: T
     assert (passes, steps) == (1 + 3 * n_passes, 3)  # one was compared with its like
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_replays_of_8_bit_moments_train_to_the_same_bits(optimizer: str) -> None:
+    config = small(
+        method="FT-Full", norm="frozen_bn", optimizer=optimizer, moments="int8", micro_batch_size=2
+    )
+    recorded, plain = Training(config, TapedGraphs()), Training(config)
+    assert recorded.run() == plain.run()
+    assert_same_bits(recorded, plain)
+    assert isinstance(recorded.step, CapturedStep) and recorded.step.buffers is not None
+
+
 def test_a_tape_is_not_its_python(monkeypatch: pytest.MonkeyPatch) -> None:
     # What the tests of this file rest on: a change that is in no memory which the tape reads has no effect.
     graphs = TapedGraphs()
@@ -302,9 +313,12 @@ def test_nearly_equal_is_about_the_norm_of_all() -> None:
     assert not nearly_equal([torch.tensor([3.0, torch.nan]), torch.zeros(2)], one)
 
 
+@pytest.mark.parametrize("moments", ["float32", "int8"])
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_warming_up_an_optimizer_leaves_it_alone(optimizer: str) -> None:
-    config = small(method="FT-Last", optimizer=optimizer)
+def test_warming_up_an_optimizer_leaves_it_alone(optimizer: str, moments: str) -> None:
+    if optimizer == "sgd" and moments == "int8":
+        pytest.skip("sgd has none of 8 bits")
+    config = small(method="FT-Last", optimizer=optimizer, moments=moments)
     net = build_model(config).net
     built = build_optimizer(net, config)
     before = built.state_dict()
@@ -313,12 +327,13 @@ def test_warming_up_an_optimizer_leaves_it_alone(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adam int8"])
 def test_the_host_does_not_wait_for_a_gpu_in_a_replay(
     method: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = dataclasses.replace(CONFIG, device="cuda", method=method, optimizer=optimizer, cuda_graph=True)
-    config = dataclasses.replace(lean_plan(config), norm="frozen_bn")
+    name, _, moments = optimizer.partition(" ")
+    config = dataclasses.replace(CONFIG, device="cuda", method=method, optimizer=name, cuda_graph=True)
+    config = dataclasses.replace(lean_plan(config), norm="frozen_bn", moments=moments or "float32")
     syncs, replayed = HostSyncs(), []
 
     def step_of(config: TrainConfig, net: nn.Module, optimizer: Any, device: torch.device) -> Any:

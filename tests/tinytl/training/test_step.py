@@ -22,6 +22,7 @@ from tinytl.memory import fake_step
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.predict import resolve_plan
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.training.int8_adam import Int8Adam
 from tinytl.training.step import (
     InputNormalizer,
     build_optimizer,
@@ -205,6 +206,27 @@ def test_optimizers(optimizer: str, kind: type[torch.optim.Optimizer], state: se
     assert all(set(s) == state for s in built.state.values())
     moved = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {name for name, p in net.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_moments_in_8_bits(optimizer: str) -> None:
+    config = small(optimizer=optimizer, method="FT-Full", moments="int8", weight_decay=0.01, base_lr=1e-3)
+    net = _awake(config)
+    built = build_optimizer(net, config)
+    assert isinstance(built, Int8Adam)
+    assert [g["name"] for g in built.param_groups] == list(METHOD_GROUPS["FT-Full"])
+    found = {(g["lr"], g["weight_decay"], g["decoupled"]) for g in built.param_groups}
+    assert found == {(1e-3, 0.01, optimizer == "adamw")}
+    _step(config, net, built, seed=0)
+    kinds = {name: state["exp_avg"].dtype for name, state in _by_name(net, built).items()}
+    assert kinds["features.18.0.weight"] is torch.int8 and kinds["features.0.0.weight"] is torch.float32
+    before = built.state_dict()
+    lay_out_moments_(built)
+    assert str(before) == str(built.state_dict())
+
+
+def _by_name(net: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return {name: optimizer.state[parameter] for name, parameter in net.named_parameters()}
 
 
 def test_groups_learn_at_their_own_rate() -> None:
