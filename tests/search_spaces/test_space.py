@@ -24,7 +24,14 @@ def quiet_optuna():
 
 
 def test_the_projects_spaces_are_listed():
-    assert list_spaces() == ["group_norm", "joint", "lite_residual", "separate_lr", "update_method"]
+    assert list_spaces() == [
+        "group_norm",
+        "joint",
+        "lite_residual",
+        "separate_lr",
+        "sparse",
+        "update_method",
+    ]
 
 
 @pytest.mark.parametrize("name", list_spaces())
@@ -67,8 +74,10 @@ def test_lite_residual_parameters_exist_only_beside_a_lite_residual():
         values = space.sample_trial(trial)
         has_lite = values["method"] in ("TinyTL-L", "TinyTL-L+B")
         assert ("n_groups" in values) == has_lite
+        assert ("channel_ratio" in values) == (values["method"] == "Sparse")
+        assert ("frozen_weights" in values) == (values["method"] != "FT-Full")
         seen.add(values["method"])
-    assert len(seen) == 6
+    assert len(seen) == 7
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path):
@@ -175,7 +184,8 @@ class TestNarrowed:
         assert not {"method", "resolution", "n_groups"} & {
             p.name for p in space.active_parameters({"norm": "frozen_bn"})
         }
-        assert set(space.baselines) == {"user_report", "tinytl_paper"}
+        # FT-Full has no frozen weights, so its baseline does not say how they are stored.
+        assert set(space.baselines) == {"tinytl_paper"}
         assert "n_groups" not in space.baselines["tinytl_paper"]
 
     def test_a_list_leaves_these_choices_and_baselines_take_the_nearest(self):
