@@ -27,9 +27,12 @@ def _exactness(part: Mapping[str, Any]) -> list[str]:
 
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
+    left = f" ({part['left']} left for the next call)" if part.get("left") else ""
+    if not part["rows"]:
+        return [f"memory: nothing measured{left}"]
     return [
-        f"memory: {len(part['rows'])} configurations, predictions are off by {part['median']:.1%} in the "
-        f"median, {part['lowest']:+.1%} to {part['highest']:+.1%}"
+        f"memory: {len(part['rows'])} configurations{left}, predictions are off by {part['median']:.1%} in "
+        f"the median, {part['lowest']:+.1%} to {part['highest']:+.1%}"
     ]
 
 
