@@ -32,6 +32,7 @@ from torch import Tensor
 
 from benchmarks.gpu.emulated_path import random_config, shown
 from benchmarks.gpu.graph import NEEDS_GPU, recorded_step, trained_alike
+from benchmarks.gpu.kernels import kernels as of_kernels
 from benchmarks.gpu.page import page
 from benchmarks.shared.machine import about, row_a_line
 from tinytl.build import build_model
@@ -214,6 +215,22 @@ def _memory_of(rows: list[dict[str, Any]], n_wanted: int) -> dict[str, Any]:
     return found
 
 
+def kernels(check: Check) -> dict[str, Any]:
+    """Ways to the same numbers: of the time of the one that lean blocks do not take, the median of theirs."""
+    batches, precisions = ((2,), PRECISIONS[:1]) if check.quick else ((8, 64), PRECISIONS)
+    rows = [
+        row
+        for precision, batch_size in itertools.product(precisions, batches)
+        for row in of_kernels(check.device, batch_size, precision)
+    ]
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        other, taken = ("convolution", "product") if "product_ms" in row else ("channels_first", "at_once")
+        found.setdefault(row["result"], []).append(row[f"{taken}_ms"] / row[f"{other}_ms"])
+    medians = {result: round(statistics.median(ratios), 3) for result, ratios in found.items()}
+    return {"taken_to_other_median": medians, "rows": rows}
+
+
 def graph(check: Check) -> dict[str, Any]:
     """Parameters after some steps as CUDA graphs, against those after the same steps without."""
     return trained_alike(METHODS, check.device)
@@ -393,6 +410,7 @@ def two_ranks(check: Check) -> dict[str, Any]:
 PARTS = {
     "exactness": exactness,
     "memory": memory,
+    "kernels": kernels,
     "syncs": syncs,
     "graph": graph,
     "two_ranks": two_ranks,

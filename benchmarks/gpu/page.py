@@ -36,6 +36,13 @@ def _memory(part: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _kernels(part: Mapping[str, Any]) -> list[str]:
+    return [
+        "kernels: time of the way that lean blocks take, of that of the other one, in the median",
+        *(f"  {result}: {ratio:g}" for result, ratio in part["taken_to_other_median"].items()),
+    ]
+
+
 def _syncs(part: Mapping[str, Any]) -> list[str]:
     return [f"syncs: {part['why']}" if part["waits"] is None else "syncs: a step does not wait for the GPU"]
 
@@ -103,6 +110,7 @@ def _two_ranks(part: Mapping[str, Any]) -> list[str]:
 DESCRIBED = {
     "exactness": _exactness,
     "memory": _memory,
+    "kernels": _kernels,
     "syncs": _syncs,
     "graph": _graph,
     "two_ranks": _two_ranks,

@@ -93,8 +93,8 @@ def use_scratch(found: Mapping[str, int]) -> None:
     _MAY_ASK[0] = False
 
 
-def ask_gpu(calls: Sequence[str]) -> dict[str, int]:
-    """Runs calls on this process's GPU; returns the bytes that each needs beside its outputs.
+def ask_gpu(calls: Sequence[str], device: str = "cuda") -> dict[str, int]:
+    """Runs calls on this process's GPU (`device`); returns the bytes that each needs beside its outputs.
 
     A call for which the GPU has no room is left out.
     """
@@ -102,7 +102,7 @@ def ask_gpu(calls: Sequence[str]) -> dict[str, int]:
     with backends_restored(), torch.no_grad():
         for call in calls:
             try:
-                found[call] = _bytes_beside_outputs(call, torch.device("cuda"))
+                found[call] = _bytes_beside_outputs(call, torch.device(device))
             except torch.OutOfMemoryError:
                 pass
             torch.cuda.empty_cache()  # no more than one call's tensors: trials may use this GPU
@@ -124,9 +124,9 @@ def _may_ask() -> bool:
     return _MAY_ASK[0] and torch.cuda.is_available()
 
 
-def _bytes_beside_outputs(call: str, gpu: torch.device) -> int:
+def _bytes_beside_outputs(call: str, device: torch.device) -> int:
     """Returns by how much the bytes requested of a GPU's allocator exceeded, at most, those that stay."""
-    func, args, kwargs = made(call, gpu)
+    func, args, kwargs = made(call, device)
     func(*args, **kwargs)  # the first run may try several kernels, and allocate what the others find
     torch.cuda.reset_peak_memory_stats()
     outputs = func(*args, **kwargs)

@@ -148,6 +148,29 @@ def test_processes_that_predict_ask_no_gpu_but_the_one_that_began_them_does(
     assert len(asked.times) == 1
 
 
+def test_the_peak_of_the_second_run_counts_and_a_call_without_room_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The counters of an allocator that gave 700 bytes more than the outputs hold."""
+    counted = {"requested_bytes.all.peak": 1000, "requested_bytes.all.current": 300}
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: done.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda: done.append("read") or counted)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+
+    def runs(x: torch.Tensor, dims: Sequence[int]) -> torch.Tensor:
+        done.append("ran")
+        if dims == [1]:
+            raise torch.OutOfMemoryError
+        return x.sum(dims)
+
+    x, func = torch.empty(4, 1 << 14), gpu_scratch._ASKED["sum"]
+    calls = [str(call_of(func, (x, [dim]), {}, tf32=False)) for dim in (0, 1)]
+    monkeypatch.setattr(gpu_scratch, "_ASKED", {"sum": runs})
+    assert gpu_scratch.ask_gpu(calls, "cpu") == {calls[0]: 700}
+    assert done == ["ran", "reset", "ran", "read", "emptied", "ran", "emptied"]
+
+
 def test_what_there_was_no_room_for_is_left_out_and_not_asked_again(
     asked: Asked, caplog: pytest.LogCaptureFixture
 ) -> None:
