@@ -1,7 +1,8 @@
 """What operations allocate inside on a GPU, beside their outputs: a GPU says it, once for each distinct call.
 
-cuDNN turns maps from one layout to the other in a workspace, and a sum over many pixels keeps partial sums
-in a buffer. Fake tensors know of neither, and no formula holds on the next GPU. So each call runs once on
+cuDNN turns maps from one layout to the other in a workspace, a sum over many pixels keeps partial sums in a
+buffer, PyTorch's group norm copies what is in channels_last. Fake tensors know of none of it, and no formula
+holds on the next GPU. So each call runs once on
 tensors without content, under the counters of PyTorch's allocator. It runs in a process that ends
 afterwards: a driver that lives for days holds nothing of the GPU. Answers are kept in
 `$XDG_CACHE_HOME/tinytl`, per GPU and version of torch.
@@ -31,6 +32,10 @@ _ASKED: Mapping[str, Any] = {
     "sum": _ATEN.sum.dim_IntList,
     "mean": _ATEN.mean.dim,
     "var_mean": _ATEN.var_mean.correction,
+    "native_group_norm": _ATEN.native_group_norm.default,
+    "native_group_norm_backward": _ATEN.native_group_norm_backward.default,
+    "native_batch_norm": _ATEN.native_batch_norm.default,
+    "native_batch_norm_backward": _ATEN.native_batch_norm_backward.default,
 }
 """The operations whose kernels allocate, by name."""
 _NAMES = {func: name for name, func in _ASKED.items()}
@@ -60,7 +65,7 @@ def scratch_bytes_of(
 ) -> dict[str, int]:
     """Returns the bytes that each call needs beside its outputs; without those of which nobody has said it.
 
-    Those that are not known are asked of this machine's GPU, all at once, in about 10 s, by `ask` (default:
+    Those that are not known are asked of this machine's GPU, all at once, in 10 to 20 s, by `ask` (default:
     `ask_gpu`, in a process of its own).
     """
     unknown = _unknown(calls)

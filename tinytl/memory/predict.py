@@ -64,7 +64,7 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
 
     The plan of `config` sets its open choices. Results are cached by the fields on which memory depends. On a
     GPU the workspaces of its libraries count (`gpu_workspaces`), and what its kernels allocate inside
-    (`gpu_scratch`), if a GPU was asked for them. A GPU that is here is asked in about 10 s.
+    (`gpu_scratch`), if a GPU was asked for them. A GPU that is here is asked in 10 to 20 s.
 
     Raises:
         ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget

@@ -58,7 +58,9 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", ["convolution", "convolution_backward", "sum", "var_mean"])
+@pytest.mark.parametrize(
+    "name", ["convolution", "convolution_backward", "sum", "var_mean", "native_batch_norm"]
+)
 def test_a_call_says_all_that_is_needed_to_run_it(name: str, dtype: torch.dtype) -> None:
     func = gpu_scratch._ASKED[name]
     with FakeTensorMode():
@@ -70,6 +72,7 @@ def test_a_call_says_all_that_is_needed_to_run_it(name: str, dtype: torch.dtype)
             "convolution_backward": ((x, x, weight, None, *by_conv, [True, True, False]), {}),
             "sum": ((x, [2, 3]), {"dtype": torch.float32}),
             "var_mean": ((x, [2, 3]), {"correction": 0}),
+            "native_batch_norm": ((x, None, None, None, None, True, 0.1, 1e-5), {}),
         }[name]
         call = call_of(func, args, kwargs, tf32=True)
         expected = func(*args, **kwargs)
