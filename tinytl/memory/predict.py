@@ -184,19 +184,24 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     if is_planned(config) and config.plan != "budget":
         return config
 
-    if config.plan != "fast" and not _fits_fast(config):
-        predict_ahead(choices(config))
+    _look_ahead(config)
     try:
         return resolve(config, needs_of)
     except UnderFloorError as error:
         raise ConfigError(f"{error}, {predict_memory(error.smallest).what_sets_it()}") from None
 
 
+def _look_ahead(config: TrainConfig) -> None:
+    """Lets a GPU be asked at once for all choices that the plan of `config` will compare."""
+    if config.plan != "smallest" and len(formats(config)) > 1:
+        predict_ahead(formats(config))
+    if config.plan == "smallest" or (config.plan == "budget" and not _fits_fast(config)):
+        predict_ahead(choices(config))
+
+
 def _fits_fast(config: TrainConfig) -> bool:
-    """Whether a budget is met without looking at other choices than the fastest."""
-    if config.budget_mib is None:
-        return False
-    predict_ahead(formats(config))
+    """Whether the fastest way to run a configuration fits its budget."""
+    assert config.budget_mib is not None
     fast = resolve(dataclasses.replace(config, plan="fast", budget_mib=None), needs_of)
     return predict_memory(fast).peak_mib <= config.budget_mib
 
