@@ -123,7 +123,8 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
             for config in missing:  # not measured in each of them, side by side
                 _workspaces(config)
                 step_times(device=planned_device(config.device).type)
-            known = (known_step_times(), known_workspaces(), known_scratch())
+            scratch = known_scratch() if known_workspaces() else {}  # a CPU's predictions touch no GPU
+            known = (known_step_times(), known_workspaces(), scratch)
             with ProcessPoolExecutor(processes, spawn, _begin, known) as pool:
                 _predict_in(pool, missing)
         except BrokenProcessPool:
