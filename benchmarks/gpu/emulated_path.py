@@ -49,6 +49,11 @@ def followed_step(config: TrainConfig) -> MemoryPrediction:
     """Runs two real steps of a planned configuration on the CPU along a GPU's path; returns what the second
     one holds on a GPU.
     """
+    return follow(config).prediction()
+
+
+def follow(config: TrainConfig) -> StorageTracker:
+    """Returns what saw the second of those steps."""
     config = dataclasses.replace(config, device="cpu")
     device = torch.device("cpu")
     torch.manual_seed(0)
@@ -58,11 +63,11 @@ def followed_step(config: TrainConfig) -> MemoryPrediction:
         images, labels = random_batch(config, device)
         step = step_of(config, net, optimizer, device)
         step(images, labels)
-        tracker = StorageTracker(on_cpu=False)
+        tracker = StorageTracker(on_cpu=False, tf32=config.precision == "tf32")
         tracker.add_state(net, optimizer, (images, labels))
         with tracker.modules, tracker:
             step(images, labels)
-    return tracker.prediction()
+    return tracker
 
 
 def shown(config: TrainConfig) -> dict[str, Any]:

@@ -27,9 +27,19 @@ def _exactness(part: Mapping[str, Any]) -> list[str]:
 
 
 def _memory(part: Mapping[str, Any]) -> list[str]:
+    left = f" ({part['left']} left for the next call)" if part.get("left") else ""
+    if not part["rows"]:
+        return [f"memory: nothing measured{left}"]
     return [
-        f"memory: {len(part['rows'])} configurations, predictions are off by {part['median']:.1%} in the "
-        f"median, {part['lowest']:+.1%} to {part['highest']:+.1%}"
+        f"memory: {len(part['rows'])} configurations{left}, predictions are off by {part['median']:.1%} in "
+        f"the median, {part['lowest']:+.1%} to {part['highest']:+.1%}"
+    ]
+
+
+def _kernels(part: Mapping[str, Any]) -> list[str]:
+    return [
+        "kernels: time of the way that lean blocks take, of that of the other one, in the median",
+        *(f"  {result}: {ratio:g}" for result, ratio in part["taken_to_other_median"].items()),
     ]
 
 
@@ -100,6 +110,7 @@ def _two_ranks(part: Mapping[str, Any]) -> list[str]:
 DESCRIBED = {
     "exactness": _exactness,
     "memory": _memory,
+    "kernels": _kernels,
     "syncs": _syncs,
     "graph": _graph,
     "two_ranks": _two_ranks,

@@ -15,10 +15,14 @@ from tests.support.cases import small
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
 from tinytl.device import copy_into, sent
+from tinytl.memory.fake_step import FakeStep
+from tinytl.memory.gpu_scratch import ask_gpu
 from tinytl.memory.measure import MIB
 from tinytl.memory.predict import measure_memory, predict_memory
 from tinytl.memory_efficient.ops.bit_mask_triton import apply_by_triton, kernels_work, pack_by_triton
+from tinytl.memory_efficient.ops.pointwise import product_forward, product_input_grad, product_weight_grad
 from tinytl.step_time.measure import prepared_step
+from tinytl.step_time.own_process import in_own_process
 from tinytl.training.captured_step import CapturedStep, CudaGraphs
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer, build_optimizer, random_batch
@@ -54,7 +58,40 @@ def test_a_step_as_a_graph_needs_the_memory_that_is_predicted(method: str) -> No
     planned = dataclasses.replace(lean_plan(config), cuda_graph=True)
     first, second = measure_memory(planned), measure_memory(planned)
     assert first == pytest.approx(second, rel=0.01)  # whoever came first has paid for the workspace
-    assert predict_memory(planned).peak_mib == pytest.approx(second, rel=0.05)
+    assert predict_memory(planned).peak_mib == pytest.approx(second, rel=0.02)
+
+
+def test_a_gpu_says_of_operations_what_it_says_again_in_another_process() -> None:
+    planned = dataclasses.replace(CONFIG, precision="tf32")
+    calls = sorted(FakeStep(planned).run(planned).calls)
+    found = ask_gpu(calls)
+    assert found.keys() == set(calls) and min(found.values()) >= 0
+    assert in_own_process(ask_gpu, calls) == found
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_product_is_the_1_x_1_convolution_and_allocates_nothing_inside(dtype: torch.dtype) -> None:
+    MixedPrecision("float32", GPU)
+    torch.manual_seed(0)
+    x = torch.randn(8, 96, 56, 56, device=GPU).to(dtype, memory_format=torch.channels_last)
+    grad = torch.randn(8, 24, 56, 56, device=GPU).to(dtype, memory_format=torch.channels_last)
+    weight, bias = torch.randn(24, 96, 1, 1, device=GPU).to(dtype), torch.randn(24, device=GPU).to(dtype)
+    wide = [t.clone().double().requires_grad_() for t in (x, weight)]
+    y = nn.functional.conv2d(*wide, bias.double())
+    expected = (y, *torch.autograd.grad(y, wide, grad.double()))
+    ways = (
+        lambda: product_forward(x, weight, bias),
+        lambda: product_input_grad(grad, weight),
+        lambda: product_weight_grad(grad, x),
+    )
+    off = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    for way, other in zip(ways, expected, strict=True):
+        way()
+        torch.cuda.reset_peak_memory_stats()
+        found = way()
+        counted = torch.cuda.memory_stats()
+        assert counted["requested_bytes.all.peak"] == counted["requested_bytes.all.current"]
+        assert float((found - other.detach()).abs().max()) <= off * float(other.detach().abs().max())
 
 
 def test_replays_need_no_new_memory() -> None:

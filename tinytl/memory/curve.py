@@ -9,7 +9,7 @@ import math
 
 from tinytl.config.plan import Plan, choices, formats, is_planned, not_beaten
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import needs_of, resolve_plan
+from tinytl.memory.predict import needs_of, predict_ahead, resolve_plan
 
 RECOMPUTES_FOR_NOTHING = 0.995
 """Recomputation that leaves more than this part of the memory is not looked at further."""
@@ -25,6 +25,8 @@ def memory_curve(config: TrainConfig) -> list[Plan]:
         ConfigError: as `predict_memory`.
     """
     config = dataclasses.replace(config, plan="fast", budget_mib=None)
+    if not is_planned(config):
+        predict_ahead([*formats(config), *choices(config)])
     found = [config] if is_planned(config) else [*formats(config), *_worth_predicting(config)]
     fastest = min(needs_of(choice).seconds for choice in found)
     return not_beaten([_plan(choice, fastest) for choice in found])

@@ -97,6 +97,7 @@ class FakeStep:
                     for hook in hooks:
                         hook.remove()
                     self.optimizer.zero_grad(set_to_none=True)
+            tracker.close()
         return tracker
 
     def _build(self, config: TrainConfig) -> None:
@@ -147,4 +148,5 @@ def _collector_waits() -> Iterator[None]:
 
 def tracker_for(config: TrainConfig, answers: RememberedAnswers | None = None) -> StorageTracker:
     """Returns a tracker that counts as the allocator of the device of `config` does."""
-    return StorageTracker(on_cpu=planned_device(config.device).type == "cpu", answers=answers)
+    on_cpu = planned_device(config.device).type == "cpu"
+    return StorageTracker(on_cpu=on_cpu, tf32=config.precision == "tf32", answers=answers)

@@ -1,9 +1,10 @@
 """What cuBLAS and cuDNN hold on a GPU beside a step's tensors: a GPU says it, once.
 
-cuBLAS keeps a workspace for each stream as long as the process lives. cuDNN asks for one in a convolution, if
-its algorithm wants one. Fake tensors know of neither, and sizes differ between GPUs and versions. So real
-steps are compared with their predictions once per GPU and precision. What is found is kept in
-`$XDG_CACHE_HOME/tinytl` and counts in every prediction for a GPU, as its part `workspaces`.
+cuBLAS keeps a workspace for each stream as long as the process lives: the part `workspaces` of every
+prediction for a GPU. cuDNN asks for one in single convolutions, which a GPU that is here is asked for one by
+one (`gpu_scratch`). For a driver that has no such GPU, real steps are compared with their predictions once
+per precision, where the GPU is, and by how much they exceed them counts as a constant. What is found is kept
+in `$XDG_CACHE_HOME/tinytl`.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from tinytl.memory.measure import MIB, cublas_workspace_bytes
 from tinytl.step_time.kept import keep, kept_file
 from tinytl.step_time.own_process import in_own_process
 
-FORMAT = 1
+FORMAT = 2
 """Raised if what is measured changes, so that nobody uses what an older version has kept."""
 _REFERENCES = tuple(
     TrainConfig(
@@ -44,13 +45,14 @@ class Workspaces:
 
     cublas_mib: float
     """From the first product of matrices on, in every step."""
-    cudnn_mib: float
-    """By how much a real step's peak exceeded the prediction without workspaces, at most; 0 if it did not."""
+    cudnn_mib: float | None = None
+    """By how much a real step's peak exceeded the prediction without workspaces, at most; 0 if it did not.
+    None: a GPU is asked operation by operation."""
 
     @property
     def total_mib(self) -> float:
-        """What a prediction counts."""
-        return self.cublas_mib + self.cudnn_mib
+        """What counts beside what a step is seen to hold."""
+        return self.cublas_mib + (self.cudnn_mib or 0.0)
 
 
 _KNOWN: dict[str, Workspaces] = {}
@@ -58,22 +60,31 @@ _MAY_ASK = [True]
 """Whether the GPU of this machine may be asked for what is not known."""
 
 
-def workspaces(precision: str, measure: Callable[[str], Workspaces]) -> Workspaces | None:
-    """Returns the workspaces of this machine's GPU, measured if nobody has; None if no GPU can say it."""
+def workspaces(precision: str) -> Workspaces | None:
+    """Returns the workspaces in use, or those of this machine's GPU; None if no GPU can say it."""
     if precision not in _KNOWN and _MAY_ASK[0] and torch.cuda.is_available():
-        try:
-            _KNOWN[precision] = _find(precision, measure)
-        except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        found = _found_or_none(
+            {}, lambda: Workspaces(cublas_mib=in_own_process(cublas_workspace_bytes) / MIB)
+        )
+        if found is None:
             _MAY_ASK[0] = False
-            reason = str(error).partition("\n")[0]
-            logger.warning("the GPU does not say what cuBLAS and cuDNN hold (%s): not counted", reason)
+        else:
+            _KNOWN[precision] = found
     return _KNOWN.get(precision)
+
+
+def constant_workspaces(precision: str, measure: Callable[[str], Workspaces]) -> Workspaces | None:
+    """Returns those of this machine's GPU for a driver elsewhere, which can ask it for no single operation.
+
+    `measure` is `compared` with real steps, and runs in a process of its own. None if the GPU cannot say it.
+    """
+    return _found_or_none({"precision": precision}, lambda: in_own_process(measure, precision))
 
 
 def compared(precision: str, measured_mib: PeakOf, predicted_mib: PeakOf) -> Workspaces:
     """Returns what real steps on this machine's GPU hold beside what was predicted.
 
-    `measured_mib` runs a step, `predicted_mib` predicts its peak without workspaces.
+    `measured_mib` runs a step, `predicted_mib` predicts its peak without workspaces and scratch memory.
     """
     cublas_mib = cublas_workspace_bytes() / MIB
     references = [dataclasses.replace(config, precision=precision) for config in _REFERENCES]
@@ -95,19 +106,32 @@ def use_workspaces(found: Mapping[str, Workspaces] | None) -> None:
     _MAY_ASK[0] = found is None
 
 
-def _find(precision: str, measure: Callable[[str], Workspaces]) -> Workspaces:
+def _found_or_none(of: Mapping[str, str], measure: Callable[[], Workspaces]) -> Workspaces | None:
+    try:
+        return _find(of, measure)
+    except (torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        reason = str(error).partition("\n")[0]
+        logger.warning("the GPU does not say what cuBLAS and cuDNN hold (%s): not counted", reason)
+        return None
+
+
+def _find(of: Mapping[str, str], measure: Callable[[], Workspaces]) -> Workspaces:
     about = {
         "format": FORMAT,
         "gpu": device_name(torch.device("cuda")),
         "torch": torch.__version__,
-        "precision": precision,
-    }
+    } | dict(of)
     path = kept_file("gpu_workspaces", about)
     try:
         kept = json.loads(path.read_text())
-        return Workspaces(cublas_mib=float(kept["cublas_mib"]), cudnn_mib=float(kept["cudnn_mib"]))
+        constant = None if kept["cudnn_mib"] is None else float(kept["cudnn_mib"])
+        return Workspaces(cublas_mib=float(kept["cublas_mib"]), cudnn_mib=constant)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured, or by another version
-    found = in_own_process(measure, precision)
+    found = measure()
     keep(path, about | dataclasses.asdict(found))
     return found
+
+
+def _of_cublas() -> Workspaces:
+    return Workspaces(cublas_mib=in_own_process(cublas_workspace_bytes) / MIB)

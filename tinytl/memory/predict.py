@@ -5,10 +5,10 @@ is read, so a prediction depends on the configuration alone.
 """
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
@@ -17,14 +17,32 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
-from tinytl.config.plan import Needs, UnderFloorError, is_planned, is_recorded, lean_plan, resolve
+from tinytl.config.plan import (
+    Needs,
+    UnderFloorError,
+    choices,
+    formats,
+    is_planned,
+    is_recorded,
+    lean_plan,
+    resolve,
+)
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, SPARSE_FIELDS, TrainConfig
 from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_
-from tinytl.memory.fake_step import FakeStep, tracker_for
+from tinytl.memory.fake_step import tracker_for
 from tinytl.memory.fill_budget import filled, is_open
-from tinytl.memory.gpu_workspaces import Workspaces, compared, known_workspaces, use_workspaces, workspaces
+from tinytl.memory.followed_steps import PREDICTED, StepKey, is_predicted, predict_steps, predict_tensors
+from tinytl.memory.gpu_scratch import known_scratch, scratch_bytes_of, use_scratch
+from tinytl.memory.gpu_workspaces import (
+    Workspaces,
+    compared,
+    constant_workspaces,
+    known_workspaces,
+    use_workspaces,
+    workspaces,
+)
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.networks.stored_weights import stored_weights
@@ -41,7 +59,6 @@ MOST_STEPS = 1 << 16
 WORTH_A_PROCESS = 6
 """Predictions that need as much time as starting a process."""
 
-_PREDICTED: dict[TrainConfig, MemoryPrediction] = {}
 _SAID_BY_THE_SCHEME = [name for name in SPARSE_FIELDS if name != "update_scheme"]
 _WITHOUT_EFFECT = {
     name: getattr(TrainConfig(), name) for name in (*FIELDS_WITHOUT_MEMORY, *_SAID_BY_THE_SCHEME)
@@ -52,41 +69,47 @@ def predict_memory(config: TrainConfig) -> MemoryPrediction:
     """Predicts the peak of a steady-state training step of `config` (`num_classes` set), in about a second.
 
     The plan of `config` sets its open choices. Results are cached by the fields on which memory depends. On a
-    GPU the workspaces of its libraries count, if one was asked for them (`gpu_workspaces`).
+    GPU the workspaces of its libraries count (`gpu_workspaces`), and what its kernels allocate inside
+    (`gpu_scratch`), if a GPU was asked for them. A GPU that is here is asked in 10 to 20 s.
 
     Raises:
         ConfigError: for `num_classes` unset, `n_groups` that does not divide (naming the block), a budget
             that nothing fits, or an operation of the network that does not run on fake tensors.
     """
     planned = resolve_plan(config)
-    prediction, found = _of_tensors(planned), _workspaces(planned)
+    found, key = _workspaces(planned), _key(planned)
+    predict_steps([key])
     if found is None:
-        return prediction
+        return PREDICTED[key]
     of_recordings = found.cublas_mib if is_recorded(planned) else 0.0  # their stream has one of its own
-    return prediction.with_workspaces(found.total_mib + of_recordings)
+    return PREDICTED[key].with_workspaces(found.total_mib + of_recordings)
+
+
+def predict_ahead(configs: Iterable[TrainConfig]) -> None:
+    """Makes the predictions of planned configurations that will be asked for, so that a GPU is asked for what
+    only a GPU can say of all of them at once. Does nothing if no GPU is asked.
+
+    Raises:
+        ConfigError: as `predict_memory`.
+    """
+    predict_steps([key for key in map(_key, configs) if key.by_call])
 
 
 def _workspaces(config: TrainConfig) -> Workspaces | None:
     if planned_device(config.device).type == "cpu":
         return None
-    return workspaces_of(config.precision)
+    return workspaces(config.precision)
 
 
-def workspaces_of(precision: str) -> Workspaces | None:
-    """Returns what a GPU's libraries hold in steps of that precision; None if no GPU was asked or is here."""
-    return workspaces(precision, _measure_workspaces)
+def workspaces_for_another_machine(precision: str) -> Workspaces | None:
+    """Returns what the libraries of this machine's GPU hold in steps of that precision, as constants; None if
+    the GPU cannot say it.
+    """
+    return constant_workspaces(precision, _measure_workspaces)
 
 
 def _measure_workspaces(precision: str) -> Workspaces:
-    return compared(precision, measure_memory, lambda config: _of_tensors(config).peak_mib)
-
-
-def _of_tensors(planned: TrainConfig) -> MemoryPrediction:
-    key = _key(planned)
-    if key not in _PREDICTED:
-        with _BUILT.lock:
-            _PREDICTED[key] = _predict(key)
-    return _PREDICTED[key]
+    return compared(precision, measure_memory, lambda config: predict_tensors(config).peak_mib)
 
 
 def predict_memories(configs: Sequence[TrainConfig], processes: int | None = None) -> list[MemoryPrediction]:
@@ -98,7 +121,7 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
     Raises:
         ConfigError: as `predict_memory` does, for any of them.
     """
-    missing = list(dict.fromkeys(c for c in configs if not is_planned(c) or _key(c) not in _PREDICTED))
+    missing = [c for c in dict.fromkeys(configs) if not is_planned(c) or not is_predicted(_key(c))]
     processes = min(processes or os.cpu_count() or 1, 8, len(missing) // WORTH_A_PROCESS)
     if processes > 1:
         spawn = multiprocessing.get_context("spawn")
@@ -106,36 +129,57 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
             for config in missing:  # not measured in each of them, side by side
                 _workspaces(config)
                 step_times(device=planned_device(config.device).type)
-            known = (known_step_times(), known_workspaces())
+            scratch = known_scratch() if known_workspaces() else {}  # a CPU's predictions touch no GPU
+            known = (known_step_times(), known_workspaces(), scratch)
             with ProcessPoolExecutor(processes, spawn, _begin, known) as pool:
-                for found in pool.map(_predict_elsewhere, missing):
-                    _PREDICTED.update(found)
+                _predict_in(pool, missing)
         except BrokenProcessPool:
             pass
+    else:
+        predict_ahead(filter(is_planned, missing))
     return [predict_memory(config) for config in configs]
 
 
-def _begin(times: dict[tuple[str, int], StepTimes], found: dict[str, Workspaces]) -> None:
+def _predict_in(pool: ProcessPoolExecutor, configs: Sequence[TrainConfig]) -> None:
+    """Predicts in other processes. What they lack of a GPU is asked for once, here, and those that lacked it
+    predict again.
+    """
+    learnt: dict[str, int] = {}
+    while configs:
+        found = list(pool.map(_predict_elsewhere, configs, itertools.repeat(learnt)))
+        for predicted in found:
+            PREDICTED.update(predicted)
+        unknown = [{call for p in predicted.values() for call in p.calls_not_known} for predicted in found]
+        learnt = scratch_bytes_of(set().union(*unknown))
+        configs = [config for config, calls in zip(configs, unknown, strict=True) if calls & learnt.keys()]
+
+
+def _begin(
+    times: dict[tuple[str, int], StepTimes], found: dict[str, Workspaces], scratch: dict[str, int]
+) -> None:
     """Begins a process that predicts."""
     torch.set_num_threads(1)
     for (device, threads), of_device in times.items():
         use_step_times(of_device, threads, device)
     use_workspaces(found)
+    use_scratch(scratch)
 
 
-def _predict_elsewhere(config: TrainConfig) -> dict[TrainConfig, MemoryPrediction]:
+def _predict_elsewhere(config: TrainConfig, scratch: dict[str, int]) -> dict[StepKey, MemoryPrediction]:
     """Returns all predictions of this process, those of its plans included, so that none is repeated."""
+    use_scratch(scratch)
     predict_memory(config)
-    return _PREDICTED
+    return PREDICTED
 
 
-def _key(config: TrainConfig) -> TrainConfig:
+def _key(config: TrainConfig) -> StepKey:
     """Returns a planned configuration without the fields that do not affect its memory."""
     method = "FT-Full" if config.method == "Scratch" else config.method  # the same from other weights
-    recorded = is_recorded(config)
-    return dataclasses.replace(
+    recorded, found = is_recorded(config), _workspaces(config)
+    bare = dataclasses.replace(
         config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method, cuda_graph=recorded
     )
+    return StepKey(bare, by_call=found is not None and found.cudnn_mib is None)
 
 
 def with_scheme(config: TrainConfig) -> TrainConfig:
@@ -170,10 +214,26 @@ def resolve_plan(config: TrainConfig) -> TrainConfig:
     if is_planned(config) and config.plan != "budget":
         return config
 
+    _look_ahead(config)
     try:
         return resolve(config, needs_of)
     except UnderFloorError as error:
         raise ConfigError(f"{error}, {predict_memory(error.smallest).what_sets_it()}") from None
+
+
+def _look_ahead(config: TrainConfig) -> None:
+    """Lets a GPU be asked at once for all choices that the plan of `config` will compare."""
+    if config.plan != "smallest" and len(formats(config)) > 1:
+        predict_ahead(formats(config))
+    if config.plan == "smallest" or (config.plan == "budget" and not _fits_fast(config)):
+        predict_ahead(choices(config))
+
+
+def _fits_fast(config: TrainConfig) -> bool:
+    """Whether the fastest way to run a configuration fits its budget."""
+    assert config.budget_mib is not None
+    fast = resolve(dataclasses.replace(config, plan="fast", budget_mib=None), needs_of)
+    return predict_memory(fast).peak_mib <= config.budget_mib
 
 
 def needs_of(choice: TrainConfig) -> Needs:
@@ -265,42 +325,6 @@ def measure_memory(config: TrainConfig) -> float:
     with PeakMeter(net, optimizer, (images, labels), recorded=is_recorded(config)) as meter:
         step(images, labels)
     return meter.peak_mib
-
-
-class _LastBuilt:
-    """The network of the last prediction: the plans of a configuration follow one another."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self._of: TrainConfig | None = None
-        self._step: FakeStep | None = None
-
-    def step(self, config: TrainConfig) -> FakeStep:
-        """Returns a step of `config`, or of the same configuration under another plan."""
-        of = dataclasses.replace(
-            config,
-            micro_batch_size=None,
-            checkpoint="none",
-            stock_below_kib=0.0,
-            slice_mib=None,
-            cuda_graph=None,
-            memory_format=None,
-        )
-        if self._step is None or self._of != of:
-            self._of, self._step = None, FakeStep(config)
-            self._of = of
-        return self._step
-
-
-_BUILT = _LastBuilt()
-
-
-def _predict(config: TrainConfig) -> MemoryPrediction:
-    tracker = _BUILT.step(config).run(config)
-    # A pass was followed. A last one with fewer samples counts as a part.
-    n_passes = config.batch_size / config.samples_in_memory
-    work = tracker.work.of_passes(n_passes, tracker.optimizer_work)
-    return dataclasses.replace(tracker.prediction(), work=work)
 
 
 @lru_cache(maxsize=256)

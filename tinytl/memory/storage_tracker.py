@@ -19,6 +19,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from tinytl.memory.cuda_allocator import CudaAllocator
 from tinytl.memory.fake_tensors import RememberedAnswers
+from tinytl.memory.gpu_scratch import call_of
 from tinytl.memory.measure import MIB, state_tensors
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 from tinytl.memory_efficient.ops.walk import WALK
@@ -44,6 +45,8 @@ class MemoryPrediction:
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)
     """What the step computes, for an estimate of its time."""
+    calls_not_known: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Operations of a GPU whose scratch memory is left out, because no GPU has said it (`gpu_scratch`)."""
 
     def with_workspaces(self, mib: float) -> "MemoryPrediction":
         """Returns the prediction with so much more for a GPU's libraries."""
@@ -87,6 +90,8 @@ class _Block:
     nbytes: int
     part: str
     place: str
+    call: str | None = None
+    """Of a GPU's scratch memory: the operation that a GPU is asked for (`gpu_scratch`)."""
 
 
 @dataclass
@@ -96,6 +101,8 @@ class StorageTracker(TorchDispatchMode):
     on_cpu: bool = True
     """Whether convolutions count the scratch memory of the CPU's kernels; else blocks are those of PyTorch's
     allocator for GPUs."""
+    tf32: bool = False
+    """Whether a GPU's 32-bit convolutions may round to tf32."""
     answers: RememberedAnswers | None = None
     """What is known of operations on fake tensors."""
     work: Work = field(default_factory=Work)
@@ -105,9 +112,11 @@ class StorageTracker(TorchDispatchMode):
     modules: _ModuleTracker = field(default_factory=_ModuleTracker)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
+    """Blocks in the order in which they come (1) and go (-1)."""
     _in_optimizer: bool = False
     _n_existing: int = 0
     """Events before the step begins."""
+    _closed: bool = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -144,9 +153,7 @@ class StorageTracker(TorchDispatchMode):
                 if isinstance(leaf, Tensor):
                     self._see(leaf, "temporary")
         self._count(cost_of(func, args, out))
-        if self.on_cpu and (nbytes := scratch_bytes(func, args)):
-            block = _Block(nbytes, "temporary", self.place())
-            self._events += [(block, nbytes), (block, -nbytes)]
+        self._see_scratch(func, args, kwargs or {})
         return out
 
     def add_existing(self, part: str, tensors: list[Tensor]) -> None:
@@ -189,10 +196,25 @@ class StorageTracker(TorchDispatchMode):
             for hook in hooks:
                 hook.remove()
 
-    def prediction(self) -> MemoryPrediction:
-        """Returns the highest sum of live storages and its composition."""
+    def close(self) -> None:
+        """Ends the step: what is freed from now on is no part of it."""
+        self._closed = True
+
+    @property
+    def calls(self) -> set[str]:
+        """What a GPU is to be asked for this step (`gpu_scratch`)."""
+        return {block.call for block, _ in self._events if block.call is not None}
+
+    def prediction(self, scratch: Mapping[str, int] | None = None) -> MemoryPrediction:
+        """Returns the highest sum of live storages and its composition.
+
+        `scratch`: what a GPU has said of `calls`, in bytes; None: nothing, and nobody was asked.
+        """
+        for block, _ in self._events:
+            if block.call is not None:
+                block.nbytes = (scratch or {}).get(block.call, 0)
         current = peak = peak_index = 0
-        deltas = [delta for _, delta in self._events] if self.on_cpu else self._held_on_gpu()
+        deltas = [sign * b.nbytes for b, sign in self._events] if self.on_cpu else self._held_on_gpu()
         for index, delta in enumerate(deltas):
             current += delta
             if current > peak:
@@ -204,10 +226,18 @@ class StorageTracker(TorchDispatchMode):
             peak_mib=peak / MIB,
             parts_mib={part: nbytes / MIB for part, nbytes in parts.items()},
             peak_at=self._events[peak_index][0].place,
+            calls_not_known=frozenset() if scratch is None else frozenset(self.calls - scratch.keys()),
         )
 
     def _count(self, cost: Cost | None) -> None:
         (self.optimizer_work if self._in_optimizer else self.work).add(cost, WALK.times)
+
+    def _see_scratch(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        nbytes = scratch_bytes(func, args) if self.on_cpu else 0
+        call = None if self.on_cpu else call_of(func, args, kwargs, tf32=self.tf32)
+        if nbytes or call is not None:
+            block = _Block(nbytes, "temporary", self.place(), call)
+            self._events += [(block, 1), (block, -1)]
 
     def _see(self, tensor: Tensor, part: str) -> None:
         if not self.on_cpu and isinstance(tensor, FakeTensor) and tensor.device.type == "cpu":
@@ -218,12 +248,13 @@ class StorageTracker(TorchDispatchMode):
             return
         block = _Block(storage.nbytes(), part, self.place())
         self._live[key] = block
-        self._events.append((block, block.nbytes))
+        self._events.append((block, 1))
         weakref.finalize(storage, self._release, key)
 
     def _release(self, key: int) -> None:
         block = self._live.pop(key)
-        self._events.append((block, -block.nbytes))
+        if not self._closed:
+            self._events.append((block, -1))
 
     def _held_on_gpu(self) -> list[int]:
         """Returns by how much each event changes what PyTorch's allocator holds, in a later step than the
@@ -233,10 +264,10 @@ class StorageTracker(TorchDispatchMode):
         addresses: dict[int, int] = {}
 
         def follow(events: Iterable[tuple[_Block, int]]) -> Iterator[int]:
-            for block, delta in events:
+            for block, sign in events:
                 before = allocator.allocated_bytes
-                if delta > 0:
-                    addresses[id(block)] = allocator.allocate(delta)
+                if sign > 0 and block.nbytes:
+                    addresses[id(block)] = allocator.allocate(block.nbytes)
                 elif id(block) in addresses:
                     allocator.release(addresses.pop(id(block)))
                 yield allocator.allocated_bytes - before

@@ -40,6 +40,11 @@ _STEPS = (
 )
 """Backbone, method, norm, resolution, batch, what lean blocks recompute: together, all kinds of operations.
 Each runs lean, and as PyTorch's own with nothing recomputed."""
+_STEPS_ON_GPU = _STEPS[3:6]
+"""There most of the time goes into first uses: each kernel is loaded, and cuDNN plans each shape. These three
+have every kind of operation that all nine have, each in dozens of sizes."""
+GPU_FORMAT = 2
+"""As `FORMAT`, for what is measured on a GPU."""
 
 logger = logging.getLogger(__name__)
 TIMES_MORE_ON_GPU = 8
@@ -50,7 +55,7 @@ _KNOWN: dict[tuple[str, int], StepTimes] = {}
 
 def step_times(threads: int = 1, device: str = "cpu") -> StepTimes:
     """Returns the times of steps on a CPU with so many threads, or on this machine's GPU (`device` `cuda`);
-    measures them if nobody has, in 10 to 20 s, on a GPU in a minute or two.
+    measures them if nobody has, in 10 to 20 s, on a GPU in under a minute.
 
     For a GPU that is not here, and that nobody has asked (`use_step_times`), they are this CPU's.
 
@@ -109,10 +114,13 @@ def write_step_times(times: StepTimes, path: Path, about: dict[str, Any] | None 
 
 
 def calibrate(threads: int = 1, device: str = "cpu") -> StepTimes:
-    """Measures real steps of small configurations on random weights and images; needs 10 to 20 s."""
+    """Measures real steps of small configurations on random weights and images; needs 10 to 20 s, on a GPU
+    under a minute.
+    """
+    steps = _STEPS if device == "cpu" else _STEPS_ON_GPU
     with as_in_a_run(threads):
         torch.manual_seed(0)
-        return fit([timed for step in _STEPS for timed in _measured(*step, device)])
+        return fit([timed for step in steps for timed in _measured(*step, device)])
 
 
 def _find(threads: int, device: str) -> StepTimes:
@@ -125,7 +133,7 @@ def _find(threads: int, device: str) -> StepTimes:
         return read_step_times(path)
     on_gpu = device == "cuda"
     what = f"this {device_name(torch.device(device))}" if on_gpu else "this machine"
-    how_long = "a minute or two" if on_gpu else "10 to 20 s"
+    how_long = "under a minute" if on_gpu else "10 to 20 s"
     logger.warning("measuring once how fast %s is, for plans: %s", what, how_long)
     # A process that has met a GPU holds some of its memory until it ends.
     times = calibrate(threads) if device == "cpu" else in_own_process(calibrate, threads, device)
@@ -135,7 +143,7 @@ def _find(threads: int, device: str) -> StepTimes:
 
 def about_machine(threads: int, device: str = "cpu") -> dict[str, Any]:
     """Returns what decides how much time a step needs, besides its configuration."""
-    gpu = {"gpu": device_name(torch.device(device))} if device == "cuda" else {}
+    gpu = {"gpu": device_name(torch.device(device)), "gpu_format": GPU_FORMAT} if device == "cuda" else {}
     return gpu | {
         "format": FORMAT,
         "processor": device_name(torch.device("cpu")),

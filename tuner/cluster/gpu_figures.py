@@ -67,10 +67,10 @@ def figures() -> GpuFigures:
 
     from tinytl.config.train_config import PRECISIONS
     from tinytl.device import device_name
-    from tinytl.memory.predict import workspaces_of
+    from tinytl.memory.predict import workspaces_for_another_machine
     from tinytl.step_time.calibration import step_times
 
-    found = {precision: workspaces_of(precision) for precision in PRECISIONS}
+    found = {precision: workspaces_for_another_machine(precision) for precision in PRECISIONS}
     return GpuFigures(
         gpu=device_name(torch.device("cuda")),
         times=step_times(device="cuda"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import check as module
-from benchmarks.gpu.check import METHODS, MUST, PARTS, Check, times
+from benchmarks.gpu.check import METHODS, MUST, PARTS, Check, memory, times
 from benchmarks.gpu.graph import NEEDS_GPU
 from benchmarks.gpu.page import DESCRIBED
 
@@ -56,6 +56,26 @@ def test_rows_of_times_are_written_as_they_end_and_the_next_call_does_the_rest(
     known = json.loads(path.read_text())["parts"]["times"]
     assert [row["method"] for row in known["rows"]] == [method for method, _ in METHODS]
     assert known["left"] == 0
+
+
+def test_rows_of_memory_are_written_as_they_end_and_those_that_failed_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, asked = tmp_path / "check.json", []
+    found = iter([{"predicted_mib": 1.0, "measured_mib": 2.0}, {"error": "full"}])
+    good = {"predicted_mib": 1.0, "measured_mib": 1.0}
+    monkeypatch.setattr(module, "_predicted_and_measured", lambda check, config: next(found, good))
+    monkeypatch.setattr(module, "predict_ahead", lambda configs: asked.append(len(list(configs))))
+    ended = iter([False, False, False, True])  # the part begins, two rows do, the next one does not
+    monkeypatch.setattr(Check, "is_over", property(lambda check: next(ended, False)))
+    begun(path).run("memory", memory)
+    known = json.loads(path.read_text())["parts"]["memory"]
+    assert (len(known["rows"]), known["left"]) == (2, 2) and "1 of 2" in known["error"]
+    assert len(capsys.readouterr().out.splitlines()) == 3  # a line per row, and one for the part
+    begun(path).run("memory", memory)
+    known = json.loads(path.read_text())["parts"]["memory"]
+    assert (len(known["rows"]), known["left"], known["lowest"]) == (4, 0, -0.5) and "error" not in known
+    assert asked == [4, 3]
 
 
 def test_figures_of_elsewhere_are_measured_again(tmp_path: Path) -> None:

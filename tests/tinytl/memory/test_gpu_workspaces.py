@@ -12,6 +12,7 @@ from tinytl.memory import gpu_workspaces
 from tinytl.memory.gpu_workspaces import (
     Workspaces,
     compared,
+    constant_workspaces,
     known_workspaces,
     use_workspaces,
     workspaces,
@@ -39,15 +40,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(gpu_workspaces, "device_name", lambda device: "a GPU")
     monkeypatch.setattr(gpu_workspaces, "cublas_workspace_bytes", lambda: 8 * MIB)
-    monkeypatch.setattr(gpu_workspaces, "in_own_process", lambda measure, precision: measure(precision))
+    monkeypatch.setattr(gpu_workspaces, "in_own_process", lambda function, *args: function(*args))
 
 
-def never(precision: str) -> Workspaces:
-    raise AssertionError(f"{precision} was measured")
+def never(*given: str) -> Workspaces:
+    raise AssertionError(f"{given} was measured")
 
 
 def test_without_a_gpu_nobody_knows_and_predictions_count_tensors_alone() -> None:
-    assert workspaces("float32", never) is None
+    assert workspaces("float32") is None
     assert WORKSPACES not in predict_memory(CONFIG).parts_mib
 
 
@@ -78,19 +79,26 @@ def test_workspaces_are_the_most_by_which_real_steps_exceed_their_predictions() 
 
 
 @pytest.mark.usefixtures("gpu")
-def test_a_gpu_is_asked_once_per_precision_and_again_if_the_file_is_damaged(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_gpu_that_is_here_is_asked_for_cublas_alone_and_its_kernels_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, second = (Workspaces(cublas_mib=8.0, cudnn_mib=mib) for mib in (1.0, 2.0))
-    assert workspaces("float32", lambda precision: first) == first
-    assert workspaces("bfloat16", lambda precision: second) == second
-    assert known_workspaces() == {"float32": first, "bfloat16": second}
+    assert workspaces("float32") == workspaces("bfloat16") == Workspaces(cublas_mib=8.0, cudnn_mib=None)
+    assert known_workspaces().keys() == {"float32", "bfloat16"}
     monkeypatch.setattr(gpu_workspaces, "_KNOWN", {})  # another process
-    assert workspaces("float32", never) == first
+    monkeypatch.setattr(gpu_workspaces, "in_own_process", never)
+    assert workspaces("float32") == Workspaces(cublas_mib=8.0)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_constants_are_measured_once_per_precision_and_again_if_the_file_is_damaged(tmp_path: Path) -> None:
+    first, second = (Workspaces(cublas_mib=8.0, cudnn_mib=mib) for mib in (1.0, 2.0))
+    assert constant_workspaces("float32", lambda precision: first) == first
+    assert constant_workspaces("bfloat16", lambda precision: second) == second
+    assert constant_workspaces("float32", never) == first
     for kept in tmp_path.rglob("gpu_workspaces_*.json"):
         kept.write_text(kept.read_text()[:20])
-    gpu_workspaces._KNOWN.clear()
-    assert workspaces("float32", lambda precision: second) == second
+    assert constant_workspaces("float32", lambda precision: second) == second
+    assert known_workspaces() == {}  # they are for another machine
 
 
 @pytest.mark.parametrize("reference", gpu_workspaces._REFERENCES, ids=lambda config: config.method)
@@ -103,29 +111,31 @@ def test_on_the_path_of_a_gpu_the_references_are_predicted_so_that_a_difference_
 
 @pytest.mark.usefixtures("gpu")
 def test_a_gpu_that_has_no_room_is_no_obstacle_and_is_not_asked_again(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
-    def full(precision: str) -> Workspaces:
-        asked.append(precision)
+    def full(*given: object) -> int:
+        asked.append("cuBLAS")
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
-    assert workspaces("float32", full) is None and workspaces("tf32", full) is None
-    assert asked == ["float32"]
-    assert caplog.messages == [
+    monkeypatch.setattr(gpu_workspaces, "cublas_workspace_bytes", full)
+    assert workspaces("float32") is None and workspaces("tf32") is None
+    assert asked == ["cuBLAS"]
+    assert constant_workspaces("tf32", full) is None
+    line = (
         "the GPU does not say what cuBLAS and cuDNN hold (CUDA out of memory. Tried to allocate 2 GiB): not "
         "counted"
-    ]
+    )
+    assert caplog.messages == [line] * 2
 
 
 @pytest.mark.usefixtures("gpu")
 def test_a_study_that_began_without_goes_on_without() -> None:
     use_workspaces({})
-    assert workspaces("float32", never) is None
+    assert workspaces("float32") is None
     use_workspaces(None)
-    first = Workspaces(cublas_mib=8.0, cudnn_mib=1.0)
-    assert workspaces("float32", lambda precision: first) == first
+    assert workspaces("float32") == Workspaces(cublas_mib=8.0)
 
 
 def test_the_stream_of_recordings_has_a_workspace_of_its_own() -> None:

@@ -11,6 +11,7 @@ from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.memory import followed_steps
 from tinytl.memory import predict as memory
 from tinytl.memory.measure import MIB
 from tinytl.memory.predict import (
@@ -145,7 +146,7 @@ def test_fields_without_memory_have_no_effect(optimizer: str) -> None:
         for name, v in WITHOUT_EFFECT.items()
         if name not in ("weights", "lite_weights", "dataset", "data_dir")
     }
-    uncached = memory._predict
+    uncached = followed_steps.predict_tensors
     one, other = uncached(config), uncached(dataclasses.replace(config, **changed))
     assert one.peak_at.startswith("classifier.1")
     assert one == other
@@ -367,15 +368,14 @@ def test_several_predictions_are_those_of_each(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(memory, "WORTH_A_PROCESS", 2)
     configs = [small(method="FT-Last", norm="frozen_bn", num_classes=n) for n in (2, 3, 4)]
     configs.append(small(method="FT-Last", norm="frozen_bn", batch_size=2, plan="smallest"))
-    here = memory._predict
-    monkeypatch.setattr(memory, "_PREDICTED", {})
+    followed_steps.PREDICTED.clear()
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(memory, "_predict", lambda config: pytest.fail("predicted here"))
+        elsewhere.setattr(followed_steps._BUILT, "step", lambda config: pytest.fail("predicted here"))
         found = predict_memories(configs, processes=2)
         elsewhere.setattr(memory, "ProcessPoolExecutor", lambda *_: pytest.fail("predicted again"))
         assert predict_memories(configs[:3] * 2, processes=2) == found[:3] * 2
     for config, prediction in zip(configs, found, strict=True):
-        assert here(resolve_plan(config)) == prediction
+        assert followed_steps.predict_tensors(resolve_plan(config)) == prediction
     assert found[0] != found[2]
 
 
@@ -408,7 +408,7 @@ def test_an_operation_that_fake_tensors_cannot_run_is_named(
         return net
 
     monkeypatch.setitem(BACKBONES, "mobilenet_v2", dataclasses.replace(backbone, build=build))
-    monkeypatch.setattr(memory, "_BUILT", memory._LastBuilt())
+    monkeypatch.setattr(followed_steps, "_BUILT", followed_steps._LastBuilt())
     config = small(method="FT-Last", norm="frozen_bn", num_classes=77)  # not in the cache
     with pytest.raises(ConfigError) as caught:
         predict_memory(config)

@@ -1,12 +1,17 @@
 """Where times of steps come from, and where they are kept."""
 
+import dataclasses
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.cases import small
+from tinytl.config.plan import lean_plan
 from tinytl.errors import ConfigError
+from tinytl.memory.fake_step import FakeStep
 from tinytl.step_time import calibration
 from tinytl.step_time.calibration import (
     calibrate,
@@ -17,6 +22,7 @@ from tinytl.step_time.calibration import (
     write_step_times,
 )
 from tinytl.step_time.kept import FILE_VARIABLE
+from tinytl.step_time.operations import LEAN
 from tinytl.step_time.step_times import StepTimes
 
 TIMES_OF_GPU = StepTimes(per_kind={"mul": (5e-6, 1e-12, 0.0)})
@@ -152,3 +158,23 @@ def test_this_machine_is_measured_and_nothing_else_changes() -> None:
     assert 0.5 < found.scale < 2 and found.per_lean_product < 1e-3
     for kind in ("view", "lean view", "mul", "lean mm", "lean depthwise_5x5 forward", "dense forward"):
         assert sum(found.per_kind[kind]) > 0, kind
+
+
+@pytest.mark.slow  # twenty networks are built
+def test_the_steps_of_a_gpu_have_every_kind_of_operation_that_the_others_have() -> None:
+    def kinds(steps: Sequence[tuple[str, str, str, int, int, str]]) -> set[str]:
+        found: set[str] = set()
+        for backbone, method, norm, resolution, batch_size, checkpoint in steps:
+            lean = lean_plan(
+                small(
+                    backbone=backbone, method=method, norm=norm, resolution=resolution, batch_size=batch_size,
+                    checkpoint=checkpoint, device="cuda",
+                )
+            )  # fmt: skip
+            for config in (lean, dataclasses.replace(lean, engine="stock", checkpoint="none")):
+                found |= FakeStep(config).run(config).work.sums.keys()
+        return {kind.removeprefix(LEAN) for kind in found}  # either stands in for the other
+
+    on_gpu = kinds(calibration._STEPS_ON_GPU)
+    assert on_gpu == kinds(calibration._STEPS)
+    assert len(on_gpu) > 50

@@ -7,7 +7,7 @@ import pytest
 
 from tinytl.errors import ConfigError
 from tinytl.memory import gpu_workspaces
-from tinytl.memory.gpu_workspaces import Workspaces, known_workspaces
+from tinytl.memory.gpu_workspaces import Workspaces, known_workspaces, use_workspaces
 from tinytl.step_time import calibration
 from tinytl.step_time.calibration import step_times
 from tinytl.step_time.kept import FILE_VARIABLE
@@ -84,6 +84,17 @@ def test_a_study_keeps_what_a_gpu_of_the_cluster_said_and_the_next_one_asks_agai
     use_times(folder)  # resumed
     assert ask_gpus(folder, [NODE]) == [] and len(asked) == 1
     assert step_times(device="cuda") == OTHER and known_workspaces() == {"float32": HELD}
+
+
+def test_a_study_that_asked_its_own_gpu_goes_on_to_ask_one_operation_by_operation(tmp_path: Path) -> None:
+    folder, asks = study(tmp_path, "new"), {"float32": Workspaces(cublas_mib=8.0)}
+    use_times(folder)
+    use_workspaces(asks)
+    keep_times(folder)
+    use_times(study(tmp_path, "next"))
+    assert known_workspaces() == {}
+    use_times(folder)
+    assert known_workspaces() == asks
 
 
 def test_a_gpu_that_does_not_answer_is_told_and_the_study_goes_on(

@@ -1,7 +1,9 @@
-"""1x1 convolutions as matrix products, at up to twice the speed of torch's choice on one thread.
+"""1x1 convolutions as matrix products: a channels_last map is a matrix already.
 
-With one thread torch convolves by columns (`use_mkldnn` in ATen's Convolution.cpp), and the transposed oneDNN
-kernel holds a second copy of its result. A channels_last map is a matrix already.
+On a CPU with one thread torch convolves by columns (`use_mkldnn` in ATen's Convolution.cpp), which needs up
+to twice the time, and the transposed oneDNN kernel holds a second copy of its result. On a GPU cuDNN turns
+maps from one layout to the other in a workspace as large as both, and its weight gradient in channels_last
+is slow. A product by cuBLAS has no workspace but the one that the process holds anyway.
 """
 
 import torch
@@ -11,23 +13,28 @@ from tinytl.device import takes_cpu_path
 
 
 def by_matrix_product(x: Tensor, weight: Tensor) -> bool:
-    """Whether a product of matrices serves channels_last maps of `x`'s type and device, and this `weight`."""
+    """Whether a product of matrices serves channels_last maps of `x`'s type and device, and this `weight`.
+
+    On a GPU in every type, as both libraries round and sum as `tinytl.training.mixed_precision` tells them.
+    On a CPU in 32 bits alone.
+    """
     return (
-        x.dtype is torch.float32
-        and weight.dtype is torch.float32
-        and _HAS_PRODUCT
-        and torch._C._get_mkldnn_enabled()
-        and takes_cpu_path(x)
+        x.dtype is weight.dtype
         and x.shape[1] > 1  # one channel is dense in both formats
         and x.is_contiguous(memory_format=torch.channels_last)
+        and (not takes_cpu_path(x) or _pays_on_cpu(x))
     )
+
+
+def _pays_on_cpu(x: Tensor) -> bool:
+    return x.dtype is torch.float32 and _HAS_PRODUCT and torch._C._get_mkldnn_enabled()
 
 
 def product_forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns the 1x1 convolution `(N, C', H, W)` of a channels_last `(N, C, H, W)`, a view of new memory."""
     if bias is None:
         made = torch.mm(_rows(x), _transposed(weight))
-    elif x.numel() // x.shape[1] * weight.shape[0] < _LARGE_OUTPUT:
+    elif not takes_cpu_path(x) or x.numel() // x.shape[1] * weight.shape[0] < _LARGE_OUTPUT:
         made = torch.addmm(bias, _rows(x), _transposed(weight))
     else:
         made = torch.ops.mkldnn._linear_pointwise.default(_rows(x), _matrix(weight), bias, "none", [], "")
