@@ -15,6 +15,7 @@ from tinytl.config.train_config import (
     CHECKPOINTS,
     ENGINES,
     FIELDS_WITHOUT_MEMORY,
+    FROZEN_WEIGHTS,
     LITE_METHODS,
     MOMENTS,
     NORMS,
@@ -38,6 +39,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
     "moments": MOMENTS,
     "plan": PLANS,
     "checkpoint": CHECKPOINTS,
+    "frozen_weights": FROZEN_WEIGHTS,
 }
 """Fields that hold names: an unknown name raises before any combination is tried."""
 _CHECKED_SAMPLES = 256
@@ -192,7 +194,8 @@ def largest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
 
 
 def _extreme_configs(space: SearchSpace, base: TrainConfig, *, largest: bool) -> list[TrainConfig]:
-    """Memory rises with resolution, batch, micro-batch, width and kernel; it falls with groups and pooling.
+    """Memory rises with resolution, batch, micro-batch, width, kernel and the bits of frozen weights. It
+    falls with groups and pooling.
 
     None counts as more than any number: no micro-batches, or pooling over the whole map.
     """
@@ -202,6 +205,8 @@ def _extreme_configs(space: SearchSpace, base: TrainConfig, *, largest: bool) ->
         if parameter.name in _MEMORY_RISES_WITH or parameter.name in _MEMORY_FALLS_WITH:
             extreme = max if largest == (parameter.name in _MEMORY_RISES_WITH) else min
             return [extreme(values, key=lambda v: float("inf") if v is None else v)]
+        if parameter.name == "frozen_weights":  # the most bits first
+            return [(min if largest else max)(values, key=FROZEN_WEIGHTS.index)]
         if parameter.name in FIELDS_WITHOUT_MEMORY or parameter.name.startswith("lr_ratio."):
             return values[:1]
         return values

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from tests.support.cases import SPREAD_CASES, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
+from tinytl.config.train_config import ALL_TRAINING_METHODS, FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory import followed_steps
 from tinytl.memory import predict as memory
+from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.measure import MIB
 from tinytl.memory.predict import (
     max_batch_size,
@@ -24,6 +26,8 @@ from tinytl.memory.predict import (
 )
 from tinytl.memory.storage_tracker import PARTS
 from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.stored_weights import train_channels_
+from tinytl.networks.update_methods import apply_update_method_
 
 
 @pytest.mark.parametrize("config", sampled(SPREAD_CASES.values(), 7), ids=SPREAD_CASES)
@@ -241,6 +245,80 @@ def test_prediction_of_what_runs_again_and_of_maps_of_one_pixel(changes: dict[st
 def test_prediction_of_lite_options_and_of_weight_standardization(changes: dict[str, Any]) -> None:
     config = small(**{"method": "TinyTL-L+B", "norm": "group_norm", "resolution": 64} | changes)
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+
+
+STORED_CASES = [
+    pytest.param(
+        dataclasses.replace(config, frozen_weights=form, micro_batch_size=config.samples_in_memory, **way),
+        id=f"{name}-{form}-{'-'.join(map(str, way.values()))}",
+    )
+    for (name, config), form, way in zip(
+        SPREAD_CASES.items(),
+        itertools.cycle(("int8", "bfloat16")),
+        itertools.cycle(
+            (
+                {"checkpoint": "none", "stock_below_kib": 0.0},
+                {"checkpoint": "depthwise", "stock_below_kib": 0.0},
+                {"checkpoint": "all", "stock_below_kib": 0.0},
+                {"checkpoint": "none", "stock_below_kib": 1024.0},
+                {"checkpoint": "none", "engine": "stock"},
+            )
+        ),
+        strict=False,
+    )
+    if config.method not in ALL_TRAINING_METHODS
+]
+
+
+@pytest.mark.parametrize("config", [STORED_CASES[n] for n in (0, 6, 12, 18)])
+def test_prediction_of_stored_weights(config: TrainConfig) -> None:
+    check_stored(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", STORED_CASES)
+def test_prediction_of_stored_weights_of_every_method_and_norm(config: TrainConfig) -> None:
+    check_stored(config)
+
+
+def check_stored(config: TrainConfig) -> None:
+    predicted = predict_memory(config)
+    assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    assert tuple(predicted.parts_mib) == PARTS
+    assert sum(predicted.parts_mib.values()) == pytest.approx(predicted.peak_mib, rel=1e-9)
+    float32 = predict_memory(dataclasses.replace(config, frozen_weights="float32"))
+    assert predicted.parts_mib["parameters"] < float32.parts_mib["parameters"]
+    assert predicted.parts_mib["optimizer"] == float32.parts_mib["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("norm", "form", "checkpoint"),
+    [
+        ("frozen_bn", "int8", "none"),
+        pytest.param("group_norm", "float32", "depthwise", marks=pytest.mark.slow),
+        pytest.param("batch_norm", "bfloat16", "all", marks=pytest.mark.slow),
+    ],
+)
+def test_prediction_of_convolutions_that_train_in_part(
+    norm: str, form: str, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_parts(net: nn.Module, method: str) -> None:
+        apply_update_method_(net, method)
+        for block in range(10, 16):
+            for name in ("conv.0.0", "conv.1.0", "conv.2"):
+                conv = net.get_submodule(f"features.{block}.{name}")
+                assert isinstance(conv, nn.Conv2d)
+                train_channels_(conv, range(0, conv.in_channels, 3))
+
+    config = small(
+        method="TinyTL-B", norm=norm, frozen_weights=form, checkpoint=checkpoint, resolution=64, plan="fast",
+        stock_below_kib=0.0, micro_batch_size=4,
+    )  # fmt: skip
+    whole = FakeStep(config).run(config).prediction()
+    monkeypatch.setattr("tinytl.build.apply_update_method_", with_parts)
+    predicted = FakeStep(config).run(config).prediction()
+    assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    assert predicted.parts_mib["optimizer"] > whole.parts_mib["optimizer"]
 
 
 def test_scratch_takes_what_full_fine_tuning_does() -> None:

@@ -7,6 +7,7 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
+from tinytl.memory.predict import measure_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 
@@ -25,6 +26,18 @@ PEAKS = [
     ("TinyTL-L+B", "group_norm", 1, "depthwise", 45),
     ("FT-Full", "frozen_bn", 1, "depthwise", 65),
 ]
+
+
+@pytest.mark.parametrize(
+    ("method", "form", "limit"),
+    sampled([("TinyTL-B", "int8", 11.5), ("TinyTL-B", "bfloat16", 13), ("TinyTL-L+B", "int8", 23)], 2),
+)
+def test_peak_with_stored_weights(method, form, limit):
+    config = TrainConfig(
+        backbone="mobilenet_v2", weights="none", method=method, num_classes=10, batch_size=8,
+        resolution=224, optimizer="adam", device="cpu", plan="smallest", frozen_weights=form,
+    )  # fmt: skip
+    assert measure_memory(config) <= limit
 
 
 @pytest.mark.parametrize(("method", "norm", "micro", "recompute", "limit"), sampled(PEAKS, 5))
