@@ -184,12 +184,66 @@ def plan_order(result: Result) -> list[str]:
     return [*table(["choice", "measured", "predicted"], lines), "", note]
 
 
+def moments(result: Result) -> list[str]:
+    """What 8-bit moments save, and what they cost in time."""
+    head = [
+        "MobileNetV2, frozen_bn",
+        "at a time",
+        "float32",
+        "int8",
+        "moments, int8",
+        "time, int8",
+        "expected",
+    ]
+    found = {
+        (r["method"], r["plan"], r["resolution"], r["batch_size"], r["moments"]): r for r in result["rows"]
+    }
+    lines = []
+    for (method, plan, resolution, batch_size, kind), row in found.items():
+        if kind == "int8":
+            plain = found[method, plan, resolution, batch_size, "float32"]
+            lines.append(
+                cells(
+                    f"{method}, {batch_size} x {resolution} px, plan {plan}",
+                    row["way"].split(",")[0].removeprefix("micro-batches of "),
+                    f"{plain['measured_mib']:.1f}",
+                    f"**{row['measured_mib']:.1f}**",
+                    f"{row['moments_mib']:.1f} of {plain['moments_mib']:.1f}",
+                    f"{row['to_float32']:.2f}",
+                    f"{row['to_float32_expected']:.2f}" if "to_float32_expected" in row else "-",
+                )
+            )
+    return table(head, lines) + source(result)
+
+
+def moments_accuracy(result: Result) -> list[str]:
+    """Accuracy on test images with both kinds of moments, seed by seed."""
+    lines = []
+    for row in result["rows"]:
+        accuracies = [100 * run["accuracy_top1"] for run in row["runs"]]
+        error = statistics.stdev(accuracies) / len(accuracies) ** 0.5
+        lines.append(
+            cells(
+                row["variant"],
+                ", ".join(f"{accuracy:.1f}" for accuracy in accuracies),
+                f"{statistics.mean(accuracies):.1f} ± {error:.1f}",
+            )
+        )
+    how = result["settings"]
+    name = (
+        f"{result['rows'][0]['backbone']}, {how['dataset']}, {how['resolution']} px, {how['epochs']} epochs"
+    )
+    return table([name, "top-1 by seed, %", "mean ± standard error"], lines) + source(result)
+
+
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     **{f"numbers {backbone}": (f"memory_engine_{backbone}", numbers) for backbone in BACKBONES},
     "peers": ("memory_peers_mobilenet_v2", peers),
     "checkpoint": ("memory_checkpoint", checkpoint),
     "fast": ("plan_time", fast_times),
     "order": ("plan_time", plan_order),
+    "moments": ("memory_moments", moments),
+    "moments accuracy": ("transfer_moments", moments_accuracy),
 }
 """Each table's name in the page, the result file for it, and the function that makes it."""
 

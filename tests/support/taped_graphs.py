@@ -90,12 +90,19 @@ class Tape(TorchDispatchMode):
         known = {_storage(tensor) for tensor, _ in self.before}
         for tensor in tensors:
             if _storage(tensor) not in known | self._made:
-                self.before.append((tensor.detach(), tensor.detach().clone()))
+                whole = _whole(tensor)  # later operations may change other parts of it
+                self.before.append((whole, whole.clone()))
                 known.add(_storage(tensor))
 
 
 def _tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    """Returns all of the memory that a tensor is a part of."""
+    n_numbers = tensor.untyped_storage().nbytes() // tensor.itemsize
+    return tensor.detach().as_strided((n_numbers,), (1,), 0)
 
 
 def _storage(tensor: Tensor) -> int:
