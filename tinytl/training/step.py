@@ -38,7 +38,7 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
 
     Fused implementations: they need no temporaries the size of the parameters, on CPU and GPU.
     """
-    groups = build_param_groups(net, config.method, config.base_lr, config.lr_ratio)
+    groups = build_param_groups(net, config.method, config.base_lr, config.filled_lr_ratio)
     if config.optimizer == "sgd":
         sgd = torch.optim.SGD(
             groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
