@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
@@ -177,6 +178,34 @@ def datasets(result: Result) -> list[str]:
     ]
 
 
+def lite_branches(result: Result) -> list[str]:
+    """One line per arm with its question: accuracy on test images and training loss on each backbone."""
+    runs: dict[tuple[str, str], list[Result]] = {}
+    for row in result["rows"]:
+        runs.setdefault((row["arm"], row["backbone"]), []).append(row)
+    backbones = list(dict.fromkeys(backbone for _, backbone in runs))
+    lines = [
+        cells(
+            arm,
+            *(mean_and_error(runs.get((arm, backbone), []), "test_top1", 100, 1) for backbone in backbones),
+            *(mean_and_error(runs.get((arm, backbone), []), "train_loss", 1, 2) for backbone in backbones),
+        )
+        for arm in dict.fromkeys(arm for asked in result["experiments"].values() for arm in asked["arms"])
+        if any((arm, backbone) in runs for backbone in backbones)
+    ]
+    heads = [f"{what}, {name}" for what in ("top-1, %", "training loss") for name in backbones]
+    return [*table(["method, rate of the head", *heads], lines), *source(result)]
+
+
+def mean_and_error(rows: list[Result], name: str, factor: float, digits: int) -> str:
+    """Returns the mean of a value and, of several seeds, its standard error."""
+    values = [factor * row[name] for row in rows]
+    if len(values) < 2:
+        return "".join(f"{value:.{digits}f}" for value in values)
+    error = statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
+
+
 TABLES = {
     "methods": ("transfer_methods", methods),
     "ratios": ("transfer_methods", ratios),
@@ -185,6 +214,7 @@ TABLES = {
     "separate": ("transfer_separate_lr", variants),
     "scratch": ("transfer_scratch", variants),
     "datasets": ("transfer_datasets", datasets),
+    "lite": ("transfer_lite_branches", lite_branches),
 }
 FIGURES = {
     "transfer_methods": "methods.png",

@@ -56,6 +56,13 @@ class Tuned:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that these benchmarks share; the published setting only needs other flags."""
+    add_setting_flags(parser)
+    parser.add_argument("--lrs", type=float, nargs="+", default=[5e-4, 2e-3, 8e-3])
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+
+
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `base_configs`, the seeds, and where runs and the result are kept."""
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-dir", help="for imagefolder: a val/ without test/ holds the test images")
     parser.add_argument(
@@ -67,10 +74,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--lrs", type=float, nargs="+", default=[5e-4, 2e-3, 8e-3])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--json", type=Path, required=True)
 
 

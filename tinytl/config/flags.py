@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from tinytl.config.flat import FIELD_ALIASES, field_names
 from tinytl.config.one_line_parser import OneLineParser
-from tinytl.config.train_config import LrRatio, TrainConfig
+from tinytl.config.train_config import RANDOM_BRANCHES_LR_RATIO, LrRatio, TrainConfig
 from tinytl.errors import ConfigError, choose
 
 _NONE = ("none", "null", "")
@@ -60,9 +60,8 @@ def parse_field(name: str, text: str) -> Any:
         ConfigError: for an unknown field, or for text that is not of its type.
     """
     name = choose("parameter", FIELD_ALIASES.get(name, name), field_names())
-    if name.startswith("lr_ratio."):
-        return _number(name, text, float)
-    hint = typing.get_type_hints(TrainConfig)[name]
+    group, cls = (name.removeprefix("lr_ratio."), LrRatio) if "." in name else (name, TrainConfig)
+    hint = typing.get_type_hints(cls)[group]
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if type(None) in kinds and text.lower() in _NONE:
         return None
@@ -127,7 +126,8 @@ def add_lr_ratio_flag(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="GROUP=RATIO",
-        help=f"learning rate of a parameter group as a multiple of base_lr; repeat for {groups} (default: 1)",
+        help=f"learning rate of a parameter group as a multiple of base_lr; repeat for {groups} "
+        f"(default: 1; lite_residual: {RANDOM_BRANCHES_LR_RATIO:g} if it starts at random)",
     )
 
 

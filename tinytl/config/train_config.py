@@ -68,6 +68,9 @@ SPARSE_BLOCKS = 6
 """Last blocks of which method Sparse trains convolutions, if nothing else says how many."""
 SPARSE_FIELDS = ("update_blocks", "update_layers", "channel_ratio", "bias_blocks", "select", "update_scheme")
 """Fields of method Sparse alone."""
+RANDOM_BRANCHES_LR_RATIO = 16.0
+"""Learning rate of lite residuals that start at random, as a multiple of the head's. Source: docs/results.md,
+"Lite residuals that start at random"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +83,9 @@ class LrRatio:
     """The last five feature blocks (FT-*, Last-* and Scratch). The user's report: 0.6."""
     early: float = 1.0
     """All feature blocks before those (FT-* and Scratch). The user's report: 0.4."""
-    lite_residual: float = 1.0
-    """The lite residual branches (TinyTL-L, TinyTL-L+B)."""
+    lite_residual: float | None = None
+    """The lite residual branches (TinyTL-L, TinyTL-L+B). Default: 16 if they start at random under `adam`
+    or `adamw`, as at the head's rate they learn little in few epochs; otherwise 1."""
     weight: float = 1.0
     """The convolutions' weights that method Sparse trains."""
     bias: float = 1.0
@@ -89,7 +93,8 @@ class LrRatio:
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
-            require_number(f"lr_ratio.{name}", value, above=0.0)
+            if value is not None or name != "lite_residual":
+                require_number(f"lr_ratio.{name}", value, above=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,6 +337,14 @@ class TrainConfig:
         return self.seed if self.data_seed is None else self.data_seed
 
     @property
+    def filled_lr_ratio(self) -> LrRatio:
+        """The multiples of `base_lr` with that of the lite residuals filled in."""
+        if self.lr_ratio.lite_residual is not None:
+            return self.lr_ratio
+        random = self.lite_weights is None and self.optimizer in ("adam", "adamw")
+        return dataclasses.replace(self.lr_ratio, lite_residual=RANDOM_BRANCHES_LR_RATIO if random else 1.0)
+
+    @property
     def pools_to_one_pixel(self) -> bool:
         """Whether some norm sees maps of one pixel: then batch norm needs two samples."""
         last_map = -(-self.resolution // NETWORK_STRIDE)
@@ -455,7 +468,7 @@ class TrainConfig:
         self._check_sparse()
         groups = self.parameter_groups
         for name, ratio in dataclasses.asdict(self.lr_ratio).items():
-            if ratio != 1.0 and name not in groups:
+            if ratio not in (1.0, None) and name not in groups:
                 raise ConfigError(
                     f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
                 )

@@ -34,7 +34,7 @@ def build_param_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, An
     empty = [group for group, parameters in members.items() if not parameters]
     assert not empty, f"{config.method} has an empty group: {empty}"
     return [
-        {"name": group, "params": parameters, "lr": config.base_lr * getattr(config.lr_ratio, group)}
+        {"name": group, "params": parameters, "lr": config.base_lr * getattr(config.filled_lr_ratio, group)}
         for group, parameters in members.items()
     ]
 

@@ -32,6 +32,8 @@ def test_every_field_is_described(cls: type) -> None:
         ("batch_size", "16", 16),
         ("base_lr", "3e-4", 3e-4),
         ("lr_ratio.late", "0.6", 0.6),
+        ("lr_ratio.lite_residual", "4", 4.0),
+        ("lr_ratio.lite_residual", "none", None),
         ("method", "FT-Full", "FT-Full"),
         ("weights", "none", "none"),
         ("data_dir", "pictures", "pictures"),

@@ -3,12 +3,14 @@ from typing import Any
 
 import pytest
 
+from tinytl.config.flat import config_from_flat, flat_from_config
 from tinytl.config.train_config import (
     FIELDS_WITHOUT_MEMORY,
     LAST_BLOCKS,
     LITE_METHODS,
     METHOD_GROUPS,
     METHODS,
+    RANDOM_BRANCHES_LR_RATIO,
     LrRatio,
     TrainConfig,
 )
@@ -187,6 +189,32 @@ def test_bad_values_are_refused_with_field_value_and_limit(fields: dict[str, Any
 def test_bad_ratios_name_their_group(group: str, bad: float) -> None:
     with pytest.raises(ConfigError, match=f"^lr_ratio.{group}={bad:g}" if bad != 1 else "=True"):
         LrRatio(**{group: bad})
+
+
+@pytest.mark.parametrize(
+    ("fields", "ratio"),
+    [
+        ({}, RANDOM_BRANCHES_LR_RATIO),
+        ({"optimizer": "adamw"}, RANDOM_BRANCHES_LR_RATIO),
+        ({"optimizer": "sgd"}, 1.0),
+        ({"lite_weights": "lite.pt"}, 1.0),
+        ({"lite_weights": "lite.pt", "lr_ratio": LrRatio(lite_residual=3.0)}, 3.0),
+        ({"lr_ratio": LrRatio(lite_residual=1.0)}, 1.0),
+    ],
+)
+@pytest.mark.parametrize("method", LITE_METHODS)
+def test_branches_that_start_at_random_have_a_higher_rate(
+    fields: dict[str, Any], ratio: float, method: str
+) -> None:
+    config = TrainConfig(method=method, **fields)
+    assert config.filled_lr_ratio == dataclasses.replace(config.lr_ratio, lite_residual=ratio)
+    assert config_from_flat(flat_from_config(config)) == config
+
+
+def test_a_ratio_without_its_group_is_refused() -> None:
+    TrainConfig(method="FT-Last", lr_ratio=LrRatio(lite_residual=None))
+    with pytest.raises(ConfigError, match=r"lr_ratio\.lite_residual=16 has no effect"):
+        TrainConfig(method="FT-Last", lr_ratio=LrRatio(lite_residual=16.0))
 
 
 @pytest.mark.parametrize(

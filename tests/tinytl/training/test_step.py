@@ -17,7 +17,13 @@ from tests.support.host_syncs import HostSyncs
 from tests.support.repeatable import LEFT_TO_CUDNN, UnrepeatableOperations
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import LITE_METHODS, METHOD_GROUPS, LrRatio, TrainConfig
+from tinytl.config.train_config import (
+    LITE_METHODS,
+    METHOD_GROUPS,
+    RANDOM_BRANCHES_LR_RATIO,
+    LrRatio,
+    TrainConfig,
+)
 from tinytl.memory import fake_step
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.predict import resolve_plan
@@ -180,6 +186,14 @@ def test_loss_and_gradient_are_those_of_the_mean_cross_entropy() -> None:
     for one, other in zip(expected, optimizer.gradients, strict=True):
         assert one is not None
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "ratio"), [("adam", RANDOM_BRANCHES_LR_RATIO), ("sgd", 1.0)])
+def test_random_branches_train_at_their_own_rate(optimizer: str, ratio: float) -> None:
+    config = small(method="TinyTL-L+B", optimizer=optimizer, base_lr=1e-3)
+    built = build_optimizer(_awake(config), config)
+    rates = {group["name"]: group["lr"] for group in built.param_groups}
+    assert rates == {"classifier": 1e-3, "lite_residual": 1e-3 * ratio, "bias": 1e-3}
 
 
 @pytest.mark.parametrize(
