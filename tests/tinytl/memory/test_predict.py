@@ -71,7 +71,7 @@ def test_parts_of_full_fine_tuning(optimizer: str) -> None:
         {"method": "FT-Full"},
         {"method": "FT-Full", "optimizer": "adamw", "micro_batch_size": 1, "checkpoint": "all"},
         {"method": "TinyTL-L+B", "backbone": "proxylessnas_mobile"},
-        {"method": "FT-Last", "precision": "float16"},
+        {"method": "FT-Last", "precision": "float16", "num_classes": 10},
     ],
     ids=str,
 )

@@ -26,13 +26,17 @@ from tinytl.training.data_parallel import joined_ranks
 torch.set_num_threads(1)
 with joined_ranks(CONFIG) as ranks:
     found = {size: gradients(size, ranks) for size in (6, 5, 1)}
+    found |= {-size: gradients(size, ranks, released=True) for size in (6, 5, 1)}
     torch.save(found, f"{sys.argv[1]}/{ranks.rank}.pt")
 """
 CONFIG = small(method="TinyTL-B", norm="group_norm", micro_batch_size=2, batch_size=6, dropout=0.3)
 
 
-def gradients(batch_size: int, ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Gradients, in float64, of this process's part of a step with `batch_size` samples."""
+def gradients(batch_size: int, ranks: Ranks, released: bool = False) -> dict[str, torch.Tensor]:
+    """Gradients, in float64, of this process's part of a step with `batch_size` samples.
+
+    `released`: one pass makes them, and the optimiser takes them as it does.
+    """
     torch.manual_seed(0)
     net = build_model(CONFIG).net.double()
     images = torch.randint(0, 256, (batch_size, 3, 32, 32), dtype=torch.uint8)
@@ -51,10 +55,11 @@ def gradients(batch_size: int, ranks: Ranks) -> dict[str, torch.Tensor]:
         lambda x: normalize(x).double(),  # type: ignore[arg-type]
         images[share],
         labels[share],
-        micro_batch_size=2,
+        micro_batch_size=3 if released else 2,
         label_smoothing=0.1,
         ranks=ranks,
         batch_size=batch_size,
+        releases_gradients=released,
     )
     return found | {"loss": loss, "correct": correct, "next random": torch.rand(3)}
 
@@ -76,9 +81,10 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: 
     for size in (6, 5, 1):  # equal shares, unequal ones, and one process without a sample
         expected = gradients(size, ALONE)
         for found in of_each:
-            assert found[size].keys() == expected.keys()
-            for name, value in expected.items():
-                torch.testing.assert_close(found[size][name], value, rtol=1e-10, atol=1e-12, msg=name)
+            for of_step in (found[size], found[-size]):
+                assert of_step.keys() == expected.keys()
+                for name, value in expected.items():
+                    torch.testing.assert_close(of_step[name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
 @pytest.mark.slow  # as the test above, and more
