@@ -64,6 +64,7 @@ bench-memory: setup ## measure every figure of docs/memory.md again (most of an 
 	@$(PY) -m benchmarks.memory.plan_time --json $(RESULTS)/plan_time_$(STAMP).json
 	@$(PY) -m benchmarks.memory.peers --rounds 5 --json $(RESULTS)/memory_peers_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory.checkpoint --measure 1 8 --rounds 5 --json $(RESULTS)/memory_checkpoint_$(STAMP).json
+	@$(PY) -m benchmarks.memory.frozen_weights --seeds 2 --json $(RESULTS)/memory_frozen_weights_$(STAMP).json
 	@$(PY) -m benchmarks.memory.all_methods --figure docs/memory_all.png \
 	  --json $(RESULTS)/memory_all_mobilenet_v2_$(STAMP).json
 	@$(PY) -m benchmarks.memory.docs --stamp $(STAMP)

@@ -4,7 +4,7 @@ Memory: peaks of a step of MobileNetV2 at 224 px, predicted and by the allocator
 take turns, on one thread. Accuracy: how far the logits of EfficientNet-Lite0 move as its ImageNet weights are
 rounded, on images of the digits set, and what a short training on that set reaches.
 
-    python -m benchmarks.memory.frozen_weights --json benchmarks/results/frozen_weights_MACHINE_YYYYMM.json
+    python -m benchmarks.memory.frozen_weights --json benchmarks/results/memory_frozen_weights_STAMP.json
 """
 
 import argparse
