@@ -45,11 +45,12 @@ FLAGS: dict[str, str] = {
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",
     "tinytl memory": (
-        "--act-func --all --backbone --batch-size --budget-mib --checkpoint --cuda-graph --curve --device "
-        "--downsample-ratio --dropout --engine --expand --figure --frozen-weights --gn-channel-per-group "
-        "--json --kernel-clipping --lite-kernel-size --measure --memory-format --method --micro-batch-size "
-        "--moments --momentum --n-groups --norm --num-classes --optimizer --plan --precision --resolution "
-        "--slice-mib --stock-below-kib --upsample-type --weight-standardization"
+        "--act-func --all --backbone --batch-size --bias-blocks --budget-mib --channel-ratio --checkpoint "
+        "--cuda-graph --curve --device --downsample-ratio --dropout --engine --expand --figure "
+        "--frozen-weights --gn-channel-per-group --json --kernel-clipping --lite-kernel-size --measure "
+        "--memory-format --method --micro-batch-size --moments --momentum --n-groups --norm --num-classes "
+        "--optimizer --plan --precision --resolution --select --slice-mib --stock-below-kib "
+        "--update-blocks --update-layers --update-scheme --upsample-type --weight-standardization"
     ),
     "tinytl plot": (
         "--act-func --backbone --batch-size --bias-blocks --block --channel-ratio --checkpoint "

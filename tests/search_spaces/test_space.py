@@ -75,7 +75,6 @@ def test_lite_residual_parameters_exist_only_beside_a_lite_residual():
         has_lite = values["method"] in ("TinyTL-L", "TinyTL-L+B")
         assert ("n_groups" in values) == has_lite
         assert ("channel_ratio" in values) == (values["method"] == "Sparse")
-        assert ("frozen_weights" in values) == (values["method"] != "FT-Full")
         seen.add(values["method"])
     assert len(seen) == 7
 
@@ -184,8 +183,7 @@ class TestNarrowed:
         assert not {"method", "resolution", "n_groups"} & {
             p.name for p in space.active_parameters({"norm": "frozen_bn"})
         }
-        # FT-Full has no frozen weights, so its baseline does not say how they are stored.
-        assert set(space.baselines) == {"tinytl_paper"}
+        assert set(space.baselines) == {"user_report", "tinytl_paper"}
         assert "n_groups" not in space.baselines["tinytl_paper"]
 
     def test_a_list_leaves_these_choices_and_baselines_take_the_nearest(self):

@@ -16,12 +16,14 @@ from torchvision.models import (
     resnet18,
 )
 
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.frozen_batch_norm import freeze_bn_
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
 from tinytl.networks.update_methods import apply_update_method_
+from tinytl.networks.update_scheme import scheme_of
 
 TORCHVISION: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
@@ -83,7 +85,8 @@ def tinytl_net(backbone: str, method: str, norm: str, resolution: int = 64) -> n
                 replace_bn_with_gn(module.lite_residual)
         freeze_bn_(net)
     randomise_(net)
-    apply_update_method_(net, method)
+    sparse = TrainConfig(backbone=backbone, method="Sparse")
+    apply_update_method_(net, method, scheme_of(sparse) if method == "Sparse" else None)
     return net.train()
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import SPARSE_FIELDS, TrainConfig
 from tinytl.errors import ConfigError, needs_extra
 
 MEMORY_FLAGS = (
-    "backbone method norm batch_size micro_batch_size resolution num_classes optimizer n_groups "
-    "downsample_ratio kernel_size kernel_clipping expand act_func upsample_type gn_channel_per_group "
-    "weight_standardization dropout momentum engine plan budget_mib checkpoint stock_below_kib "
-    "memory_format slice_mib cuda_graph frozen_weights precision moments device"
+    f"backbone method {' '.join(SPARSE_FIELDS)} norm batch_size micro_batch_size resolution num_classes "
+    "optimizer n_groups downsample_ratio kernel_size kernel_clipping expand act_func upsample_type "
+    "gn_channel_per_group weight_standardization dropout momentum engine plan budget_mib checkpoint "
+    "stock_below_kib memory_format slice_mib cuda_graph frozen_weights precision moments device"
 ).split()
 
 

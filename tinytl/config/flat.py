@@ -12,6 +12,9 @@ from tinytl.errors import choose
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}
 """Names that the command line uses if the field's own name would be unclear there."""
 
+DECIDE_SCHEME = {*SPARSE_FIELDS, "backbone", "budget_mib"} - {"update_scheme"}
+"""Fields from which method Sparse chooses what trains: if one is replaced, it chooses anew."""
+
 _LR_RATIO_PREFIX = "lr_ratio."
 
 
@@ -44,6 +47,8 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
     if base.method == "Sparse" and fields.get("method", "Sparse") != "Sparse":
         for name in SPARSE_FIELDS:
             fields.setdefault(name, getattr(TrainConfig, name))
+    if base.update_scheme is not None and fields.keys() & DECIDE_SCHEME:
+        fields.setdefault("update_scheme", None)  # it was the outcome of those
     if ratios:
         fields["lr_ratio"] = dataclasses.replace(base.lr_ratio, **ratios)
     return dataclasses.replace(base, **fields)

@@ -16,31 +16,48 @@ def is_open(config: TrainConfig) -> bool:
     return config.plan == "budget" and config.update_blocks is None and config.channel_ratio is None
 
 
-def filled(config: TrainConfig, order: Sequence[Part], peak_of: PeakOf) -> TrainConfig:
-    """Returns `config` with the scheme of the most parts, in their order, with which it fits its budget.
+def filled(config: TrainConfig, order: Sequence[Part], budget_mib: float, peak_of: PeakOf) -> TrainConfig:
+    """Returns `config` with the scheme of the most parts, in their order, with which it fits `budget_mib`.
 
-    A part more never needs less memory, so some ten predictions find it.
+    Parts of a block that is too far from the end for the budget are left out. A part more never needs less
+    memory, nor does an earlier block, so some fifteen predictions find both.
 
     Raises:
-        UnderFloorError: if not even the first part fits.
+        UnderFloorError: if not even the first part of the last block fits.
     """
-    assert config.budget_mib is not None
-    fits, too_many = 0, len(order) + 1
-    while too_many - fits > 1:
-        n_parts = (fits + too_many) // 2
-        if peak_of(_least(_trains(config, order[:n_parts]))) <= config.budget_mib:
-            fits = n_parts
-        else:
-            too_many = n_parts
-    if fits == 0:
-        first = _least(_trains(config, order[:1]))
+
+    def fits(parts: Sequence[Part]) -> bool:
+        trains = _trains(config, parts)
+        return any(peak_of(way) <= budget_mib for way in _leanest(trains))
+
+    blocks = sorted({part.layer.block for part in order}, reverse=True)
+    first_of = {block: next(part for part in order if part.layer.block == block) for block in blocks}
+    n_blocks = _most(len(blocks), lambda n: fits([first_of[blocks[n - 1]]]))
+    if n_blocks == 0:
+        least = _trains(config, [first_of[blocks[0]]])
+        way = min(_leanest(least), key=peak_of)
         raise UnderFloorError(
-            f"budget_mib={config.budget_mib:g} is under the least that Sparse with {config.norm} on "
-            f"{config.backbone} needs at {config.resolution} px: {peak_of(first):.1f} MiB with a part of one "
+            f"budget_mib={budget_mib:g} is under the least that Sparse with {config.norm} on "
+            f"{config.backbone} needs at {config.resolution} px: {peak_of(way):.1f} MiB with a part of one "
             "convolution",
-            dataclasses.replace(first, plan="smallest", budget_mib=None),
+            dataclasses.replace(least, plan="smallest", budget_mib=None),
         )
-    return _trains(config, order[:fits])
+    within = [part for part in order if part.layer.block >= blocks[n_blocks - 1]]
+    return _trains(config, within[: max(1, _most(len(within), lambda n: fits(within[:n])))])
+
+
+def least_of(config: TrainConfig, peak_of: PeakOf) -> float:
+    """Returns about the least that a configuration needs in MiB, of method Sparse and with a scheme."""
+    return min(map(peak_of, _leanest(config)))
+
+
+def _most(n: int, fits: Callable[[int], bool]) -> int:
+    """Returns the largest number up to `n` that fits, if what is smaller fits too; 0 if none does."""
+    most, too_many = 0, n + 1
+    while too_many - most > 1:
+        middle = (most + too_many) // 2
+        most, too_many = (middle, too_many) if fits(middle) else (most, middle)
+    return most
 
 
 def _trains(config: TrainConfig, parts: Sequence[Part]) -> TrainConfig:
@@ -48,14 +65,24 @@ def _trains(config: TrainConfig, parts: Sequence[Part]) -> TrainConfig:
     return dataclasses.replace(config, update_scheme=scheme.text(layers_of(config)))
 
 
-def _least(config: TrainConfig) -> TrainConfig:
-    """Returns `config` as it needs about the least memory; its budget chooses the plan afterwards."""
-    micro = config.batch_size if config.norm == "batch_norm" else 1
-    return dataclasses.replace(
-        config,
-        plan="fast",
-        budget_mib=None,
-        micro_batch_size=config.micro_batch_size or micro,
-        checkpoint="none" if config.checkpoint == "auto" else config.checkpoint,
-        stock_below_kib=config.stock_below_kib or 0.0,
-    )
+def _leanest(config: TrainConfig) -> list[TrainConfig]:
+    """Returns the two ways to run that need about the least; a budget chooses the plan afterwards.
+
+    One sample at a time, nothing recomputed; and the whole batch, every block recomputed.
+    """
+    whole = config.norm == "batch_norm" or config.micro_batch_size is not None
+    samples = config.samples_in_memory if whole else 1
+    ways = [(samples, "none"), (config.samples_in_memory, "all")]
+    if config.checkpoint != "auto":
+        ways = [(samples, config.checkpoint)]
+    return [
+        dataclasses.replace(
+            config,
+            plan="fast",
+            budget_mib=None,
+            micro_batch_size=n,
+            checkpoint=checkpoint,
+            stock_below_kib=config.stock_below_kib or 0.0,
+        )
+        for n, checkpoint in ways
+    ]

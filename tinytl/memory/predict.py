@@ -32,7 +32,7 @@ from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_step import tracker_for
-from tinytl.memory.fill_budget import filled, is_open
+from tinytl.memory.fill_budget import filled, is_open, least_of
 from tinytl.memory.followed_steps import PREDICTED, StepKey, is_predicted, predict_steps, predict_tensors
 from tinytl.memory.gpu_scratch import known_scratch, scratch_bytes_of, use_scratch
 from tinytl.memory.gpu_workspaces import (
@@ -201,7 +201,23 @@ def fill_budget(config: TrainConfig, order: Sequence[Part]) -> TrainConfig:
     Raises:
         ConfigError: if not even the first part fits.
     """
-    return filled(config, order, lambda planned: predict_memory(planned).peak_mib)
+    assert config.budget_mib is not None
+    return filled(config, order, config.budget_mib, lambda planned: predict_memory(planned).peak_mib)
+
+
+def filled_as(other: TrainConfig, config: TrainConfig, order: Sequence[Part]) -> TrainConfig:
+    """Returns `config` with a scheme of as many parts, in their order, as need no more memory than `other`.
+
+    If that has less than one part, it trains what `other` does.
+    """
+
+    def peak_of(planned: TrainConfig) -> float:
+        return predict_memory(planned).peak_mib
+
+    try:
+        return filled(config, order, least_of(other, peak_of), peak_of)
+    except UnderFloorError:  # less than a part of one convolution
+        return dataclasses.replace(config, update_scheme=other.update_scheme)
 
 
 def resolve_plan(config: TrainConfig) -> TrainConfig:
@@ -303,6 +319,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         slice_mib=None,
         cuda_graph=False,
         memory_format=None,
+        update_scheme=None,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)

@@ -187,11 +187,12 @@ def parse_scheme(text: str, config: TrainConfig) -> UpdateScheme:
         ConfigError: naming the word that is none, or that the backbone has not.
     """
     layers = {layer.name: layer for layer in layers_of(config)}
+    last_block = max(_blocks(layers.values()))
     channels: dict[str, tuple[int, ...]] = {}
     bias_from = None
     for word in text.split():
         name, _, mask = word.partition(":")
-        if name == _BIAS and mask.isdecimal():
+        if name == _BIAS and mask.isdecimal() and int(mask) <= last_block:
             bias_from = int(mask)
         elif name in layers:
             channels[name] = _channels(mask, layers[name], word)

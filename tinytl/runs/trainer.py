@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -391,7 +391,8 @@ def planned_config(
         ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
     """
     config = dataclasses.replace(config, num_classes=len(data.classes))
-    config = ranks.agreed(lambda: chosen(config, data, weights))
+    if config.method == "Sparse":
+        config = ranks.agreed(partial(chosen, config, data, weights))
     # A search resolved the plan, and checked it against the budget, when it asked for the trial.
     planned = share_of_one(config, ranks)
     if not is_planned(planned):

@@ -1,10 +1,12 @@
 """From scores to a scheme: the parts that are worth most per byte, as many as there is room for."""
 
+import dataclasses
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,28 +15,25 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.features.key import images_digest
 from tinytl.memory.fill_budget import is_open
-from tinytl.memory.predict import fill_budget, with_scheme
-from tinytl.networks.backbones.weights import Weights, read_weights
+from tinytl.memory.predict import fill_budget, filled_as, with_scheme
+from tinytl.networks.backbones.weights import Weights, input_normalization, read_weights
 from tinytl.networks.update_scheme import (
     Part,
     bytes_of,
     candidates,
-    last_scheme,
     layers_of,
     parts_of,
-    parts_of_scheme,
-    scheme_of_parts,
 )
 from tinytl.selection import contribution
 from tinytl.selection.contribution import contributions
 from tinytl.selection.fisher import FISHER_IMAGES, Scores, fisher_information
 from tinytl.step_time.kept import keep, kept_file
 
-FORMAT = 1
+FORMAT = 2
 """Raised if scores are computed otherwise, so that nobody uses what an older version has kept."""
 COST = {
     "fisher": f"the gradients of {FISHER_IMAGES} images, some seconds",
-    "contribution": f"{contribution.STEPS} steps for each convolution, a minute or more, once",
+    "contribution": f"{contribution.STEPS} steps for each convolution, some minutes, once",
 }
 """What a choice costs, in words."""
 
@@ -59,9 +58,7 @@ def chosen(config: TrainConfig, data: DataSplits, weights: Weights | None = None
     order = by_worth(scores_of(config, data, weights or read_weights(config)), config)
     if is_open(config):
         return fill_budget(config, order)
-    room = bytes_of(parts_of_scheme(last_scheme(config), config), config)
-    scheme = scheme_of_parts(_taken(order, room, config), config)
-    return replace(config, update_scheme=scheme.text(layers_of(config)))
+    return filled_as(with_scheme(replace(config, select="last")), config, order)
 
 
 def by_worth(scores: Mapping[str, Sequence[float]], config: TrainConfig) -> list[Part]:
@@ -72,7 +69,8 @@ def by_worth(scores: Mapping[str, Sequence[float]], config: TrainConfig) -> list
         order = sorted(range(layer.channels), key=lambda c: -of_channel[c])
         for part in parts_of(layer, order):
             value = sum(of_channel[channel] for channel in part.channels)
-            worth.append((value / bytes_of([part], config), part))
+            per_byte = value / bytes_of([part], config)
+            worth.append((per_byte if value > 0 else value, part))  # of what does harm, the least first
     return [part for _, part in sorted(worth, key=lambda one: -one[0])]
 
 
@@ -81,36 +79,36 @@ def scores_of(config: TrainConfig, data: DataSplits, weights: Weights) -> Scores
     about = _what_decides(config, data, weights)
     path = kept_file("selection", about)
     if path.name not in _KNOWN:
-        if path.exists():
-            _KNOWN[path.name] = json.loads(path.read_text())["scores"]
+        known = _kept(path)
+        if known is not None:
+            _KNOWN[path.name] = known
         else:
             logger.warning("choosing the weights that train, by %s: %s", config.select, COST[config.select])
             _KNOWN[path.name] = _JUDGES[config.select](config, data, weights)
-            keep(path, {"about": about, "scores": _KNOWN[path.name]})
+            if None not in about["images"]:  # else nothing says which images they were
+                keep(path, {"about": about, "scores": _KNOWN[path.name]})
     return _KNOWN[path.name]
+
+
+def _kept(path: Path) -> Scores | None:
+    """Returns the scores in a file; None if there are none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text())["scores"]
+        return {str(name): [float(value) for value in values] for name, values in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _by_contribution(config: TrainConfig, data: DataSplits, weights: Weights) -> Scores:
     """Divides the gain of each convolution among its channels, all alike."""
     gains = contributions(config, data, weights)
-    return {layer.name: [gains[layer.name] / layer.channels] * layer.channels for layer in candidates(config)}
+    return {layer.name: [gains[layer.name] / layer.channels] * layer.channels for layer in layers_of(config)}
 
 
 _JUDGES: Mapping[str, Callable[[TrainConfig, DataSplits, Weights], Scores]] = {
     "fisher": fisher_information,
     "contribution": _by_contribution,
 }
-
-
-def _taken(order: Sequence[Part], room: int, config: TrainConfig) -> list[Part]:
-    """Returns the parts that come first and fit the room, in bytes; one at least."""
-    taken: list[Part] = []
-    for part in order:
-        needs = bytes_of([part], config)
-        if needs <= room or not taken:
-            taken.append(part)
-            room -= needs
-    return taken
 
 
 def _what_decides(config: TrainConfig, data: DataSplits, weights: Weights) -> dict[str, Any]:
@@ -123,11 +121,9 @@ def _what_decides(config: TrainConfig, data: DataSplits, weights: Weights) -> di
         "classes": config.num_classes,
         "backbone": config.backbone,
         "weights": _digest(weights),
-        "input": [config.input_mean, config.input_std],
+        "input": dataclasses.astuple(input_normalization(config, weights))[:2],
         "norm": [config.norm if config.norm != "batch_norm" else "frozen_bn", grouped],
-        "layers": config.update_layers,
         "resolution": judged_at,
-        "precision": config.precision,
         "seed": config.seed,
         "torch": torch.__version__,
     }

@@ -17,10 +17,9 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches, train_batches
 from tinytl.data.load import DataSplits
 from tinytl.data.splits import Split
-from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones.weights import Weights
-from tinytl.networks.update_scheme import Layer, candidates, convolution, scheme_of_parts, whole
+from tinytl.networks.update_scheme import Layer, convolution, layers_of, scheme_of_parts, whole
 from tinytl.selection.scored_network import (
     BATCH_SIZE,
     HEAD_IMAGES,
@@ -41,7 +40,7 @@ LR = 3e-4
 
 
 def contributions(config: TrainConfig, data: DataSplits, weights: Weights) -> dict[str, float]:
-    """Returns the gain of each candidate, a difference of probabilities; needs a minute or more.
+    """Returns the gain of each convolution, a difference of probabilities; needs some minutes.
 
     Raises:
         ConfigError: for a data set without validation images.
@@ -49,9 +48,9 @@ def contributions(config: TrainConfig, data: DataSplits, weights: Weights) -> di
     if not len(data.val):
         raise ConfigError("select=contribution needs validation images: use select fisher or last")
     config = dataclasses.replace(config, resolution=RESOLUTION)
-    layers = candidates(config)
+    layers = layers_of(config)
     config = of_scores(config, scheme_of_parts(map(whole, layers), config))
-    device = resolve_device(config.device)
+    device = torch.device("cpu")
     train = some_images(data.train, STEPS * IMAGES_A_STEP, config.seed)
     judged = some_images(data.val, VALIDATION_IMAGES, config.seed)
     images = some_images(data.train, HEAD_IMAGES, config.seed)

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import DataSplits
-from tinytl.device import resolve_device
 from tinytl.networks.backbones.weights import Weights
-from tinytl.networks.update_scheme import candidates, convolution, scheme_of_parts, whole
+from tinytl.networks.update_scheme import convolution, layers_of, scheme_of_parts, whole
 from tinytl.selection.scored_network import HEAD_IMAGES, fitted_network, of_scores, some_images
 
 FISHER_IMAGES = 64
@@ -25,13 +24,13 @@ Scores = dict[str, list[float]]
 
 
 def fisher_information(config: TrainConfig, data: DataSplits, weights: Weights) -> Scores:
-    """Returns the mean information of each channel of each candidate, on up to 64 training images.
+    """Returns the mean information of each channel of each convolution, on up to 64 training images.
 
     Needs as long as training on about twice as many images, and the memory of one sample under FT-Full.
     """
-    layers = candidates(config)
+    layers = layers_of(config)
     config = of_scores(config, scheme_of_parts(map(whole, layers), config))
-    device = resolve_device(config.device)
+    device = torch.device("cpu")
     images = some_images(data.train, HEAD_IMAGES, config.seed)
     net, normalize, _ = fitted_network(config, weights, images, device)
     modules = {layer.name: convolution(net, layer.name) for layer in layers}

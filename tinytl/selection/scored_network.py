@@ -27,7 +27,8 @@ _ITERATIONS = 50
 
 
 def of_scores(config: TrainConfig, scheme: UpdateScheme) -> TrainConfig:
-    """Returns a configuration for comparing convolutions: one sample at a time, everything repeatable.
+    """Returns a configuration for comparing convolutions: one sample at a time, everything repeatable, on the
+    CPU, so that the choice does not depend on a GPU, and a driver holds none.
 
     Batch norm keeps its statistics meanwhile: of one sample it has none.
     """
@@ -44,6 +45,8 @@ def of_scores(config: TrainConfig, scheme: UpdateScheme) -> TrainConfig:
         dropout=0.0,
         weight_standardization=False,
         frozen_weights="float32",
+        precision="float32",
+        device="cpu",
         update_scheme=scheme.text(layers_of(config)),
     )
 

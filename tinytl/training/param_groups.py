@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import METHOD_GROUPS, TrainConfig
 
 LATE_BLOCKS = 5
 """Feature blocks at the end of the network that form the group `late`."""
@@ -23,14 +23,17 @@ def group_of(name: str, method: str, n_features: int) -> str:
 
 
 def build_param_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """Returns the optimiser's groups `{"name", "params", "lr"}`, in the order of `config.parameter_groups`.
+    """Returns the optimiser's groups `{"name", "params", "lr"}`, in the method's order; none for biases of
+    Sparse if none trains.
 
     Source: the user's report on separate learning rates (classifier 1, last five blocks 0.6, the rest 0.4).
     """
-    members: dict[str, list[nn.Parameter]] = {group: [] for group in config.parameter_groups}
+    members: dict[str, list[nn.Parameter]] = {group: [] for group in METHOD_GROUPS[config.method]}
     n_features = sum(1 for _ in net.get_submodule("features").children())
     for name, parameter in _trainable(net):
         members[group_of(name, config.method, n_features)].append(parameter)
+    if config.method == "Sparse" and not members["bias"]:  # as its scheme may have it
+        del members["bias"]
     empty = [group for group, parameters in members.items() if not parameters]
     assert not empty, f"{config.method} has an empty group: {empty}"
     return [

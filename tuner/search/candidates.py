@@ -10,7 +10,14 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
-from tinytl.config.plan import PLANNED_FIELDS, Plan, fastest_within, is_planned, least_within
+from tinytl.config.plan import (
+    PLANNED_FIELDS,
+    Plan,
+    UnderFloorError,
+    fastest_within,
+    is_planned,
+    least_within,
+)
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
@@ -162,11 +169,15 @@ class Candidates:
         """Records a configuration as one to run, or as infeasible if it does not fit."""
         self._ran.add(config)
         params = self.proposals.params(proposal)
+        if not isinstance(config, str):  # images that cannot be read are no fault of the configuration
+            try:
+                config = self.settle(config if waiting is None else self._begun(waiting, config))
+            except UnderFloorError as error:
+                config = str(error)
         peak_mib: float | None = None
         try:
             if isinstance(config, str):
                 raise ConfigError(config)
-            config = self.settle(config if waiting is None else self._begun(waiting, config))
             curve = curve_under_plan(config)
             peak_mib = least_within(curve, self.max_slowdown).peak_memory_mib
             if not within(peak_mib, self.budget_mib):

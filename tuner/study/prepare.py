@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.values import SpaceError
-from tinytl.config.plan import PLANNED_FIELDS, Plan, fastest_within, least_within
+from tinytl.config.plan import PLANNED_FIELDS, Plan, UnderFloorError, fastest_within, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
@@ -242,12 +242,15 @@ def _check_budget(config: StudyConfig, space: SearchSpace, base: TrainConfig) ->
     if budget_mib < NO_NETWORK_MIB:  # to predict the least of every configuration would need a minute
         raise ConfigError(f"{flag} {budget_mib:g}: no network trains within {NO_NETWORK_MIB:g} MiB")
     from tinytl.memory.curve import curve_under_plan
-    from tinytl.memory.predict import predict_memory
+    from tinytl.memory.predict import predict_memory, with_scheme
 
     found = []
     for c in smallest_configs(space, base):
         if c.plan == "budget":  # raises for the first configuration that does not fit
-            c = dataclasses.replace(c, plan="smallest", budget_mib=None)
+            try:
+                c = dataclasses.replace(with_scheme(c), plan="smallest", budget_mib=None)
+            except UnderFloorError as error:
+                c = error.smallest
         curve = curve_under_plan(c)
         least = least_within(curve, config.max_slowdown)
         if least.peak_memory_mib <= budget_mib:

@@ -34,7 +34,11 @@ def test_flat_dict_refuses_an_unknown_key(key: str, near: str) -> None:
 def test_another_method_drops_what_sparse_alone_has() -> None:
     base = TrainConfig(method="Sparse", update_blocks=3, select="fisher", update_scheme="12.pw1")
     assert config_from_flat({"method": "TinyTL-B"}, base) == TrainConfig(method="TinyTL-B")
-    assert config_from_flat({"base_lr": 1.0}, base).update_scheme == "12.pw1"
+    for kept in ({"base_lr": 1.0}, {"resolution": 224}, {"update_blocks": 2, "update_scheme": "12.pw1"}):
+        assert config_from_flat(kept, base).update_scheme == "12.pw1"
+    budget = {"plan": "budget", "budget_mib": 20.0}
+    for anew in ({"update_blocks": 2}, {"select": "last"}, {"backbone": "mobilenet_v2"}, budget):
+        assert config_from_flat(anew, base).update_scheme is None
 
 
 def test_field_names_are_the_flat_dict_s_keys() -> None:

@@ -60,7 +60,9 @@ def test_16_bits_need_less_than_32_and_one_kind_as_much_as_the_other(
             precision: predict_memory(dataclasses.replace(config, precision=precision)).peak_mib
             for precision in ("float32", "bfloat16", "float16")
         }
-    assert peaks["bfloat16"] == peaks["float16"] < 0.95 * peaks["float32"], peaks
+    assert peaks["bfloat16"] <= peaks["float16"] < 0.95 * peaks["float32"], peaks
+    # Loss scaling first looks at all gradients, which otherwise are freed as backward makes them.
+    assert (peaks["bfloat16"] == peaks["float16"]) == (checkpoint == "none")
 
 
 def test_a_cast_of_fake_tensors_of_a_gpu_stays_there_in_both_directions() -> None:

@@ -302,8 +302,8 @@ def check_stored(config: TrainConfig) -> None:
 def test_prediction_of_convolutions_that_train_in_part(
     norm: str, form: str, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_parts(net: nn.Module, method: str) -> None:
-        apply_update_method_(net, method)
+    def with_parts(net: nn.Module, method: str, scheme: None) -> None:
+        apply_update_method_(net, method, scheme)
         for block in range(10, 16):
             for name in ("conv.0.0", "conv.1.0", "conv.2"):
                 conv = net.get_submodule(f"features.{block}.{name}")

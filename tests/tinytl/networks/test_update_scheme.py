@@ -113,6 +113,7 @@ def test_a_mask_has_its_first_channel_first() -> None:
         ("17.pw1:" + 40 * "g", "40 hexadecimal digits"),
         ("bias:3", "names no convolution"),
         ("17.pw1 bias:x", "has no bias:x"),
+        ("17.pw1 bias:99", "has no bias:99"),
         ("", "names no convolution"),
     ],
 )

@@ -8,7 +8,7 @@ from tests.support.colours import colours
 from tinytl.data.splits import ImageSet
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
-from tinytl.networks.update_scheme import candidates, convolution
+from tinytl.networks.update_scheme import convolution, layers_of
 from tinytl.selection import contribution
 
 CONFIG = small(method="Sparse", norm="group_norm")
@@ -26,14 +26,14 @@ def test_each_convolution_trains_alone_from_the_same_start(monkeypatch: pytest.M
     train = contribution._train
 
     def spied(net, normalize, layer, batches):
-        first = convolution(net, candidates(CONFIG)[0].name).weight
+        first = convolution(net, layers_of(CONFIG)[0].name).weight
         starts.append((float(first.detach().sum()), len(batches), float(batches[0][0].float().mean())))
         train(net, normalize, layer, batches)
         trained.append((layer and layer.name, [n for n, p in net.named_parameters() if p.requires_grad]))
 
     monkeypatch.setattr(contribution, "_train", spied)
     gains = contribution.contributions(CONFIG, DATA, RANDOM_WEIGHTS)
-    assert list(gains) == [layer.name for layer in candidates(CONFIG)]
+    assert list(gains) == [layer.name for layer in layers_of(CONFIG)]
     head = ["classifier.1.weight", "classifier.1.bias"]
     assert trained[0] == (None, head)
     names = dict(trained)

@@ -5,7 +5,7 @@ from tests.support.cases import small
 from tests.support.colours import colours
 from tinytl.data.batches import eval_batches
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
-from tinytl.networks.update_scheme import candidates, convolution, scheme_of_parts, whole
+from tinytl.networks.update_scheme import convolution, layers_of, scheme_of_parts, whole
 from tinytl.selection import fisher
 from tinytl.selection.scored_network import fitted_network, of_scores, some_images
 
@@ -16,7 +16,7 @@ DATA = colours(12, 6)
 def test_it_is_the_mean_of_squared_gradients_of_single_images(monkeypatch) -> None:
     monkeypatch.setattr(fisher, "FISHER_IMAGES", 3)
     found = fisher.fisher_information(CONFIG, DATA, RANDOM_WEIGHTS)
-    layers = candidates(CONFIG)
+    layers = layers_of(CONFIG)
     assert list(found) == [layer.name for layer in layers]
     assert all(len(found[layer.name]) == layer.channels for layer in layers)
 

@@ -123,7 +123,7 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
     if plan == "fast":
         assert planned == {"micro_batch_size": 8, "checkpoint": "none", "stock_below_kib": 1024.0}
     else:
-        assert planned == {"micro_batch_size": 8, "checkpoint": "depthwise", "stock_below_kib": 0.0}
+        assert planned == {"micro_batch_size": 8, "checkpoint": "all", "stock_below_kib": 0.0}
     assert config.plan == plan and is_planned(config) and resolve_plan(config) == config
 
 
