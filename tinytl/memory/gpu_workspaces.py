@@ -63,9 +63,7 @@ _MAY_ASK = [True]
 def workspaces(precision: str) -> Workspaces | None:
     """Returns the workspaces in use, or those of this machine's GPU; None if no GPU can say it."""
     if precision not in _KNOWN and _MAY_ASK[0] and torch.cuda.is_available():
-        found = _found_or_none(
-            {}, lambda: Workspaces(cublas_mib=in_own_process(cublas_workspace_bytes) / MIB)
-        )
+        found = _found_or_none({}, _of_cublas)
         if found is None:
             _MAY_ASK[0] = False
         else:

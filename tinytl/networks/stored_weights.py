@@ -82,7 +82,7 @@ class StoredForm(NamedTuple):
         if self.trained is None:
             return made
         assert part is not None
-        return _in_place_of_order(torch.cat([made, part], self.trained.dim), self.trained)
+        return cast(Tensor, _JoinFunction.apply(made, part, self.trained))
 
 
 class StoredWeight(nn.Module):
@@ -229,16 +229,33 @@ def per_filter(scale: Tensor, weight: Tensor) -> Tensor:
     return scale.view(-1, *(1,) * (weight.dim() - 1))
 
 
-def _in_place_of_order(joined: Tensor, trained: TrainedChannels) -> Tensor:
-    """Returns the frozen channels, followed by the trained ones, in the order of the weight."""
+class _JoinFunction(torch.autograd.Function):
+    """Joins frozen and trained channels to a weight `(C', C, ...)`.
+
+    Backward picks the trained channels of the gradient. Autograd's own backward would make a gradient of the
+    frozen channels, too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, frozen: Tensor, part: Tensor, trained: TrainedChannels) -> Tensor:
+        ctx.trained = trained
+        return _picked(torch.cat([frozen, part], trained.dim), trained.dim, trained.places)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        return None, _picked(grad, ctx.trained.dim, ctx.trained.chosen), None
+
+
+def _picked(weight: Tensor, dim: int, channels: Tensor) -> Tensor:
+    """Returns these channels of a weight along a dimension, in new memory."""
     # To pick columns of a matrix is three times as fast as to pick channels.
-    if trained.dim == 1 and joined.shape[2:] == (1, 1):
-        return joined.flatten(1).index_select(1, trained.places).view(joined.shape)
-    if trained.dim == 1 and joined.is_contiguous(memory_format=torch.channels_last):
-        rows = joined.permute(0, 2, 3, 1)
-        picked = rows.reshape(-1, rows.shape[3]).index_select(1, trained.places)
-        return picked.view(rows.shape).permute(0, 3, 1, 2)
-    return joined.index_select(trained.dim, trained.places)
+    if dim == 1 and weight.shape[2:] == (1, 1):
+        return weight.flatten(1).index_select(1, channels)[:, :, None, None]
+    if dim == 1 and weight.is_contiguous(memory_format=torch.channels_last):
+        rows = weight.permute(0, 2, 3, 1)
+        picked = rows.reshape(-1, rows.shape[3]).index_select(1, channels)
+        return picked.view(*rows.shape[:3], -1).permute(0, 3, 1, 2)
+    return weight.index_select(dim, channels)
 
 
 def _begin_(module: nn.Module, weight: Tensor, form: str) -> None:

@@ -302,8 +302,8 @@ def check_stored(config: TrainConfig) -> None:
 def test_prediction_of_convolutions_that_train_in_part(
     norm: str, form: str, checkpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_parts(net: nn.Module, method: str, scheme: None) -> None:
-        apply_update_method_(net, method, scheme)
+    def with_parts(net: nn.Module, method: str, _: object) -> None:
+        apply_update_method_(net, method)
         for block in range(10, 16):
             for name in ("conv.0.0", "conv.1.0", "conv.2"):
                 conv = net.get_submodule(f"features.{block}.{name}")
@@ -319,6 +319,16 @@ def test_prediction_of_convolutions_that_train_in_part(
     predicted = FakeStep(config).run(config).prediction()
     assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
     assert predicted.parts_mib["optimizer"] > whole.parts_mib["optimizer"]
+
+
+@pytest.mark.parametrize("layers", ["pw2", "pw1+dw+pw2"])
+def test_prediction_of_half_the_channels_in_stock(layers: str) -> None:
+    # The peak is at the largest weight of which a part trains.
+    config = small(
+        method="Sparse", norm="batch_norm", update_layers=layers, channel_ratio=0.5,
+        engine="stock", resolution=96,
+    )  # fmt: skip
+    assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.002)
 
 
 def test_scratch_takes_what_full_fine_tuning_does() -> None:

@@ -10,6 +10,7 @@ from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.backbones.weights_file import Channels, WeightsFile, read_file
+from tinytl.networks.stored_state_dict import with_plain_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,9 @@ class InputNormalization:
 def read_weights(config: TrainConfig) -> Weights:
     """Reads the backbone's weights and the lite residuals that `config` names.
 
+    A file may be a run's or an export's whose weights are stored in 16 or 8 bits, or train in part: they are
+    made float32 and whole.
+
     Raises:
         ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
             cannot be read.
@@ -56,9 +60,9 @@ def read_weights(config: TrainConfig) -> Weights:
             input_std=backbone.input_std,
         )
     elif source != NO_WEIGHTS:
-        main = _renamed(config.backbone, read_file("--weights", source))
+        main = _read(config.backbone, "--weights", source)
     if config.lite_weights is not None:
-        lite = _renamed(config.backbone, read_file("--lite-weights", config.lite_weights))
+        lite = _read(config.backbone, "--lite-weights", config.lite_weights)
     return Weights(backbone=main, lite=lite)
 
 
@@ -89,5 +93,11 @@ def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
     raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
 
 
-def _renamed(backbone: str, file: WeightsFile) -> WeightsFile:
-    return dataclasses.replace(file, state_dict=BACKBONES[backbone].rename(file.state_dict))
+def _read(backbone: str, flag: str, source: str) -> WeightsFile:
+    """Reads a file, and gives its tensors the names and forms of a network whose weights are plain."""
+    file = read_file(flag, source)
+    try:
+        plain = with_plain_weights(file.state_dict)
+    except ValueError as error:
+        raise ConfigError(f"{flag} {source}: {error}") from None
+    return dataclasses.replace(file, state_dict=BACKBONES[backbone].rename(plain))

@@ -7,9 +7,11 @@ import torch
 
 from tests.support.cases import small
 from tests.support.file_server import serve, whole
+from tinytl.build import build_model
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.backbones.weights import Weights, input_normalization, read_weights
+from tinytl.networks.stored_weights import whole_weights_
 
 TENSORS = {"features.0.weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -108,3 +110,27 @@ def test_the_input_of_no_weights() -> None:
     config = small(weights="none")
     found = input_normalization(config, read_weights(config))
     assert str(found) == ("mean 0.485 0.456 0.406, std 0.229 0.224 0.225 (mobilenet_v2's default)")
+
+
+@pytest.mark.parametrize("form", ["float32", "int8"])
+def test_a_run_whose_weights_are_stored_starts_any_other(tmp_path: Path, form: str) -> None:
+    config = small(method="Sparse", update_layers="pw1+dw", channel_ratio=0.5, frozen_weights=form)
+    first = build_model(config).net
+    torch.save({"net": first.state_dict()}, tmp_path / "best.pt")
+    path = str(tmp_path / "best.pt")
+    second = build_model(small(method="FT-Full", engine="stock", weights=path))
+    assert second.account is not None and second.account.backbone is not None
+    assert set(second.account.backbone.dropped) == {"classifier.1.weight", "classifier.1.bias"}
+    whole_weights_(first)
+    expected, found = first.state_dict(), second.net.state_dict()
+    for name in second.account.backbone.loaded:
+        assert torch.equal(found[name], expected[name]), name
+    assert len(second.account.backbone.loaded) == sum(
+        name.startswith("features.") and not name.endswith("num_batches_tracked") for name in found
+    )
+
+
+def test_a_damaged_stored_weight_is_a_mistake_of_the_file(tmp_path: Path) -> None:
+    torch.save({"features.0.0.frozen_weight": torch.ones(2, 3, 1, 1, dtype=torch.int8)}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r"^--weights \S+w\.pt: the tensors of features\.0\.0\.weight, "):
+        read_weights(small(weights=str(tmp_path / "w.pt")))
