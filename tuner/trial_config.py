@@ -2,7 +2,7 @@
 
 import dataclasses
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.space import Parameter, SearchSpace
@@ -17,6 +17,7 @@ from tinytl.config.train_config import (
     FIELDS_WITHOUT_MEMORY,
     FROZEN_WEIGHTS,
     LITE_METHODS,
+    LITE_RATIO,
     MOMENTS,
     NORMS,
     OPTIMIZERS,
@@ -157,17 +158,37 @@ def lite_geometries(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:
     decisive = ["backbone", "method", "n_groups", "expand"]
     if base.lite_weights is not None:
         decisive += ["kernel_size", "downsample_ratio", "resolution", "norm"]
+    found = {}
+    for values in _by(space, decisive):
+        config = trial_config(base, values)
+        if config.method in LITE_METHODS:
+            found[tuple(getattr(config, name) for name in decisive if name != "method")] = config
+    return list(found.values())
+
+
+def other_lite_ratio(space: SearchSpace, base: TrainConfig, was: float | None) -> float | None:
+    """Returns the multiple of `base_lr` at which lite residuals of some trial train, if it was another one
+    when the study's own `lr_ratio.lite_residual` was `was`; None if no trial would differ.
+    """
+    searched = next((p.when for p in space.parameters if p.name == LITE_RATIO), {})
+    for values in _by(space, ["method", "optimizer", *searched]):
+        if LITE_RATIO in values:
+            continue
+        config = trial_config(base, values)
+        ratio = config.lite_ratio(base.lr_ratio.lite_residual)
+        if ratio != config.lite_ratio(was):
+            return ratio
+    return None
+
+
+def _by(space: SearchSpace, decisive: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yields configurations with every value (of a range: its ends) of the decisive parameters."""
 
     def candidates(parameter: Parameter) -> Sequence[Any]:
         values = _ends(parameter)
         return values if parameter.name in decisive else values[:1]
 
-    found = {}
-    for values in space.product(candidates):
-        config = trial_config(base, values)
-        if config.method in LITE_METHODS:
-            found[tuple(getattr(config, name) for name in decisive if name != "method")] = config
-    return list(found.values())
+    return space.product(candidates)
 
 
 def smallest_configs(space: SearchSpace, base: TrainConfig) -> list[TrainConfig]:

@@ -14,6 +14,7 @@ from tuner.trial_config import (
     largest_resolution,
     lite_geometries,
     memory_varies,
+    other_lite_ratio,
     parse_settings,
     smallest_configs,
     trial_config,
@@ -170,3 +171,20 @@ def test_the_most_and_the_least_memory_come_from_how_frozen_weights_are_stored()
     check_space(space, base)
     assert {config.frozen_weights for config in largest_configs(space, base)} == {"float32"}
     assert {config.frozen_weights for config in smallest_configs(space, base)} == {"int8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "ratio"),
+    [
+        ("update_method", {}, 16.0),
+        ("update_method", {"method": ["FT-Full", "TinyTL-B"]}, None),
+        ("update_method", {"optimizer": "sgd"}, None),
+        ("joint", {}, None),  # each of its methods with lite residuals has a ratio of the space
+        ("sparse", {}, None),
+    ],
+)
+def test_a_ratio_of_lite_residuals_that_some_trial_would_train_with(name, settings, ratio):
+    space = load_space(name).narrowed(settings)
+    base = base_config(StudyConfig(space=name), space)
+    assert other_lite_ratio(space, base, 1.0) == ratio
+    assert other_lite_ratio(space, base, None) is None

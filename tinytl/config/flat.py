@@ -59,3 +59,8 @@ def flat_from_config(config: TrainConfig) -> dict[str, Any]:
     flat = dataclasses.asdict(config)
     ratios = flat.pop("lr_ratio")
     return flat | {_LR_RATIO_PREFIX + name: ratio for name, ratio in ratios.items()}
+
+
+def with_defaults(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a flat dict with every field: one that an older version did not have yet has its default."""
+    return flat_from_config(TrainConfig()) | dict(flat)

@@ -68,6 +68,8 @@ SPARSE_BLOCKS = 6
 """Last blocks of which method Sparse trains convolutions, if nothing else says how many."""
 SPARSE_FIELDS = ("update_blocks", "update_layers", "channel_ratio", "bias_blocks", "select", "update_scheme")
 """Fields of method Sparse alone."""
+LITE_RATIO = "lr_ratio.lite_residual"
+"""Flat name of the lite residuals' ratio: what it means if unset follows from other fields."""
 RANDOM_BRANCHES_LR_RATIO = 16.0
 """Learning rate of lite residuals that start at random, as a multiple of the head's. Source: docs/results.md,
 "Lite residuals that start at random"."""
@@ -343,6 +345,17 @@ class TrainConfig:
             return self.lr_ratio
         random = self.lite_weights is None and self.optimizer in ("adam", "adamw")
         return dataclasses.replace(self.lr_ratio, lite_residual=RANDOM_BRANCHES_LR_RATIO if random else 1.0)
+
+    def lite_ratio(self, given: float | None) -> float | None:
+        """Returns the multiple of `base_lr` at which the lite residuals would train if
+        `lr_ratio.lite_residual` was `given`; None if the method has none.
+
+        Configurations are compared by it: older versions wrote 1 for every method.
+        """
+        if self.method not in LITE_METHODS:
+            return None
+        ratio = dataclasses.replace(self.lr_ratio, lite_residual=given)
+        return dataclasses.replace(self, lr_ratio=ratio).filled_lr_ratio.lite_residual
 
     @property
     def pools_to_one_pixel(self) -> bool:

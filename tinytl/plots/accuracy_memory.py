@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tinytl.config.flat import with_defaults
 from tinytl.config.train_config import METHODS
 from tinytl.plots.label_placing import place_labels
 from tinytl.plots.run_label import (
@@ -20,7 +21,6 @@ from tinytl.plots.run_label import (
     differing_fields,
     shared_title,
     shorten,
-    with_defaults,
 )
 from tinytl.plots.style import (
     BLACK,

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinytl.config.flat import flat_from_config
+from tinytl.config.flat import with_defaults
 from tinytl.config.plan import PLANNED_FIELDS
-from tinytl.config.train_config import TrainConfig
 from tinytl.runs.record import RunRecord
 
 SAY_THEMSELVES = ("dataset", "backbone", "method", "norm", "optimizer")
@@ -78,11 +77,6 @@ def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
         return text
     tail = most // 2
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
-
-
-def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a flat configuration with every field: one that an older run lacks has its default."""
-    return flat_from_config(TrainConfig()) | dict(config)
 
 
 def _distinct(configs: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> int:

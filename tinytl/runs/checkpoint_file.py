@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from tinytl.config.flat import flat_from_config
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.flat import flat_from_config, with_defaults
+from tinytl.config.train_config import LITE_RATIO, TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.errors import ConfigError
 from tinytl.files import check_checksums, written_whole
@@ -70,11 +70,13 @@ def check_same_run(state: Mapping[str, Any], config: TrainConfig, data: DataSpli
     """Raises ConfigError if a checkpoint is of another configuration or of other images.
 
     The message names the first difference. `config` is as given, before its plan was resolved, because the
-    way a process runs its share may differ.
+    way a process runs its share may differ. A field that did not exist when the run began had its default.
     """
-    saved = state["given"]
-    for name, value in flat_from_config(config).items():
-        if name not in MAY_DIFFER and name in saved and saved[name] != value:
+    saved, now = with_defaults(state["given"]), flat_from_config(config)
+    for settings in (saved, now):
+        settings[LITE_RATIO] = config.lite_ratio(settings[LITE_RATIO])
+    for name, value in now.items():
+        if name not in MAY_DIFFER and saved[name] != value:
             raise ConfigError(
                 f"{path} is of another configuration: {name} is {saved[name]} there and {value} here; resume "
                 "with what it was, or choose another --out"

@@ -15,7 +15,7 @@ from tinytl.config.train_command import folded, train_command
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
-from tuner.findings.text import accuracy_text, counts_line, describe
+from tuner.findings.text import accuracy_text, counts_line, describe, shortened
 from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
@@ -95,6 +95,8 @@ def print_best(console: Console, best: Best) -> None:
     line(f"searched: {describe(trial.params)}")
     line()
     flat = flat_from_config(best.config)
+    if best.config.update_scheme is not None:
+        flat["update_scheme"] = shortened(best.config.update_scheme)  # whole in the command below
     ratios = [name for name in flat if name.startswith("lr_ratio.")]
     for section, names in SECTIONS.items():
         line(f"{section}:")

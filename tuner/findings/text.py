@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SHARES_SHOWN = 4
 LEAST_SHARE = 0.02
 """A parameter with a smaller share is not named."""
+LONGEST_VALUE = 60
+"""Characters of a value that a list shows."""
 
 
 def front_table(front: Sequence[Trial]) -> Table:
@@ -49,7 +51,7 @@ def front_table(front: Sequence[Trial]) -> Table:
             test = known(result.test_accuracy_top1)
             row.append("-" if test is None else f"{test:.3f}")
         own = {key: value for key, value in result.params.items() if key not in shared}
-        names = [value for value in own.values() if isinstance(value, str)]
+        names = [shortened(value) for value in own.values() if isinstance(value, str)]
         numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
         configuration = ", ".join(filter(None, [result.baseline, *names, numbers]))
         row.append(f"{result.peak_memory_mib:.1f}")
@@ -153,4 +155,11 @@ def short(value: Any) -> str:
     """Returns a parameter's value as a reader would write it."""
     if value is None:
         return "none"
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    return f"{value:.2g}" if isinstance(value, float) else shortened(str(value))
+
+
+def shortened(text: str) -> str:
+    """Returns the beginning of a text that is too long for a list: an `update_scheme` has thousands of
+    characters.
+    """
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

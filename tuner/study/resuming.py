@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinytl.config.flat import with_defaults
+from tinytl.config.train_config import LITE_RATIO
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.bucket.copies import named
@@ -17,6 +19,7 @@ from tuner.record.identity import identity_of
 from tuner.record.journal import journal_of
 from tuner.record.reading import read_study
 from tuner.record.sessions import read_sessions
+from tuner.trial_config import other_lite_ratio
 
 if TYPE_CHECKING:
     import optuna
@@ -75,8 +78,14 @@ def check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
         was = {schema.EXPERIMENT: was[schema.DATASET]} | was  # the study was begun before this flag existed
     if study.get_trials(deepcopy=False):
         was = BEFORE_THE_FLAG | was
-    # As the storage returns it: lists for tuples.
-    for key, value in json.loads(json.dumps(identity_of(prepared))).items():
+    now = json.loads(json.dumps(identity_of(prepared)))  # as the storage returns it: lists for tuples
+    older = bool(now[schema.SETTINGS].keys() - was.get(schema.SETTINGS, {}).keys())
+    lite_ratio = prepared.base.lr_ratio.lite_residual
+    if schema.SETTINGS in was:
+        settings = _as_written_now(was[schema.SETTINGS], now[schema.SETTINGS])
+        lite_ratio, settings[LITE_RATIO] = settings[LITE_RATIO], lite_ratio  # what it says may mean the same
+        was = was | {schema.SETTINGS: settings}
+    for key, value in now.items():
         if key not in was and not study.get_trials(deepcopy=False):
             continue  # killed while it was being made
         if key == schema.IMAGES_DIGEST and None in (was.get(key), value):
@@ -93,13 +102,33 @@ def check_same_study(prepared: PreparedStudy, study: "optuna.Study") -> None:
                     f"--resume: {prepared.folder} has no {STUDY_FILE} with the flags of the study, which has "
                     f"{change}: give the flags that began it{_first_command(was)}"
                 )
+            begun = ", which an older version began," if older else ""
             raise ConfigError(
-                f"--resume: study {prepared.name} has {change}: leave that out, or start another study "
-                f"(--warm-start {prepared.name} tries its front first)"
+                f"--resume: study {prepared.name}{begun} has {change}: leave that out, or start another "
+                f"study (--warm-start {prepared.name} tries its front first)"
             )
+    _check_lite_ratio(prepared, lite_ratio)
     ended = read_study(study).ended
     if ended > prepared.config.trials:
         raise ConfigError(f"--trials {prepared.config.trials}: study {prepared.name} has {ended} already")
+
+
+def _as_written_now(was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a study's settings with the fields that did not exist when it began: each had its default."""
+    filled = with_defaults(was)
+    return {name: filled[name] for name in (*was, *now)}
+
+
+def _check_lite_ratio(prepared: PreparedStudy, was: float | None) -> None:
+    """Raises ConfigError if lite residuals of an older study learn at another rate today: its settings say so
+    by themselves, as a space's own ratio is no setting.
+    """
+    ratio = other_lite_ratio(prepared.space, prepared.base, was)
+    if ratio is not None:
+        raise ConfigError(
+            f"--resume: an older version began study {prepared.name}, with {LITE_RATIO} {was}, which today "
+            f"is {ratio:g}: start another study (--warm-start {prepared.name} tries its front first)"
+        )
 
 
 def _first_command(attributes: Mapping[str, Any]) -> str:
@@ -114,7 +143,7 @@ def _change(key: str, was: Any, now: Any) -> str | None:
     if key == schema.SETTINGS:
         was, now = dict(was), dict(now)
         changed = next((k for k in (*was, *now) if was.get(k) != now.get(k)), None)
-        if changed is None:  # a field that did not exist then, and is unset now
+        if changed is None:  # a field that there is no more, and that was unset
             return None
         return f"{changed} {was.get(changed)}, not {now.get(changed)}"
     if key == schema.IMAGES_DIGEST:

@@ -10,15 +10,18 @@ import yaml
 
 from search_spaces.space import SearchSpace
 from tinytl.config.flags import parse_field
-from tinytl.config.flat import FIELD_ALIASES, field_names, flat_from_config
+from tinytl.config.flat import FIELD_ALIASES, field_names, flat_from_config, with_defaults
 from tinytl.config.method_aliases import own_name
 from tinytl.config.plan import PLANNED_FIELDS
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import LITE_RATIO, TrainConfig
 from tinytl.errors import ConfigError, choose
 from tuner.prepared import StartingPoint
 from tuner.record.reading import open_study
 from tuner.record.trials import BASELINE
-from tuner.trial_config import OF_THE_STUDY
+from tuner.trial_config import OF_THE_STUDY, trial_config
+
+OF_A_WHOLE_FILE = {"dataset", "epochs", "seed", "device"}
+"""Fields that a trial's `config.yaml` has in every version, and that a list of searched values has not."""
 
 
 def baselines(space: SearchSpace) -> list[StartingPoint]:
@@ -102,6 +105,9 @@ def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, plac
             raise ConfigError(f"{place}: {error}") from None
         value = tuple(value) if isinstance(value, list) else value
         values[key] = own_name(str(value)) if key == "method" else value
+    if values.keys() >= OF_A_WHOLE_FILE:  # a field that an older version did not have yet had its default
+        defaults = with_defaults({})
+        values = {name: defaults[name] for name in known} | values
     point: dict[str, Any] = {}
     # A whole configuration also has values without effect, such as the rate of a group that its method does
     # not have: they are left out.
@@ -115,7 +121,14 @@ def _point(entry: Mapping[Any, Any], space: SearchSpace, base: TrainConfig, plac
     for key, value in values.items():
         if key in known or key in settled or key not in shared:
             continue
-        if shared[key] != value:
+        if key == "update_scheme" and shared[key] is None:  # it follows from the other fields
+            continue
+        if key == LITE_RATIO:
+            trained = trial_config(base, dict(space.fixed) | point)
+            same = trained.lite_ratio(value) == trained.lite_ratio(shared[key])
+        else:
+            same = shared[key] == value
+        if not same:
             raise ConfigError(
                 f"{place}: {key} is {value}, and {shared[key]} in this study: add --set {key}={value}, or "
                 "leave it out"

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from tests.support.cases import ALL_CASES
-from tinytl.config.flat import config_from_flat, field_names, flat_from_config
+from tinytl.config.flat import config_from_flat, field_names, flat_from_config, with_defaults
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 
@@ -46,6 +46,13 @@ def test_field_names_are_the_flat_dict_s_keys() -> None:
     assert "lr_ratio" not in field_names()
     ratios = [f"lr_ratio.{f.name}" for f in dataclasses.fields(LrRatio)]
     assert field_names()[-len(ratios) :] == ratios
+
+
+def test_what_an_older_version_wrote_is_filled_with_defaults() -> None:
+    flat = flat_from_config(TrainConfig(moments="int8", lr_ratio=LrRatio(bias=0.6)))
+    older = {k: v for k, v in flat.items() if k not in ("update_layers", "lr_ratio.weight", "data_seed")}
+    assert with_defaults(older) == flat
+    assert with_defaults({}) == flat_from_config(TrainConfig())
 
 
 @pytest.mark.parametrize("name", ["checkpoint", "weights"])

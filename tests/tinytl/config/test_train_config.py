@@ -211,6 +211,14 @@ def test_branches_that_start_at_random_have_a_higher_rate(
     assert config_from_flat(flat_from_config(config)) == config
 
 
+def test_a_ratio_of_lite_residuals_means_what_it_trains() -> None:
+    assert TrainConfig(method="TinyTL-L").lite_ratio(None) == RANDOM_BRANCHES_LR_RATIO
+    assert TrainConfig(method="TinyTL-L", optimizer="sgd").lite_ratio(None) == 1.0
+    assert TrainConfig(method="TinyTL-L").lite_ratio(1.0) == 1.0
+    assert TrainConfig(method="TinyTL-B").lite_ratio(None) is None
+    assert TrainConfig(method="TinyTL-B").lite_ratio(1.0) is None
+
+
 def test_a_ratio_without_its_group_is_refused() -> None:
     TrainConfig(method="FT-Last", lr_ratio=LrRatio(lite_residual=None))
     with pytest.raises(ConfigError, match=r"lr_ratio\.lite_residual=16 has no effect"):

@@ -12,6 +12,7 @@ from tests.support.cases import small
 from tests.support.places import ROOT
 from tests.support.sampled import sampled
 from tinytl.config.flat import flat_from_config
+from tinytl.config.train_config import LrRatio
 from tinytl.data.load import DataSplits, ImageSet
 from tinytl.errors import ConfigError
 from tinytl.runs.checkpoint_file import (
@@ -119,6 +120,31 @@ def test_the_first_difference_is_named(tmp_path: Path) -> None:
         ConfigError, match=f"^{path} was trained on other images: 4 for train there and 5 here"
     ):
         check_same_run(state, config, _data(5), path)
+
+
+def _begun_before(**changes: Any) -> dict[str, Any]:
+    """The state of a run of `small` that an older version began."""
+    given = flat_from_config(small(**changes)) | {"lr_ratio.lite_residual": 1.0}
+    return _state(given={k: v for k, v in given.items() if k not in ("moments", "update_layers")})
+
+
+def test_a_run_from_before_a_field_existed_resumes_while_the_field_has_its_default() -> None:
+    config, path = small(method="TinyTL-B"), Path("last.pt")
+    check_same_run(_begun_before(method="TinyTL-B"), config, _data(), path)
+    with pytest.raises(ConfigError, match="moments is float32 there and int8 here"):
+        check_same_run(
+            _begun_before(method="TinyTL-B"), dataclasses.replace(config, moments="int8"), _data(), path
+        )
+
+
+def test_the_rate_of_lite_residuals_is_compared_as_it_trains_them() -> None:
+    config, path = small(method="TinyTL-L"), Path("last.pt")
+    with pytest.raises(ConfigError, match=r"lr_ratio.lite_residual is 1.0 there and 16.0 here"):
+        check_same_run(_begun_before(method="TinyTL-L"), config, _data(), path)
+    as_then = dataclasses.replace(config, lr_ratio=LrRatio(lite_residual=1.0))
+    check_same_run(_begun_before(method="TinyTL-L"), as_then, _data(), path)
+    sgd = dataclasses.replace(config, optimizer="sgd")
+    check_same_run(_begun_before(method="TinyTL-L", optimizer="sgd"), sgd, _data(), path)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,16 @@ def test_what_is_printed(study, tmp_path, capsys, monkeypatch):
     assert f"python -m tuner export s --trial s-001 --runs-dir {tmp_path}" in lines[-1]
 
 
+def test_a_long_scheme_is_whole_in_the_command_alone(study, tmp_path, capsys):
+    scheme = " ".join(f"{block}.pw1:{'f' * 24}" for block in range(2, 17))
+    config = lean_plan(small(method="Sparse", update_scheme=scheme))
+    RunDirectory(tmp_path / "s" / "s-001").write_config(config)
+    best(tmp_path)
+    listed, _, command_ = capsys.readouterr().out.partition("Train it:")
+    assert f"update_scheme {scheme[:59]}…" in listed and scheme[:61] not in listed
+    assert scheme in command_
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -8,6 +8,7 @@ from tinytl.config.plan import Plan
 from tuner.findings.importance import Importance
 from tuner.findings.text import (
     counts_line,
+    describe,
     front_table,
     hypervolume_line,
     importance_line,
@@ -138,6 +139,12 @@ def test_the_most_important_parameters():
     found = Importance({"a": 0.99, "b": 0.01}, {"a": 0.0, "b": 0.0})
     assert importance_line("Memory", found) == "Memory depends on a 99 ± 0 %"
     assert importance_line("Accuracy", Importance({}, {})) == "Accuracy depends on none of the parameters"
+
+
+def test_a_long_value_is_cut_in_lists():
+    assert short("a" * 60) == "a" * 60
+    assert short("a" * 59 + "bc") == "a" * 59 + "…"
+    assert describe({"update_scheme": "a" * 100}) == f"update_scheme {'a' * 59}…"
 
 
 def test_values_are_short():

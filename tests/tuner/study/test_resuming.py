@@ -113,14 +113,64 @@ def test_a_record_without_a_word_and_without_a_folder_is_to_be_removed(
         resumed(runs_dir)
 
 
-def test_a_study_from_before_a_field_existed_resumes_while_the_field_is_unset(
+OLD_FIELDS = ("data_seed", "update_layers", "bias_blocks", "select", "moments", "lr_ratio.weight")
+"""Some of the fields that a study of an older version does not have."""
+
+
+def begun_by_an_older_version(argv: list[str]) -> None:
+    """Makes the study, with a trial, and the record that an older version would have written."""
+    with opened(prepare(parse_study(argv)[0], NOW)) as (study, _):
+        settings = {k: v for k, v in study.user_attrs[schema.SETTINGS].items() if k not in OLD_FIELDS}
+        study.set_user_attr(schema.SETTINGS, settings | {"lr_ratio.lite_residual": 1.0})
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
+
+
+def test_a_study_from_before_a_field_existed_resumes_while_the_field_has_its_default(
     argv: list[str], runs_dir: Path
 ) -> None:
-    with opened(prepare(parse_study(argv)[0], NOW)) as (study, _):
-        settings = dict(study.user_attrs[schema.SETTINGS])
-        del settings["data_seed"]
-        study.set_user_attr(schema.SETTINGS, settings)
-        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
-    assert resumed(runs_dir).user_attrs[schema.SETTINGS]["data_seed"] is None
-    with pytest.raises(ConfigError, match=r"study mine has .*data_seed"):
-        resumed(runs_dir, "--set", "data_seed=3")
+    begun_by_an_older_version(argv)
+    settings = resumed(runs_dir).user_attrs[schema.SETTINGS]
+    assert {name: settings[name] for name in OLD_FIELDS} == {
+        "data_seed": None,
+        "update_layers": "pw1",
+        "bias_blocks": "same",
+        "select": "last",
+        "moments": "float32",
+        "lr_ratio.weight": 1.0,
+    }
+
+
+def test_a_field_that_is_given_anew_is_named_with_the_version_that_began_the_study(
+    argv: list[str], runs_dir: Path
+) -> None:
+    begun_by_an_older_version(argv)
+    with pytest.raises(
+        ConfigError,
+        match=r"study mine, which an older version began, has not the fixed data_seed \(3\): leave that "
+        r"out, or start another study \(--warm-start mine",
+    ):
+        resumed(runs_dir, "--set", "data_seed=3", "--set", "method=FT-Last")
+
+
+@pytest.mark.parametrize(
+    ("settings", "resumes"),
+    [
+        (["method=TinyTL-B,TinyTL-L"], False),
+        (["method=TinyTL-B,FT-Full"], True),
+        (["method=TinyTL-L", "optimizer=sgd", "moments=float32"], True),
+    ],
+)
+def test_another_rate_of_lite_residuals_matters_only_if_a_trial_can_have_them(
+    settings: list[str], resumes: bool, argv: list[str], runs_dir: Path
+) -> None:
+    flags = [*argv[:-2], "--space", "update_method"]
+    begun_by_an_older_version([*flags, *(word for text in settings for word in ("--set", text))])
+    if resumes:
+        assert resumed(runs_dir).user_attrs[schema.SETTINGS]["lr_ratio.lite_residual"] is None
+        return
+    with pytest.raises(
+        ConfigError,
+        match=r"an older version began study mine, with lr_ratio.lite_residual 1.0, which today is 16: start "
+        r"another study \(--warm-start mine",
+    ):
+        resumed(runs_dir)

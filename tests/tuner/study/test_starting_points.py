@@ -1,3 +1,5 @@
+import dataclasses
+
 import optuna
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from tuner.trial_config import trial_config
 SPACE = load_space("joint").narrowed({"resolution": 32})
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
 POINT = {"batch_size": 8, "method": "TinyTL-B", "norm": "frozen_bn"}
-POINT |= {"base_lr": 1e-3, "weight_decay": 0.0}
+POINT |= {"frozen_weights": "float32", "moments": "float32", "base_lr": 1e-3, "weight_decay": 0.0}
 
 
 def points(tmp_path, content):
@@ -46,6 +48,43 @@ def test_a_trial_s_own_file_is_a_configuration(tmp_path):
     directory.write_config(trial_config(BASE, dict(SPACE.fixed) | POINT))
     (point,) = points_of_file(str(directory.config_file), SPACE, BASE)
     assert point.params == POINT
+
+
+def test_what_the_driver_chose_for_a_trial_is_no_other_setting(tmp_path):
+    sparse = load_space("sparse")
+    directory = RunDirectory(tmp_path)
+    point = sparse.baselines["mcunet_v3"]
+    config = trial_config(BASE, dict(sparse.fixed) | point)
+    directory.write_config(dataclasses.replace(config, update_scheme="12.pw1 13.pw1 bias:12"))
+    (found,) = points_of_file(str(directory.config_file), sparse, BASE)
+    assert found.params == point
+    own = sparse.narrowed({"update_scheme": "11.pw1"})
+    with pytest.raises(ConfigError, match=r"update_scheme is 12.pw1 .*, and 11.pw1 in this study"):
+        points_of_file(str(directory.config_file), own, BASE)
+
+
+def test_a_trial_of_an_older_version_had_the_defaults_of_fields_that_did_not_exist(tmp_path):
+    path = tmp_path / "config.yaml"
+    RunDirectory(tmp_path).write_config(trial_config(BASE, dict(SPACE.fixed) | POINT))
+    written = yaml.safe_load(path.read_text())
+    del written["frozen_weights"], written["moments"]
+    path.write_text(yaml.safe_dump(written))
+    assert points_of_file(str(path), SPACE, BASE)[0].params == POINT
+
+
+def test_a_rate_of_lite_residuals_matters_only_to_a_method_that_has_them(tmp_path):
+    space = load_space("update_method")
+    ratio = {"lr_ratio.lite_residual": 1.0}  # as older versions wrote for every method
+    path = tmp_path / "given.yaml"
+    point = {"method": "TinyTL-B", "norm": "frozen_bn", "base_lr": 1e-3, "weight_decay": 0.0}
+    path.write_text(yaml.safe_dump(point | ratio))
+    (found,) = points_of_file(str(path), space, BASE)
+    assert found.params == point
+    path.write_text(yaml.safe_dump(point | ratio | {"method": "TinyTL-L"}))
+    with pytest.raises(ConfigError, match=r"add --set lr_ratio.lite_residual=1.0"):
+        points_of_file(str(path), space, BASE)
+    path.write_text(yaml.safe_dump(point | {"method": "TinyTL-L", "lr_ratio.lite_residual": 16.0}))
+    assert points_of_file(str(path), space, BASE)[0].params == point | {"method": "TinyTL-L"}
 
 
 @pytest.mark.parametrize(
