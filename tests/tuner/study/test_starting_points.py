@@ -4,7 +4,8 @@ import optuna
 import pytest
 import yaml
 
-from search_spaces.space import load_space, parse_space
+from search_spaces.space import Parameter, load_space, parse_space
+from search_spaces.values import Choices
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
@@ -15,8 +16,7 @@ from tuner.trial_config import trial_config
 
 SPACE = load_space("joint").narrowed({"resolution": 32})
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
-POINT = {"batch_size": 8, "method": "TinyTL-B", "norm": "frozen_bn"}
-POINT |= {"frozen_weights": "float32", "moments": "float32", "base_lr": 1e-3, "weight_decay": 0.0}
+POINT = {"batch_size": 8, "method": "TinyTL-B", "norm": "frozen_bn", "base_lr": 1e-3, "weight_decay": 0.0}
 
 
 def points(tmp_path, content):
@@ -64,12 +64,14 @@ def test_what_the_driver_chose_for_a_trial_is_no_other_setting(tmp_path):
 
 
 def test_a_trial_of_an_older_version_had_the_defaults_of_fields_that_did_not_exist(tmp_path):
+    stored = Parameter("moments", Choices(("float32", "int8")), when={})
+    space = dataclasses.replace(SPACE, parameters=(*SPACE.parameters, stored), baselines={})
     path = tmp_path / "config.yaml"
     RunDirectory(tmp_path).write_config(trial_config(BASE, dict(SPACE.fixed) | POINT))
     written = yaml.safe_load(path.read_text())
     del written["frozen_weights"], written["moments"]
     path.write_text(yaml.safe_dump(written))
-    assert points_of_file(str(path), SPACE, BASE)[0].params == POINT
+    assert points_of_file(str(path), space, BASE)[0].params == POINT | {"moments": "float32"}
 
 
 def test_a_rate_of_lite_residuals_matters_only_to_a_method_that_has_them(tmp_path):
