@@ -218,7 +218,7 @@ def apply_scheme_(net: nn.Module, scheme: UpdateScheme) -> None:
                 parameter.requires_grad_(int(name.split(".")[1]) >= scheme.bias_from)
     for name, channels in scheme.channels.items():
         conv = convolution(net, name)
-        if len(channels) == _in_channels(conv):
+        if len(channels) == conv.in_channels:
             conv.weight.requires_grad_(True)
         else:
             train_channels_(conv, channels)
@@ -255,15 +255,11 @@ def _layers_of(backbone: str, resolution: int) -> tuple[Layer, ...]:
 def _describes(layers: list[Layer], block: int, kind: str) -> Any:
     def hook(conv: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(conv, nn.Conv2d)
-        channels = _in_channels(conv)
+        channels = conv.in_channels
         pixels = inputs[0].shape[2] * inputs[0].shape[3]
         layers.append(Layer(block, kind, channels, conv.weight.numel() // channels, pixels))
 
     return hook
-
-
-def _in_channels(conv: nn.Conv2d) -> int:
-    return conv.in_channels
 
 
 def _ranges(numbers: Sequence[int]) -> str:

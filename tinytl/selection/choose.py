@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def chosen(config: TrainConfig, data: DataSplits, weights: Weights | None = None
     order = by_worth(scores_of(config, data, weights or read_weights(config)), config)
     if is_open(config):
         return fill_budget(config, order)
-    return filled_as(with_scheme(replace(config, select="last")), config, order)
+    return filled_as(with_scheme(dataclasses.replace(config, select="last")), config, order)
 
 
 def by_worth(scores: Mapping[str, Sequence[float]], config: TrainConfig) -> list[Part]:
