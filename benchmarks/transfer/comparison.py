@@ -30,6 +30,9 @@ from benchmarks.transfer.tuned_runs import add_flags, base_configs
 from tinytl.config.train_config import METHODS, NORMS, TrainConfig
 from tinytl.errors import ConfigError
 
+Fields = Mapping[str, Any]
+Row = dict[str, Any]
+
 GRID = tuple(10 ** (exponent / 2) for exponent in range(-8, -2))
 """From 1e-4 to 3e-2, two a decade."""
 WIDEST = range(-12, 1)
@@ -38,14 +41,20 @@ RUNGS = ((1, 0.5), (2, 2))
 """After so many epochs, so many go on: a share of those that ran, or a number."""
 SPARSE_BUDGETS = {"a third less": 2 / 3, "as TinyTL-L+B": 1.0, "a third more": 4 / 3}
 """Budgets of Sparse, in parts of what TinyTL-L+B needs."""
+_SPARSE = "Sparse, frozen_bn, as TinyTL-L+B, fisher"
+STORED: Mapping[tuple[str, ...], Mapping[str, Fields]] = {
+    ("TinyTL-B, frozen_bn", "TinyTL-L+B, frozen_bn", _SPARSE): {
+        "int8 frozen weights": {"frozen_weights": "int8"},
+        "bfloat16 frozen weights": {"frozen_weights": "bfloat16"},
+    },
+    ("FT-Full, frozen_bn", "TinyTL-L+B, frozen_bn", _SPARSE): {"int8 moments": {"moments": "int8"}},
+}
+"""What is trained again with less memory for what is stored, and how it is stored then."""
 PREDICTED = {
     "emoji: Sparse at the memory of TinyTL-L+B, top-1 against it": 0.015,
     "FT-Norm+Last is the weakest under frozen_bn": False,
 }
 """Written before the first run."""
-
-Fields = Mapping[str, Any]
-Row = dict[str, Any]
 
 
 def variants() -> dict[str, Fields]:
@@ -66,7 +75,12 @@ def variants() -> dict[str, Fields]:
         "select": "fisher",
         "budget": "as TinyTL-L+B",
     }
-    return found
+    return found | {
+        f"{name}, {words}": found[name] | fields
+        for names, stored in STORED.items()
+        for words, fields in stored.items()
+        for name in names
+    }
 
 
 def row_of(base: TrainConfig, name: str, fields: Fields, seeds: Sequence[int]) -> Row:
