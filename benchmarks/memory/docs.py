@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
+from benchmarks.transfer.docs import comparison
+from benchmarks.transfer.figure import IN_FEWER_BITS
 from benchmarks.transfer.published import CHECKPOINT_REPORT, CHECKPOINT_REPORT_MB
 from tinytl.config.train_config import BACKBONES
 
@@ -216,24 +218,11 @@ def moments(result: Result) -> list[str]:
     return table(head, lines) + source(result)
 
 
-def moments_accuracy(result: Result) -> list[str]:
-    """Accuracy on test images with both kinds of moments, seed by seed."""
-    lines = []
-    for row in result["rows"]:
-        accuracies = [100 * run["accuracy_top1"] for run in row["runs"]]
-        error = statistics.stdev(accuracies) / len(accuracies) ** 0.5
-        lines.append(
-            cells(
-                row["variant"],
-                ", ".join(f"{accuracy:.1f}" for accuracy in accuracies),
-                f"{statistics.mean(accuracies):.1f} ± {error:.1f}",
-            )
-        )
-    how = result["settings"]
-    name = (
-        f"{result['rows'][0]['backbone']}, {how['dataset']}, {how['resolution']} px, {how['epochs']} epochs"
-    )
-    return table([name, "top-1 by seed, %", "mean ± standard error"], lines) + source(result)
+def stored_accuracy(result: Result) -> list[str]:
+    """Accuracy with frozen weights or moments in fewer bits, each below its method with 32."""
+    fewer = {row["variant"] for row in result["rows"] if row["variant"].endswith(IN_FEWER_BITS)}
+    wanted = fewer | {name.rpartition(", ")[0] for name in fewer}
+    return comparison(result | {"rows": [row for row in result["rows"] if row["variant"] in wanted]})
 
 
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
@@ -243,7 +232,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "fast": ("plan_time", fast_times),
     "order": ("plan_time", plan_order),
     "moments": ("memory_moments", moments),
-    "moments accuracy": ("transfer_moments", moments_accuracy),
+    "stored accuracy": ("transfer_comparison", stored_accuracy),
 }
 """Each table's name in the page, the result file for it, and the function that makes it."""
 

@@ -15,24 +15,51 @@ from benchmarks.transfer.published import (
     PAPER_CIFAR10,
     TINYTL_REPORT_CIFAR10,
 )
+from tinytl.config.train_config import METHODS
 
+SETS = {"emoji-val-as-test": "emoji", "digits": "digits"}
+"""Data sets by name, and as the page calls them."""
+ORDER_OF_NORMS = ("frozen_bn", "batch_norm", "group_norm")
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 
 
 def top1(row: Result) -> str:
-    """Returns mean and standard deviation over seeds, in percent."""
-    if "accuracy_top1_mean" not in row:
-        return "no weights"
-    spread = "" if row["accuracy_top1_std"] is None else f" ± {100 * row['accuracy_top1_std']:.1f}"
-    return f"{100 * row['accuracy_top1_mean']:.1f}{spread}"
+    """Returns mean and standard error over seeds, in percent."""
+    error = "" if row["standard_error"] is None else f" ± {100 * row['standard_error']:.1f}"
+    return f"{100 * row['accuracy_top1_mean']:.1f}{error}"
 
 
-def rate(row: Result) -> str:
-    """Returns the learning rate that was chosen; `*` if it was the grid's lowest or highest."""
-    if "base_lr" not in row:
-        return ""
-    return f"{row['base_lr']:g}{'*' if row['at_the_grid_s_edge'] else ''}"
+def comparison(result: Result) -> list[str]:
+    """One line per variant: accuracy and rate on each data set and backbone, and memory on the first set."""
+    rows = {(row["dataset"], row["backbone"], row["variant"]): row for row in result["rows"]}
+    places = sorted({(dataset, backbone) for dataset, backbone, _ in rows}, key=place_order)
+    first = places[0][0]
+    lines = []
+    for name in sorted({row["variant"] for row in result["rows"]}, key=variant_order):
+        found = [rows.get((*place, name)) for place in places]
+        memory = [rows.get((*place, name)) for place in places if place[0] == first]
+        lines.append(
+            cells(
+                name,
+                *("" if row is None else f"{top1(row)} ({row['base_lr']:.1g})" for row in found),
+                *("" if row is None else f"{row['least_mib']:.1f}" for row in memory),
+            )
+        )
+    heads = [f"{SETS[dataset]}, {backbone}" for dataset, backbone in places]
+    mib = [f"MiB, {backbone}" for dataset, backbone in places if dataset == first]
+    return [*table(["top-1, % (base lr)", *heads, *mib], lines), *source(result)]
+
+
+def place_order(place: tuple[str, str]) -> tuple[int, str]:
+    """By data set, then by backbone."""
+    return list(SETS).index(place[0]), place[1]
+
+
+def variant_order(name: str) -> tuple[int, int, int, str]:
+    """By method, norm, and whether something is stored in fewer bits."""
+    method, norm, *more = name.split(", ")
+    return METHODS.index(method), ORDER_OF_NORMS.index(norm), len(more), name
 
 
 def published(figures: tuple[float, float] | None) -> str:
@@ -41,27 +68,23 @@ def published(figures: tuple[float, float] | None) -> str:
 
 
 def methods(result: Result) -> list[str]:
-    """Every backbone and method: accuracy here, memory here and at 224 px, and published figures."""
-    small = str(result["settings"]["resolution"])
+    """Every backbone and method: memory at 96 and 224 px, and published figures."""
     lines = []
     for row in result["rows"]:
-        here, at_224 = row["memory"][small], row["memory"]["224"]
+        memory = (row["memory"][pixels] for pixels in ("96", "224"))
         report = TINYTL_REPORT_CIFAR10.get(row["backbone"], {}).get(row["method"])
         paper = PAPER_CIFAR10.get(row["method"]) if row["backbone"] == "proxylessnas_mobile" else None
         lines.append(
             cells(
                 f"{row['backbone']}, {row['method']}, {row['norm']}",
-                top1(row),
-                rate(row),
-                f"{here['lean_mib']:.1f} of {here['stock_mib']:.1f}",
-                f"{at_224['lean_mib']:.1f} of {at_224['stock_mib']:.1f}",
+                *(f"{at['lean_mib']:.1f} of {at['stock_mib']:.1f}" for at in memory),
                 published(report),
                 published(paper),
             )
         )
-    head = ["", "top-1, %", "base lr", f"MiB of stock's, {small} px", "MiB of stock's, 224 px"]
+    ours = ["MiB of stock's, 96 px", "MiB of stock's, 224 px"]
     theirs = ["the report: *train* top-1, % · MB", "the paper: test top-1, % · MB"]
-    return [*table([*head, *theirs], lines), *source(result)]
+    return [*table(["", *ours, *theirs], lines), *source(result)]
 
 
 def ratios(result: Result) -> list[str]:
@@ -113,24 +136,17 @@ def fall(memory: tuple[float, float] | None) -> str:
 
 
 def readme(result: Result) -> list[str]:
-    """The backbones with weights, one line per method."""
-    small = str(result["settings"]["resolution"])
-    rows = {(row["backbone"], row["method"]): row for row in result["rows"] if "base_lr" in row}
-    backbones = list(dict.fromkeys(backbone for backbone, _ in rows))
+    """The photographs' rows under frozen statistics: accuracy on each backbone, and memory on the last."""
+    dataset = next(iter(SETS))
+    rows = {(row["backbone"], row["variant"]): row for row in result["rows"] if row["dataset"] == dataset}
+    backbones = sorted({backbone for backbone, _ in rows})
     lines = []
-    for method in dict.fromkeys(method for _, method in rows):
-        of_method = [rows[backbone, method] for backbone in backbones]
-        memory = of_method[-1]["memory"][small]
-        lines.append(
-            cells(
-                method,
-                *(top1(row) for row in of_method),
-                f"{memory['lean_mib']:.1f}",
-                f"{memory['stock_mib']:.1f}",
-            )
-        )
-    head = ["top-1, %, and MiB of a step", *backbones, f"{backbones[-1]}, MiB", "stock PyTorch, MiB"]
-    return table(head, lines)
+    for name in sorted({name for _, name in rows if ", frozen_bn" in name}, key=variant_order):
+        found = [rows[backbone, name] for backbone in backbones if (backbone, name) in rows]
+        if len(found) == len(backbones):
+            words = name.replace(", frozen_bn", "")
+            lines.append(cells(words, *map(top1, found), f"{found[-1]['least_mib']:.1f}"))
+    return table(["top-1, %, and MiB of a step", *backbones, f"{backbones[-1]}, MiB"], lines)
 
 
 def memory(result: Result) -> list[str]:
@@ -146,36 +162,19 @@ def memory(result: Result) -> list[str]:
 
 
 def variants(result: Result) -> list[str]:
-    """The compared variants, with accuracy, rate, memory and time."""
+    """The compared variants, with accuracy, rate and memory."""
+    order = list(dict.fromkeys(row["variant"] for row in result["rows"]))
     lines = [
-        cells(
-            row["variant"],
-            top1(row),
-            rate(row),
-            f"{row['predicted_peak_mib']:.1f}",
-            f"{row['epoch_time_s']:.1f}",
-        )
-        for row in result["rows"]
+        cells(row["variant"], top1(row), f"{row['base_lr']:.1g}", f"{row['least_mib']:.1f}")
+        for row in sorted(result["rows"], key=lambda row: order.index(row["variant"]))
     ]
-    return [*table(["", "top-1, %", "base lr", "MiB", "epoch, s"], lines), *source(result)]
+    return [*table(["", "top-1, %", "base lr", "MiB"], lines), *source(result)]
 
 
-def datasets(result: Result) -> list[str]:
-    """One line per method, one column per data set; then the report's figures for other sets."""
-    found = {(row["method"], row["dataset"]): row for row in result["rows"]}
-    names = list(dict.fromkeys(dataset for _, dataset in found))
-    lines = [
-        cells(method, *(f"{top1(found[method, name])} ({rate(found[method, name])})" for name in names))
-        for method in dict.fromkeys(method for method, _ in found)
-    ]
-    head = ["top-1, % (base lr)", *("emoji" if name == "imagefolder" else name for name in names)]
-    reported = [cells(name, f"{value:.1f}") for name, value in FINETUNE_REPORT_TOP1.items()]
-    return [
-        *table(head, lines),
-        *source(result),
-        "",
-        *table([f"{FINETUNE_REPORT}, validation", "top-1, %"], reported),
-    ]
+def reported(result: Result) -> list[str]:
+    """What the report that the comparison is of found on other data sets."""
+    lines = [cells(name, f"{value:.1f}") for name, value in FINETUNE_REPORT_TOP1.items()]
+    return table([f"{FINETUNE_REPORT}, validation", "top-1, %"], lines)
 
 
 def lite_branches(result: Result) -> list[str]:
@@ -207,27 +206,17 @@ def mean_and_error(rows: list[Result], name: str, factor: float, digits: int) ->
 
 
 TABLES = {
+    "comparison": ("transfer_comparison", comparison),
     "methods": ("transfer_methods", methods),
     "ratios": ("transfer_methods", ratios),
     "checkpoints": ("memory_checkpoint", checkpoints),
     "memory": ("transfer_memory", memory),
     "separate": ("transfer_separate_lr", variants),
+    "reported": ("transfer_separate_lr", reported),
     "scratch": ("transfer_scratch", variants),
-    "datasets": ("transfer_datasets", datasets),
     "lite": ("transfer_lite_branches", lite_branches),
 }
-FIGURES = {
-    "transfer_methods": "methods.png",
-    "transfer_separate_lr": "separate_lr.png",
-    "transfer_scratch": "from_scratch.png",
-}
-
-
-def curves(result: Result) -> Result:
-    """Returns of a comparison of methods the six that the reports draw, on their backbone."""
-    report = TINYTL_REPORT_CIFAR10["mobilenet_v2"]
-    rows = [row for row in result["rows"] if row["backbone"] == "mobilenet_v2" and row["method"] in report]
-    return result | {"rows": [row | {"variant": row["method"]} for row in rows]}
+CURVES = {"transfer_separate_lr": "separate_lr.png", "transfer_scratch": "from_scratch.png"}
 
 
 def main() -> None:
@@ -240,15 +229,15 @@ def main() -> None:
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
     tables = {title: make(results[of]) for title, (of, make) in TABLES.items() if of in results}
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
-    if "transfer_methods" in results:
-        compact = {"methods": readme(results["transfer_methods"])}
-        README.write_text(fill(README.read_text(), compact, str(README)))
-    from benchmarks.transfer.figure import plot_variants
+    from benchmarks.transfer.figure import plot_comparison, plot_curves
 
-    for name, picture in FIGURES.items():
+    if "transfer_comparison" in results:
+        compact = {"comparison": readme(results["transfer_comparison"])}
+        README.write_text(fill(README.read_text(), compact, str(README)))
+        plot_comparison(results["transfer_comparison"], SETS, ROOT / "docs" / "comparison.png")
+    for name, picture in CURVES.items():
         if name in results:
-            drawn = curves(results[name]) if name == "transfer_methods" else results[name]
-            plot_variants(drawn, ROOT / "docs" / picture)
+            plot_curves(results[name], ROOT / "docs" / picture)
     for title in sorted(TABLES.keys() - tables.keys()):
         print(f"not written, its result is missing: {title}")
 

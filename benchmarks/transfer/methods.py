@@ -1,22 +1,23 @@
-"""Methods x backbones: accuracy on test images, with the learning rate tuned for each, and memory.
+"""Memory of a step, methods x backbones, lean and stock, beside what was published.
 
-Methods that change weights train with batch norm, as fine-tuning usually does; the others with frozen
-statistics, for which the memory figures of TinyTL are made. Lite residuals start at random. A backbone
-without weights here gets only its memory (`--memory-only`). The published setting: `--dataset cifar10
---data-dir DIR --backbone mobilenet_v2 --epochs 50 --resolution 224 --lrs 3e-4`.
+Methods that change weights have batch norm, as in the reports and the paper's baselines; the others frozen
+statistics, for which the memory figures of TinyTL are made. Accuracies are in `comparison.py`.
+
+    python -m benchmarks.transfer.methods --json benchmarks/results/transfer_methods_MACHINE_YYYYMM.json
 """
 
 import argparse
 import dataclasses
+from pathlib import Path
 
 from benchmarks.shared.machine import write_result
-from benchmarks.transfer.tuned_runs import add_flags, base_configs, settings, tuned
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory
 
+BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
 METHODS = ("FT-Last", "TinyTL-B", "TinyTL-L", "TinyTL-L+B", "FT-Norm+Last", "Last-3", "FT-Full")
 BATCH_NORM_METHODS = ("FT-Norm+Last", "Last-3", "FT-Full")
-PUBLISHED_RESOLUTION = 224
+RESOLUTIONS = (96, 224)
 
 
 def variant(base: TrainConfig, method: str) -> TrainConfig:
@@ -25,37 +26,27 @@ def variant(base: TrainConfig, method: str) -> TrainConfig:
     return dataclasses.replace(base, method=method, norm=norm)
 
 
+def memory_of(config: TrainConfig) -> dict[str, float]:
+    """Returns the predicted peaks of a step in MiB: lean with its smallest plan, and stock PyTorch."""
+    ways = {"lean": {"plan": "smallest"}, "stock": {"engine": "stock"}}
+    peaks = {way: predict_memory(dataclasses.replace(config, **fields)) for way, fields in ways.items()}
+    return {f"{way}_mib": round(peak.peak_mib, 2) for way, peak in peaks.items()}
+
+
 def main() -> None:
-    """Trains, prints and writes the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_flags(parser)
-    parser.add_argument("--memory-only", action="append", default=[], metavar="BACKBONE")
+    """Predicts and writes the table."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    bases = base_configs(args)
-    variants = {(name, method): variant(base, method) for name, base in bases.items() for method in METHODS}
-    results = tuned({f"{name} {method}": config for (name, method), config in variants.items()}, args)
-    first = next(iter(bases.values()))
-    for name in args.memory_only:
-        for method in METHODS:
-            base = dataclasses.replace(first, backbone=name, weights="none", input_mean=None, input_std=None)
-            variants[name, method] = variant(base, method)
     rows = []
-    for (name, method), config in variants.items():
-        row = {"backbone": name, "method": method, "norm": config.norm}
-        at_both = {}
-        for resolution in (config.resolution, PUBLISHED_RESOLUTION):
-            at = dataclasses.replace(config, resolution=resolution, num_classes=10)
-            at_both[resolution] = {
-                "lean_mib": predict_memory(at).peak_mib,
-                "stock_mib": predict_memory(dataclasses.replace(at, engine="stock")).peak_mib,
-            }
-        row["memory"] = at_both
-        if f"{name} {method}" in results:
-            row |= results[f"{name} {method}"].flat
-        rows.append(row)
-    write_result(args.json, {"settings": settings(args), "rows": rows})
+    for backbone in BACKBONES:
+        base = TrainConfig(backbone=backbone, weights="none", device="cpu", batch_size=8, num_classes=10)
+        for method in METHODS:
+            config = variant(base, method)
+            at = {n: memory_of(dataclasses.replace(config, resolution=n)) for n in RESOLUTIONS}
+            rows.append({"backbone": backbone, "method": method, "norm": config.norm, "memory": at})
+    write_result(args.json, {"rows": rows})
 
 
 if __name__ == "__main__":

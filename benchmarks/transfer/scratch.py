@@ -10,6 +10,9 @@ from benchmarks.transfer.separate_lr import REPORT_RATIO
 from benchmarks.transfer.tuned_runs import compare
 from tinytl.config.train_config import TrainConfig
 
+PREDICTED = {"fine-tuning against the best from scratch, top-1": 0.15, "best from scratch": "SGD, cosine"}
+"""Written before the first run with tuned rates."""
+
 
 def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
     """Returns the variants to compare."""
@@ -28,4 +31,4 @@ def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
 
 
 if __name__ == "__main__":
-    compare(str(__doc__), variants_of)
+    compare(str(__doc__), PREDICTED, variants_of)

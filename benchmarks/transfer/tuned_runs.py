@@ -1,68 +1,206 @@
-"""Training runs with their learning rate tuned: every variant gets the same grid, then more seeds.
+"""Training runs with their learning rate tuned by successive halving, a row for each variant.
 
-The rate is chosen by validation accuracy with the first seed; other seeds then run with it. The reported
-accuracy is on test images, which chose nothing. Runs are `python -m tinytl train` folders, so a benchmark
-that was cut off resumes.
+All rates of a grid train an epoch of the whole schedule, the better half goes on to the second, and the best
+two to the end; the one with the best validation accuracy wins. If that is the lowest or the highest of the
+grid, the grid is extended, until it is not. The other seeds then train with it. Reported is the accuracy on
+test images, which chose nothing, and the least memory of a step (predicted, plan `smallest`).
+
+Rows are written as they end. A call with the same `--json` trains those that are missing.
 """
 
 import argparse
 import dataclasses
-import hashlib
 import json
+import math
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared.machine import store_no_features, write_result
+from benchmarks.shared.machine import about, row_a_line
 from tinytl.config.flags import parse_field
-from tinytl.config.flat import config_from_flat, flat_from_config
+from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
-Run = dict[str, Any]
+Row = dict[str, Any]
+Variants = Mapping[str, TrainConfig]
+
+GRID = tuple(10 ** (exponent / 2) for exponent in range(-8, -2))
+"""From 1e-4 to 3e-2, two a decade."""
+WIDEST = range(-12, 1)
+"""From 1e-6 to 1, in half decades."""
+RUNGS = ((1, 0.5), (2, 2))
+"""After so many epochs, so many go on: a share of those that ran, or a number."""
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """One variant: its runs at the learning rate that was best."""
+class Run:
+    """A training run that goes on epoch by epoch."""
 
-    base_lr: float
-    runs: list[Run]
-    """A run for each seed that did not diverge: accuracy on test images, curves and memory."""
-    by_lr: Mapping[float, float]
-    """Validation accuracy of the first seed for each learning rate that was tried."""
+    def __init__(self, config: TrainConfig, data: Any, weights: Any) -> None:
+        from tinytl.runs.trainer import Trainer
 
-    @property
-    def flat(self) -> dict[str, Any]:
-        """The values in a result file."""
-        accuracies = [run["accuracy_top1"] for run in self.runs]
+        self.lr = config.base_lr
+        self.val_curve: list[float] = []
+        """Validation accuracy by epoch."""
+        self.loss_curve: list[float] = []
+        """Training loss by epoch."""
+        self._diverged = False
+        self._trainer = Trainer(config, data, weights)
+
+    def train_until(self, epoch: int) -> None:
+        """Trains on, until `epoch` epochs are done or the loss is not finite."""
+        from tinytl.errors import NonFiniteLossError
+
+        try:
+            while len(self.val_curve) < epoch and not self._diverged:
+                found = self._trainer.train_epoch()
+                self.val_curve.append(found.accuracy_top1)
+                self.loss_curve.append(found.loss)
+        except NonFiniteLossError:
+            self._diverged = True
+
+    def to_the_end(self) -> "Run":
+        """Trains all epochs that are left, and returns itself."""
+        self.train_until(self._trainer.config.epochs)
+        return self
+
+    def worth(self) -> tuple[float, float]:
+        """By the last accuracy, then by the lower rate; a run that diverged is the worst."""
+        return (-1.0 if self._diverged or not self.val_curve else self.val_curve[-1], -self.lr)
+
+    def judged(self) -> Row:
+        """Returns the accuracy on test images, and the curves."""
+        assert self._trainer.data.test is not None
         return {
-            "base_lr": self.base_lr,
-            "at_the_grid_s_edge": self.base_lr in (min(self.by_lr), max(self.by_lr)),
-            "accuracy_top1_mean": statistics.mean(accuracies),
-            "accuracy_top1_std": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-            "predicted_peak_mib": self.runs[0]["predicted_peak_mib"],
-            "measured_peak_mib": self.runs[0]["measured_peak_mib"],
-            "epoch_time_s": statistics.median(run["epoch_time_s"] for run in self.runs),
-            "val_accuracy_top1_by_lr": {f"{lr:g}": value for lr, value in sorted(self.by_lr.items())},
-            "runs": self.runs,
+            "seed": self._trainer.config.seed,
+            "accuracy_top1": self._trainer.evaluate(self._trainer.data.test)[0],
+            "val_curve": self.val_curve,
+            "loss_curve": [round(loss, 5) for loss in self.loss_curve],
         }
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that these benchmarks share; the published setting only needs other flags."""
+def tuned(start: Callable[[float], Run], epochs: int) -> tuple[Run, dict[float, list[float]]]:
+    """Returns the run at the best rate, whole, and the validation accuracies of each rate by epoch."""
+    running = [start(lr) for lr in GRID]
+    by_lr = {run.lr: run.val_curve for run in running}
+    for epoch, left in RUNGS:
+        if epoch < epochs:
+            for run in running:
+                run.train_until(epoch)
+            n_left = left if isinstance(left, int) else math.ceil(left * len(running))
+            running = sorted(running, key=Run.worth, reverse=True)[:n_left]
+    best = max((run.to_the_end() for run in running), key=Run.worth)
+    while best.lr in (min(by_lr), max(by_lr)):
+        step = -1 if best.lr == min(by_lr) else 1
+        half_decade = round(2 * math.log10(best.lr)) + step
+        if half_decade not in WIDEST:
+            break
+        further = start(10 ** (half_decade / 2)).to_the_end()
+        by_lr[further.lr] = further.val_curve
+        best = max(best, further, key=Run.worth)
+    return best, by_lr
+
+
+def row_of(config: TrainConfig, name: str, seeds: Sequence[int]) -> Row:
+    """Trains a variant, and returns its row. Sparse with a budget trains what the budget lets train."""
+    import torch
+
+    from tinytl.data.load import load_dataset
+    from tinytl.memory.predict import predict_memory
+    from tinytl.networks.backbones.weights import read_weights
+    from tinytl.selection.choose import chosen
+
+    torch.set_num_threads(1)
+    data, weights = load_dataset(config), read_weights(config)
+    if config.plan == "budget":
+        scheme = chosen(config, data, weights).update_scheme
+        config = dataclasses.replace(config, update_scheme=scheme, plan="fast", budget_mib=None)
+    least = predict_memory(dataclasses.replace(config, plan="smallest"))
+
+    def started(lr: float, seed: int) -> Run:
+        return Run(dataclasses.replace(config, base_lr=lr, seed=seed), data, weights)
+
+    best, by_lr = tuned(lambda lr: started(lr, seeds[0]), config.epochs)
+    runs = [run.judged() for run in (best, *(started(best.lr, seed).to_the_end() for seed in seeds[1:]))]
+    found = [run["accuracy_top1"] for run in runs]
+    return {
+        "dataset": data.name,
+        "backbone": config.backbone,
+        "variant": name,
+        "least_mib": round(least.peak_mib, 2),
+        "update_scheme": config.update_scheme,
+        "base_lr": best.lr,
+        "accuracy_top1_mean": statistics.mean(found),
+        "standard_error": statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None,
+        "runs": runs,
+        "val_accuracy_top1_by_lr": {f"{lr:.3g}": curve for lr, curve in sorted(by_lr.items())},
+        "settings": {name: getattr(config, name) for name in ("epochs", "resolution", "batch_size")},
+    }
+
+
+def compare(description: str, predicted: Row, variants_of: Callable[[TrainConfig], Variants]) -> None:
+    """Runs a benchmark that compares variants of each backbone: reads its flags, writes rows as they end."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
     add_setting_flags(parser)
-    parser.add_argument("--lrs", type=float, nargs="+", default=[5e-4, 2e-3, 8e-3])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="variants that begin so")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no row begins after so long")
+    args = parser.parse_args()
+    rows: list[Row] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
+    known = {(row["dataset"], row["backbone"], row["variant"]) for row in rows}
+    by_name: dict[str, list[TrainConfig]] = {}
+    for base, dataset in map(_with_classes, base_configs(args).values()):
+        for name, config in variants_of(base).items():
+            if name.startswith(tuple(args.only)) and (dataset, base.backbone, name) not in known:
+                by_name.setdefault(name, []).append(config)
+    missing = [(config, name) for name, configs in by_name.items() for config in configs]
+    until = time.monotonic() + 60 * args.minutes
+    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
+        for row in _in_time(pool, missing, args.seeds, until, args.processes):
+            rows.append(row)
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(row_a_line(about() | {"predicted_before": predicted, "rows": rows}))
+            print(row["backbone"], row["variant"], row["base_lr"], row["accuracy_top1_mean"], flush=True)
+
+
+def _in_time(
+    pool: ProcessPoolExecutor,
+    missing: Sequence[tuple[TrainConfig, str]],
+    seeds: Sequence[int],
+    until: float,
+    at_a_time: int,
+) -> Iterator[Row]:
+    waiting = list(missing)
+    running = set()
+    while waiting or running:
+        while waiting and len(running) < at_a_time and time.monotonic() < until:
+            running.add(pool.submit(row_of, *waiting.pop(0), seeds))
+        if not running:
+            return
+        done = next(as_completed(running))
+        running.remove(done)
+        try:
+            yield done.result()
+        except ConfigError as error:
+            print(f"left out: {error}", flush=True)
+
+
+def _with_classes(base: TrainConfig) -> tuple[TrainConfig, str]:
+    """Returns `base` with as many classes as its data set has, and the name of that."""
+    from tinytl.data.load import load_dataset
+
+    data = load_dataset(base)
+    return dataclasses.replace(base, num_classes=len(data.classes)), data.name
 
 
 def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `base_configs`, the seeds, and where runs and the result are kept."""
+    """Adds the flags of `base_configs`, the seeds, and where the result is kept."""
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-dir", help="for imagefolder: a val/ without test/ holds the test images")
     parser.add_argument(
@@ -75,7 +213,7 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolution", type=int, default=96)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="where runs are kept")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), help="for links to images")
     parser.add_argument("--json", type=Path, required=True)
 
 
@@ -103,103 +241,6 @@ def base_configs(args: argparse.Namespace) -> dict[str, TrainConfig]:
         config = config_from_flat(flat)
         configs[config.backbone] = config
     return configs
-
-
-def settings(args: argparse.Namespace) -> dict[str, object]:
-    """Returns the flags on which accuracies depend, for a result file."""
-    names = ("dataset", "epochs", "resolution", "batch_size", "lrs", "seeds")
-    return {name: getattr(args, name) for name in names}
-
-
-def compare(about: str, variants_of: Callable[[TrainConfig], dict[str, TrainConfig]]) -> None:
-    """Runs a benchmark that compares variants of each backbone: reads its flags and writes its result."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_flags(parser)
-    args = parser.parse_args()
-    rows = [
-        {"backbone": name, "variant": variant} | found.flat
-        for name, base in base_configs(args).items()
-        for variant, found in tuned(variants_of(base), args).items()
-    ]
-    write_result(args.json, {"settings": settings(args), "rows": rows})
-
-
-def tuned(variants: Mapping[str, TrainConfig], args: argparse.Namespace) -> dict[str, Tuned]:
-    """Runs every variant with every learning rate, then with every seed at the best one."""
-    first, *others = args.seeds
-    tries = {(name, lr): _at(config, lr, first) for name, config in variants.items() for lr in args.lrs}
-    done = dict(zip(tries, _run_all(list(tries.values()), args), strict=True))
-    by_lr = {
-        name: {lr: done[name, lr]["val_accuracy_top1"] for lr in args.lrs if done[name, lr]}
-        for name in variants
-    }
-    best = {name: max(found, key=lambda lr: (found[lr], -lr)) for name, found in by_lr.items()}
-    more = {(name, seed): _at(variants[name], best[name], seed) for name in variants for seed in others}
-    again = dict(zip(more, _run_all(list(more.values()), args), strict=True))
-    return {
-        name: Tuned(
-            best[name],
-            [run for run in (done[name, best[name]], *(again[name, seed] for seed in others)) if run],
-            by_lr[name],
-        )
-        for name in variants
-    }
-
-
-def _at(config: TrainConfig, lr: float, seed: int) -> TrainConfig:
-    return dataclasses.replace(config, base_lr=lr, seed=seed)
-
-
-def _run_all(configs: Sequence[TrainConfig], args: argparse.Namespace) -> list[Run]:
-    store_no_features()
-    folders = [args.runs / _folder_name(config) for config in configs]
-    found: list[Run] = []
-    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
-        for config, run in zip(configs, pool.map(_train, configs, folders), strict=True):
-            found.append(run)
-            shown = f"{run['accuracy_top1']:.3f}" if run else "diverged"
-            print(
-                f"{config.backbone} {config.method} lr {config.base_lr:g} seed {config.seed}: {shown}",
-                flush=True,
-            )
-    return found
-
-
-def _train(config: TrainConfig, folder: Path) -> Run:
-    """Trains one configuration, or reads the result of an earlier call; empty if training diverged."""
-    import torch
-
-    from tinytl.errors import NonFiniteLossError
-    from tinytl.runs.progress import PlainProgress
-    from tinytl.runs.run import train_run
-
-    torch.set_num_threads(1)
-    if not (folder / "result.json").exists():
-        try:
-            train_run(config, folder, PlainProgress(lambda line: None), resume=True)
-        except NonFiniteLossError:
-            return {}
-    result = json.loads((folder / "result.json").read_text())
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    test = result["test_accuracy_top1"]
-    return {
-        "seed": config.seed,
-        "accuracy_top1": result["val_accuracy_top1"] if test is None else test,
-        "judged_on": "val" if test is None else "test",
-        "val_accuracy_top1": result["val_accuracy_top1"],
-        "predicted_peak_mib": result["predicted_peak_mib"],
-        "measured_peak_mib": result["measured_peak_mib"],
-        "epoch_time_s": statistics.median(row["epoch_time_s"] for row in rows),
-        "val_curve": [row["accuracy_top1"] for row in rows],
-        "loss_curve": [row["loss"] for row in rows],
-    }
-
-
-def _folder_name(config: TrainConfig) -> str:
-    """Returns a name that no other configuration has."""
-    flat = {k: v for k, v in flat_from_config(config).items() if k != "data_dir"}
-    digest = hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()[:10]
-    return f"{config.backbone}-{config.method}-lr{config.base_lr:g}-seed{config.seed}-{digest}"
 
 
 def _with_test(root: Path, runs: Path) -> Path:

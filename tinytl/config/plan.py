@@ -121,8 +121,11 @@ class UnderFloorError(ConfigError):
     """No way to run a configuration fits its budget; `smallest` needs the least."""
 
     def __init__(self, message: str, smallest: TrainConfig) -> None:
-        super().__init__(message)
+        super().__init__(message, smallest)  # all of them, so that the error travels between processes
         self.smallest = smallest
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def is_planned(config: TrainConfig) -> bool:

@@ -36,8 +36,11 @@ class TakenError(Exception):
     """Another process holds the name."""
 
     def __init__(self, holder: dict[str, Any]) -> None:
-        super().__init__(f"process {holder.get('pid')} on {holder.get('host')}")
+        super().__init__(holder)
         self.holder = holder
+
+    def __str__(self) -> str:
+        return f"process {self.holder.get('pid')} on {self.holder.get('host')}"
 
 
 class ClaimLostError(BucketError):

@@ -1,77 +1,26 @@
-import json
-import math
-import sys
-from pathlib import Path
+import dataclasses
 
 import pytest
 
-from benchmarks.transfer import comparison
-from benchmarks.transfer.comparison import GRID, tuned, variants
-from tinytl.config.train_config import METHODS, NORMS, TrainConfig
-
-EPOCHS = 5
-
-
-class Made:
-    """A run whose validation accuracy falls with the distance, in decades, from the best rate."""
-
-    def __init__(self, lr: float, best: float, trained: dict[float, int], diverges_from: float = math.inf):
-        self.lr, self.best, self.trained, self.diverges_from = lr, best, trained, diverges_from
-        self.curve: list[float] = []
-
-    def train_until(self, epoch: int) -> None:
-        self.trained[self.lr] = max(epoch, self.trained.get(self.lr, 0))
-        while len(self.curve) < epoch and self.lr < self.diverges_from:
-            self.curve.append(0.9 - 0.1 * abs(math.log10(self.lr / self.best)))
-
-    def to_the_end(self) -> "Made":
-        self.train_until(EPOCHS)
-        return self
-
-    worth = comparison._Run.worth
-    _diverged = False
-
-
-@pytest.mark.parametrize("best", [3e-6, 1e-4, 1e-3, 2e-2, 0.2])
-def test_the_best_rate_lies_within_what_was_tried(best: float) -> None:
-    trained: dict[float, int] = {}
-    found, by_lr = tuned(lambda lr: Made(lr, best, trained), EPOCHS)  # type: ignore[arg-type, return-value]
-    assert abs(math.log10(found.lr / best)) <= 0.25 + 1e-9
-    assert min(by_lr) < found.lr < max(by_lr)
-    assert len(found.curve) == EPOCHS
-    on_grid = [trained[lr] for lr in GRID]
-    assert sorted(on_grid) == [1, 1, 1, 2, EPOCHS, EPOCHS]
-
-
-def test_a_rate_that_diverges_is_the_worst() -> None:
-    trained: dict[float, int] = {}
-    found, _ = tuned(lambda lr: Made(lr, 1.0, trained, diverges_from=2e-3), EPOCHS)  # type: ignore[arg-type, return-value]
-    assert found.lr == pytest.approx(1e-3)
+from benchmarks.transfer.comparison import SPARSE_BUDGETS, STORED, variants_of
+from tests.support.cases import small
+from tinytl.config.train_config import METHODS, NORMS
+from tinytl.memory.predict import predict_memory
 
 
 def test_every_method_under_every_norm_and_sparse_at_three_budgets() -> None:
-    found = variants()
+    found = variants_of(small())
     for method in set(METHODS) - {"Scratch", "Sparse"}:
-        assert {found[f"{method}, {norm}"]["norm"] for norm in NORMS} == set(NORMS)
-    assert {fields["budget"] for fields in found.values() if fields["method"] == "Sparse"} == set(
-        comparison.SPARSE_BUDGETS
+        assert {found[f"{method}, {norm}"].norm for norm in NORMS} == set(NORMS)
+    sparse = [config for name, config in found.items() if name.startswith("Sparse, frozen_bn")]
+    last, as_lite, twice = (
+        predict_memory(dataclasses.replace(found[f"{method}, frozen_bn"], plan="smallest")).peak_mib * factor
+        for method, factor in (("FT-Last", 1), ("TinyTL-L+B", 1), ("TinyTL-L+B", 2))
     )
-    for fields in found.values():
-        TrainConfig(**{key: value for key, value in fields.items() if key != "budget"})
-
-
-@pytest.mark.slow
-def test_rows_are_written_as_they_end_and_not_trained_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "rows.json"
-    words = "x --epochs 1 --resolution 32 --seeds 0 --processes 1 --json".split()
-    monkeypatch.setattr(sys, "argv", [*words, str(path), "--only", "FT-Last, frozen_bn"])
-    monkeypatch.setattr(comparison, "about", dict)
-    comparison.main()
-    (row,) = json.loads(path.read_text())["rows"]
-    assert row["variant"] == "FT-Last, frozen_bn" and row["accuracy_top1_mean"] > 0.5
-    assert row["standard_error"] is None and row["least_mib"] > 5
-    capsys.readouterr()
-    comparison.main()
-    assert capsys.readouterr().out == ""
+    budgets = sorted({config.budget_mib for config in sparse if config.budget_mib is not None})
+    assert budgets == pytest.approx([(last + as_lite) / 2, as_lite, twice - last])
+    assert len(budgets) == len(SPARSE_BUDGETS) == 3
+    for names, stored in STORED.items():
+        for words, fields in stored.items():
+            for name in names:
+                assert fields.items() <= vars(found[f"{name}, {words}"]).items()

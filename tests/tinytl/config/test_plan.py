@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import pickle
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from tinytl.config.plan import (
     STOCK_BELOW_KIB,
     Needs,
     Plan,
+    UnderFloorError,
     choices,
     describe,
     fast_plan,
@@ -364,3 +366,8 @@ def test_a_plan_says_what_runs_as_pytorchs_own(stock_below_kib: float, words: st
         slowdown=1.0,
     )
     assert plan.describe() == f"8 at a time, nothing recomputed{words}"
+
+
+def test_an_error_of_a_budget_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(UnderFloorError("too little", small())))
+    assert (str(error), error.smallest) == ("too little", small())

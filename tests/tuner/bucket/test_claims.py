@@ -1,4 +1,5 @@
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -122,3 +123,8 @@ def test_a_claim_that_is_withdrawn_leaves_nothing(bucket):
 def test_the_silence_that_a_holder_may_have_is_shorter_than_the_one_that_others_wait():
     assert claims.SIGN_OF_LIFE_S + claims.STOPS_BEFORE_S < claims.GONE_AFTER_S
     assert datetime.now(UTC).tzinfo is not None
+
+
+def test_the_error_of_a_taken_name_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(TakenError({"pid": 3, "host": "a"})))
+    assert (str(error), error.holder["pid"]) == ("process 3 on a", 3)
