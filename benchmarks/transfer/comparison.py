@@ -44,9 +44,8 @@ def variants_of(base: TrainConfig) -> dict[str, TrainConfig]:
     for words in SPARSE_BUDGETS:
         for select in ("last", "fisher"):
             found[f"Sparse, frozen_bn, {words}, {select}"] = _sparse(base, "frozen_bn", words, select)
-    found["Sparse, group_norm, as TinyTL-L+B, fisher"] = _sparse(
-        base, "group_norm", "as TinyTL-L+B", "fisher"
-    )
+    for norm, select in (("frozen_bn", "contribution"), ("group_norm", "fisher")):
+        found[f"Sparse, {norm}, as TinyTL-L+B, {select}"] = _sparse(base, norm, "as TinyTL-L+B", select)
     return found | {
         f"{name}, {words}": dataclasses.replace(found[name], **fields)  # type: ignore[arg-type]
         for names, stored in STORED.items()
