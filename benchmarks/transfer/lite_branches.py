@@ -82,10 +82,10 @@ def train(config: TrainConfig, arm: Arm, data: DataSplits, weights: Weights) -> 
     for _ in range(config.epochs):
         epochs.append(trainer.train_epoch())
         seen.append(watch(trainer))
-    test_top1, test_loss = trainer.evaluate(data.test if data.test is not None else data.val)
+    tested = trainer.evaluate(data.test if data.test is not None else data.val)
     return {
-        "test_top1": test_top1,
-        "test_loss": test_loss,
+        "test_top1": tested.accuracy_top1,
+        "test_loss": tested.loss,
         "val_top1": epochs[-1].accuracy_top1,
         "val_loss": epochs[-1].val_loss,
         "train_loss": epochs[-1].loss,

@@ -110,7 +110,7 @@ def accuracy_of(base: TrainConfig, name: str, seed: int) -> dict[str, Any]:
         "base_lr": config.base_lr,
         "arm": name,
         "seed": seed,
-        "accuracy_top1": trainer.evaluate(data.test)[0],
+        "accuracy_top1": trainer.evaluate(data.test).accuracy_top1,
         "val_curve": curve,
     }
 

@@ -78,7 +78,7 @@ class Run:
         assert self._trainer.data.test is not None
         return {
             "seed": self._trainer.config.seed,
-            "accuracy_top1": self._trainer.evaluate(self._trainer.data.test)[0],
+            "accuracy_top1": self._trainer.evaluate(self._trainer.data.test).accuracy_top1,
             "val_curve": self.val_curve,
             "loss_curve": [round(loss, 5) for loss in self.loss_curve],
         }

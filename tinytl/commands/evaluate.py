@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, given_fields
 from tinytl.config.flat import config_from_flat
@@ -16,8 +17,11 @@ def add_parser(commands: Commands) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         usage="tinytl evaluate RUN [FLAG ...]",
-        help="accuracy of a trained network",
-        description="Accuracy of a trained network on its own data set, or on another with the same classes.",
+        help="accuracy of a trained network, and what it gets wrong",
+        description=(
+            "Accuracy of a trained network on its own data set, or on another with the same classes:\n"
+            "of each class, too, and how far its probabilities can be trusted."
+        ),
     )
     add_run_flags(evaluate)
     evaluate.add_argument(
@@ -34,6 +38,11 @@ def add_parser(commands: Commands) -> None:
         default=EVAL_BATCH_SIZE,
         metavar="N",
         help=f"images in memory at a time (default: {EVAL_BATCH_SIZE})",
+    )
+    evaluate.add_argument(
+        "--figures",
+        metavar="DIR",
+        help="folder for pictures: which class is taken for which, and confidence against accuracy",
     )
     add_download_flag(evaluate)
     evaluate.set_defaults(run=run)
@@ -62,13 +71,19 @@ def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
     from tinytl.data.load import check_data_dir, download_dataset, load_dataset, load_whole_folder
-    from tinytl.errors import ConfigError
+    from tinytl.errors import ConfigError, needs_extra
     from tinytl.runs.checkpoint_file import check_same_classes
+    from tinytl.runs.judged import flat, lines
     from tinytl.runs.trained import load_trained
     from tinytl.training.evaluation import evaluate
 
     if args.images_at_once < 1:
         raise ConfigError(f"--images-at-once {args.images_at_once}: must be at least 1")
+    if args.figures and Path(args.figures).exists() and not Path(args.figures).is_dir():
+        raise ConfigError(f"--figures {args.figures} is a file: choose a folder")
+    if args.figures:
+        with needs_extra("a figure", "plots"):
+            import matplotlib  # noqa: F401
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
     given = given_fields(args)
     config = config_from_flat({"num_classes": None} | given, trained.config)
@@ -86,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         images, name = getattr(data, split), data.name
     if images is None:
         raise ConfigError(f"--split {split}: {name} has no {split} images")
-    accuracy, loss = evaluate(
+    found = evaluate(
         trained.net,
         trained.normalize,
         images,
@@ -95,21 +110,24 @@ def run(args: argparse.Namespace) -> int:
         precision=trained.precision,
         workers=config.loader_workers,
     )
-    row = {
+    row: dict[str, Any] = {
         "checkpoint": str(trained.path),
         "epoch": trained.epoch,
         "dataset": name,
         "split": split,
         "images": len(images),
-        "accuracy_top1": accuracy,
-        "loss": loss,
     }
+    if args.figures:
+        from tinytl.plots.judgements import save_judgements
+
+        paths = save_judgements(found, trained.classes, Path(args.figures), f"{name}, {split}")
+        row["figures"] = [str(path) for path in paths]
     if args.json:
-        print(json.dumps(row, indent=2))
-    else:
-        which = f"all {len(images)}" if split == "all" else f"{len(images)} {split}"
-        print(
-            f"{name}: accuracy {accuracy:.3f}, loss {loss:.3f} on {which} images "
-            f"({trained.path}, epoch {trained.epoch})"
-        )
+        print(json.dumps(row | flat(found, trained.classes), indent=2))
+        return 0
+    which = f"all {len(images)}" if split == "all" else f"{len(images)} {split}"
+    print(f"{name}, {which} images ({trained.path}, epoch {trained.epoch})")
+    print("\n".join(lines(found, trained.classes)))
+    for path in row.get("figures", ()):
+        print(path)
     return 0

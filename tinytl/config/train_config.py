@@ -18,6 +18,8 @@ PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 MOMENTS = ("float32", "int8")
+CLASS_WEIGHTINGS = ("none", "inverse", "effective")
+SAMPLINGS = ("shuffled", "balanced")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
 MEMORY_FORMATS = ("channels_last", "contiguous")
 ALL_STOCK_KIB = float(1 << 20)
@@ -252,6 +254,13 @@ class TrainConfig:
     """L2 penalty (decoupled for `adamw`). The paper: 0."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes, in [0, 1)."""
+    class_weighting: str = "none"
+    """How much more the loss of rare classes counts: `none`, `inverse` (a class of half the images counts
+    twice), or `effective` (less than that, see tinytl/training/class_weights.py). Rare classes are found
+    more often then, and frequent ones less. Changes no memory but a number per class."""
+    sampling: str = "shuffled"
+    """Which training images an epoch has: `shuffled`, each once; or `balanced`, as many, but of every class
+    alike, so that those of rare classes come several times and some of frequent ones not at all."""
     dropout: float = 0.2
     """Probability of dropping a feature before the classifier, in [0, 1)."""
     epochs: int = 10
@@ -307,6 +316,8 @@ class TrainConfig:
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "moments", choose("moments", self.moments, MOMENTS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
+        set_(self, "class_weighting", choose("class_weighting", self.class_weighting, CLASS_WEIGHTINGS))
+        set_(self, "sampling", choose("sampling", self.sampling, SAMPLINGS))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
         set_(self, "frozen_weights", choose("frozen_weights", self.frozen_weights, FROZEN_WEIGHTS))
         if self.memory_format is not None:
@@ -533,7 +544,7 @@ def _bias_blocks(value: object) -> int | str:
 
 FIELDS_WITHOUT_MEMORY = (
     "dataset data_dir loading loader_workers skip_broken weights lite_weights input_mean input_std base_lr "
-    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing epochs crop_scale_min flip seed "
-    "data_seed"
+    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs crop_scale_min "
+    "flip seed data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

@@ -24,6 +24,7 @@ def train_batches(
     resolution: int,
     crop_scale_min: float,
     flip: bool,
+    sampling: str = "shuffled",
     seed: int,
     epoch: int,
     drop_single: bool,
@@ -34,17 +35,17 @@ def train_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
-    Order and crops depend only on seed, epoch and the batches' shape, so an epoch can be repeated after an
-    interruption. The last batch may be smaller; `drop_single` leaves it out if it is one sample, which batch
-    norm cannot normalise. `share` returns the rows that this process trains, from the number of samples in
-    the batch; other rows are not decoded. Files are decoded by `workers` processes (`stream_squares`). A GPU
-    resizes at most `resized_at_once` pictures at a time, and the next batch travels to it meanwhile
-    (`tinytl.data.sending`).
+    With `sampling` of `balanced` it has as many images, but of each class alike. Order and crops depend only
+    on seed, epoch and the batches' shape, so an epoch can be repeated after an interruption. The last batch
+    may be smaller; `drop_single` leaves it out if it is one sample, which batch norm cannot normalise.
+    `share` returns the rows that this process trains, from the number of samples in the batch; other rows are
+    not decoded. Files are decoded by `workers` processes (`stream_squares`). A GPU resizes at most
+    `resized_at_once` pictures at a time, and the next batch travels to it meanwhile (`tinytl.data.sending`).
 
     Raises:
         ConfigError: naming a file that does not decode.
     """
-    order, rng = _order(len(data), seed, epoch)
+    order, rng = _order(data.labels, sampling, seed, epoch)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if drop_single and len(batches[-1]) == 1:
         batches.pop()
@@ -58,9 +59,9 @@ def train_batches(
     yield from _batches(data, shares, wanted(), resolution, device, workers, resized_at_once)
 
 
-def labels_in_order(data: Split, seed: int, epoch: int) -> Index:
-    """Returns the labels `(N,)` of all images in the order of `train_batches` with this seed and epoch."""
-    order, _ = _order(len(data), seed, epoch)
+def labels_in_order(data: Split, sampling: str, seed: int, epoch: int) -> Index:
+    """Returns the labels `(N,)` of an epoch in the order of `train_batches` with this seed and epoch."""
+    order, _ = _order(data.labels, sampling, seed, epoch)
     return data.labels[order]
 
 
@@ -106,10 +107,23 @@ def _batches(
         yield from map(received, one_ahead(sent))  # unlike a loop, this keeps nothing that it has handed out
 
 
-def _order(n_samples: int, seed: int, epoch: int) -> tuple[Index, np.random.Generator]:
-    """Returns the order of an epoch, and what its crops are drawn from."""
+def _order(labels: Index, sampling: str, seed: int, epoch: int) -> tuple[Index, np.random.Generator]:
+    """Returns the images of an epoch in order, and what their crops are drawn from."""
     rng = np.random.default_rng((seed, epoch))
-    return rng.permutation(n_samples), rng
+    order = rng.permutation(len(labels))
+    return (order if sampling == "shuffled" else _balanced(labels, order, rng)), rng
+
+
+def _balanced(labels: Index, order: Index, rng: np.random.Generator) -> Index:
+    """Returns as many images as `order` has, of each class alike (one more of some, drawn), shuffled.
+
+    A class's images come in the order of `order`, all of them before one comes again.
+    """
+    by_class = [order[labels[order] == label] for label in np.unique(labels)]
+    wanted = np.full(len(by_class), len(order) // len(by_class))
+    wanted[rng.permutation(len(by_class))[: len(order) % len(by_class)]] += 1
+    drawn = [np.resize(images, n) for images, n in zip(by_class, wanted, strict=True)]
+    return rng.permutation(np.concatenate(drawn))
 
 
 def _pictures(

@@ -20,12 +20,12 @@ from tinytl.networks.backbones.weights import InputNormalization
 
 FIELDS_OF_THE_HEAD = (
     "optimizer moments momentum base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay "
-    "label_smoothing dropout epochs seed"
+    "label_smoothing class_weighting dropout epochs seed"
 ).split()
 """Fields that leave what goes into the classifier as it is. Every other field counts, a new one too."""
 FIELDS_OF_THE_PLACE = "data_dir loading loader_workers skip_broken device".split()
 """Fields that do not count, because what they lead to does: the images, and the device's name."""
-FIELDS_OF_THE_ORDER = "data_seed crop_scale_min flip".split()
+FIELDS_OF_THE_ORDER = "data_seed sampling crop_scale_min flip".split()
 """Fields that count for training images alone, by what they come to with the run's seed and data set."""
 _KERNELS = ("ATEN_", "DNNL_", "MKL_", "ONEDNN_")
 """Environment variables that begin so choose the kernels of a CPU."""

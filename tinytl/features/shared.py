@@ -89,6 +89,7 @@ def shared_features(
     about = what_decides(config, net, normalization, device)
     crops = [
         config.order_seed,
+        config.sampling,
         data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
         data.flip if config.flip is None else config.flip,
     ]

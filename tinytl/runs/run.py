@@ -21,11 +21,13 @@ from tinytl.runs.checkpoint_file import (
     save_checkpoint,
     split_sizes,
 )
+from tinytl.runs.class_skew import skew_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import EpochMetrics, Trainer
 from tinytl.training.data_parallel import Ranks, joined_ranks, share_of_one
+from tinytl.training.judgements import Judgements
 from tinytl.training.mixed_precision import backends_restored
 
 PREDICTION_TOLERANCE = 0.1
@@ -113,8 +115,7 @@ def train_loaded(
                 progress.report(_epoch_line(metrics, config.epochs))
                 record.epoch(metrics)
             _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
-            test_accuracy = None if data.test is None else trainer.evaluate(data.test)[0]
-            return record.finish(test_accuracy)
+            return record.finish(None if data.test is None else trainer.evaluate(data.test))
 
 
 def _as_begun(config: TrainConfig, state: Mapping[str, Any], ranks: Ranks) -> TrainConfig:
@@ -177,13 +178,18 @@ class _Record:
             save_checkpoint(of_inference, self.directory.best)
         save_checkpoint(state, self.directory.last)
 
-    def finish(self, test_accuracy: float | None) -> dict[str, Any]:
-        """Writes and returns the result."""
+    def finish(self, tested: Judgements | None) -> dict[str, Any]:
+        """Writes and returns the result; `tested`: of the test images."""
         last, trainer = self.rows[-1], self.trainer
+        validated = trainer.validated or trainer.evaluate(trainer.data.val)  # a run may resume at its end
         result = {
             "train_accuracy_top1": last["train_accuracy_top1"],
             "val_accuracy_top1": last["accuracy_top1"],
-            "test_accuracy_top1": test_accuracy,
+            "test_accuracy_top1": None if tested is None else tested.accuracy_top1,
+            "balanced_accuracy": validated.balanced_accuracy,
+            "macro_f1": validated.macro_f1,
+            "test_balanced_accuracy": None if tested is None else tested.balanced_accuracy,
+            "test_macro_f1": None if tested is None else tested.macro_f1,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
             "best_val_accuracy_top1": trainer.best_accuracy_top1,
@@ -196,6 +202,11 @@ class _Record:
             },
             "config": flat_from_config(trainer.config),
             "graph_refusal": trainer.graph_refusal,
+            "per_class": {
+                split: [row._asdict() for row in found.by_class(trainer.data.classes)]
+                for split, found in (("val", validated), ("test", tested))
+                if found is not None
+            },
         }
         self.directory.finish(result)
         if self.board is not None:
@@ -207,6 +218,9 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
     data, config = trainer.data, trainer.config
     sizes = ", ".join(f"{name} {size}" for name, size in split_sizes(data).items() if size is not None)
     progress.report(data.account or f"{data.name}: {len(data.classes)} classes, {sizes}")
+    skew = skew_line(data, config)
+    if skew is not None:
+        progress.report(skew)
     progress.report(f"{config.backbone}: {trainer.account}")
     progress.report(f"input: {trainer.normalization}")
     if config.method == "Sparse":

@@ -29,10 +29,12 @@ from tinytl.networks.backbones.weights import InputNormalization, Weights
 from tinytl.selection.choose import chosen
 from tinytl.step_time.fastest_format import fastest_format
 from tinytl.training.captured_step import CapturedStep, Step, planned_step, step_refusal
+from tinytl.training.class_weights import class_weights
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.training.epoch_sums import EpochSums
-from tinytl.training.evaluation import evaluate, hits_and_loss
+from tinytl.training.evaluation import evaluate, judge, judgements_of
 from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
+from tinytl.training.judgements import Judgements
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_, training_step
@@ -55,6 +57,10 @@ class EpochMetrics:
     """On the augmented training images, while the weights changed."""
     accuracy_top1: float
     """On the validation images, after the epoch."""
+    balanced_accuracy: float
+    """On the validation images: each class counts alike."""
+    macro_f1: float
+    """On the validation images: the mean F1 of the classes."""
     val_loss: float
     lr: dict[str, float]
     """Learning rate of each parameter group at the epoch's first step."""
@@ -107,6 +113,8 @@ class Trainer:
     """Epochs trained so far."""
     best_epoch: int
     """The first epoch with the best validation accuracy; 0 before any."""
+    validated: Judgements | None
+    """What was said of the validation images after the last epoch; None before this process trained one."""
 
     def __init__(
         self,
@@ -143,9 +151,11 @@ class Trainer:
         self.best_epoch = 0
         self.best_accuracy_top1 = -1.0
         self.measured_peak_mib: float | None = None
+        self.validated: Judgements | None = None
         self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, self.drop_single)
         self._initial_lr = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        self._class_weights = class_weights(data.train.labels, config, self.device)
         self._take_step = self._planned_step()
 
     def train_epoch(self, on_images: Callable[[int], None] | None = None) -> EpochMetrics:
@@ -181,16 +191,18 @@ class Trainer:
         training_time_s = time.perf_counter() - started
         self.epoch += 1
         with nullcontext() if shared is None else shared.of_validation() as stored:
-            accuracy, val_loss = self._validate(stored)
+            found = self.validated = self._validate(stored)
         read += 0 if stored is None else len(self.data.val)
-        if accuracy > self.best_accuracy_top1:
-            self.best_epoch, self.best_accuracy_top1 = self.epoch, accuracy
+        if found.accuracy_top1 > self.best_accuracy_top1:
+            self.best_epoch, self.best_accuracy_top1 = self.epoch, found.accuracy_top1
         return EpochMetrics(
             epoch=self.epoch,
             loss=loss_sum / seen,
             train_accuracy_top1=correct / seen,
-            accuracy_top1=accuracy,
-            val_loss=val_loss,
+            accuracy_top1=found.accuracy_top1,
+            balanced_accuracy=found.balanced_accuracy,
+            macro_f1=found.macro_f1,
+            val_loss=found.loss,
             lr=lr,
             epoch_time_s=time.perf_counter() - started,
             images_per_s=seen / training_time_s,
@@ -222,6 +234,7 @@ class Trainer:
                     labels,
                     micro_batch_size=self.config.samples_in_memory,
                     label_smoothing=self.config.label_smoothing,
+                    class_weights=self._class_weights,
                     precision=self.precision,
                     batch_size=batch_size,
                 )
@@ -242,8 +255,8 @@ class Trainer:
                 f"(base_lr={self.config.base_lr:g})"
             )
 
-    def evaluate(self, images: Split) -> tuple[float, float]:
-        """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`."""
+    def evaluate(self, images: Split) -> Judgements:
+        """Returns what the network says of `images`."""
         return evaluate(
             self.net,
             self.normalize,
@@ -259,7 +272,7 @@ class Trainer:
     def _eval_batch_size(self) -> int:
         return min(EVAL_BATCH_SIZE, self.config.batch_size)
 
-    def _validate(self, stored: StoredRows | None) -> tuple[float, float]:
+    def _validate(self, stored: StoredRows | None) -> Judgements:
         """Does what `evaluate` does on the validation images, from their features if they are `stored`."""
         images = self.data.val
         if stored is None:
@@ -267,11 +280,10 @@ class Trainer:
         self.net.eval()
         batches = stored.batches(images.labels, self._eval_batch_size, self.device)
         try:
-            correct, loss_sum = hits_and_loss(*self._head, batches, self.precision)
+            return judgements_of(judge(*self._head, batches, self.precision), images.labels)
         except OSError as error:
             logger.warning("%s: the validation starts from images", error)
             return self.evaluate(images)
-        return int(correct.item()) / len(images), loss_sum.item() / len(images)
 
     @cached_property
     def _shared(self) -> SharedFeatures | None:
@@ -317,7 +329,8 @@ class Trainer:
         self._take_step = self._planned_step()  # a recorded one reads the state before
 
     def _planned_step(self) -> Step:
-        return planned_step(self.config, self.net, self.optimizer, self.normalize, self.precision, self.ranks)
+        parts = (self.net, self.optimizer, self.normalize, self.precision, self.ranks)
+        return planned_step(self.config, *parts, self._class_weights)
 
     def _set_normalization(self, normalization: InputNormalization) -> None:
         self.normalization = normalization
@@ -339,7 +352,7 @@ class Trainer:
                 if stored is not None and self.measured_peak_mib is not None:
                     break
         if stored is not None:
-            labels_of_all = labels_in_order(self.data.train, config.order_seed, self.epoch)
+            labels_of_all = labels_in_order(self.data.train, config.sampling, config.order_seed, self.epoch)
             try:
                 for features, labels in stored.batches(labels_of_all, config.batch_size, self.device, first):
                     first += len(labels)
@@ -364,6 +377,7 @@ class Trainer:
             resolution=config.resolution,
             crop_scale_min=data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
             flip=data.flip if config.flip is None else config.flip,
+            sampling=config.sampling,
             seed=config.order_seed,
             epoch=self.epoch,
             drop_single=self.drop_single,

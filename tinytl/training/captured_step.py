@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from tinytl.config.plan import graph_refusal, is_recorded, releases_gradients
 from tinytl.config.train_config import TrainConfig
 from tinytl.networks.dropout import masks_from
+from tinytl.training.class_weights import unit_weights
 from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
 from tinytl.training.graph_buffers import StaticBuffers
 from tinytl.training.mixed_precision import MixedPrecision
@@ -124,11 +125,13 @@ class CapturedStep:
         normalize: InputNormalizer,
         precision: MixedPrecision,
         graphs: Graphs,
+        class_weights: Tensor | None = None,
     ) -> None:
         self._config, self._net, self._optimizer, self._graphs = config, net, optimizer, graphs
         self._device = precision.device
         self._has_begun = bool(optimizer.state)
         how: dict[str, Any] = {"label_smoothing": config.label_smoothing, "precision": precision}
+        how["class_weights"] = class_weights
         self._eager: Step = partial(
             training_step, net, optimizer, normalize, micro_batch_size=config.samples_in_memory, **how
         )
@@ -238,10 +241,17 @@ def planned_step(
     normalize: InputNormalizer,
     precision: MixedPrecision,
     ranks: Ranks = ALONE,
+    weights_of_classes: Tensor | None = None,
 ) -> Step:
-    """Returns a training step as a planned `config` runs it: a `CapturedStep` if it is to be recorded."""
+    """Returns a training step as a planned `config` runs it: a `CapturedStep` if it is to be recorded.
+
+    `weights_of_classes`: those of the training images, by `class_weights`; None: 1, for images that do not
+    matter.
+    """
+    if weights_of_classes is None:
+        weights_of_classes = unit_weights(config, precision.device)
     if is_recorded(config) and ranks.world_size == 1:
-        return CapturedStep(config, net, optimizer, normalize, precision, new_graphs())
+        return CapturedStep(config, net, optimizer, normalize, precision, new_graphs(), weights_of_classes)
     return partial(
         training_step,
         net,
@@ -249,6 +259,7 @@ def planned_step(
         normalize,
         micro_batch_size=config.samples_in_memory,
         label_smoothing=config.label_smoothing,
+        class_weights=weights_of_classes,
         precision=precision,
         ranks=ranks,
         releases_gradients=releases_gradients(share_of_one(config, ranks)),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tinytl.data.batches import eval_batches
 from tinytl.data.splits import Split
 from tinytl.training.data_parallel import ALONE, Ranks
+from tinytl.training.judgements import Judgements
 from tinytl.training.mixed_precision import MixedPrecision
 
 
@@ -23,40 +24,55 @@ def evaluate(
     precision: MixedPrecision,
     ranks: Ranks = ALONE,
     workers: int | None = None,
-) -> tuple[float, float]:
-    """Returns top-1 accuracy (a fraction) and mean cross entropy on `images`.
+) -> Judgements:
+    """Returns what `net` says of `images`.
 
-    Leaves `net` in evaluation mode. Several processes share the images and return the same figures. `workers`
+    Leaves `net` in evaluation mode. Several processes share the images and return the same. `workers`
     processes decode files.
     """
-    share = images
-    if ranks.world_size > 1:
-        share = images.take(np.arange(ranks.rank, len(images), ranks.world_size))
+    own = np.arange(ranks.rank, len(images), ranks.world_size)
+    share = images.take(own) if ranks.world_size > 1 else images
     batches = eval_batches(
         share, batch_size=batch_size, resolution=resolution, device=precision.device, workers=workers
     )
-    correct, loss_sum = hits_and_loss(net, normalize, batches, precision)
-    ranks.sum_(correct, loss_sum)
-    return int(correct.item()) / len(images), loss_sum.item() / len(images)
+    found = judge(net, normalize, batches, precision)
+    if ranks.world_size > 1:
+        whole = torch.zeros(found.shape[0], len(images), dtype=found.dtype, device=found.device)
+        whole[:, torch.from_numpy(own).to(found.device)] = found
+        ranks.sum_(whole)
+        found = whole
+    return judgements_of(found, images.labels)
 
 
 @torch.no_grad()
-def hits_and_loss(
+def judge(
     net: nn.Module,
     prepare: Callable[[Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: MixedPrecision,
-) -> tuple[Tensor, Tensor]:
-    """Returns the number of right predictions and the summed cross entropy over batches, as tensors.
+) -> Tensor:
+    """Returns `(3, N)`, float64, on the network's device, over the N images of all batches: the predicted
+    class, its probability, and the cross entropy.
 
     A batch is what `prepare` makes the input of `net` from, and labels. Leaves `net` in evaluation mode.
     """
     net.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=precision.device)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=precision.device)
+    found = [torch.zeros(3, 0, dtype=torch.float64, device=precision.device)]
     for batch, labels in batches:
         with precision.autocast():
             logits = net(prepare(batch))
-        correct += (logits.argmax(1) == labels).sum()
-        loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
-    return correct, loss_sum
+        predicted, logits = logits.argmax(1), logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        found.append(torch.stack([predicted.double(), logits.softmax(1).amax(1).double(), loss.double()]))
+    return torch.cat(found, dim=1)
+
+
+def judgements_of(found: Tensor, labels: np.ndarray) -> Judgements:
+    """Returns what `judge` found of the images with these `labels`, read from the device."""
+    predicted, confidence, losses = found.cpu().numpy()
+    return Judgements(
+        labels=labels,
+        predicted=predicted.astype(np.int64),
+        confidence=confidence.astype(np.float32),
+        losses=losses.astype(np.float32),
+    )

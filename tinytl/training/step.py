@@ -14,6 +14,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.memory_efficient.lean_blocks import prepares_input
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.dropout import skip_rows
+from tinytl.training.class_weights import unit_weights
 from tinytl.training.data_parallel import ALONE, Ranks
 from tinytl.training.int8_adam import Int8Adam, is_coded, lay_out_codes_
 from tinytl.training.mixed_precision import MixedPrecision
@@ -84,6 +85,7 @@ def training_step(
     *,
     micro_batch_size: int,
     label_smoothing: float,
+    class_weights: Tensor | None = None,
     precision: MixedPrecision | None = None,
     ranks: Ranks = ALONE,
     batch_size: int | None = None,
@@ -102,6 +104,7 @@ def training_step(
         labels: `(N,)` int64.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
         label_smoothing: share of the target spread over all classes.
+        class_weights: `(C,)`, what multiplies the loss of each class; None: nothing.
         precision: of the forward pass; default float32.
         ranks: the processes that share the batch.
         batch_size: samples of the batch in all processes; default N.
@@ -132,6 +135,7 @@ def training_step(
                 (loss_sum, correct),
                 batch_size=batch_size,
                 label_smoothing=label_smoothing,
+                class_weights=class_weights,
                 precision=precision,
                 after_forward=after_forward,
             )
@@ -153,6 +157,7 @@ def add_gradients(
     *,
     batch_size: int,
     label_smoothing: float,
+    class_weights: Tensor | None,
     precision: MixedPrecision,
     after_forward: Callable[[], None] | None = None,
 ) -> None:
@@ -162,7 +167,9 @@ def add_gradients(
     """
     with precision.autocast(), prepares_input(net, normalize) as prepare:
         logits = net(prepare(images))
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
+        loss = F.cross_entropy(
+            logits, labels, class_weights, label_smoothing=label_smoothing, reduction="sum"
+        )
     if after_forward is not None:
         after_forward()
     precision.backward(loss / batch_size)
@@ -182,6 +189,7 @@ def step_of(
         InputNormalizer(config, device),
         micro_batch_size=config.samples_in_memory,
         label_smoothing=config.label_smoothing,
+        class_weights=unit_weights(config, device),
         precision=MixedPrecision(config.precision, device),
         releases_gradients=releases_gradients(config),
     )

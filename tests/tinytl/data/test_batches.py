@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinytl.data.batches import eval_batches, labels_in_order, steps_per_epoch, train_batches
+from tinytl.config.train_config import SAMPLINGS
+from tinytl.data.batches import _order, eval_batches, labels_in_order, steps_per_epoch, train_batches
 from tinytl.data.load import ImageSet
 from tinytl.training.data_parallel import Ranks
 
@@ -126,9 +127,38 @@ def test_batches_larger_than_what_is_resized_at_a_time() -> None:
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), data.images)
 
 
-def test_labels_of_an_epoch_are_those_of_its_batches_without_an_image() -> None:
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_labels_of_an_epoch_are_those_of_its_batches_without_an_image(sampling: str) -> None:
     data = _images(10)
     for epoch in (0, 3):
-        batches = _train(data, seed=7, epoch=epoch)
-        found = labels_in_order(data, 7, epoch)
+        batches = _train(data, seed=7, epoch=epoch, sampling=sampling)
+        found = labels_in_order(data, sampling, 7, epoch)
         assert found.tolist() == [label for _, labels in batches for label in labels.tolist()]
+
+
+def test_balanced_sampling_has_every_class_alike_and_every_image_before_one_comes_again() -> None:
+    labels = np.repeat(np.arange(3), [20, 9, 2])
+    drawn = []
+    for epoch in range(6):
+        order, _ = _order(labels, "balanced", 5, epoch)
+        assert len(order) == len(labels)
+        n_images = np.bincount(labels[order])
+        assert sorted(n_images) == [10, 10, 11]
+        for label in range(3):
+            times = np.bincount(order[labels[order] == label], minlength=len(labels))[labels == label]
+            assert times.max() - times.min() <= 1
+        drawn.append(order)
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(drawn[0], _order(labels, "balanced", 5, 0)[0])
+    assert len({int(np.bincount(labels[order]).argmax()) for order in drawn}) > 1  # the odd one out is drawn
+    assert len(np.unique(np.concatenate(drawn)[labels[np.concatenate(drawn)] == 0])) == 20
+
+
+def test_balanced_sampling_of_equal_classes_has_each_image_once() -> None:
+    labels = np.arange(12) % 4
+    assert sorted(_order(labels, "balanced", 0, 2)[0]) == list(range(12))
+
+
+def test_a_class_without_images_is_left_out_of_balanced_sampling() -> None:
+    labels = np.array([0, 0, 0, 3])
+    assert np.bincount(labels[_order(labels, "balanced", 0, 0)[0]]).tolist() == [2, 0, 0, 2]

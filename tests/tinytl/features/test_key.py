@@ -74,6 +74,8 @@ OTHER: dict[str, Any] = {
     "warmup_epochs": 0.5,
     "weight_decay": 0.1,
     "label_smoothing": 0.0,
+    "class_weighting": "inverse",
+    "sampling": "balanced",
     "dropout": 0.0,
     "epochs": 3,
     "batch_size": 2,

@@ -122,6 +122,7 @@ WITHOUT_EFFECT = {
     "warmup_epochs": 0.5,
     "weight_decay": 0.1,
     "label_smoothing": 0.0,
+    "sampling": "balanced",
     "epochs": 3,
     "crop_scale_min": 0.9,
     "flip": True,

@@ -167,6 +167,7 @@ def test_learning_rates_follow_a_cosine_over_all_steps(splits: DataSplits) -> No
 
 def test_flat_metrics() -> None:
     fields = {"epoch": 1, "loss": 2.0, "train_accuracy_top1": 0.5, "accuracy_top1": 0.25, "val_loss": 3.0}
+    fields |= {"balanced_accuracy": 0.3, "macro_f1": 0.2}
     fields |= {"epoch_time_s": 4.0, "images_per_s": 5.0, "measured_peak_mib": None, "features_read": 0.25}
     metrics = EpochMetrics(**fields, lr={"classifier": 0.1, "bias": 0.2})  # type: ignore[arg-type]
     assert metrics.flat() == fields | {"lr.classifier": 0.1, "lr.bias": 0.2}
@@ -188,11 +189,13 @@ def test_training_never_touches_the_test_images(splits: DataSplits) -> None:
 def test_evaluation_does_not_depend_on_the_batch_and_changes_nothing(splits: DataSplits) -> None:
     trainer = Trainer(_config(method="TinyTL-L+B", norm="batch_norm", batch_size=4), splits)
     before = {name: tensor.clone() for name, tensor in trainer.net.state_dict().items()}
-    accuracy, loss = trainer.evaluate(splits.val)
+    found = trainer.evaluate(splits.val)
     single = Trainer(_config(method="TinyTL-L+B", norm="batch_norm", batch_size=2), splits)
     assert _equal_nets(trainer, single)
-    assert single.evaluate(splits.val) == (accuracy, pytest.approx(loss, rel=1e-5))
-    assert accuracy * 6 == pytest.approx(round(accuracy * 6))
+    again = single.evaluate(splits.val)
+    assert again.predicted.tolist() == found.predicted.tolist()
+    assert again.losses.tolist() == pytest.approx(found.losses.tolist(), rel=1e-5)
+    assert found.accuracy_top1 * 6 == pytest.approx(round(found.accuracy_top1 * 6))
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.net.state_dict().items())
 
 

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from tests.support.cases import small, tinted_images
+from tinytl.data.load import DataSplits
+from tinytl.data.splits import ImageSet
+from tinytl.runs.class_skew import skew_line
+
+
+def data(*n_images: int) -> DataSplits:
+    """Training images of classes a, b, c, so many of each."""
+    images = tinted_images(sum(n_images), 0).images
+    train = ImageSet(images, np.repeat(np.arange(3), n_images))
+    other = tinted_images(3, 1)
+    return DataSplits("tinted", ("a", "b", "c"), train, other, None, crop_scale_min=0.7, flip=False)
+
+
+def test_a_skewed_set_is_told_with_what_may_help() -> None:
+    assert skew_line(data(12, 4, 4), small()) == (
+        "skewed: a has 12 of 20 training images (60%), b has 4: compare macro_f1 and balanced_accuracy; "
+        "class_weighting=effective or sampling=balanced may help"
+    )
+
+
+def test_a_class_without_images_is_the_smallest() -> None:
+    line = skew_line(data(5, 5, 0), small())
+    assert line is not None and "c has 0" in line
+
+
+@pytest.mark.parametrize("changes", [{"class_weighting": "effective"}, {"sampling": "balanced"}])
+def test_nothing_is_said_of_what_is_done_already(changes: dict[str, str]) -> None:
+    assert skew_line(data(12, 4, 4), small(**changes)) is None
+
+
+def test_nothing_is_said_of_an_even_set() -> None:
+    assert skew_line(data(11, 4, 4), small()) is None

@@ -1,0 +1,80 @@
+"""What was said of a split's images, as text and as plain values."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from tinytl.training.judgements import Judgements, OfClass
+
+MOST_CLASSES = 20
+"""Classes that a table shows; of more, those with the lowest F1."""
+MOST_PAIRS = 5
+"""Pairs of classes that are named as the most confused."""
+
+
+def standard_error(accuracy: float, n_images: int) -> float:
+    """Returns the standard error of an accuracy over `n_images`, as a fraction.
+
+    The square root of p (1 - p) / n. It says how far other images of the same kind would move the accuracy;
+    it does not include how far another seed would.
+    """
+    return math.sqrt(accuracy * (1 - accuracy) / n_images)
+
+
+def flat(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Returns all figures: accuracies as fractions, and lists in the order of the classes."""
+    return {
+        "accuracy_top1": found.accuracy_top1,
+        "accuracy_top1_standard_error": standard_error(found.accuracy_top1, len(found.labels)),
+        "balanced_accuracy": found.balanced_accuracy,
+        "macro_f1": found.macro_f1,
+        "loss": found.loss,
+        "expected_calibration_error": found.calibration_error,
+        "per_class": [row._asdict() for row in found.by_class(classes)],
+        "confusion": found.confusion(len(classes)).tolist(),
+        "reliability": [part._asdict() for part in found.reliability()],
+    }
+
+
+def lines(found: Judgements, classes: tuple[str, ...]) -> Iterator[str]:
+    """Yields the figures as text: of all images, of each class, and the classes that are confused."""
+    error = standard_error(found.accuracy_top1, len(found.labels))
+    yield f"accuracy {found.accuracy_top1:.3f} ± {error:.3f}, loss {found.loss:.3f}"
+    yield f"balanced accuracy {found.balanced_accuracy:.3f}, macro F1 {found.macro_f1:.3f}"
+    yield f"confidence misses accuracy by {found.calibration_error:.3f} on average"
+    yield ""
+    yield from _table(found.by_class(classes))
+    yield from _confused(found, classes)
+
+
+def _table(rows: list[OfClass]) -> Iterator[str]:
+    shown = sorted(rows, key=lambda row: (row.f1 is None, row.f1 or 0.0))
+    if len(rows) > MOST_CLASSES:
+        yield f"the {MOST_CLASSES} of {len(rows)} classes with the lowest F1:"
+    shown = shown[:MOST_CLASSES]
+    width = max(len("class"), *(len(row.name) for row in shown))
+    yield f"{'class':{width}}  images  precision  recall     F1"
+    for row in shown:
+        yield (
+            f"{row.name:{width}}  {row.n_images:6}  {_share(row.precision):>9}  {_share(row.recall):>6}  "
+            f"{_share(row.f1):>5}"
+        )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _confused(found: Judgements, classes: tuple[str, ...]) -> Iterator[str]:
+    counts = found.confusion(len(classes))
+    pairs = [
+        (int(counts[i, j]), classes[i], classes[j])
+        for i in range(len(classes))
+        for j in counts[i].nonzero()[0]
+        if i != j
+    ]
+    if pairs:
+        yield ""
+        yield "most often wrong:"
+    for count, truth, said in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:MOST_PAIRS]:
+        yield f"  {truth} taken for {said}: {count} of {int(counts[classes.index(truth)].sum())}"
