@@ -75,4 +75,4 @@ def _judge(run: Path, classes: Sequence[str], images: Split) -> float:
         batch_size=_IMAGES_AT_ONCE,
         precision=trained.precision,
         workers=trained.config.loader_workers,
-    )[0]
+    ).accuracy_top1
