@@ -80,6 +80,9 @@ class StudyConfig:
     gs://BUCKET/PREFIX; keys are those of the environment."""
     workers: int | None = None
     """Trials at a time. Default: one per CPU core, or one per GPU if there are any."""
+    metric: str = "accuracy_top1"
+    """What is searched for beside memory, on the validation images: accuracy_top1, balanced_accuracy (the mean
+    recall of the classes) or macro_f1 (their mean F1). It orders rungs, front and best."""
     memory_budget_mib: float | None = None
     """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Default: no limit."""
     max_slowdown: float = 2.0
@@ -137,6 +140,7 @@ class StudyConfig:
     """Show what Ray (its workers, too), Optuna and MLflow log, and plain lines in place of the live view."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "metric", choose("metric", self.metric, METRICS))
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
         object.__setattr__(self, "runs_dir", checked_runs_dir(self.runs_dir))

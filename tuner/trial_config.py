@@ -28,8 +28,8 @@ from tinytl.errors import ConfigError, choose
 from tuner.config import StudyConfig
 
 OF_THE_STUDY = (
-    "dataset data_dir loading loader_workers skip_broken num_classes weights lite_weights epochs device seed "
-    "data_seed"
+    "dataset data_dir loading loader_workers skip_broken num_classes weights lite_weights epochs device "
+    "metric seed data_seed"
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
@@ -89,6 +89,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         "weights": study.weights,
         "lite_weights": study.lite_weights,
         "epochs": study.epochs,
+        "metric": study.metric,
         "seed": study.seed,
         "loader_workers": 1,  # trials share the cores
     }

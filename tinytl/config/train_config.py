@@ -18,6 +18,8 @@ PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 MOMENTS = ("float32", "int8")
+METRICS = ("accuracy_top1", "balanced_accuracy", "macro_f1")
+"""Figures of the validation images by which epochs and trials are compared."""
 CLASS_WEIGHTINGS = ("none", "inverse", "effective")
 SAMPLINGS = ("shuffled", "balanced")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
@@ -281,6 +283,9 @@ class TrainConfig:
     products to 10 bits (as `float32` on a CPU); or mixed precision with `bfloat16` or `float16` (with
     loss scaling), which on a GPU is faster and needs less memory; on most CPUs it is slower. Parameters,
     gradients and moments stay float32."""
+    metric: str = "accuracy_top1"
+    """Which figure of the validation images decides the best epoch: `accuracy_top1`, `balanced_accuracy` (the
+    mean recall of the classes) or `macro_f1` (their mean F1). The last two count rare classes like others."""
     seed: int = 0
     """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
     data_seed: int | None = None
@@ -316,6 +321,7 @@ class TrainConfig:
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "moments", choose("moments", self.moments, MOMENTS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
+        set_(self, "metric", choose("metric", self.metric, METRICS))
         set_(self, "class_weighting", choose("class_weighting", self.class_weighting, CLASS_WEIGHTINGS))
         set_(self, "sampling", choose("sampling", self.sampling, SAMPLINGS))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))
@@ -545,6 +551,6 @@ def _bias_blocks(value: object) -> int | str:
 FIELDS_WITHOUT_MEMORY = (
     "dataset data_dir loading loader_workers skip_broken weights lite_weights input_mean input_std base_lr "
     "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs crop_scale_min "
-    "flip seed data_seed"
+    "flip metric seed data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

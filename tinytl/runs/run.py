@@ -192,6 +192,8 @@ class _Record:
             "test_macro_f1": None if tested is None else tested.macro_f1,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
+            "metric": trainer.config.metric,
+            "best_score": trainer.best_score,
             "best_val_accuracy_top1": trainer.best_accuracy_top1,
             "best_epoch": trainer.best_epoch,
             "weights": {

@@ -41,7 +41,7 @@ from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_momen
 
 EVAL_BATCH_SIZE = 32
 logger = logging.getLogger(__name__)
-PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "measured_peak_mib")
+PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "best_score", "measured_peak_mib")
 """Attributes of a trainer that change with its epochs, besides weights and moments."""
 
 
@@ -112,7 +112,11 @@ class Trainer:
     epoch: int
     """Epochs trained so far."""
     best_epoch: int
-    """The first epoch with the best validation accuracy; 0 before any."""
+    """The first epoch with the best `metric` of the validation images; 0 before any."""
+    best_accuracy_top1: float
+    """The validation accuracy of that epoch."""
+    best_score: float
+    """The metric of that epoch."""
     validated: Judgements | None
     """What was said of the validation images after the last epoch; None before this process trained one."""
 
@@ -149,7 +153,7 @@ class Trainer:
         self.precision = MixedPrecision(config.precision, self.device)
         self.epoch = 0
         self.best_epoch = 0
-        self.best_accuracy_top1 = -1.0
+        self.best_accuracy_top1 = self.best_score = -1.0
         self.measured_peak_mib: float | None = None
         self.validated: Judgements | None = None
         self.drop_single = config.norm == "batch_norm" and config.batch_size > 1
@@ -193,8 +197,10 @@ class Trainer:
         with nullcontext() if shared is None else shared.of_validation() as stored:
             found = self.validated = self._validate(stored)
         read += 0 if stored is None else len(self.data.val)
-        if found.accuracy_top1 > self.best_accuracy_top1:
-            self.best_epoch, self.best_accuracy_top1 = self.epoch, found.accuracy_top1
+        score: float = getattr(found, self.config.metric)
+        if score > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, score
+            self.best_accuracy_top1 = found.accuracy_top1
         return EpochMetrics(
             epoch=self.epoch,
             loss=loss_sum / seen,
@@ -323,7 +329,8 @@ class Trainer:
         mean, std = tuple(state["input_mean"]), tuple(state["input_std"])
         self._set_normalization(InputNormalization(mean, std, state["input_from"]))
         for name in PROGRESS:
-            setattr(self, name, state[name])
+            # Older runs compared accuracies alone.
+            setattr(self, name, state[name] if name in state else state["best_accuracy_top1"])
         if not self.config.cuda_graph:
             self._refusal = state.get("graph_refusal")  # of the run as it began
         self._take_step = self._planned_step()  # a recorded one reads the state before

@@ -192,7 +192,7 @@ class TinyTLTrainable(tune.Trainable):
             self._claim.close()
         return {
             "epoch": row["epoch"],
-            "accuracy_top1": row["accuracy_top1"],
+            "score": row[self.own.metric],
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],
             "epoch_time_s": seconds_per_epoch(self.rows),

@@ -61,7 +61,7 @@ def test_every_field_has_a_flag() -> None:
         "lr_ratio": LrRatio(classifier=2.0, lite_residual=5.0),
         "lr_schedule": "exponential", "gamma": 0.5, "warmup_epochs": 1.5, "weight_decay": 0.125,
         "label_smoothing": 0.0,
-        "class_weighting": "effective", "sampling": "balanced", "dropout": 0.0, "epochs": 3,
+        "class_weighting": "effective", "sampling": "balanced", "metric": "macro_f1", "dropout": 0.0, "epochs": 3,
         "batch_size": 6, "micro_batch_size": 2,
         "resolution": 64, "crop_scale_min": 0.5, "flip": True, "precision": "bfloat16", "seed": 9,
         "data_seed": 8,

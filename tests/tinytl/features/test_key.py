@@ -76,6 +76,7 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.0,
     "class_weighting": "inverse",
     "sampling": "balanced",
+    "metric": "macro_f1",
     "dropout": 0.0,
     "epochs": 3,
     "batch_size": 2,

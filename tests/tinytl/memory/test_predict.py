@@ -123,6 +123,7 @@ WITHOUT_EFFECT = {
     "weight_decay": 0.1,
     "label_smoothing": 0.0,
     "sampling": "balanced",
+    "metric": "macro_f1",
     "epochs": 3,
     "crop_scale_min": 0.9,
     "flip": True,
