@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from tinytl.config.flags import field_docs
 from tinytl.config.one_line_parser import OneLineParser
+from tinytl.config.train_config import METRICS
 from tinytl.errors import ConfigError, choose
 from tinytl.passwords import set_apart
 from tuner.bucket.address import checked_runs_dir, is_bucket
@@ -81,8 +82,8 @@ class StudyConfig:
     workers: int | None = None
     """Trials at a time. Default: one per CPU core, or one per GPU if there are any."""
     metric: str = "accuracy_top1"
-    """What is searched for beside memory, on the validation images: accuracy_top1, balanced_accuracy (the mean
-    recall of the classes) or macro_f1 (their mean F1). It orders rungs, front and best."""
+    """What is searched for beside memory, on the validation images: accuracy_top1, balanced_accuracy (the
+    mean recall of the classes) or macro_f1 (their mean F1). It orders rungs, front and best."""
     memory_budget_mib: float | None = None
     """Peak memory of a training step in MiB (2**20 bytes) that no trial may exceed. Default: no limit."""
     max_slowdown: float = 2.0
@@ -140,7 +141,7 @@ class StudyConfig:
     """Show what Ray (its workers, too), Optuna and MLflow log, and plain lines in place of the live view."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "metric", choose("metric", self.metric, METRICS))
+        object.__setattr__(self, "metric", choose("metric", self.metric, tuple(METRICS)))
         object.__setattr__(self, "sampler", choose("sampler", self.sampler, SAMPLERS))
         object.__setattr__(self, "scheduler", choose("scheduler", self.scheduler, SCHEDULERS))
         object.__setattr__(self, "runs_dir", checked_runs_dir(self.runs_dir))

@@ -18,8 +18,12 @@ PLANS = ("fast", "smallest", "budget")
 CHECKPOINTS = ("auto", "none", "depthwise", "all")
 OPTIMIZERS = ("adam", "adamw", "sgd")
 MOMENTS = ("float32", "int8")
-METRICS = ("accuracy_top1", "balanced_accuracy", "macro_f1")
-"""Figures of the validation images by which epochs and trials are compared."""
+METRICS: Mapping[str, str] = {
+    "accuracy_top1": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+}
+"""Figures of the validation images by which epochs and trials are compared, with their names in text."""
 CLASS_WEIGHTINGS = ("none", "inverse", "effective")
 SAMPLINGS = ("shuffled", "balanced")
 LR_SCHEDULES = ("cosine", "exponential", "constant")
@@ -321,7 +325,7 @@ class TrainConfig:
         set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
         set_(self, "moments", choose("moments", self.moments, MOMENTS))
         set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
-        set_(self, "metric", choose("metric", self.metric, METRICS))
+        set_(self, "metric", choose("metric", self.metric, tuple(METRICS)))
         set_(self, "class_weighting", choose("class_weighting", self.class_weighting, CLASS_WEIGHTINGS))
         set_(self, "sampling", choose("sampling", self.sampling, SAMPLINGS))
         set_(self, "precision", choose("precision", self.precision, PRECISIONS))

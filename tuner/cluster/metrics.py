@@ -10,7 +10,7 @@ from ray.util.metrics import Counter, Gauge
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.results import best_under, pareto_front
-from tuner.record.trials import Trial, read_rows
+from tuner.record.trials import read_rows, trial_of_row
 
 TRIALS = "tinytl_study_trials"
 BEST_ACCURACY = "tinytl_study_best_accuracy_ratio"
@@ -21,7 +21,7 @@ EPOCHS = "tinytl_study_epochs_total"
 second from it: `rate(ray_tinytl_study_epochs_total[5m])`."""
 METRICS = {
     TRIALS: "Trials by state: complete, pruned, failed, infeasible, running.",
-    BEST_ACCURACY: "Best validation accuracy, 0 to 1, of the complete trials within the memory budget.",
+    BEST_ACCURACY: "Best validation accuracy, or other --metric, of the complete trials in the budget.",
     FRONT: "Complete trials that no other beats in both accuracy and memory.",
     TRAINED: "Epochs that the study's trials have trained, those before a resume included.",
     EPOCHS: "Epochs as they end; for their pace.",
@@ -87,8 +87,7 @@ class StudyMetrics:
             row = self._running.pop(name, {})
             self._counts[state] += 1
             if state == "complete" and row:
-                figures = {key: row[key] for key in ("accuracy_top1", "peak_memory_mib")}
-                trial = Trial(name=name, params={}, **figures)
+                trial = trial_of_row(name, row)
                 self._front_trials = pareto_front([*self._front_trials, trial])
             self._show()
 
@@ -112,4 +111,4 @@ class StudyMetrics:
         self._all_epochs.set(sum(self._trained.values()))
         best = best_under(self._front_trials, self._budget_mib)  # it is on the front
         if best is not None:
-            self._best.set(best.accuracy_top1)
+            self._best.set(best.score)

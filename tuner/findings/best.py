@@ -12,7 +12,7 @@ from rich.console import Console
 from tinytl.config.flags import SECTIONS
 from tinytl.config.flat import flat_from_config
 from tinytl.config.train_command import folded, train_command
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import METRICS, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.text import accuracy_text, counts_line, describe, shortened
@@ -44,7 +44,7 @@ class Best:
             "study": self.study.name,
             "memory_budget_mib": self.study.budget_mib,
             **self.trial.to_json(),
-            "test_accuracy_top1": known(self.trial.test_accuracy_top1),
+            **{f"test_{name}": self.trial.on_test.get(name) for name in METRICS},
             "confirmed": confirmed and {"mean": confirmed.mean, "seeds": confirmed.seeds},
             "config": flat_from_config(self.config),
             "command": shlex.join(self.command),
@@ -84,13 +84,13 @@ def print_best(console: Console, best: Best) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     trial, study = best.trial, best.study
-    test = known(trial.test_accuracy_top1)
+    test = known(trial.test_score)
     tested = "" if test is None else f", on the test images {test:.3f}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
     seconds = known(trial.epoch_time_s)
     timed = "" if seconds is None else f"; epoch {seconds:.1f} s in the study"
-    line(f"accuracy {accuracy_text(trial)}{tested}{timed}")
+    line(f"{trial.metric_words} {accuracy_text(trial)}{tested}{timed}")
     line(f"peak memory {trial.peak_memory_mib:.1f} MiB{_with_plan(trial)}")
     line(f"searched: {describe(trial.params)}")
     line()

@@ -6,10 +6,12 @@ import textwrap
 
 from rich.console import Console
 
+from tinytl.config.train_config import METRICS
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS
 from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import (
     accuracy_text,
+    capitalized,
     counts_line,
     describe,
     front_table,
@@ -19,7 +21,7 @@ from tuner.findings.text import (
 )
 from tuner.record.reading import StudyReading
 
-_OBJECTIVES = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
+_OBJECTIVES = {**METRICS, "peak_memory_mib": "memory"}
 
 
 def print_findings(
@@ -55,7 +57,7 @@ def print_findings(
     if importance is None:
         line(f"What decides: shown once {MIN_TRIALS} trials are complete")
     for objective, of_objective in (importance or {}).items():
-        line(importance_line(_OBJECTIVES[objective], of_objective))
+        line(importance_line(capitalized(_OBJECTIVES[objective]), of_objective))
     if importance is not None and len(study.complete) > MOST_TRIALS:
         line(f"(What decides is judged from {MOST_TRIALS} of {len(study.complete):,} complete trials)")
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
@@ -69,5 +71,5 @@ def _best(study: StudyReading) -> str:
     best = study.best
     if best is None:
         return "no trial"
-    accuracy = accuracy_text(best)
-    return f"{best.name}, accuracy {accuracy} in {best.peak_memory_mib:.1f} MiB ({describe(best.params)})"
+    score = f"{best.metric_words} {accuracy_text(best)}"
+    return f"{best.name}, {score} in {best.peak_memory_mib:.1f} MiB ({describe(best.params)})"

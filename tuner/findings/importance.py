@@ -44,7 +44,7 @@ def parameter_importance(study: StudyReading) -> dict[str, Importance] | None:
     """Returns each parameter's share of the variance over the complete trials, with its uncertainty, by
     objective.
 
-    Objectives are `accuracy_top1` and, if memory is one, `peak_memory_mib`, by its logarithm. Memory has
+    Objectives are the study's metric and, if memory is one, `peak_memory_mib`, by its logarithm. Memory has
     shares only for parameters that can change it. An objective that is the same in all trials has none.
     Returns None with fewer than MIN_TRIALS complete trials; of more than MOST_TRIALS, some are `looked_at`.
 
@@ -55,7 +55,7 @@ def parameter_importance(study: StudyReading) -> dict[str, Importance] | None:
     complete = looked_at(study)
     if len(complete) < MIN_TRIALS:
         return None
-    found = {"accuracy_top1": _importance(complete, lambda trial: trial.accuracy_top1, lambda name: True)}
+    found = {study.metric: _importance(complete, lambda trial: trial.score, lambda name: True)}
     if study.searches_memory:
         found["peak_memory_mib"] = _importance(
             complete, lambda trial: math.log(trial.peak_memory_mib), _changes_memory

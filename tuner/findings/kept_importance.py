@@ -53,8 +53,7 @@ def _digest(study: StudyReading) -> str:
     fits = [importance.TREES, importance.TREES_OF_RESAMPLES, importance.RESAMPLES, study.searches_memory]
     made_by = [version(package) for package in ("optuna", "scikit-learn")]
     trials = [
-        [trial.name, trial.accuracy_top1, trial.peak_memory_mib, dict(trial.params)]
-        for trial in looked_at(study)
+        [trial.name, trial.score, trial.peak_memory_mib, dict(trial.params)] for trial in looked_at(study)
     ]
     text = json.dumps([fits, made_by, trials], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -7,9 +7,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from tinytl.config.train_config import METRICS
 from tuner.record.confirmed import ConfirmedResult
 from tuner.record.reading import StudyReading
-from tuner.record.trials import Trial, known
+from tuner.record.trials import Trial, known, metric_shared
 
 if TYPE_CHECKING:
     from tuner.findings.importance import Importance
@@ -32,12 +33,12 @@ def front_table(front: Sequence[Trial]) -> Table:
     column if there is any.
     """
     has_plans = any(trial.curve for trial in front)
-    has_tests = any(known(trial.test_accuracy_top1) is not None for trial in front)
+    has_tests = any(known(trial.test_score) is not None for trial in front)
     shared = shared_params(front)
     caption = f"All have {describe(shared)}." if shared else None
     titles = [
         "trial",
-        "accuracy",
+        METRICS[metric_shared(front)],
         *(["test"] if has_tests else []),
         "peak MiB",
         *(["slowdown"] if has_plans else []),
@@ -48,7 +49,7 @@ def front_table(front: Sequence[Trial]) -> Table:
     for result in front:
         row = [result.name, accuracy_text(result)]
         if has_tests:
-            test = known(result.test_accuracy_top1)
+            test = known(result.test_score)
             row.append("-" if test is None else f"{test:.3f}")
         own = {key: value for key, value in result.params.items() if key not in shared}
         names = [shortened(value) for value in own.values() if isinstance(value, str)]
@@ -67,6 +68,16 @@ def front_table(front: Sequence[Trial]) -> Table:
         # If space is short, rich narrows the columns that may wrap: only this one.
         table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
     return table
+
+
+def metric_axis(metric: str) -> str:
+    """Returns the title of an axis of a study's metric."""
+    return f"validation {METRICS[metric]}" + (", top-1" if metric == "accuracy_top1" else "")
+
+
+def capitalized(words: str) -> str:
+    """Returns words with their first letter large, the others as they are: `Macro F1`."""
+    return words[:1].upper() + words[1:]
 
 
 def epoch_text(trial: Trial) -> str:
@@ -103,8 +114,8 @@ def over_seeds(confirmed: ConfirmedResult) -> str:
 
 
 def accuracy_text(trial: Trial) -> str:
-    """Returns a trial's accuracy, over seeds if it was trained again."""
-    return f"{trial.accuracy_top1:.3f}" if trial.confirmed is None else over_seeds(trial.confirmed)
+    """Returns a trial's accuracy, or its study's other metric; over seeds if it was trained again."""
+    return f"{trial.score:.3f}" if trial.confirmed is None else over_seeds(trial.confirmed)
 
 
 def counts_line(study: StudyReading) -> str:
@@ -124,7 +135,7 @@ def hypervolume_line(study: StudyReading) -> str | None:
     source = "the largest seen" if study.budget_mib is None else "the budget"
     return (
         f"Hypervolume {volume.fraction:.3f} of 1 "
-        f"(reference: accuracy 0 in {volume.reference_mib:.1f} MiB, {source})"
+        f"(reference: {METRICS[study.metric]} 0 in {volume.reference_mib:.1f} MiB, {source})"
     )
 
 

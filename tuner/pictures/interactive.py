@@ -8,15 +8,14 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tinytl.plots.style import BLUE, LOG_FROM_RATIO, VERMILION
-from tuner.findings.text import describe, epoch_text
+from tuner.findings.text import describe, epoch_text, metric_axis
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, metric_shared
 
 INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
 """Text, marks in the background, and grid lines. The report's page has other colours for a dark screen."""
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 MEMORY = "peak memory of a training step, MiB"
-ACCURACY = "validation accuracy, top-1"
 MOST_LABELS = 8
 """Up to this many trials of a front, each is labelled with its method."""
 _FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
@@ -59,7 +58,7 @@ def front_figure(
             hoverinfo="skip",
         )
     shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
-    style(figure, memory_axis(shown, MEMORY), {"title": ACCURACY}, legend=True)
+    style(figure, memory_axis(shown, MEMORY), {"title": metric_axis(metric_shared(results))}, legend=True)
     if budget_mib is not None:
         _add_budget(figure, budget_mib)
     if title:
@@ -75,7 +74,7 @@ def add_trials(figure: go.Figure, results: Sequence[Trial], hover: bool = False,
     """
     figure.add_scatter(
         x=[shorter(r.peak_memory_mib) for r in results],
-        y=[shorter(r.accuracy_top1) for r in results],
+        y=[shorter(r.score) for r in results],
         customdata=[r.name for r in results],
         **({"hovertext": [hover_text(r) for r in results]} if hover else {}),
         **({"mode": "markers", "marker": {"color": MUTED, "size": 7, "opacity": 0.7}} | look),
@@ -85,7 +84,7 @@ def add_trials(figure: go.Figure, results: Sequence[Trial], hover: bool = False,
 def hover_text(result: Trial) -> str:
     """Returns what is shown over a trial's dot: its name, its figures, and what was chosen."""
     figures = (
-        f"accuracy {result.accuracy_top1:.3f} · {result.peak_memory_mib:.1f} MiB · "
+        f"{result.metric_words} {result.score:.3f} · {result.peak_memory_mib:.1f} MiB · "
         f"epoch {epoch_text(result)} s"
     )
     plans = [

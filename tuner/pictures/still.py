@@ -6,8 +6,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
+from tuner.findings.text import metric_axis
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, metric_shared
 
 
 def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
@@ -17,19 +18,19 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
     axes = figure.add_subplot()
     axes.scatter(
         [r.peak_memory_mib for r in results],
-        [r.accuracy_top1 for r in results],
+        [r.score for r in results],
         color=MUTED,
         s=22,
         label="trials",
     )
-    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    x, y = [r.peak_memory_mib for r in front], [r.score for r in front]
     axes.step(x, y, where="post", color="#0b5394", linewidth=1.5)
     axes.scatter(x, y, color="#0b5394", s=38, zorder=3, label="Pareto front")
     for result in front:
         method = result.params.get("method", result.name)
         axes.annotate(
             str(method),
-            (result.peak_memory_mib, result.accuracy_top1),
+            (result.peak_memory_mib, result.score),
             xytext=(-5, 5),
             textcoords="offset points",
             ha="right",
@@ -42,7 +43,7 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
     shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
     set_memory_axis(axes, shown, "peak memory of a training step")
     axes.margins(y=0.12)
-    axes.set_ylabel("validation accuracy, top-1")
+    axes.set_ylabel(metric_axis(metric_shared(results)))
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
@@ -75,11 +76,9 @@ def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
         noun = "epoch" if epoch == 1 else "epochs"
         axes.set_title(f"after {epoch} {noun}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9)
     front = pareto_front(complete)
-    x, y = [r.peak_memory_mib for r in front], [r.accuracy_top1 for r in front]
+    x, y = [r.peak_memory_mib for r in front], [r.score for r in front]
     last = panels[-1]
-    last.scatter(
-        [r.peak_memory_mib for r in complete], [r.accuracy_top1 for r in complete], color=MUTED, s=22
-    )
+    last.scatter([r.peak_memory_mib for r in complete], [r.score for r in complete], color=MUTED, s=22)
     last.step(x, y, where="post", color=BLUE, linewidth=1.5)
     last.scatter(x, y, color=BLUE, s=30, zorder=3)
     last.set_title(f"at the end: {len(front)} of {len(complete)} on the front", loc="left", fontsize=9)
@@ -88,7 +87,7 @@ def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
     shown = [trial.peak_memory_mib for trial in judged + complete]
     for axes in panels:
         set_memory_axis(axes, shown, "peak memory of a step")
-    panels[0].set_ylabel("validation accuracy, top-1")
+    panels[0].set_ylabel(metric_axis(metric_shared(trials)))
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8)

@@ -14,18 +14,20 @@ from tinytl.files import write_whole
 from tuner.record.by_trial import read_by_trial
 
 FILE = "confirm.json"
-"""In the study's folder: by trial and seed, `accuracy_top1` or the `failure` of each run."""
+"""In the study's folder: by trial and seed, each of `METRICS` or the `failure` of each run."""
 Outcomes = dict[str, dict[int, dict[str, Any]]]
-"""By trial and seed: `accuracy_top1` on the validation images, or `failure`."""
+"""By trial and seed: each of `METRICS` on the validation images, or `failure`."""
 
 
-def confirmed_result(own: float, runs: Mapping[int, Mapping[str, Any]]) -> ConfirmedResult | None:
-    """Returns a trial's accuracy in the study beside those of `runs`, by seed; None if there are no runs."""
+def confirmed_result(
+    own: float, runs: Mapping[int, Mapping[str, Any]], metric: str = "accuracy_top1"
+) -> ConfirmedResult | None:
+    """Returns a trial's metric in the study beside that of `runs`, by seed; None if there are no runs."""
     if not runs:
         return None
     return ConfirmedResult(
         own=own,
-        again={seed: run["accuracy_top1"] for seed, run in sorted(runs.items()) if "accuracy_top1" in run},
+        again={seed: run[metric] for seed, run in sorted(runs.items()) if metric in run},
         failures={seed: run["failure"] for seed, run in sorted(runs.items()) if "failure" in run},
     )
 

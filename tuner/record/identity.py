@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tinytl.config.flat import flat_from_config
+from tinytl.config.train_config import METRICS
 from tuner.record import schema
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def identity_of(prepared: "PreparedStudy") -> dict[str, Any]:
         schema.BACKBONE: base.backbone,
         schema.WEIGHTS: base.weights,
         schema.EPOCHS: base.epochs,
-        schema.OBJECTIVES: "accuracy and memory" if prepared.searches_memory else "accuracy",
+        schema.OBJECTIVES: " and ".join(
+            [METRICS[base.metric], *(["memory"] if prepared.searches_memory else [])]
+        ),
         schema.MAX_SLOWDOWN: prepared.config.max_slowdown,
         schema.SETTINGS: {k: v for k, v in flat_from_config(base).items() if k not in MAY_DIFFER},
     }

@@ -16,10 +16,11 @@ from typing import Any
 
 import optuna
 
+from tinytl.config.train_config import METRICS
 from tuner.bucket.copies import at_hand
 from tuner.config import read_study_file
 from tuner.record import schema
-from tuner.record.accuracy_on_test import known_test_accuracies
+from tuner.record.accuracy_on_test import known_test_figures
 from tuner.record.claim import holder_of
 from tuner.record.confirmed import ConfirmedResult, confirmed_result, read_outcomes
 from tuner.record.measured_slowdown import known_slowdowns
@@ -71,10 +72,15 @@ class StudyReading:
     """The study's user attributes, by the names in `schema.py`."""
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What `study.json` holds: the flags of the last driver."""
-    test_accuracy: Mapping[str, float] = field(default_factory=dict, repr=False)
-    """Accuracy on the test images by trial, also of trials that have left the front."""
+    on_test: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    """Figures of the test images by trial, also of trials that have left the front."""
     holder: Mapping[str, Any] | None = None
     """Host and process of the driver that runs the study now."""
+
+    @property
+    def metric(self) -> str:
+        """What trials are compared by: `accuracy_top1`, `balanced_accuracy` or `macro_f1`."""
+        return metric_of(self.attributes)
 
     @property
     def folder(self) -> Path:
@@ -153,9 +159,9 @@ class StudyReading:
                 "trial": trial.name,
                 "state": trial.state,
                 "on_front": trial.on_front,
-                "accuracy_top1": known(trial.accuracy_top1),
-                "test_accuracy_top1": known(trial.test_accuracy_top1),
-                "confirmed_accuracy_top1": None if trial.confirmed is None else trial.confirmed.mean,
+                **{name: known(getattr(trial, name)) for name in METRICS},
+                **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
+                f"confirmed_{trial.metric}": None if trial.confirmed is None else trial.confirmed.mean,
                 "peak_memory_mib": known(trial.peak_memory_mib),
                 **{name: known(figure) for name, figure in trial.plan_figures.items()},
                 "measured_slowdown": known(trial.measured_slowdown),
@@ -174,6 +180,7 @@ class StudyReading:
         return {
             "study": self.name,
             "requested": self.requested,
+            "metric": self.metric,
             "trials": self.counts,
             "pareto": [trial.to_json() for trial in self.front],
             "hypervolume": self.hypervolume and asdict(self.hypervolume),
@@ -184,8 +191,16 @@ class StudyReading:
                 | ({"standard_deviation": c.deviation} if c.again else {})
                 for trial, c in self.confirmed.items()
             },
-            "test_accuracy_top1": {k: v for k, v in self.test_accuracy.items() if k in on_front},
+            **{
+                f"test_{name}": {k: v[name] for k, v in self.on_test.items() if k in on_front and name in v}
+                for name in METRICS
+            },
         }
+
+
+def metric_of(attributes: Mapping[str, Any]) -> str:
+    """Returns what the trials of a study are compared by, of its user attributes; older ones have none."""
+    return str(attributes.get(schema.SETTINGS, {}).get("metric", "accuracy_top1"))
 
 
 def open_study(name: str, runs_dir: str = "runs", storage: str | None = None) -> StudyReading:
@@ -221,17 +236,18 @@ def read_study(
     """
     name, attributes, attempts = study.study_name, study.user_attrs, study.get_trials(deepcopy=False)
     settings: dict[str, Any] = {}
-    on_test: dict[str, float] = {}
+    on_test: dict[str, dict[str, float]] = {}
     slowdowns: dict[str, float] = {}
     outcomes: dict[str, dict[int, dict[str, Any]]] = {}
     holder = None
     if runs_dir is not None:
         folder = Path(runs_dir) / name
         settings, holder = read_study_file(name, runs_dir), holder_of(folder, attributes)
-        on_test, outcomes = known_test_accuracies(folder), read_outcomes(folder)
+        on_test, outcomes = known_test_figures(folder), read_outcomes(folder)
         slowdowns = known_slowdowns(folder)
         driver_is_gone = holder is None if driver_is_gone is None else driver_is_gone
-    trials = merged_trials(attempts, driver_is_gone=bool(driver_is_gone))
+    metric = metric_of(attributes)
+    trials = merged_trials(attempts, metric=metric, driver_is_gone=bool(driver_is_gone))
     front = {trial.name for trial in pareto_front([t for t in trials if t.state == "complete"])}
     return StudyReading(
         name=name,
@@ -242,9 +258,9 @@ def read_study(
             replace(
                 trial,
                 on_front=trial.name in front,
-                test_accuracy_top1=on_test.get(trial.name, trial.test_accuracy_top1),
+                on_test=on_test.get(trial.name, {}),
                 measured_slowdown=slowdowns.get(trial.name, trial.measured_slowdown),
-                confirmed=confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {}))
+                confirmed=confirmed_result(trial.score, outcomes.get(trial.name, {}), metric)
                 if trial.state == "complete"
                 else None,
             )
@@ -262,6 +278,6 @@ def read_study(
         budget_mib=settings.get("memory_budget_mib"),
         attributes=attributes,
         settings=settings,
-        test_accuracy=on_test,
+        on_test=on_test,
         holder=holder,
     )

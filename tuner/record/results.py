@@ -24,8 +24,8 @@ def pareto_front(results: Sequence[Trial]) -> list[Trial]:
     Of several with equal accuracy and memory, the first stays.
     """
     front: list[Trial] = []
-    for result in sorted(results, key=lambda r: (r.peak_memory_mib, -r.accuracy_top1)):
-        if not front or result.accuracy_top1 > front[-1].accuracy_top1:
+    for result in sorted(results, key=lambda r: (r.peak_memory_mib, -r.score)):
+        if not front or result.score > front[-1].score:
             front.append(result)
     return front
 
@@ -42,8 +42,8 @@ def hypervolume(results: Sequence[Trial], budget_mib: float | None) -> Hypervolu
     area = best = 0.0
     for result in pareto_front(results):
         width = max(0.0, reference_mib - result.peak_memory_mib)
-        area += width * (result.accuracy_top1 - best)
-        best = result.accuracy_top1
+        area += width * (result.score - best)
+        best = result.score
     return Hypervolume(accuracy_mib=area, reference_mib=reference_mib, fraction=area / reference_mib)
 
 
@@ -55,7 +55,7 @@ def within(peak_memory_mib: float, budget_mib: float | None) -> bool:
 def best_under(results: Sequence[Trial], budget_mib: float | None) -> Trial | None:
     """Returns the most accurate result in the budget (None: any), of equals the one with the least memory."""
     fitting = [r for r in results if within(r.peak_memory_mib, budget_mib)]
-    return max(fitting, key=lambda r: (r.accuracy_top1, -r.peak_memory_mib), default=None)
+    return max(fitting, key=lambda r: (r.score, -r.peak_memory_mib), default=None)
 
 
 def best_confirmed(front: Sequence[Trial], budget_mib: float | None) -> Trial | None:

@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from tinytl.config.plan import Plan, fastest_within
+from tinytl.config.train_config import METRICS
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.record import read_epochs
 from tuner.record import schema
@@ -35,8 +36,15 @@ class Trial:
     """The searched values."""
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict, repr=False)
     """The distribution of each searched value."""
+    metric: str = "accuracy_top1"
+    """What the study compares trials by, one of `METRICS`: the name of the attribute that is `score`."""
     accuracy_top1: float = math.nan
-    """On the validation images, 0 to 1: after the last epoch, or after the rung at which it was stopped."""
+    """On the validation images, 0 to 1: after the last epoch, or after the rung at which it was stopped (the
+    study's metric alone)."""
+    balanced_accuracy: float = math.nan
+    """As `accuracy_top1`: the mean recall of the classes."""
+    macro_f1: float = math.nan
+    """As `accuracy_top1`: the mean F1 of the classes."""
     peak_memory_mib: float = math.nan
     """The least predicted peak of a training step, in MiB, of its plans within `--max-slowdown`."""
     trained_memory_mib: float = math.nan
@@ -48,7 +56,7 @@ class Trial:
     epoch_time_s: float = math.nan
     """Seconds per epoch, of epochs that computed all their features (`tinytl.features`); NaN if none did."""
     rungs: Mapping[int, float] = field(default_factory=dict)
-    """Accuracy at each rung that it passed, by epochs."""
+    """The metric at each rung that it passed, by epochs."""
     stopped_at: int | None = None
     """The rung, in epochs, at which it was stopped."""
     failure: str | None = None
@@ -58,9 +66,9 @@ class Trial:
     """Of the last attempt."""
     end: datetime | None = None
     on_front: bool = False
-    """Whether no other complete trial beats it in accuracy and memory."""
-    test_accuracy_top1: float = math.nan
-    """On the test images, which are read once, for the final front."""
+    """Whether no other complete trial beats it in the metric and memory."""
+    on_test: Mapping[str, float] = field(default_factory=dict)
+    """Each of `METRICS` on the test images, which are read once, for the final front."""
     measured_slowdown: float = math.nan
     """That of `plan`, measured at the end of the study for the final front."""
     confirmed: ConfirmedResult | None = None
@@ -71,6 +79,26 @@ class Trial:
     def __post_init__(self) -> None:
         if math.isnan(self.trained_memory_mib):  # an older study: the plan it trained with is its only one
             object.__setattr__(self, "trained_memory_mib", self.peak_memory_mib)
+
+    @property
+    def score(self) -> float:
+        """The study's metric on the validation images, 0 to 1."""
+        return float(getattr(self, self.metric))
+
+    @property
+    def metric_words(self) -> str:
+        """The metric's name in text."""
+        return METRICS[self.metric]
+
+    @property
+    def test_score(self) -> float:
+        """The study's metric on the test images; NaN if they were not read."""
+        return self.on_test.get(self.metric, math.nan)
+
+    @property
+    def test_accuracy_top1(self) -> float:
+        """Top-1 accuracy on the test images; NaN if they were not read."""
+        return self.on_test.get("accuracy_top1", math.nan)
 
     @property
     def plan(self) -> Plan | None:
@@ -118,7 +146,7 @@ class Trial:
         """Returns the trial as `python -m tuner status --json` prints those of the front."""
         return {
             "trial": self.name,
-            "accuracy_top1": self.accuracy_top1,
+            **{name: known(getattr(self, name)) for name in METRICS},
             "peak_memory_mib": self.peak_memory_mib,
             "slowdown": known(self.slowdown),
             "measured_slowdown": known(self.measured_slowdown),
@@ -128,16 +156,18 @@ class Trial:
         }
 
 
-def merged_trials(attempts: Sequence[FrozenTrial], *, driver_is_gone: bool = False) -> list[Trial]:
+def merged_trials(
+    attempts: Sequence[FrozenTrial], *, metric: str = "accuracy_top1", driver_is_gone: bool = False
+) -> list[Trial]:
     """Returns the named trials of a storage, in order, without those that only wait.
 
-    `driver_is_gone`: trials that are RUNNING in the storage were cut off.
+    `metric`: what the study compares. `driver_is_gone`: trials that are RUNNING in the storage were cut off.
     """
     by_name: dict[str, list[FrozenTrial]] = {}
     for attempt in attempts:
         if schema.NAME in attempt.user_attrs and attempt.state != TrialState.WAITING:
             by_name.setdefault(str(attempt.user_attrs[schema.NAME]), []).append(attempt)
-    return [_merged(name, own, driver_is_gone) for name, own in by_name.items()]
+    return [_merged(name, own, metric, driver_is_gone) for name, own in by_name.items()]
 
 
 def _plan(stored: Mapping[str, Any]) -> Plan:
@@ -147,7 +177,35 @@ def _plan(stored: Mapping[str, Any]) -> Plan:
     return Plan(**fields)
 
 
-def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) -> Trial:
+def figures_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of `METRICS` that a row or a record has, by name."""
+    return {name: _figure(row[name]) for name in METRICS if name in row}
+
+
+def metric_of_row(row: Mapping[str, Any]) -> str:
+    """Returns what the study of an epoch's row compares; an older row does not say."""
+    return str(row.get("metric", "accuracy_top1"))
+
+
+def text_of_row(row: Mapping[str, Any]) -> str:
+    """Returns the metric of an epoch, as text: `accuracy 0.812`."""
+    metric = metric_of_row(row)
+    return f"{METRICS[metric]} {row[metric]:.3f}"
+
+
+def trial_of_row(name: str, row: Mapping[str, Any]) -> Trial:
+    """Returns a complete trial by its last epoch's row: what a front needs."""
+    return Trial(
+        name=name,
+        params={},
+        metric=metric_of_row(row),
+        peak_memory_mib=row["peak_memory_mib"],
+        epoch_time_s=_figure(row.get("epoch_time_s")),
+        **figures_of(row),
+    )
+
+
+def _merged(name: str, attempts: Sequence[FrozenTrial], metric: str, driver_is_gone: bool) -> Trial:
     first, last = attempts[0], attempts[-1]
     attributes, state = last.user_attrs, state_of(last)
     if state == "running" and driver_is_gone:
@@ -155,16 +213,19 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
     reason = {"failed": schema.FAILURE, "infeasible": schema.INFEASIBLE}.get(state)
     rungs = {int(k): v for attempt in attempts for k, v in attempt.user_attrs.get(schema.RUNGS, {}).items()}
     stopped_at = attributes.get(schema.PRUNED_AT) if state == "pruned" else None
-    accuracy = last.values[0] if state == "complete" else None
-    if stopped_at is not None:
-        accuracy = rungs.get(stopped_at)
+    figures = figures_of(attributes) if state == "complete" else {}
+    if state == "complete":
+        figures[metric] = _figure(last.values[0])
+    elif stopped_at is not None:
+        figures[metric] = _figure(rungs.get(stopped_at))
     peak_mib = _figure(attributes.get(schema.PEAK_MEMORY_MIB))
     return Trial(
         name=name,
         state=state,
         params=dict(last.params),
         distributions=last.distributions,
-        accuracy_top1=_figure(accuracy),
+        metric=metric,
+        **figures,
         peak_memory_mib=peak_mib,
         trained_memory_mib=_figure(attributes.get(schema.TRAINED_MEMORY_MIB)),
         curve=[_plan(stored) for stored in attributes.get(schema.CURVE, ())],
@@ -178,6 +239,11 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], driver_is_gone: bool) ->
         end=last.datetime_complete,
         source=next((a.user_attrs[schema.SOURCE] for a in attempts if schema.SOURCE in a.user_attrs), None),
     )
+
+
+def metric_shared(trials: Sequence[Trial]) -> str:
+    """Returns what the study of these trials compares: its trials have one metric."""
+    return trials[0].metric if trials else "accuracy_top1"
 
 
 def label_of(name: str, source: str | None) -> str:

@@ -10,13 +10,14 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, FloatDistribution
 from plotly.subplots import make_subplots
 
+from tinytl.config.train_config import METRICS
 from tinytl.plots.curves import MOST_NAMED
 from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
 from tuner.findings.importance import Importance
-from tuner.findings.text import short
-from tuner.pictures.interactive import ACCURACY, MEMORY, MUTED, log_axis, memory_axis, shorter, style
+from tuner.findings.text import metric_axis, short
+from tuner.pictures.interactive import MEMORY, MUTED, log_axis, memory_axis, shorter, style
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial, known
+from tuner.record.trials import Trial, known, metric_shared
 
 MOST_CATEGORIES = 8
 """Up to this many different numbers of a parameter, each has a column of its own."""
@@ -33,7 +34,8 @@ def importance_figure(importance: Mapping[str, Importance], parameters: Sequence
     A stroke at the end of a bar is the share's uncertainty.
     """
     figure = go.Figure()
-    looks = {"accuracy_top1": ("of accuracy", BLUE), "peak_memory_mib": ("of memory", ORANGE)}
+    looks = {metric: (f"of {words}", BLUE) for metric, words in METRICS.items()}
+    looks["peak_memory_mib"] = ("of memory", ORANGE)
     for objective, (shares, spread) in reversed(list(importance.items())):
         name, color = looks[objective]
         values = [shares.get(parameter, 0.0) for parameter in reversed(parameters)]
@@ -81,7 +83,7 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
             "ticklabeloverflow": "allow",
             "tickangle": -30 if sum(map(len, labels)) > LONG_LABELS else 0,
         }
-    for row, measure in ((1, "accuracy_top1"), (2, "peak_memory_mib")):
+    for row, measure in ((1, "score"), (2, "peak_memory_mib")):
         y = [shorter(getattr(result, measure)) for result in having]
         for on_front, look in (
             (False, {"color": MUTED, "size": 5, "opacity": 0.6}),
@@ -105,7 +107,7 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
     figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
     figure.update_xaxes(automargin=False)
     figure.update_yaxes(automargin=False, title_font={"size": 12})
-    figure.update_yaxes(title="accuracy", row=1, col=1)
+    figure.update_yaxes(title=METRICS[metric_shared(having)], row=1, col=1)
     figure.update_yaxes(**memory_axis([r.peak_memory_mib for r in having], "MiB"), row=2, col=1)
     figure.update_xaxes(title="", showticklabels=False, row=1, col=1)
     return figure
@@ -129,15 +131,21 @@ def rung_figure(trials: Sequence[Trial], epoch: int, span_mib: Sequence[float]) 
             y=[shorter(trial.rungs[epoch]) for trial in chosen],
             customdata=[trial.name for trial in chosen],
             hovertext=[
-                f"<b>{html.escape(trial.name, quote=False)}</b><br>accuracy {trial.rungs[epoch]:.3f} "
-                f"after {_epochs(epoch)} · {trial.peak_memory_mib:.1f} MiB<br>{name}"
+                f"<b>{html.escape(trial.name, quote=False)}</b><br>{trial.metric_words} "
+                f"{trial.rungs[epoch]:.3f} after {_epochs(epoch)} · {trial.peak_memory_mib:.1f} MiB<br>{name}"
                 for trial in chosen
             ],
             mode="markers",
             marker=marker,
             name=name,
         )
-    style(figure, memory_axis(span_mib, MEMORY), {"title": ACCURACY}, legend=True, **_SMALL)
+    style(
+        figure,
+        memory_axis(span_mib, MEMORY),
+        {"title": metric_axis(metric_shared(trials))},
+        legend=True,
+        **_SMALL,
+    )
     return figure
 
 
@@ -175,12 +183,10 @@ def curves_figure(
                 legendgroup=trial,
                 showlegend=look is not None and key == keys[0],
             )
-    title = ACCURACY if measure == "accuracy" else "loss (cross-entropy)"
     last = max((row["epoch"] for epochs in rows.values() for row in epochs), default=1)
     x = {"title": "epoch", "dtick": max(1, math.ceil(last / 10))}
-    style(
-        figure, x, {"title": "accuracy, top-1" if measure == "accuracy" else title}, legend=True, height=380
-    )
+    title = "accuracy, top-1" if measure == "accuracy" else "loss (cross-entropy)"
+    style(figure, x, {"title": title}, legend=True, height=380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
     return figure
 
@@ -262,7 +268,8 @@ def plans_figure(front: Sequence[Trial]) -> go.Figure:
 
 def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
     """Returns accuracy against memory of the trials that trained to the end; it is shown beside the rungs."""
-    return _against_memory(results, "accuracy_top1", memory_axis(span_mib, MEMORY), {"title": ACCURACY}, 300)
+    y = {"title": metric_axis(metric_shared(results))}
+    return _against_memory(results, "score", memory_axis(span_mib, MEMORY), y, 300)
 
 
 def _against_memory(

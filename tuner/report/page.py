@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from tinytl.config.train_command import plan_flags
+from tinytl.config.train_config import METRICS
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
@@ -107,7 +108,8 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
         "budget": study.budget_mib,
         "best": _best(study),
         "front_rows": _front_rows(study),
-        "has_tests": any(known(trial.test_accuracy_top1) is not None for trial in study.front),
+        "metric": METRICS[study.metric],
+        "has_tests": any(known(trial.test_score) is not None for trial in study.front),
         "parameters": parameters,
         "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
         "links": links,
@@ -204,11 +206,11 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
     best = study.best
     if best is None:
         return None
-    confirmed, test = best.confirmed, known(best.test_accuracy_top1)
+    confirmed, test = best.confirmed, known(best.test_score)
     return {
         "trial": best.name,
         "label": best.label,
-        "accuracy": f"{best.accuracy_top1 if confirmed is None else confirmed.mean:.3f}",
+        "accuracy": f"{best.score if confirmed is None else confirmed.mean:.3f}",
         "seeds": None if confirmed is None else over_seeds(confirmed),
         "test": None if test is None else f"{test:.3f}",
         "memory": f"{best.peak_memory_mib:.1f}",
@@ -221,7 +223,7 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
 def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
     found = []
     for trial in study.front:
-        test, config = known(trial.test_accuracy_top1), study.folder / trial.name / "config.yaml"
+        test, config = known(trial.test_score), study.folder / trial.name / "config.yaml"
         text = None
         with suppress(OSError):
             text = config.read_text(errors="replace") if config.is_file() else None
@@ -249,7 +251,7 @@ def _row(trial: Trial, parameters: Sequence[str], measured: dict[str, float], ep
     """Returns a line of the table of all trials, as text."""
     reason = trial.failure or (f"stopped at epoch {trial.stopped_at}" if trial.stopped_at else "")
     figures = (
-        (known(trial.accuracy_top1), ".4f"),
+        (known(trial.score), ".4f"),
         (known(trial.peak_memory_mib), ".1f"),
         (known(trial.slowdown), ".2f"),
         (known(trial.trained_memory_mib), ".1f"),

@@ -9,14 +9,15 @@ from typing import Any
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
+from tinytl.config.train_config import METRICS
 from tinytl.plots.curves import MOST_NAMED
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance
 from tuner.findings.kept_importance import known_importance
-from tuner.findings.text import importance_line, short
+from tuner.findings.text import capitalized, importance_line, short
 from tuner.pictures.interactive import front_figure
 from tuner.record.reading import StudyReading
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial, known
+from tuner.record.trials import Trial, known, metric_shared
 from tuner.report.figures import (
     BAND,
     curves_figure,
@@ -64,9 +65,9 @@ def front_panel(study: StudyReading) -> Panel:
     best, front, results = study.best, study.front, study.complete
     lowest, highest = front[0], front[-1]
     alt = (
-        f"Accuracy against memory of {len(results)} trials. The front has {len(front)}, from accuracy "
-        f"{lowest.accuracy_top1:.3f} in {lowest.peak_memory_mib:.1f} MiB to {highest.accuracy_top1:.3f} in "
-        f"{highest.peak_memory_mib:.1f} MiB. The table of the front has the same figures."
+        f"{capitalized(lowest.metric_words)} against memory of {len(results)} trials. The front has "
+        f"{len(front)}, from {lowest.metric_words} {lowest.score:.3f} in {lowest.peak_memory_mib:.1f} MiB to "
+        f"{highest.score:.3f} in {highest.peak_memory_mib:.1f} MiB. The table of the front has the same figures."
     )
     figure = front_figure(results, "", study.budget_mib, None if best is None else best.name)
     figure.update_layout(height=None)
@@ -103,8 +104,13 @@ def _importance(importance: Mapping[str, Importance] | None, complete: int) -> S
     if importance is None:
         note = f"Shown once {MIN_TRIALS} trials are complete; {complete} are."
         return Section(id="importance", title=title, note=note, panels=())
-    names = {"accuracy_top1": "Accuracy", "peak_memory_mib": "Memory"}
-    alt = ". ".join(importance_line(names[objective], own) for objective, own in importance.items()) + "."
+    names = {**METRICS, "peak_memory_mib": "memory"}
+    alt = (
+        ". ".join(
+            importance_line(capitalized(names[objective]), own) for objective, own in importance.items()
+        )
+        + "."
+    )
     shares = {objective: own.shares for objective, own in importance.items()}
     parameters = _by_importance(shares, [name for own in shares.values() for name in own])
     drawn = f"{MOST_TRIALS} of " if complete > MOST_TRIALS else ""
@@ -158,7 +164,8 @@ def _rungs(study: StudyReading) -> Section | None:
         panels.append(_panel(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
     end = f"{len(pareto_front(results))} of {len(results)} on the front"
     panels.append(_panel("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib)))
-    note = "The trials that reached each rung, by accuracy so far and memory, and those that stopped there."
+    words = METRICS[metric_shared(judged)]
+    note = f"The trials that reached each rung, by {words} so far and memory, and those that stopped there."
     return Section(id="rungs", title="Stopped early", note=note, panels=panels, columns=3)
 
 
@@ -166,7 +173,7 @@ def _curves(results: Sequence[Trial], rows: Rows) -> Section | None:
     front = [result for result in pareto_front(results) if rows.get(result.name)]
     if not front:
         return None
-    best_first = sorted(front, key=lambda result: -result.accuracy_top1)
+    best_first = sorted(front, key=lambda result: -result.score)
     named = {r.name: f"{r.name} {r.params.get('method', '')}".strip() for r in best_first[:MOST_NAMED]}
     of_front = {result.name: rows[result.name] for result in front}
     note = "The trials of the front: validation thick, training thin."

@@ -125,9 +125,9 @@ class StudyScheduler(FIFOScheduler):
         """Judges a trial at a rung; no trial continues in a study that stops."""
         epoch = result["epoch"]
         if self.rungs is not None and epoch in self.rungs:
-            accuracy, memory_mib = result["accuracy_top1"], result["peak_memory_mib"]
-            goes_on = self.rungs.goes_on(trial.config["name"], epoch, accuracy, memory_mib)
-            self.search.passed_rung(trial.trial_id, epoch, accuracy, goes_on)
+            score, memory_mib = result["score"], result["peak_memory_mib"]
+            goes_on = self.rungs.goes_on(trial.config["name"], epoch, score, memory_mib)
+            self.search.passed_rung(trial.trial_id, epoch, score, goes_on)
             if not goes_on:
                 return str(TrialScheduler.STOP)
         return str(TrialScheduler.STOP if self.stopping.reason else TrialScheduler.CONTINUE)

@@ -14,7 +14,7 @@ from ray.tune.search.searcher import Searcher
 from tinytl.config.flat import flat_from_config
 from tuner.bucket.copies import named
 from tuner.record.refusals import UnwrittenError
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, figures_of
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
@@ -119,10 +119,10 @@ class MemoryAwareSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps the sampler out of the epochs: it learns of a trial when it ends."""
 
-    def passed_rung(self, trial_id: str, epoch: int, accuracy: float, goes_on: bool) -> None:
+    def passed_rung(self, trial_id: str, epoch: int, score: float, goes_on: bool) -> None:
         """Records the scheduler's decision about a trial at a rung."""
         live = self._live[trial_id]
-        live.rungs[epoch] = accuracy
+        live.rungs[epoch] = score
         if not goes_on:
             live.pruned_at = epoch
         accuracies = dict(live.rungs)
@@ -188,9 +188,10 @@ class MemoryAwareSearch(Searcher):
 
     def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
-        accuracy = float(result["accuracy_top1"])
-        self.records.complete(live.record, accuracy, live.peak_memory_mib, attributes)
-        self.proposals.complete(live.proposal, accuracy, live.peak_memory_mib)
+        attributes |= figures_of(result["row"])
+        score = float(result["score"])
+        self.records.complete(live.record, score, live.peak_memory_mib, attributes)
+        self.proposals.complete(live.proposal, score, live.peak_memory_mib)
         self._tell(live, "complete", None)
 
     def _prune(self, live: LiveTrial) -> None:

@@ -17,7 +17,7 @@ from tinytl.errors import NonFiniteLossError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.bucket.copies import named
 from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_result, read_outcomes, write_outcomes
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, figures_of
 from tuner.trial.trial_folder import borrowed
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def confirm_front(
         peaks_mib = {result.name: result.trained_memory_mib for result in front}
         _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
     found = {
-        trial.name: confirmed_result(trial.accuracy_top1, outcomes.get(trial.name, {})) for trial in front
+        trial.name: confirmed_result(trial.score, outcomes.get(trial.name, {}), trial.metric)
+        for trial in front
     }
     return {name: result for name, result in found.items() if result is not None}
 
@@ -89,7 +90,7 @@ def confirming_seeds(config: TrainConfig, count: int) -> range:
 def train_again(
     config: TrainConfig, data: DataSplits, weights: "Weights", place: Path | str
 ) -> dict[str, Any]:
-    """Trains `config` in a folder, or resumes there, on one thread; returns accuracy or failure.
+    """Trains `config` in a folder, or resumes there, on one thread; returns its figures, or the failure.
 
     `place`: its path, or its address in a bucket, which gets the files at the end. The result of a finished
     run is read from there.
@@ -110,7 +111,7 @@ def train_again(
                 result = train_loaded(config, data, weights, folder, silent, resume=True, wait_s=CLAIM_WAIT_S)
             except NonFiniteLossError as error:
                 return {"failure": str(error)}
-        return {"accuracy_top1": result["val_accuracy_top1"]}
+        return figures_of(result | {"accuracy_top1": result["val_accuracy_top1"]})
 
 
 def _train_all(
@@ -153,7 +154,7 @@ def _train_all(
                 except ray.exceptions.RayError as error:
                     outcome = {"failure": _reason(error)}
                 outcomes.setdefault(trial, {})[seed] = outcome
-                on_done(trial, seed, outcome.get("accuracy_top1", math.nan))
+                on_done(trial, seed, outcome.get(prepared.config.metric, math.nan))
     finally:
         for ref in running:
             ray.cancel(ref, force=True)

@@ -21,7 +21,7 @@ from tuner.cluster.start import Cluster
 from tuner.config import REDUCTION_FACTOR, WITHOUT_TRACKING, StudyConfig
 from tuner.next_commands import resume_command
 from tuner.prepared import PreparedStudy
-from tuner.record.accuracy_on_test import read_test_accuracies
+from tuner.record.accuracy_on_test import read_test_images
 from tuner.record.identity import identity_of
 from tuner.record.journal import journal_of
 from tuner.record.measured_slowdown import measure_slowdowns
@@ -212,7 +212,7 @@ def _lines(
 
     config = prepared.config
     if config.verbose or not (console.file.isatty() and console.is_interactive):
-        return TrialLines(console, past.ended, config.trials)
+        return TrialLines(console, past.ended, config.trials, config.metric)
     from tuner.terminal.board import StudyBoard
     from tuner.terminal.live_view import LiveView
 
@@ -311,7 +311,7 @@ def _look_again(
             )
         if stopping.reason is None:
             lines.phase("reading test images")
-            read_test_accuracies(prepared.folder, front, prepared.data, lines.note)
+            read_test_images(prepared.folder, front, prepared.data, lines.note)
         if stopping.reason is None and not resources.gpus_per_trial and prepared.config.address is None:
             lines.phase("measuring slowdowns")
             measure_slowdowns(

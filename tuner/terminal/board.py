@@ -8,7 +8,7 @@ from typing import Any
 
 from tuner.record import schema
 from tuner.record.results import best_under, pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, trial_of_row
 
 
 @dataclass
@@ -101,13 +101,7 @@ class StudyBoard:
         if state in schema.ENDED:
             self._lengths.append(trial.epoch)
         if state == "complete":
-            result = Trial(
-                name=name,
-                accuracy_top1=trial.row["accuracy_top1"],
-                peak_memory_mib=trial.row["peak_memory_mib"],
-                epoch_time_s=trial.row["epoch_time_s"],
-                params={},
-            )
+            result = trial_of_row(name, trial.row)
             self.results.append(result)
             self.front = pareto_front([*self.front, result])
 

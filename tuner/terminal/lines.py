@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from tuner.record.trials import label_of
+from tinytl.config.train_config import METRICS
+from tuner.record.trials import label_of, text_of_row
 
 MEMORY_TOLERANCE = 0.1
 """A measured peak further than this from the prediction is reported."""
@@ -17,10 +18,13 @@ MEMORY_TOLERANCE = 0.1
 class TrialLines:
     """Prints a line for each trial as its end is recorded."""
 
-    def __init__(self, console: Console, already_ended: int, requested: int) -> None:
+    def __init__(
+        self, console: Console, already_ended: int, requested: int, metric: str = "accuracy_top1"
+    ) -> None:
         self.console = console
         self.ended = already_ended
         self.requested = requested
+        self.metric = metric
         self.started = time.monotonic()
         self._rows: dict[str, Mapping[str, Any]] = {}
         self._labels: dict[str, str] = {}
@@ -58,9 +62,9 @@ class TrialLines:
         elapsed = time.monotonic() - self.started
         self._print(f"[{self.ended}/{self.requested}] {label}  {text}  ({elapsed:.0f} s)")
 
-    def confirmed(self, name: str, seed: int, accuracy: float) -> None:
+    def confirmed(self, name: str, seed: int, score: float) -> None:
         """Prints what a trial of the front reached with another seed."""
-        text = "failed" if math.isnan(accuracy) else f"accuracy {accuracy:.3f}"
+        text = "failed" if math.isnan(score) else f"{METRICS[self.metric]} {score:.3f}"
         self._print(f"confirm  {name}  seed {seed}  {text}")
 
     def phase(self, text: str) -> None:
@@ -80,7 +84,7 @@ class TrialLines:
 
 def _figures(row: Mapping[str, Any]) -> str:
     return (
-        f"accuracy {row['accuracy_top1']:.3f}  {row['peak_memory_mib']:6.1f} MiB  "
+        f"{text_of_row(row)}  {row['peak_memory_mib']:6.1f} MiB  "
         f"{row['epoch_time_s']:5.1f} s/epoch{_time_note(row)}{_memory_note(row)}"
     )
 

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tuner.record.trials import Trial
+from tinytl.config.train_config import METRICS
+from tuner.record.trials import Trial, metric_of_row
 from tuner.terminal.board import RunningTrial, StudyBoard
 from tuner.terminal.lines import TrialLines
 from tuner.terminal.text_plot import text_plot
@@ -151,10 +152,12 @@ def _counts(board: StudyBoard, refused: int, width: int) -> Text:
 
 def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, width: int) -> Table:
     wide = width >= 72
-    table = _plain_table("running", "epoch", *(["", "accuracy", "MiB"] if wide else ["accuracy"]), "time")
+    reported = next((trial.row for trial in running if trial.row), {})
+    words = METRICS[metric_of_row(reported)]
+    table = _plain_table("running", "epoch", *(["", words, "MiB"] if wide else [words]), "time")
     for trial in _cut(running, shown):
         done = Text(f"{trial.epoch}/{board.epochs}", no_wrap=True)
-        accuracy = f"{trial.row['accuracy_top1']:.3f}" if trial.row else "-"
+        accuracy = f"{trial.row[metric_of_row(trial.row)]:.3f}" if trial.row else "-"
         memory = f"{trial.row['peak_memory_mib']:.1f}" if trial.row else "-"
         bar = ProgressBar(total=board.epochs, completed=trial.epoch, width=12, complete_style=BAR)
         time_text = clock_text(board.clock() - trial.since_s)
@@ -166,7 +169,7 @@ def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, w
 def _front(
     board: StudyBoard, front: list[Trial], shown: int, room: int, width: int, ascii_only: bool
 ) -> RenderableType:
-    table = _plain_table("front", "accuracy", "MiB", "")
+    table = _plain_table("front", front[0].metric_words, "MiB", "")
     under = "best" if board.budget_mib is None else f"best under {board.budget_mib:g} MiB"
     best = board.best
     rows = _cut(front[::-1], shown)  # the most accurate ones, if not all fit
@@ -176,7 +179,7 @@ def _front(
         is_best = best is not None and result.name == best.name
         table.add_row(
             result.name,
-            f"{result.accuracy_top1:.3f}",
+            f"{result.score:.3f}",
             f"{result.peak_memory_mib:.1f}",
             under if is_best else "",
             style="bold" if is_best else None,

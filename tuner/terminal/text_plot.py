@@ -18,14 +18,14 @@ def text_plot(results: Sequence[Trial], width: int, height: int, ascii_only: boo
     """
     front_mark, mark = MARKS[ascii_only]
     # Once, not for each dot: a view is drawn again and again, of thousands of results.
-    accuracies = _span([r.accuracy_top1 for r in results])
+    accuracies = _span([r.score for r in results])
     memories = _span([r.peak_memory_mib for r in results])
     columns, rows = width - 6, height - 1
     cells: dict[tuple[int, int], str] = {}
     front = {r.name for r in pareto_front(results)}
     for result in sorted(results, key=lambda r: r.name in front):  # the front on top
         column = _place(result.peak_memory_mib, memories, columns)
-        row = rows - 1 - _place(result.accuracy_top1, accuracies, rows)
+        row = rows - 1 - _place(result.score, accuracies, rows)
         cells[row, column] = front_mark if result.name in front else mark
     plot = Text(no_wrap=True, overflow="crop")
     for row in range(rows):

@@ -16,7 +16,7 @@ from tinytl.passwords import without_password
 from tuner.next_commands import sync_command, where_flags
 from tuner.record.reading import read_study
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, metric_of_row, trial_of_row
 from tuner.tracking.children import Row, TrialRuns
 from tuner.tracking.client import answering, mlflow_errors, open_mlflow, reason, refuses
 from tuner.tracking.runs import StudyRuns, changed, digests_of, study_labels
@@ -246,14 +246,9 @@ class StudyTracking:
         What the front beats stays beaten: no other trial is looked at, however many there are.
         """
         row = self._last_rows.get(name, {})
-        if name in self._front or not {"accuracy_top1", "peak_memory_mib"} <= row.keys():
+        if name in self._front or not {metric_of_row(row), "peak_memory_mib"} <= row.keys():
             return self._front
-        trial = Trial(
-            name=name,
-            params={},
-            accuracy_top1=row["accuracy_top1"],
-            peak_memory_mib=row["peak_memory_mib"],
-        )
+        trial = trial_of_row(name, row)
         return {found.name: found for found in pareto_front([*self._front.values(), trial])}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from tinytl.config.train_config import METRICS
 from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
 from tuner.record import schema
 from tuner.record.trials import known
@@ -34,7 +35,7 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
         under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
         lines += ["", f"**Best{under}: {study.best.label}**, {describe(study.best.params)}."]
     ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
-    links = [("trials by accuracy", view_path(labels.name, experiment_id))]
+    links = [(f"trials by {METRICS[summary.study.metric]}", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]
     links += [("the front compared", front_path(ids, experiment_id))] if len(ids) > 1 else []
     lines += ["", "Look at: " + ", ".join(f"[{text}]({path})" for text, path in links) + "."]
@@ -51,15 +52,22 @@ def _front_lines(
 ) -> list[str]:
     front = summary.study.front
     shared = shared_params(front)
-    has_test = any(known(trial.test_accuracy_top1) is not None for trial in front)
-    titles = ["trial", "accuracy", *(["test"] if has_test else []), "peak MiB", "slowdown", "configuration"]
+    has_test = any(known(trial.test_score) is not None for trial in front)
+    titles = [
+        "trial",
+        METRICS[summary.study.metric],
+        *(["test"] if has_test else []),
+        "peak MiB",
+        "slowdown",
+        "configuration",
+    ]
     lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
     for trial in front[-rows:]:
         cells = [trial.label, accuracy_text(trial)]
         if trial.name in run_ids:
             cells[0] = f"[{trial.label}](#/experiments/{experiment_id}/runs/{run_ids[trial.name]})"
         if has_test:
-            value = known(trial.test_accuracy_top1)
+            value = known(trial.test_score)
             cells.append("" if value is None else f"{value:.3f}")
         own = {key: value for key, value in trial.params.items() if key not in shared}
         cells += [f"{trial.peak_memory_mib:.1f}", slowdown_text(trial), describe(own)]

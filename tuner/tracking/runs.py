@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 METRICS = (
     "epoch",
-    "accuracy_top1",
+    *schema.FIGURES,
     "train_accuracy_top1",
     "loss",
     "val_loss",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tinytl.config.train_config import METRICS
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known
@@ -13,7 +14,7 @@ from tuner.tracking.runs import StudyLabels
 from tuner.tracking.trials import judged
 
 FIRST_COLUMNS = ("trial", "state", "on_front")
-FIGURES = ("accuracy_top1", "peak_memory_mib", "slowdown", "epoch_time_s")
+FIGURES = (*METRICS, "peak_memory_mib", "slowdown", "epoch_time_s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class StudySummary:
         if self.study.hypervolume is not None:
             found["hypervolume"] = self.study.hypervolume.fraction
         if self.study.best is not None:
-            found["best_accuracy_top1"] = self.study.best.accuracy_top1
+            found |= {f"best_{name}": getattr(self.study.best, name) for name in METRICS}
             found["best_peak_memory_mib"] = self.study.best.peak_memory_mib
         return {key: value for key, value in found.items() if math.isfinite(value)}
 
@@ -51,7 +52,7 @@ class StudySummary:
             complete = trial.state == "complete"
             own = {"trial": trial.name, "state": trial.state, "on_front": trial.on_front}
             own |= {
-                "accuracy_top1": trial.accuracy_top1 if complete else None,
+                **{name: known(getattr(trial, name)) if complete else None for name in METRICS},
                 "peak_memory_mib": known(trial.peak_memory_mib),
                 "slowdown": known(trial.slowdown),
                 "epoch_time_s": known(trial.epoch_time_s) if complete else None,

@@ -15,14 +15,14 @@ def tags_of(trial: Trial) -> dict[str, str]:
 def judged(trial: Trial) -> dict[str, tuple[float, int]]:
     """Returns figures from after the search, each with its step: the more runs one averages, the higher."""
     found: dict[str, tuple[float, int]] = {}
-    on_test, confirmed = known(trial.test_accuracy_top1), trial.confirmed
-    if on_test is not None:
-        found["test_accuracy_top1"] = (on_test, 0)
+    confirmed = trial.confirmed
+    for name, figure in trial.on_test.items():
+        found[f"test_{name}"] = (figure, 0)
     measured_slowdown = known(trial.measured_slowdown)
     if measured_slowdown is not None:
         found["measured_slowdown"] = (measured_slowdown, 0)
     if confirmed is not None and confirmed.again:
-        found["confirmed_accuracy_top1"] = (confirmed.mean, confirmed.seeds)
+        found[f"confirmed_{trial.metric}"] = (confirmed.mean, confirmed.seeds)
         found["confirmed_deviation"] = (confirmed.deviation, confirmed.seeds)
     return found
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from tinytl.config.train_config import METRICS
+from tuner.findings.text import capitalized
 from tuner.tracking.runs import SEARCHED
 from tuner.tracking.summary import StudySummary
 
@@ -17,7 +19,7 @@ TAG_PREFIX = "mlflow.sharedViewState."
 SECTION = "study"
 PARAMETERS_SHOWN = 6
 """Most axes of the parallel coordinates beside accuracy and memory."""
-ACCURACY, MEMORY = "accuracy_top1", "peak_memory_mib"
+MEMORY = "peak_memory_mib"
 FRONT = "tags.`on_front`"
 CHARTS = "/charts"
 """Follows a study's name, which cannot hold this character."""
@@ -48,18 +50,18 @@ def front_path(run_ids: Sequence[str], experiment_id: str) -> str:
 def shared_views(summary: StudySummary) -> dict[str, str]:
     """Returns the experiment's tags that hold a study's views."""
     name = TAG_PREFIX + summary.labels.name
-    return {name: _view(summary, f"metrics.`{ACCURACY}`"), name + CHARTS: _view(summary, FRONT)}
+    return {name: _view(summary, f"metrics.`{summary.study.metric}`"), name + CHARTS: _view(summary, FRONT)}
 
 
 def _view(summary: StudySummary, order_by: str) -> str:
     """Returns a tag's value: the study's trials in falling order, with what was searched."""
-    varied = _varied(summary.rows)
+    varied, metric = _varied(summary.rows), summary.study.metric
     numbers = [name for name, numeric in varied.items() if numeric]
     judged = sorted(
-        {key for row in summary.rows for key in row if key.startswith(("test_", "confirmed_acc"))}
+        {key for row in summary.rows for key in row if key in (f"test_{metric}", f"confirmed_{metric}")}
     )
     columns = [
-        *(f"metrics.`{key}`" for key in (ACCURACY, *judged, MEMORY)),
+        *(f"metrics.`{key}`" for key in (metric, *judged, MEMORY)),
         FRONT,
         "tags.`state`",
         *(f"params.`{name}`" for name, numeric in varied.items() if not numeric),
@@ -74,7 +76,7 @@ def _view(summary: StudySummary, order_by: str) -> str:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunCharts": _charts(list(varied)[:PARAMETERS_SHOWN]),
+        "compareRunCharts": _charts(metric, list(varied)[:PARAMETERS_SHOWN]),
         "compareRunSections": [
             {"uuid": SECTION, "name": "Study", "display": True} | OURS,
             {"uuid": "searched", "name": SEARCHED.rstrip("/"), "display": False} | OURS,
@@ -100,18 +102,19 @@ def _varied(rows: Sequence[Mapping[str, Any]]) -> dict[str, bool]:
     return found
 
 
-def _charts(parameters: Sequence[str]) -> list[dict[str, Any]]:
+def _charts(metric: str, parameters: Sequence[str]) -> list[dict[str, Any]]:
+    words = capitalized(METRICS[metric])
     common = {"runsCountToCompare": 100, "metricSectionId": SECTION} | OURS
     return [
         common
-        | {"uuid": "scatter", "type": "SCATTER", "displayName": "Accuracy against memory"}
-        | {"xaxis": _axis(MEMORY), "yaxis": _axis(ACCURACY)},
+        | {"uuid": "scatter", "type": "SCATTER", "displayName": f"{words} against memory"}
+        | {"xaxis": _axis(MEMORY), "yaxis": _axis(metric)},
         common
         | {"uuid": "parallel", "type": "PARALLEL", "displayName": "What was searched"}
-        | {"selectedParams": list(parameters), "selectedMetrics": [MEMORY, ACCURACY], "showAllRuns": True},
+        | {"selectedParams": list(parameters), "selectedMetrics": [MEMORY, metric], "showAllRuns": True},
         common
-        | {"uuid": "curves", "type": "LINE", "displayName": "Accuracy by epoch", "metricKey": ACCURACY}
-        | {"selectedMetricKeys": [ACCURACY], "xAxisKey": "step", "useGlobalXaxisKey": False},
+        | {"uuid": "curves", "type": "LINE", "displayName": f"{words} by epoch", "metricKey": metric}
+        | {"selectedMetricKeys": [metric], "xAxisKey": "step", "useGlobalXaxisKey": False},
     ]
 
 

@@ -26,6 +26,7 @@ from tinytl.runs.directory import FolderInUseError, RunDirectory
 from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
+from tuner.record.trials import metric_of_row
 from tuner.trial.gpu_share import GpuShare, keep_to_share
 from tuner.trial.trial_folder import TrialFolder, trial_folder
 
@@ -96,6 +97,7 @@ class TinyTLTrainable(tune.Trainable):
                 else:
                     metrics = self.trainer.train_epoch()
                     row = metrics.flat() | {
+                        "metric": self.own.metric,
                         "peak_memory_mib": self.peak_memory_mib,
                         "trained_memory_mib": self.trained_memory_mib,
                         **self.plans,
@@ -192,7 +194,7 @@ class TinyTLTrainable(tune.Trainable):
             self._claim.close()
         return {
             "epoch": row["epoch"],
-            "score": row[self.own.metric],
+            "score": row[metric_of_row(row)],
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],
             "epoch_time_s": seconds_per_epoch(self.rows),
