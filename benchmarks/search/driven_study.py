@@ -165,8 +165,12 @@ class SimulatedTrial:
         }
         self.rows.append(row)
         finished = epoch == self.epochs
-        names = ("epoch", "accuracy_top1", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
-        return {name: row[name] for name in names} | {"row": row, "finished": finished, "done": finished}
+        names = ("epoch", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
+        return (
+            {"score": accuracy}
+            | {name: row[name] for name in names}
+            | {"row": row, "finished": finished, "done": finished}
+        )
 
 
 def simulate(search: Any, scheduler: Any, callback: Any, size: Size, meter: Meter) -> None:

@@ -43,6 +43,8 @@ def make_trial(colors: DataSplits, tmp_path: Path) -> Callable[..., Trial]:
         return Trial(
             name=name,
             accuracy_top1=found["val_accuracy_top1"],
+            balanced_accuracy=found["balanced_accuracy"],
+            macro_f1=found["macro_f1"],
             peak_memory_mib=found["predicted_peak_mib"],
             epoch_time_s=1.0,
             params={"method": config.method},

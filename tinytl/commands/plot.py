@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DIAGRAMS = ("block", "backbone", "scheme")
 FORMAT_CHOICES = ("png", "svg", "both")
-NOT_IN_A_DIAGRAM = ("optimizer", "moments", "plan", "budget_mib", "device")
+NOT_IN_A_DIAGRAM = ("optimizer", "moments", "class_weighting", "plan", "budget_mib", "device")
 DIAGRAM_FLAGS = [
     f.name
     for f in dataclasses.fields(TrainConfig)

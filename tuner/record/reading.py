@@ -180,9 +180,9 @@ class StudyReading:
         return {
             "study": self.name,
             "requested": self.requested,
-            "metric": self.metric,
             "trials": self.counts,
             "pareto": [trial.to_json() for trial in self.front],
+            "metric": self.metric,
             "hypervolume": self.hypervolume and asdict(self.hypervolume),
             "memory_budget_mib": self.budget_mib,
             "best": self.best and self.best.name,

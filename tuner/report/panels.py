@@ -67,7 +67,7 @@ def front_panel(study: StudyReading) -> Panel:
     alt = (
         f"{capitalized(lowest.metric_words)} against memory of {len(results)} trials. The front has "
         f"{len(front)}, from {lowest.metric_words} {lowest.score:.3f} in {lowest.peak_memory_mib:.1f} MiB to "
-        f"{highest.score:.3f} in {highest.peak_memory_mib:.1f} MiB. The table of the front has the same figures."
+        f"{highest.score:.3f} in {highest.peak_memory_mib:.1f} MiB. The front's table has the same figures."
     )
     figure = front_figure(results, "", study.budget_mib, None if best is None else best.name)
     figure.update_layout(height=None)

@@ -21,9 +21,10 @@ from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
 
-def result(name: str, *, confirmed=None, test=math.nan, **params) -> Trial:
+def result(name: str, *, confirmed=None, test=None, **params) -> Trial:
     figures = {"accuracy_top1": 0.91234, "peak_memory_mib": 45.67, "epoch_time_s": 3.21}
-    return Trial(name=name, **figures, params=params, confirmed=confirmed, test_accuracy_top1=test)
+    on_test = {} if test is None else {"accuracy_top1": test}
+    return Trial(name=name, **figures, params=params, confirmed=confirmed, on_test=on_test)
 
 
 def confirmed(**changes) -> ConfirmedResult:

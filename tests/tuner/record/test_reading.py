@@ -1,11 +1,12 @@
 import ast
 import dataclasses
+import math
 import subprocess
 import sys
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 import tuner
 from tests.support import mlflow_studies as made
@@ -51,6 +52,8 @@ def test_status_counts_each_kind_of_trial_once():
             {
                 "trial": "s-000",
                 "accuracy_top1": 0.8,
+                "balanced_accuracy": None,
+                "macro_f1": None,
                 "peak_memory_mib": 20.0,
                 "slowdown": None,
                 "measured_slowdown": None,
@@ -232,3 +235,29 @@ def test_what_shows_a_study_does_not_read_its_storage():
     for path in files:
         text = path.read_text()
         assert ".get_trials(" not in text and ".user_attrs" not in text, path
+
+
+def test_a_study_of_another_metric_is_ordered_by_it_and_older_ones_by_accuracy():
+    study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
+    study.set_user_attr(schema.SETTINGS, {"metric": "macro_f1"})
+    for index, (macro_f1, accuracy, memory) in enumerate([(0.5, 0.9, 20.0), (0.6, 0.7, 20.0)]):
+        figures = {"accuracy_top1": accuracy, "balanced_accuracy": 0.65, "macro_f1": macro_f1}
+        attributes = {schema.NAME: f"s-{index:03d}", schema.PEAK_MEMORY_MIB: memory, **figures}
+        study.add_trial(create_trial(values=[macro_f1, memory], user_attrs=attributes))
+    found = read_study(study)
+    assert found.metric == found.to_json()["metric"] == "macro_f1"
+    assert [trial.name for trial in found.front] == ["s-001"] and found.best.name == "s-001"
+    assert (found.best.score, found.best.accuracy_top1) == (0.6, 0.7)
+    older = optuna.create_study(study_name="o", directions=["maximize", "minimize"])
+    older.add_trial(create_trial(values=[0.9, 20.0], user_attrs={schema.NAME: "o-000"}))
+    (trial,) = read_study(older).trials
+    assert (trial.metric, trial.score, trial.accuracy_top1) == ("accuracy_top1", 0.9, 0.9)
+
+
+def test_of_a_trial_that_was_stopped_only_the_metric_is_known():
+    study = optuna.create_study(study_name="s", directions=["maximize", "minimize"])
+    study.set_user_attr(schema.SETTINGS, {"metric": "balanced_accuracy"})
+    attributes = {schema.NAME: "s-000", schema.RUNGS: {"1": 0.4}, schema.PRUNED_AT: 1}
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs=attributes))
+    (trial,) = read_study(study).trials
+    assert trial.score == trial.balanced_accuracy == 0.4 and math.isnan(trial.accuracy_top1)

@@ -167,7 +167,7 @@ def test_a_trial_waits_for_resources_where_no_process_has_been_given_any():
 
 
 def result(epoch, accuracy, memory_mib=10.0):
-    return {"epoch": epoch, "accuracy_top1": accuracy, "peak_memory_mib": memory_mib}
+    return {"epoch": epoch, "score": accuracy, "peak_memory_mib": memory_mib}
 
 
 def test_a_trial_that_another_beats_is_stopped_at_the_rung_and_the_search_is_told():

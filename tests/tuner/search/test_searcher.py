@@ -93,8 +93,9 @@ def ask(search, trial_id):
 
 def finished(suggestion, accuracy):
     memory = suggestion["peak_memory_mib"]
-    row = {"accuracy_top1": accuracy, "peak_memory_mib": memory, "epoch_time_s": 1.0}
-    return row | {"measured_peak_mib": memory, "epoch": 3, "finished": True}
+    result = {"score": accuracy, "peak_memory_mib": memory, "epoch_time_s": 1.0}
+    result["row"] = {"accuracy_top1": accuracy, "balanced_accuracy": accuracy / 2, "macro_f1": 0.25}
+    return result | {"measured_peak_mib": memory, "epoch": 3, "finished": True}
 
 
 def test_a_suggestion_has_a_name_of_the_study_its_memory_and_its_folder(tmp_path):
@@ -273,12 +274,14 @@ def test_how_a_trial_ended_is_recorded_and_told(tmp_path):
     search.on_trial_complete("complete", finished(suggestions["complete"], 0.75))
     search.on_trial_complete("diverged", {"failure": "loss is not finite at step 3 of epoch 1"})
     search.on_trial_complete("died", error=True)
-    search.on_trial_complete("cut off", {"accuracy_top1": 0.5, "peak_memory_mib": 1.0, "epoch": 1})
-    search.on_trial_complete("stopped", {"accuracy_top1": 0.375, "epoch": 2, "finished": False})
+    search.on_trial_complete("cut off", {"score": 0.5, "peak_memory_mib": 1.0, "epoch": 1})
+    search.on_trial_complete("stopped", {"score": 0.375, "epoch": 2, "finished": False})
     search.close()
     trials = search.study.trials[:5]
     assert [state_of(t) for t in trials] == ["complete", "failed", "failed", "running", "pruned"]
     assert trials[0].values == [0.75, suggestions["complete"]["peak_memory_mib"]]
+    complete = merged_trials(trials)[0]
+    assert (complete.accuracy_top1, complete.balanced_accuracy, complete.macro_f1) == (0.75, 0.375, 0.25)
     assert trials[1].user_attrs["failure"] == "loss is not finite at step 3 of epoch 1"
     assert trials[4].values is None
     assert trials[4].user_attrs[schema.RUNGS] == {"1": 0.25, "2": 0.375}

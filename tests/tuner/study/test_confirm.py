@@ -37,7 +37,11 @@ def test_a_run_is_a_run_folder(tmp_path, without_test):
     torch.set_num_threads(2)
     found = train_again(trial_config(seed=5), without_test, RANDOM_WEIGHTS, tmp_path / "run")
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert found == {"accuracy_top1": result["val_accuracy_top1"]}
+    assert found == {
+        "accuracy_top1": result["val_accuracy_top1"],
+        "balanced_accuracy": result["balanced_accuracy"],
+        "macro_f1": result["macro_f1"],
+    }
     assert result["test_accuracy_top1"] is None, "test images stay unseen"
     assert result["config"]["seed"] == 5
     assert torch.get_num_threads() == 1
@@ -134,7 +138,7 @@ def test_the_front_is_trained_again_once(ray_here, prepared, tmp_path, make_tria
     assert {(trial, seed) for trial, seed, _ in told} == runs
     assert all(found[trial].again[seed] == accuracy for trial, seed, accuracy in told)
     kept = read_outcomes(tmp_path)
-    assert found == {t.name: confirmed_result(t.accuracy_top1, kept[t.name]) for t in front}
+    assert found == {t.name: confirmed_result(t.score, kept[t.name]) for t in front}
     folders = {path.name for path in (tmp_path / "confirm").iterdir()}
     assert folders == {f"{trial}-seed{seed}" for trial, seed in runs}
     # As it would be without Ray.

@@ -36,6 +36,8 @@ def test_the_table_has_the_trials_that_ran_with_figures_before_what_was_searched
         "on_front",
         "accuracy_top1",
         "test_accuracy_top1",
+        "balanced_accuracy",
+        "macro_f1",
         "peak_memory_mib",
         "slowdown",
         "epoch_time_s",
@@ -43,5 +45,15 @@ def test_the_table_has_the_trials_that_ran_with_figures_before_what_was_searched
     ]
     rows = {row[0]: row for row in cells}
     assert list(rows) == [made.trial_name(index) for index in (0, 1, 2, 4, 5, 6, 7)], "3 ran out of memory"
-    assert rows[made.trial_name(4)][1:8] == ["complete", True, pytest.approx(0.43), 0.25, 44.0, None, 0.5]
-    assert rows[made.trial_name(1)][1:8] == ["pruned", False, None, None, 41.0, None, None]
+    assert rows[made.trial_name(4)][1:10] == [
+        "complete",
+        True,
+        pytest.approx(0.43),
+        0.25,
+        None,
+        None,
+        44.0,
+        None,
+        0.5,
+    ]
+    assert rows[made.trial_name(1)][1:10] == ["pruned", False, *[None] * 4, 41.0, None, None]

@@ -1,4 +1,3 @@
-import math
 from datetime import datetime
 
 import pytest
@@ -26,9 +25,10 @@ def test_the_tags_that_change_in_a_trial_s_life(fields, tags):
 
 
 def test_what_was_judged_after_the_search_has_a_step_that_rises_with_the_seeds():
-    def trial(test=math.nan, **again):
+    def trial(test=None, **again):
         confirmed = ConfirmedResult(own=0.5, **again) if again else None
-        return Trial(name="s-000", params={}, test_accuracy_top1=test, confirmed=confirmed)
+        on_test = {} if test is None else {"accuracy_top1": test}
+        return Trial(name="s-000", params={}, on_test=on_test, confirmed=confirmed)
 
     assert judged(trial()) == {}
     assert judged(trial(0.25)) == {"test_accuracy_top1": (0.25, 0)}

@@ -9,7 +9,8 @@ from tuner.tracking.view import PARAMETERS_SHOWN, charts_path, front_path, share
 
 def views_of(*params, **more):
     rows = [{"trial": f"s-{index:03d}", "params": own} | more for index, own in enumerate(params)]
-    tags = shared_views(SimpleNamespace(labels=SimpleNamespace(name="s"), rows=rows))
+    study = SimpleNamespace(metric="accuracy_top1")
+    tags = shared_views(SimpleNamespace(study=study, labels=SimpleNamespace(name="s"), rows=rows))
     assert list(tags) == ["mlflow.sharedViewState.s", "mlflow.sharedViewState.s/charts"]
     return [json.loads(tag) for tag in tags.values()]
 

@@ -57,7 +57,7 @@ def test_an_epoch_is_saved_before_it_is_reported_and_the_last_one_is_done(start)
     assert (folder / "last.pt").is_file()
     second = trial.step()
     assert second["finished"] and second["done"] and len(rows(folder)) == 2
-    assert second["accuracy_top1"] == second["row"]["accuracy_top1"]
+    assert second["score"] == second["row"]["accuracy_top1"]
 
 
 def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_begins_the_trial_anew(start):
     trial.cleanup()
     (folder / "last.pt").write_bytes((folder / "last.pt").read_bytes()[:-900])
     again, _ = start()
-    assert again.step()["accuracy_top1"] == expected["accuracy_top1"]
+    assert again.step()["score"] == expected["score"]
     assert [row["epoch"] for row in rows(folder)] == [1]
 
 
