@@ -165,7 +165,7 @@ class SimulatedTrial:
         }
         self.rows.append(row)
         finished = epoch == self.epochs
-        names = ("epoch", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
+        names = ("epoch", "accuracy_top1", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
         return (
             {"score": accuracy}
             | {name: row[name] for name in names}

@@ -129,7 +129,7 @@ def ours(sampler: str, trials: int, folder: Path) -> dict[str, Any]:
             row = epoch(self.epoch, self.peak_memory_mib)
             self.directory.append_metrics(row)
             finished = self.epoch == REPORTS
-            names = ("epoch", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
+            names = ("epoch", "accuracy_top1", "peak_memory_mib", "measured_peak_mib", "epoch_time_s")
             result = {name: row[name] for name in names} | {"score": row["accuracy_top1"]}
             return result | {"row": row, "finished": finished, "done": finished}
 

@@ -188,7 +188,7 @@ class MemoryAwareSearch(Searcher):
 
     def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
         attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
-        attributes |= figures_of(result["row"])
+        attributes |= figures_of(result)
         score = float(result["score"])
         self.records.complete(live.record, score, live.peak_memory_mib, attributes)
         self.proposals.complete(live.proposal, score, live.peak_memory_mib)

@@ -155,6 +155,9 @@ def run_study(
                     _look_again(prepared, front, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
                 pass  # a second Ctrl-C, which `stopping` knows, or a failed storage, which `records` knows
+            except Exception:
+                if search.bug is None:  # that is raised below: Ray may stumble over how the search ended
+                    raise
             finally:
                 # After any failure, no trial may look as if it still ran.
                 with suppress(KeyboardInterrupt):

@@ -26,7 +26,7 @@ from tinytl.runs.directory import FolderInUseError, RunDirectory
 from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.trainer import Trainer
-from tuner.record.trials import metric_of_row
+from tuner.record.trials import figures_of, metric_of_row
 from tuner.trial.gpu_share import GpuShare, keep_to_share
 from tuner.trial.trial_folder import TrialFolder, trial_folder
 
@@ -195,6 +195,7 @@ class TinyTLTrainable(tune.Trainable):
         return {
             "epoch": row["epoch"],
             "score": row[metric_of_row(row)],
+            **figures_of(row),  # Ray hands `row` to a searcher in pieces
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],
             "epoch_time_s": seconds_per_epoch(self.rows),

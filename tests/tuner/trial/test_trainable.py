@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.support.cases import small
+from tinytl.config.train_config import METRICS
 from tinytl.data.load import load_dataset
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
 from tinytl.runs.directory import RunDirectory
@@ -34,10 +35,10 @@ def start(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = replace(BASE, num_classes=len(data.classes))
 
-    def begin(base_lr=1e-3, **more):
+    def begin(base_lr=1e-3, metric="accuracy_top1", **more):
         folder = tmp_path / "t-000"
         folder.mkdir(exist_ok=True)
-        own = replace(base, base_lr=base_lr)
+        own = replace(base, base_lr=base_lr, metric=metric)
         config = {"name": "t-000", "config": own, "folder": str(folder), "peak_memory_mib": 5.0} | PLANS
         trial = TinyTLTrainable.__new__(TinyTLTrainable)
         trial.setup(config | more, data=data, weights={BASE.backbone: RANDOM_WEIGHTS})
@@ -58,6 +59,15 @@ def test_an_epoch_is_saved_before_it_is_reported_and_the_last_one_is_done(start)
     second = trial.step()
     assert second["finished"] and second["done"] and len(rows(folder)) == 2
     assert second["score"] == second["row"]["accuracy_top1"]
+
+
+def test_the_score_is_the_metric_of_the_trial_and_all_figures_are_reported(start):
+    trial, folder = start(metric="macro_f1")
+    result = trial.step()
+    (row,) = rows(folder)
+    assert row["metric"] == "macro_f1" and result["score"] == row["macro_f1"]
+    for name in METRICS:  # at the top: Ray hands a searcher nested results in pieces
+        assert result[name] == row[name]
 
 
 def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):
