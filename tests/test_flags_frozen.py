@@ -27,6 +27,10 @@ FLAGS: dict[str, str] = {
     "tuner stop": "--address --runs-dir --wait NAME",
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
     "tuner repair": "--runs-dir",
+    "tinytl check": (
+        "--backbone --csv --data-dir --dataset --device --download --exclude --html --json --labels "
+        "--min-per-class --resolution --weights"
+    ),
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --bias-blocks --budget-mib --channel-ratio "
         "--checkpoint --config --crop-scale-min --cuda-graph --data-dir --data-seed --dataset --device "
