@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"\n{summary(checked.findings, args.csv)}")
         if checked.findings and args.csv:
-            print(f"\nTo leave out what {args.csv} names, remove the lines of what should stay: --exclude")
+            print(f"\nRemove from {args.csv} the lines of what should stay: --exclude leaves out the others.")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +63,3 @@ class CheckedSet:
         """Returns the rows of a split."""
         number = list(self.parts).index(name)
         return slice(int(self._starts[number]), int(self._starts[number + 1]))
-
-    def path(self, row: int) -> Path | None:
-        """Returns a picture's file; None if it is a row of an array."""
-        number = self.splits[row]
-        part = list(self.parts.values())[number]
-        return part.path(int(row - self._starts[number])) if isinstance(part, ImageFiles) else None
