@@ -7,7 +7,7 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
-from tinytl.data_checks.class_counts import MIN_PER_CLASS
+from tinytl.data_checks.findings import MIN_PER_CLASS
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Look for what may be wrong with a data set: the same picture twice, in two splits or under

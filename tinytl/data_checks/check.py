@@ -8,6 +8,7 @@ import numpy as np
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import list_dataset
 from tinytl.data.pictures import BrokenPicture
+from tinytl.data.splits import ImageSet
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.class_counts import find_thin_classes
 from tinytl.data_checks.duplicates import find_duplicates
@@ -16,6 +17,7 @@ from tinytl.data_checks.odd_pictures import find_odd_pictures
 from tinytl.data_checks.page import is_pair
 from tinytl.data_checks.scan import broken_files, scan
 from tinytl.data_checks.thumbnails import SIDE, thumbnail
+from tinytl.errors import ConfigError
 from tinytl.runs.progress import PlainProgress
 
 
@@ -43,9 +45,15 @@ def check_dataset(
     Reads every picture once; of each, 236 bytes stay in memory.
 
     Raises:
-        ConfigError: as `list_dataset`; with `labels`, for weights that cannot be read.
+        ConfigError: as `list_dataset`; for pictures of arrays of which a list excludes some, as their
+            numbers would change; with `labels`, for weights that cannot be read.
     """
     data = list_dataset(config, report=progress.report, any_count=True)
+    if config.exclude is not None and isinstance(data.train, ImageSet):
+        raise ConfigError(
+            f"--exclude {config.exclude}: the pictures of {data.name} are no files but numbers, which would "
+            "change: check it without"
+        )
     pictures = CheckedSet(data, config.data_dir)
     account = data.account or f"{data.name}: {len(pictures):,} images of {len(data.classes)} classes"
     progress.report(account)

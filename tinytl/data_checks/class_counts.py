@@ -3,11 +3,8 @@
 import numpy as np
 
 from tinytl.data_checks.checked_set import CheckedSet
-from tinytl.data_checks.findings import Finding
+from tinytl.data_checks.findings import MIN_PER_CLASS, Finding
 
-MIN_PER_CLASS = 20
-"""Training pictures of a class below which it is named, if nothing else is said: with a fifth held out, at
-least five of 25 judge it."""
 IMBALANCE = 3.0
 """Largest class over the smallest, in training pictures, from which a set is called uneven."""
 

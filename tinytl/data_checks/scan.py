@@ -20,7 +20,7 @@ def scan(
 ) -> tuple[npt.NDArray[np.void], dict[int, BrokenPicture]]:
     """Returns FACTS of each picture, `(N,)`, and those that do not decode, by row: their facts are zero.
 
-    `side`: see `facts_of`. `advance` is called with the number of pictures done since its last call.
+    `side`: see `facts_of`. `advance` is called with 1 as each picture is done.
     """
     facts = np.zeros(len(pictures), FACTS)
     broken: dict[int, BrokenPicture] = {}
@@ -37,7 +37,7 @@ def scan(
                     broken[row] = found
                 else:
                     facts[row] = found
-            advance(len(rows))
+                advance(1)
     return facts, broken
 
 
