@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 def find_duplicates(pictures: CheckedSet, facts: npt.NDArray[np.void], whole: Rows) -> list[Finding]:
     """Returns a finding for each picture that repeats another one, the gravest kinds first.
 
-    `whole`: the rows that decode. Time grows with the square of their number: about 4 s for 100,000.
+    `whole`: the rows that decode. Time grows with the square of their number: about 10 s for 100,000.
     """
     copies = dict(_copies(facts, whole))
     found = [_finding(pictures, row, first, None) for row, first in copies.items()]

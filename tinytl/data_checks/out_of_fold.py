@@ -19,6 +19,8 @@ DECAYS = (0.01, 0.03, 0.1)
 WIDTH = 256
 """Directions of the features in which pictures differ most, that a head sees: it is fitted in seconds."""
 ITERATIONS = 50
+AT_ONCE = 4096
+"""Rows of features that are floats of 32 bits at a time."""
 
 
 def out_of_fold_probabilities(
@@ -43,9 +45,15 @@ def principal_components(features: Tensor, width: int) -> Tensor:
 
     Scaled so that a picture's squared length is the number of directions in the mean.
     """
-    centred = features.float() - features.float().mean(0)
-    _, directions = torch.linalg.eigh((centred.T @ centred).double())
-    narrow = centred @ directions.flip(1)[:, :width].float()
+    parts = features.split(AT_ONCE)
+    mean = torch.stack([part.double().sum(0) for part in parts]).sum(0).div(len(features)).float()
+    scatter = torch.zeros(features.shape[1], features.shape[1], dtype=torch.float64)
+    for part in parts:
+        centred = part.float() - mean
+        scatter += (centred.T @ centred).double()
+    _, directions = torch.linalg.eigh(scatter)
+    widest = directions.flip(1)[:, :width].float()
+    narrow = torch.cat([(part.float() - mean) @ widest for part in parts])
     scale = narrow.square().sum(1).mean().div(narrow.shape[1]).sqrt()
     return narrow / scale.clamp(min=1e-12)
 

@@ -95,9 +95,10 @@ def frozen_features(
             resolution=resolution,
             batch_size=BATCH_SIZE,
             device=device,
+            dtype=torch.float16,
             advance=advance,
         )
-        features.append(found.half().cpu())
+        features.append(found.cpu())
         labels.append(of_part.cpu())
     return torch.cat(features), torch.cat(labels)
 

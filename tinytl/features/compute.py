@@ -19,12 +19,13 @@ def features_before_head(
     batch_size: int,
     device: torch.device,
     workers: int | None = None,
+    dtype: torch.dtype | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[Tensor, Tensor]:
     """Returns what goes into the classifier of `net`, `(N, C)`, and labels `(N,)`, in the images' order.
 
-    `net` is in evaluation mode, on `device`. `workers` processes decode files. `advance` is called with the
-    number of images of each batch.
+    `net` is in evaluation mode, on `device`. `workers` processes decode files. `dtype`: that of
+    the features, if not what the network gives. `advance` is called with the number of images of each batch.
 
     Raises:
         ConfigError: naming a file that does not decode.
@@ -36,7 +37,7 @@ def features_before_head(
         for batch, of_batch in eval_batches(
             images, batch_size=batch_size, resolution=resolution, device=device, workers=workers
         ):
-            features.append(net(normalize(batch)))
+            features.append(net(normalize(batch)).to(dtype))
             labels.append(of_batch)
             advance(len(of_batch))
     finally:
