@@ -1,4 +1,4 @@
-"""What is kept of a picture once it is decoded: a digest, a hash, a few colours and numbers, 236 bytes.
+"""What is kept of a picture once it is decoded: a digest, a hash, a few colours and numbers, 232 bytes.
 
 The hash is that of pHash: signs of the lowest frequencies of a small grey copy (Zauner, "Implementation and
 Benchmarking of Perceptual Image Hash Functions", 2010). Two pictures that differ in size, compression or a
