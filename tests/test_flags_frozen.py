@@ -11,7 +11,7 @@ from tuner.config import build_parser as launch_parser
 FLAGS: dict[str, str] = {
     "launch.py": (
         "--address --backbone --confirm --dashboard --dashboard-port --data-dir --dataset --download "
-        "--dry-run --epochs --experiment --from-config --gpus-per-trial --input-mean --input-std "
+        "--dry-run --epochs --exclude --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric --name "
         "--pack --resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken --space "
         "--storage --submit --time-budget --tracking-uri --trials --verbose --warm-start --weights "
@@ -28,11 +28,15 @@ FLAGS: dict[str, str] = {
     "tuner stop": "--address --runs-dir --wait NAME",
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
     "tuner repair": "--runs-dir",
+    "tinytl check": (
+        "--backbone --csv --data-dir --dataset --device --download --exclude --html --json --labels "
+        "--min-per-class --resolution --weights"
+    ),
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --bias-blocks --budget-mib --channel-ratio "
         "--checkpoint --class-weighting --config --crop-scale-min --cuda-graph --data-dir --data-seed "
-        "--dataset --device --download --downsample-ratio --dropout --engine --epochs --expand --flip "
-        "--frozen-weights --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
+        "--dataset --device --download --downsample-ratio --dropout --engine --epochs --exclude --expand "
+        "--flip --frozen-weights --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
         "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
         "--lr-schedule --memory-format --method --metric --micro-batch-size --moments --momentum "
         "--n-groups --norm --num-classes --optimizer --out --plan --precision --resolution --resume "
@@ -41,7 +45,7 @@ FLAGS: dict[str, str] = {
         "--weight-standardization --weights"
     ),
     "tinytl evaluate": (
-        "--data-dir --dataset --device --download --epoch --figures --images-at-once --json "
+        "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "
         "--loader-workers --loading --skip-broken --split RUN"
     ),
     "tinytl predict": "--device --epoch --json --top FILE RUN",

@@ -58,6 +58,9 @@ class StudyConfig:
     skip_broken: bool = False
     """Leave out images that do not decode, and count them. Default: such an image is a mistake, and all are
     named."""
+    exclude: str | None = None
+    """File with the pictures to leave out: a path per line, relative to the data folder, or a table with a
+    column file, such as `tinytl check --csv` writes. Splits stay as they are without it. Default: none."""
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"
@@ -246,6 +249,7 @@ _METAVARS = {
     "time_budget": "SECONDS",
     "gpus_per_trial": "SHARE",
     "max_slowdown": "FACTOR",
+    "exclude": "FILE",
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",

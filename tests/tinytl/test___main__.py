@@ -13,7 +13,7 @@ from tinytl.__main__ import main
     ("words", "message"),
     [
         (["train"], "tinytl train: --out is missing"),
-        (["tran"], "tinytl: unknown command 'tran': did you mean 'train'? known: train, evaluate"),
+        (["tran"], "tinytl: unknown command 'tran': did you mean 'train'? known: check, train, evaluate"),
         (["memory", "--weights", "none"], "tinytl memory: unknown flag --weights"),
         (
             ["train", "--out", "x", "--bath-size", "3"],

@@ -30,7 +30,9 @@ def add_parser(commands: Commands) -> None:
         help="split to evaluate (default: val; of a folder of classes given as --data-dir, all its images)",
     )
     add_config_flags(
-        evaluate, ["dataset", "data_dir", "loading", "loader_workers", "skip_broken"], default="the run's own"
+        evaluate,
+        ["dataset", "data_dir", "loading", "loader_workers", "skip_broken", "exclude"],
+        default="the run's own",
     )
     evaluate.add_argument(
         "--images-at-once",
@@ -86,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
             import matplotlib  # noqa: F401
     trained = load_trained(Path(args.trained), args.epoch, args.device or "auto")
     given = given_fields(args)
+    if args.data_dir is not None:
+        given = {"exclude": None} | given  # the run's list names files of the run's own folder
     config = config_from_flat({"num_classes": None} | given, trained.config)
     if args.download:
         download_dataset(config)

@@ -28,8 +28,8 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
     """Returns `base` (default: all defaults) with the fields of a flat dict replaced.
 
     Keys are `field_names()`; lists become tuples; an alias of `method` becomes what it stands for. Replacing
-    a field of `base` also drops what belonged to the old value: the folder of another data set, the random
-    weights of Scratch. Raises ConfigError for an unknown key or a bad value.
+    a field of `base` also drops what belonged to the old value: folder and list of another data set, the
+    random weights of Scratch. Raises ConfigError for an unknown key or a bad value.
     """
     base = base or TrainConfig()
     fields: dict[str, Any] = {}
@@ -42,6 +42,7 @@ def config_from_flat(flat: Mapping[str, Any], base: TrainConfig | None = None) -
             fields[key] = tuple(value) if isinstance(value, list) else value
     if dataset_name(fields.get("dataset", base.dataset)) != base.dataset:
         fields.setdefault("data_dir", None)
+        fields.setdefault("exclude", None)
     if base.method == "Scratch" and fields.get("method", "Scratch") != "Scratch":
         fields.setdefault("weights", TrainConfig.weights)
     if base.method == "Sparse" and fields.get("method", "Sparse") != "Sparse":

@@ -130,6 +130,9 @@ class TrainConfig:
     skip_broken: bool = False
     """Leave out images that do not decode, and count them; streamed images are all decoded once for this.
     Default: such an image is a mistake, and all are named."""
+    exclude: str | None = None
+    """File with the pictures to leave out: a path per line, relative to the data folder, or a table with a
+    column `file`, such as `tinytl check --csv` writes. Splits stay as they are without it. Default: none."""
     num_classes: int | None = None
     """Number of classes. Default: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"
@@ -306,6 +309,8 @@ class TrainConfig:
             raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
         if self.data_dir is not None and not isinstance(self.data_dir, str):
             raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
+        if self.exclude is not None and not isinstance(self.exclude, str):
+            raise ConfigError(f"exclude={self.exclude!r} is no file's name")
         if self.lite_weights is not None and not isinstance(self.lite_weights, str):
             raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
         set_(self, "weights", set_apart(self.weights))  # a configuration is written in many places
@@ -553,8 +558,8 @@ def _bias_blocks(value: object) -> int | str:
 
 
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir loading loader_workers skip_broken weights lite_weights input_mean input_std base_lr "
-    "lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs crop_scale_min "
-    "flip metric seed data_seed"
+    "dataset data_dir loading loader_workers skip_broken exclude weights lite_weights input_mean input_std "
+    "base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs "
+    "crop_scale_min flip metric seed data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

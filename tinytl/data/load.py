@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tinytl.config.train_config import TrainConfig
+from tinytl.data.excluded import read_excluded, without_excluded, without_listed
 from tinytl.data.sets import NAMED_SETS
 from tinytl.data.sets.digest import content_digest
 from tinytl.data.sets.digits import load_digits
@@ -42,16 +43,10 @@ def load_dataset(
 
     Raises:
         ConfigError: for a folder or archive that is missing, damaged or not the published one; for an image
-            that does not decode, naming it; for another `num_classes` than the data set's.
+            that does not decode, naming it; for another `num_classes` than the data set's; for a list of
+            pictures to exclude that does not fit.
     """
-    side = stored_side(max_resolution or config.resolution)
-    if config.dataset == "digits":
-        splits = load_digits()
-    elif config.dataset == "imagefolder":
-        splits = load_imagefolder(config.data_dir, side)
-    else:
-        named = NAMED_SETS[config.dataset]
-        splits = named.load(_folder_of(named, config), side, report)
+    splits = list_dataset(config, max_resolution, report)
     if config.num_classes not in (None, len(splits.classes)):
         raise ConfigError(
             f"num_classes={config.num_classes}, but {splits.name} has {len(splits.classes)} classes: "
@@ -62,6 +57,31 @@ def load_dataset(
         notice(f"reading {sum(map(len, files)):,} images")
     loaded, as_files = in_memory_or_streamed(splits, config)
     return dataclasses.replace(loaded, digest=content_digest(as_files))
+
+
+def list_dataset(
+    config: TrainConfig,
+    max_resolution: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    any_count: bool = False,
+) -> DataSplits:
+    """Returns the splits that `load_dataset` would, before a file is decoded, and without their digest.
+
+    `any_count`: a class of a folder may have too few images for each split to get one.
+
+    Raises:
+        ConfigError: as `load_dataset`, but not for what decoding finds.
+    """
+    side = stored_side(max_resolution or config.resolution)
+    if config.dataset == "digits":
+        splits = load_digits()
+    elif config.dataset == "imagefolder":
+        splits = load_imagefolder(config.data_dir, side, any_count=any_count)
+    else:
+        named = NAMED_SETS[config.dataset]
+        splits = named.load(_folder_of(named, config), side, report)
+    return without_excluded(splits, config)
 
 
 def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles | None:
@@ -76,13 +96,21 @@ def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles
     if config.dataset != "imagefolder" or config.data_dir is None:
         return None
     files = list_whole(config.data_dir, classes, stored_side(config.resolution))
+    if files is not None and config.exclude is not None:
+        kept, _ = without_listed({"all": files}, config, config.data_dir)
+        left = kept["all"]
+        assert isinstance(left, ImageFiles)
+        files = left
     return None if files is None else without_broken(files, config)
 
 
-def check_data_dir(config: TrainConfig) -> None:
-    """Raises ConfigError if the data set's folder cannot be right, without decoding an image."""
+def check_data_dir(config: TrainConfig, *, any_count: bool = False) -> None:
+    """Raises ConfigError if the data set's folder, or the list of pictures to exclude, cannot be right.
+
+    Decodes no image. `any_count`: as in `list_dataset`.
+    """
     if config.dataset == "imagefolder":
-        list_imagefolder(config.data_dir, side=1)
+        list_imagefolder(config.data_dir, side=1, any_count=any_count)
     elif config.dataset != "digits":
         named = NAMED_SETS[config.dataset]
         named.check(_folder_of(named, config))
@@ -91,6 +119,8 @@ def check_data_dir(config: TrainConfig) -> None:
             f"--data-dir {config.data_dir} is not used by dataset {config.dataset}: "
             "add --dataset imagefolder to train on your images"
         )
+    if config.exclude is not None:
+        read_excluded(config)
 
 
 def download_dataset(config: TrainConfig, report: Callable[[str], None] = print) -> None:

@@ -108,17 +108,20 @@ def _broken(path: Path) -> BrokenPicture | None:
     return square if isinstance(square, BrokenPicture) else None
 
 
-def _square(path: Path, side: int) -> npt.NDArray[np.uint8] | BrokenPicture:
-    """Decodes one file to RGB and cuts the central square, at most `side` pixels wide."""
+def decode_whole(path: Path, at_least: int | None = None) -> Image.Image | BrokenPicture:
+    """Decodes one file to RGB, upright, with white behind transparent pixels.
+
+    `at_least`: edges of that many pixels are enough. A JPEG more than twice as large is then decoded at 1/2,
+    1/4 or 1/8 of its size, which is faster. Default: every pixel of the file.
+    """
     try:
         with Image.open(path) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 return BrokenPicture(path, f"{opened.width} x {opened.height} pixels are over {MOST_PIXELS}")
-            # A JPEG larger than twice the wanted size is decoded at 1/2, 1/4 or 1/8 of its size, which is
-            # faster.
-            opened.draft(None, (side, side))
+            if at_least is not None:
+                opened.draft(None, (at_least, at_least))
             opened.load()  # TIFFs are brought upright by this
-            picture = _opaque(_upright(eight_bits(opened), _orientation(opened)))
+            return _opaque(_upright(eight_bits(opened), _orientation(opened)))
     except MemoryError:
         raise
     except UnidentifiedImageError:  # its own text repeats the path
@@ -126,6 +129,13 @@ def _square(path: Path, side: int) -> npt.NDArray[np.uint8] | BrokenPicture:
     except Exception as error:  # decoders raise anything, and each means that this file is no picture
         text = " ".join(str(error).split())
         return BrokenPicture(path, text or type(error).__name__)
+
+
+def _square(path: Path, side: int) -> npt.NDArray[np.uint8] | BrokenPicture:
+    """Decodes one file to RGB and cuts the central square, at most `side` pixels wide."""
+    picture = decode_whole(path, side)
+    if isinstance(picture, BrokenPicture):
+        return picture
     width, height = picture.size
     edge = min(width, height)
     left, top = (width - edge) // 2, (height - edge) // 2

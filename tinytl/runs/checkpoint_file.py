@@ -15,7 +15,7 @@ from tinytl.data.load import DataSplits
 from tinytl.errors import ConfigError
 from tinytl.files import check_checksums, written_whole
 
-MAY_DIFFER = ("data_dir", "loading", "loader_workers", "skip_broken", "device")
+MAY_DIFFER = ("data_dir", "loading", "loader_workers", "skip_broken", "exclude", "device")
 """Fields that may differ when a checkpoint is resumed: they say where a run executes, or are held against the
 images that they leave."""
 

@@ -131,6 +131,7 @@ def with_whole_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(
         config,
         data_dir=None if config.data_dir is None else str(Path(config.data_dir).expanduser().resolve()),
+        exclude=None if config.exclude is None else str(Path(config.exclude).expanduser().resolve()),
         weights=with_whole_path(config.weights),
         lite_weights=None if config.lite_weights is None else with_whole_path(config.lite_weights),
     )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.batches import eval_batches
 from tinytl.data.splits import Split
+from tinytl.features.compute import features_before_head
 from tinytl.networks.backbones.weights import InputNormalization, Weights
 from tinytl.networks.update_scheme import UpdateScheme, layers_of
 from tinytl.training.step import InputNormalizer
@@ -69,7 +69,9 @@ def fitted_network(
     known = built.normalization
     config = dataclasses.replace(config, input_mean=known.mean, input_std=known.std)
     normalize = InputNormalizer(config, device)
-    features, labels = _features(net, normalize, images, config, device)
+    features, labels = features_before_head(
+        net, normalize, images, resolution=config.resolution, batch_size=BATCH_SIZE, device=device, workers=0
+    )
     _fit_head_(net, features, labels)
     return net, normalize, known
 
@@ -81,23 +83,6 @@ def some_images(split: Split, n: int, seed: int) -> Split:
     longest = max(len(rows) for rows in of_class)
     turns = [rows[turn] for turn in range(longest) for rows in of_class if turn < len(rows)]
     return split.take(np.array(turns[:n], dtype=np.int64))
-
-
-@torch.no_grad()
-def _features(
-    net: nn.Module, normalize: InputNormalizer, images: Split, config: TrainConfig, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Returns what goes into the classifier, `(N, C)`, and labels."""
-    head = net.get_submodule("classifier")
-    net.classifier = nn.Identity()
-    try:
-        batches = eval_batches(
-            images, batch_size=BATCH_SIZE, resolution=config.resolution, device=device, workers=0
-        )
-        found = [(net(normalize(batch)), labels) for batch, labels in batches]
-    finally:
-        net.classifier = head
-    return torch.cat([features for features, _ in found]), torch.cat([labels for _, labels in found])
 
 
 def _fit_head_(net: nn.Module, features: Tensor, labels: Tensor) -> None:

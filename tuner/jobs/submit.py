@@ -119,6 +119,8 @@ def _paths(config: StudyConfig) -> dict[str, str]:
     paths = {} if is_bucket(config.runs_dir) else {"--runs-dir": config.runs_dir}
     if config.data_dir is not None:
         paths["--data-dir"] = config.data_dir
+    if config.exclude is not None:
+        paths["--exclude"] = config.exclude
     for flag, weights in (("--weights", config.weights), ("--lite-weights", config.lite_weights)):
         if weights is not None and with_whole_path(weights) != weights:
             paths[flag] = weights

@@ -26,6 +26,8 @@ def data_facts(study: StudyReading) -> dict[str, Facts]:
     data: Facts = {"Data set": str(identity.get(schema.DATASET, "unknown"))}
     if settings.get("data_dir"):
         data["Folder"] = str(settings["data_dir"])
+    if settings.get("exclude"):
+        data["Left out by"] = str(settings["exclude"])
     for key, label in ((schema.CLASSES, "Classes"), (schema.IMAGES, "Training images")):
         if key in identity:
             data[label] = f"{identity[key]:,}"

@@ -30,6 +30,7 @@ _LAST_ONE_COUNTS = {
     "data_dir",
     "download",
     "skip_broken",
+    "exclude",
 }
 """Flags that decide how much of the same search is done, and where, but not what is searched."""
 

@@ -121,6 +121,8 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     # Absolute paths: a study may be resumed from another folder.
     if config.data_dir is not None:
         content["data_dir"] = str(Path(config.data_dir).expanduser().resolve())
+    if config.exclude is not None:
+        content["exclude"] = str(Path(config.exclude).expanduser().resolve())
     if config.from_config is not None:
         content["from_config"] = str(Path(config.from_config).resolve())
     content["weights"] = with_whole_path(config.weights)

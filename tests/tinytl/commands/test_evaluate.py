@@ -140,3 +140,13 @@ def test_a_trials_folder_needs_no_flag(run: Path, tmp_path: Path, capsys: pytest
     assert _judged(capsys, str(trial)) == _judged(capsys, str(run), "--epoch", "last")
     assert main(["evaluate", str(trial), "--epoch", "best"]) == 2
     assert "add --epoch last" in capsys.readouterr().err
+
+
+def test_a_list_leaves_pictures_out(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "drop.txt").write_text("val/red/00.png\n")
+    dropped = ["--exclude", str(tmp_path / "drop.txt")]
+    assert (_evaluate(capsys, str(run))["images"], _evaluate(capsys, str(run), *dropped)["images"]) == (3, 2)
+    (tmp_path / "drop.txt").write_text("red/00.png\n")  # of a folder of classes, judged whole
+    classes = ["--data-dir", str(run.parent / "pictures" / "test")]
+    assert _evaluate(capsys, str(run), *classes)["images"] == 4
+    assert _evaluate(capsys, str(run), *classes, *dropped)["images"] == 3

@@ -175,7 +175,8 @@ def test_a_run_is_repeated_from_its_configuration(
 ) -> None:
     root, one, two = make_imagefolder(PICTURES), tmp_path / "one", tmp_path / "two"
     monkeypatch.chdir(root.parent)
-    data = ["--data-dir", root.name, "--epochs", "2", "--lr-ratio", "bias=0.5"]
+    Path("drop.txt").write_text("train/red/01.png\n")
+    data = ["--data-dir", root.name, "--exclude", "drop.txt", "--epochs", "2", "--lr-ratio", "bias=0.5"]
     assert main([*FLAGS, *data, "--out", str(one)]) == 0
     monkeypatch.chdir(tmp_path.parent)
     assert main(["train", "--config", str(one / "config.yaml"), "--out", str(two)]) == 0
@@ -187,6 +188,26 @@ def test_a_run_is_repeated_from_its_configuration(
     assert main(["train", *changed, "--out", str(three)]) == 0
     config = json.loads((three / "result.json").read_text())["config"]
     assert (config["epochs"], config["lr_ratio.bias"], config["base_lr"]) == (1, 0.25, 1e-3)
+
+
+def test_a_run_does_not_resume_without_other_pictures(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, dropped = make_imagefolder(PICTURES), tmp_path / "out", tmp_path / "drop.txt"
+    dropped.write_text("train/red/01.png\n")
+    argv = [*FLAGS, "--data-dir", str(root), "--epochs", "1", "--exclude", str(dropped), "--out", str(out)]
+    assert main(argv) == 0
+    assert "; excluded: 1 by drop.txt\n" in capsys.readouterr().out
+    (out / "result.json").unlink()
+    for listed, message in (
+        ("train/red/02.png\n", f"{out}/last.pt was trained on other images: as many, but their digest is"),
+        ("train/red/01.png\ntrain/red/02.png\n", f"{out}/last.pt was trained on other images: "),
+    ):
+        dropped.write_text(listed)
+        assert main(["train", "--resume", "--out", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    dropped.write_text("train/red/01.png\n")
+    assert main(["train", "--resume", "--out", str(out)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_every_field_has_a_flag() -> None:
     assert "--lite-kernel-size" in flags
     changed = {
         "dataset": "imagefolder", "data_dir": "/d", "loading": "stream", "loader_workers": 3,
-        "skip_broken": True,
+        "skip_broken": True, "exclude": "/drop.csv",
         "num_classes": 7, "backbone": "proxylessnas_mobile", "lite_weights": "/lite.pt",
         "input_mean": (0.1, 0.2, 0.3), "input_std": (0.1, 0.2, 0.3), "weights": "/w.pt", "method": "TinyTL-L",
         "norm": "group_norm", "weight_standardization": True, "n_groups": 4, "downsample_ratio": 4,

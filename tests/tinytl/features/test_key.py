@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "loading": "stream",
     "loader_workers": 3,
     "skip_broken": True,
+    "exclude": "/drop.csv",
     "num_classes": 4,
     "backbone": "proxylessnas_mobile",
     "weights": "file.pt",

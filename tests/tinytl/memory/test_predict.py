@@ -111,6 +111,7 @@ WITHOUT_EFFECT = {
     "loading": "stream",
     "loader_workers": 3,
     "skip_broken": True,
+    "exclude": "/nowhere/drop.csv",
     "weights": "/nowhere/weights.pt",
     "lite_weights": "/nowhere/lite.pt",
     "input_mean": (0.5, 0.5, 0.5),

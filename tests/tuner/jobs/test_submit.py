@@ -45,6 +45,10 @@ def test_a_space_by_name_travels_with_the_code(tmp_path):
             ["--runs-dir", "/r", "--dataset", "imagefolder", "--data-dir", "pets"],
             "--data-dir pets is looked for",
         ),
+        (
+            ["--runs-dir", "/r", "--dataset", "imagefolder", "--data-dir", "/pets", "--exclude", "drop.csv"],
+            "--exclude drop.csv is looked for",
+        ),
         (["--runs-dir", "/r", "--weights", "w.pt"], "--weights w.pt is looked for on the cluster"),
         (["--runs-dir", "/r", "--storage", "sqlite:///s.db"], "--storage sqlite:///s.db is looked for"),
         (["--runs-dir", "/r", "--tracking-uri", "sqlite+pysqlite:///m.db"], "pysqlite:///m.db is looked"),

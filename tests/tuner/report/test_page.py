@@ -98,7 +98,7 @@ def test_text_of_users_is_escaped(every_kind, tmp_path):
     study, folder = every_kind
     study.set_user_attr("dataset", "<script>alert(1)</script>")
     settings = json.loads((folder / "study.json").read_text())
-    settings |= {"data_dir": "</dd><img src=x>"}
+    settings |= {"data_dir": "</dd><img src=x>", "exclude": "</dd><img src=drop.csv>"}
     (folder / "study.json").write_text(json.dumps(settings))
     session = study.user_attrs[schema.SESSIONS][0]
     command = "python launch.py --storage postgresql://a:secret@db/x"
@@ -112,6 +112,7 @@ def test_text_of_users_is_escaped(every_kind, tmp_path):
     page = Page(path)
     assert page.loads == [] and len(re.findall("<script>", path.read_text())) == 2
     assert "<script>alert(1)</script>" in page.text and "postgresql://a@db/x" in page.text
+    assert "</dd><img src=drop.csv>" in page.text
     assert "secret" not in path.read_text().rpartition("</figure>")[2].partition("<script>")[0]
 
 

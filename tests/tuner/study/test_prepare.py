@@ -152,3 +152,20 @@ def test_a_bad_limit_of_stored_features_is_told_before_anything_is_read(
     with pytest.raises(ConfigError, match="TINYTL_FEATURES_MIB=lots is no whole number of MiB"):
         prepare(parse_study(_study_of(pictures))[0], datetime.datetime(2026, 1, 1))
     assert not (pictures.parent / "runs").exists()
+
+
+def test_what_a_list_excludes_decides_which_study_it_is(pictures: Path, tmp_path: Path) -> None:
+    dropped = tmp_path / "drop.txt"
+    dropped.write_text("red/00.png\n")
+    argv = _study_of(pictures, "--exclude", str(dropped))
+    prepared = prepare(parse_study(argv)[0], datetime.datetime(2026, 1, 1))
+    assert prepared.base.exclude == str(dropped)
+    assert prepared.notes[0].endswith("; excluded: 1 by drop.txt")
+    with opened(prepared):
+        pass
+    again = parse_study(["--name", "mine", "--runs-dir", prepared.config.runs_dir, "--resume"])[0]
+    assert again.exclude == str(dropped)
+    prepare(again, datetime.datetime(2026, 1, 1))
+    dropped.write_text("red/01.png\n")
+    with pytest.raises(ConfigError, match=r"study mine has .*images"):
+        prepare(again, datetime.datetime(2026, 1, 1))

@@ -28,12 +28,14 @@ Members = list[tuple[Path, str]]
 """Pictures of a split with the name of their class's folder."""
 
 
-def load_imagefolder(data_dir: str | None, side: int) -> DataSplits:
+def load_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False) -> DataSplits:
     """Returns the files of a folder in splits, to be decoded at `side` pixels.
+
+    `any_count`: as in `list_imagefolder`.
 
     Crops keep 70 %: in the few epochs of a search, smaller ones cost accuracy (docs/architecture.md).
     """
-    listing = list_imagefolder(data_dir, side)
+    listing = list_imagefolder(data_dir, side, any_count=any_count)
     train, val, test = listing.train, listing.val, listing.test
     if val is None and test is None:
         train, val, test = three_way(train)
@@ -81,8 +83,10 @@ def _existing(data_dir: str) -> Path:
     return root
 
 
-def list_imagefolder(data_dir: str | None, side: int) -> Listing:
+def list_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False) -> Listing:
     """Lists a folder without opening an image.
+
+    `any_count`: a class may have fewer images than there are splits to make; some of these then lack it.
 
     Raises:
         ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images to
@@ -97,19 +101,19 @@ def list_imagefolder(data_dir: str | None, side: int) -> Listing:
     layout = _layout(root, left_out)
     if _is_labelled_by_table(layout):
         splits = read_labels(root, SPLIT_NAMES, left_out)
-        return _listing(root, root, data_dir, splits, left_out, side)
+        return _listing(root, root, data_dir, splits, left_out, side, any_count)
     if layout.files:
         left_out.add("outside class folders", len(layout.files))
     if not layout.splits:
         splits = {"train": _members(root, left_out, layout.folders)}
-        return _listing(root, root, data_dir, splits, left_out, side)
+        return _listing(root, root, data_dir, splits, left_out, side, any_count)
     for name in layout.folders:
         left_out.add(f"folder {printable(name)} that is no split")
     splits = {split: _members(root / name, left_out) for split, name in layout.splits.items()}
     for split, name in layout.splits.items():
         if split != "train" and not splits[split]:
             raise ConfigError(f"--data-dir {data_dir}: {root / name} has no images")
-    return _listing(root, root / layout.splits["train"], data_dir, splits, left_out, side)
+    return _listing(root, root / layout.splits["train"], data_dir, splits, left_out, side, any_count)
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,13 @@ def _members(folder: Path, left_out: LeftOut, names: Iterable[str] | None = None
 
 
 def _listing(
-    root: Path, train_dir: Path, data_dir: str, splits: Mapping[str, Members], left_out: LeftOut, side: int
+    root: Path,
+    train_dir: Path,
+    data_dir: str,
+    splits: Mapping[str, Members],
+    left_out: LeftOut,
+    side: int,
+    any_count: bool,
 ) -> Listing:
     """Numbers the classes and checks that each can be trained and validated."""
     folders = sorted({name for _, name in splits["train"]})
@@ -210,7 +220,7 @@ def _listing(
         if unknown is not None:
             folder = next(path for path, name in members if name == unknown).parent.parent
             raise ConfigError(f"{folder} has class {unknown}, which the training images do not have")
-    if "val" not in splits:
+    if "val" not in splits and not any_count:
         needed = 2 if "test" in splits else 3
         counts = np.bincount([numbers[name] for _, name in splits["train"]])
         for name, count in zip(classes, counts, strict=True):

@@ -1,0 +1,151 @@
+"""Pictures that a person leaves out of a data set by a list. Works without torch.
+
+A list is a text file with a path per line, or a table with a column `file`, such as `tinytl check --csv`
+writes. Splits are made before pictures are left out: the others stay in the split that they are in without
+a list.
+"""
+
+import csv
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from tinytl.config.train_config import TrainConfig
+from tinytl.data.splits import DataSplits, ImageSet, Split
+from tinytl.errors import ConfigError
+
+COLUMN = "file"
+"""The column of a table that names pictures."""
+MOST_NAMED = 3
+
+Names = npt.NDArray[np.bytes_]
+
+
+def names_of(split: str, part: Split, data_dir: str | None) -> Names:
+    """Returns the name of each picture of a split, `(N,)`.
+
+    A file is named by its path relative to the data folder. Sets of arrays have no files: their pictures are
+    `train/0`, `train/1`, ...
+    """
+    if isinstance(part, ImageSet):
+        return np.array([b"%s/%d" % (split.encode(), row) for row in range(len(part))], dtype=np.bytes_)
+    inside = os.path.relpath(part.folder, _root(data_dir))
+    return part.names if inside == "." else np.char.add(os.fsencode(inside + os.sep), part.names)
+
+
+def parts_of(splits: DataSplits) -> dict[str, Split]:
+    """Returns the splits that there are, by name: train, val and perhaps test."""
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def without_excluded(splits: DataSplits, config: TrainConfig) -> DataSplits:
+    """Returns `splits` without the pictures that the file `config.exclude` names, and counts them.
+
+    Raises:
+        ConfigError: for a list that does not read, that names what is no picture of the data set, or that
+            leaves none to train a class or to validate.
+    """
+    if config.exclude is None:
+        return splits
+    kept, count = without_listed(parts_of(splits), config, splits.name)
+    missing = np.setdiff1d(np.arange(len(splits.classes)), kept["train"].labels)
+    if len(missing) or not len(kept["val"]):
+        what = f"to train class {splits.classes[missing[0]]}" if len(missing) else "to validate"
+        raise ConfigError(
+            f"--exclude {config.exclude}: leaves no picture {what}: take lines out of the list, or move the "
+            "class away"
+        )
+    test = kept.get("test")
+    account = f"{splits.account or splits.name}; excluded: {count:,} by {Path(config.exclude).name}"
+    return dataclasses.replace(
+        splits, train=kept["train"], val=kept["val"], test=test if test else None, account=account
+    )
+
+
+def without_listed(
+    parts: Mapping[str, Split], config: TrainConfig, set_name: str
+) -> tuple[dict[str, Split], int]:
+    """Returns splits without the pictures that the file `config.exclude` names, and how many these are.
+
+    Raises:
+        ConfigError: as `without_excluded`; a split may become empty.
+    """
+    excluded = read_excluded(config)
+    listed = np.array(list(excluded), dtype=np.bytes_)
+    kept: dict[str, Split] = {}
+    found: set[bytes] = set()
+    for name, part in parts.items():
+        names = names_of(name, part, config.data_dir)
+        out = np.isin(names, listed)
+        found.update(names[out].tolist())
+        kept[name] = part.take(np.flatnonzero(~out))
+    if len(found) < len(excluded):
+        unknown = [(name, line) for name, line in excluded.items() if name not in found]
+        assert config.exclude is not None
+        raise _unknown(config.exclude, unknown, f"is no picture of {set_name}")
+    return kept, len(found)
+
+
+def read_excluded(config: TrainConfig) -> Mapping[bytes, int]:
+    """Returns the names in the file `config.exclude`, each with the first line that has it.
+
+    A name of a file in the data folder may also be its absolute path.
+
+    Raises:
+        ConfigError: for a list that does not read, a table without a column `file`, an empty list, or files
+            that are not there.
+    """
+    assert config.exclude is not None
+    path = Path(config.exclude).expanduser()
+    root = _root(config.data_dir)
+    names: dict[bytes, int] = {}
+    for line, text in _cells(path, config.exclude):
+        names.setdefault(os.fsencode(os.path.relpath(Path(root, text), root)), line)
+    if not names:
+        raise ConfigError(f"--exclude {config.exclude} names no picture: leave the flag out")
+    if config.data_dir is not None and config.dataset == "imagefolder":
+        gone = [(name, line) for name, line in names.items() if not (root / os.fsdecode(name)).is_file()]
+        if gone:
+            raise _unknown(config.exclude, gone, f"is no file in {config.data_dir}")
+    return names
+
+
+def _cells(path: Path, given: str) -> list[tuple[int, str]]:
+    """Returns the number of each line that names a picture, with the name."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            first = file.readline()
+            header = [cell.strip().lower() for cell in next(csv.reader([first]), [])]
+            file.seek(0)
+            if COLUMN not in header:
+                lines = [(number, line.strip("\r\n")) for number, line in enumerate(file, 1)]
+                return [(number, line) for number, line in lines if line.strip()]
+            column, reader = header.index(COLUMN), csv.reader(file)
+            next(reader)
+            rows = [(reader.line_num, row[column]) for row in reader if len(row) > column]
+            return [(number, cell) for number, cell in rows if cell]
+    except (OSError, csv.Error) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConfigError(
+            f"--exclude {given} does not read ({why}): give a file with a path per line, or a table with a "
+            f"column {COLUMN}"
+        ) from None
+
+
+def _unknown(given: str, names: list[tuple[bytes, int]], what: str) -> ConfigError:
+    shown = ", ".join(f"{os.fsdecode(name)} (line {line})" for name, line in names[:MOST_NAMED])
+    rest = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+    verb = what if len(names) == 1 else what.replace("is no", "are no", 1)
+    return ConfigError(
+        f"--exclude {given}: {shown}{rest} {verb}: paths are relative to the data folder; correct or remove "
+        "these lines"
+    )
+
+
+def _root(data_dir: str | None) -> Path:
+    return Path(data_dir or "").expanduser()
