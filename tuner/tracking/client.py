@@ -1,6 +1,7 @@
 """Opening MLflow: quickly, quietly, and with one line if it does not answer. Imports mlflow when asked."""
 
 import os
+import re
 import sqlite3
 import textwrap
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def reason(error: BaseException) -> str:
 
 def _no_answer(uri: str, error: Exception) -> str:
     shown = without_password(uri)
-    if "401" in str(error).partition("Response body")[0]:
+    if re.search(r"\bcode 401\b", str(error).partition("Response body")[0]):
         return (
             f"--tracking-uri {shown}: user or password is wrong: set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD"

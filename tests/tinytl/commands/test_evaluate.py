@@ -2,11 +2,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tinytl.conftest import write_imagefolder
 from tinytl.__main__ import main
+from tinytl.config.train_config import METRICS
 
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 2, "val/blue": 1, "test/red": 3, "test/blue": 1}
 FLAGS = (
@@ -23,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def _evaluate(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+def _evaluate(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["evaluate", *arguments, "--json"]) == 0
     return dict(json.loads(capsys.readouterr().out))
@@ -46,9 +48,25 @@ def test_it_says_what_training_said(run: Path, capsys: pytest.CaptureFixture[str
 
     assert main(["evaluate", str(run)]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("pictures: accuracy ") and shown.endswith(
-        f" ({run / 'best.pt'}, epoch {best['epoch']})\n"
-    )
+    first, second, *_ = shown.splitlines()
+    assert first == f"pictures, {best['images']} val images ({run / 'best.pt'}, epoch {best['epoch']})"
+    assert second.startswith(f"accuracy {best['accuracy_top1']:.3f} ± ")
+    row = metrics[best["epoch"] - 1]
+    assert {name: best[name] for name in METRICS} == {name: row[name] for name in METRICS}
+    assert [row["name"] for row in best["per_class"]] == ["blue", "red"]
+    assert sum(map(sum, best["confusion"])) == best["images"]
+
+
+def test_pictures_of_what_is_taken_for_what(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = tmp_path / "figures"
+    found = _evaluate(capsys, str(run), "--figures", str(figures))
+    assert found["figures"] == [str(figures / name) for name in ("confusion.png", "reliability.png")]
+    assert all(Path(path).stat().st_size > 5000 for path in found["figures"])
+    (tmp_path / "file").touch()
+    assert main(["evaluate", str(run), "--figures", str(tmp_path / "file")]) == 2
+    assert "is a file: choose a folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

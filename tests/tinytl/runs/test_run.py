@@ -9,7 +9,7 @@ import pytest
 from tests.support.cases import small
 from tinytl.config.flat import config_from_flat
 from tinytl.config.plan import describe, lean_plan
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import METRICS, TrainConfig
 from tinytl.data.load import load_dataset
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.memory.predict import predict_memory, resolve_plan
@@ -52,17 +52,29 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "train_accuracy_top1",
         "val_accuracy_top1",
         "test_accuracy_top1",
+        "balanced_accuracy",
+        "macro_f1",
+        "test_balanced_accuracy",
+        "test_macro_f1",
         "predicted_peak_mib",
         "measured_peak_mib",
+        "metric",
+        "best_score",
         "best_val_accuracy_top1",
         "best_epoch",
         "weights",
         "config",
         "graph_refusal",
+        "per_class",
     ]
     assert result["graph_refusal"] is None
     assert result["train_accuracy_top1"] == rows[-1]["train_accuracy_top1"]
-    assert result["val_accuracy_top1"] == rows[-1]["accuracy_top1"]
+    for name in METRICS:
+        assert result[{"accuracy_top1": "val_accuracy_top1"}.get(name, name)] == rows[-1][name]
+    assert result["best_score"] == max(row["accuracy_top1"] for row in rows)
+    for split in ("val", "test"):
+        assert [row["name"] for row in result["per_class"][split]] == ["blue", "red"]
+        assert sum(row["n_images"] for row in result["per_class"][split]) == 3
     assert result["test_accuracy_top1"] in {0, 1 / 3, 2 / 3, 1}
     assert result["predicted_peak_mib"] == rows[0]["peak_memory_mib"] == rows[1]["peak_memory_mib"]
     assert config_from_flat(result["config"]) == resolve_plan(

@@ -3,11 +3,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from tests.support import mlflow_studies as made
 from tests.support.mlflow_server import Server
 from tinytl.errors import ConfigError
-from tuner.tracking.client import answering, artifacts_beside, open_mlflow
+from tuner.tracking.client import _no_answer, answering, artifacts_beside, open_mlflow
 from tuner.tracking.sync import SyncCounts, sync
 
 
@@ -100,3 +101,15 @@ def test_a_server_with_a_password_takes_a_study_and_refuses_strangers_in_one_lin
         assert {"last.pt", "config.yaml"} == set(said[made.trial_name(0)]["artifacts"])
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("API request to endpoint /api failed with error code 401 != 200. Response body: ''", True),
+        ("API request to endpoint /api failed with error code 500 != 200. Response body: 'code 401'", False),
+        ("Run with id=5f401e2 not found", False),  # an id may hold the number
+    ],
+)
+def test_a_wrong_password_is_told_by_its_code_alone(answer, told):
+    assert ("password is wrong" in str(_no_answer("http://127.0.0.1:5000", MlflowException(answer)))) is told
