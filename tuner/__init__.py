@@ -1,26 +1,27 @@
 """The search: Optuna proposes, the memory model checks, Ray trains, MLflow records.
 
-What a notebook imports is here; everything else may move:
+What a script or a notebook imports is here; everything else may move (docs/python.md):
 
     import tuner
     study = tuner.open_study("flowers")
-    study.best.accuracy_top1, study.best.peak_memory_mib, study.best.params
-    pandas.DataFrame(study.rows())
+    study.front[["trial", "accuracy_top1", "peak_memory_mib"]]
+    study.best(under_mib=60).command
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tuner.record.reading import StudyReading, open_study
-    from tuner.record.trials import Trial
-
-__all__ = ["StudyReading", "Trial", "open_study"]
+    from tinytl.errors import ConfigError
+    from tuner.api.pair import Pair
+    from tuner.api.study import Study, open_study
 
 _HOMES = {
-    "StudyReading": "tuner.record.reading",
-    "Trial": "tuner.record.trials",
-    "open_study": "tuner.record.reading",
+    "ConfigError": "tinytl.errors",
+    "Pair": "tuner.api.pair",
+    "Study": "tuner.api.study",
+    "open_study": "tuner.api.study",
 }
+__all__ = ["ConfigError", "Pair", "Study", "open_study"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,6 @@
 """Which trial of a study is exported, and what the study knows about it; `tinytl.export` writes the files."""
 
-import difflib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from tinytl.errors import ConfigError
@@ -15,8 +13,6 @@ from tuner.record.trials import Trial, known
 
 FOLDER = "export"
 """In the study's folder: the exported trials, a folder each."""
-_NAMED = 3
-"""How many trials an error names if there is no trial of the given name."""
 
 
 def export_trial(
@@ -33,7 +29,7 @@ def export_trial(
         ConfigError: if there is no such trial, or it has no checkpoint; also what
             `tinytl.export.folder.export_run` raises.
     """
-    chosen = _find(study, trial or choose_best(study, under_mib).trial.name)
+    chosen = study.trial(trial or choose_best(study, under_mib).trial.name)
     name, folder = chosen.name, study.folder
     bring_checkpoints(folder / name)
     _check_checkpoint(chosen, RunDirectory(folder / name).last)
@@ -52,21 +48,6 @@ def export_trial(
     if named(target) != str(target):
         lines.append(f"In the bucket: {named(target)}")
     return json.dumps(about, indent=2) if as_json else "\n".join(lines)
-
-
-def _find(study: StudyReading, name: str) -> Trial:
-    found = {trial.name: trial for trial in study.trials}
-    if name not in found:
-        raise ConfigError(f"no trial {name} in study {study.name}: {_near(name, list(found))}")
-    return found[name]
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    if not names:
-        return "it has none yet"
-    near = difflib.get_close_matches(name, names, n=_NAMED)
-    known = f"it has {names[0]} to {names[-1]}" if len(names) > 1 else f"it has {names[0]}"
-    return f"did you mean {' or '.join(near)}? {known}" if near else known
 
 
 def _check_checkpoint(trial: Trial, checkpoint: Path) -> None:

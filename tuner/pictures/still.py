@@ -12,6 +12,11 @@ from tuner.record.trials import Trial
 
 def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
     """Writes a PNG: every complete trial a dot, the front a stepped line with methods, and the budget."""
+    save_figure(front_figure(results, title, budget_mib), path)
+
+
+def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None) -> Figure:
+    """Returns the picture that `plot_front` writes."""
     front = pareto_front(results)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -46,7 +51,7 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    save_figure(figure, path)
+    return figure
 
 
 def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:

@@ -1,0 +1,110 @@
+"""A study as a piece of HTML for a notebook: what was found, in a few lines, a picture and a table."""
+
+import base64
+import html
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tuner.findings.text import counts_line, describe, hypervolume_line, spread
+from tuner.record import schema
+from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial, known
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROWS = 12
+"""Most rows of a table: of a longer front, from one end to the other."""
+PICTURE_PX = 640
+"""Width of a picture in a notebook."""
+
+
+def study_html(study: StudyReading) -> str:
+    """Returns name, counts, best and the front with its picture. All text of the study is escaped."""
+    lines = [counts_line(study).partition(": ")[2]]
+    volume = hypervolume_line(study)
+    if study.best is not None:
+        best = study.best
+        under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
+        lines.append(
+            f"Best{under}: {best.label}, accuracy {best.accuracy_top1:.3f} in {best.peak_memory_mib:.1f} MiB "
+            f"({describe(best.params)})"
+        )
+    lines += [] if volume is None else [volume]
+    title = f"<b>{html.escape(study.name)}</b> &nbsp; {html.escape(subtitle(study))}"
+    parts = [title, *(html.escape(line) for line in lines)]
+    body = "".join(f"<div>{part}</div>" for part in parts)
+    if study.complete:
+        body += _front_picture(study) + _front_html(study.front)
+    return f"<div>{body}</div>"
+
+
+def subtitle(study: StudyReading) -> str:
+    """Returns network, data set and length of a study, as far as they are known."""
+    network = study.attributes.get(schema.BACKBONE, "unknown network")
+    data = study.attributes.get(schema.DATASET, "unknown data")
+    epochs = study.attributes.get(schema.EPOCHS)
+    return f"{network} on {data}" + ("" if epochs is None else f", {epochs} epochs")
+
+
+def picture_html(draw: "Callable[[], Figure]", alt: str) -> str:
+    """Returns the figure that `draw` makes as an image inside the page; `draw` has the project's look."""
+    with own_look():
+        from tinytl.plots.style import figure_bytes
+
+        data = base64.b64encode(figure_bytes(draw())).decode()
+    style = f"max-width:100%;width:{PICTURE_PX}px;background:#fff"
+    return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def table_html(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table, every cell escaped."""
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@contextmanager
+def own_look() -> Iterator[None]:
+    """Draws in the project's look within the block, and gives matplotlib's settings back at its end."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        from tinytl.plots.style import set_look
+
+        set_look()
+        yield
+
+
+def _front_picture(study: StudyReading) -> str:
+    def draw() -> "Figure":
+        from tuner.pictures.still import front_figure
+
+        return front_figure(study.complete, "", study.budget_mib)
+
+    return picture_html(draw, f"front of {study.name}")
+
+
+def _front_html(front: Sequence[Trial]) -> str:
+    titles = ["trial", "accuracy", "test", "peak MiB", "slowdown", "configuration"]
+    rows = [
+        [
+            trial.label,
+            f"{trial.accuracy_top1:.3f}",
+            _cell(trial.test_accuracy_top1, ".3f"),
+            f"{trial.peak_memory_mib:.1f}",
+            _cell(trial.slowdown, ".2f"),
+            describe(trial.params),
+        ]
+        for trial in spread(front, ROWS)
+    ]
+    more = len(front) - len(rows)
+    return table_html(titles, rows) + (f"<div>and {more} more: <code>.front</code></div>" if more else "")
+
+
+def _cell(figure: float, spec: str) -> str:
+    value = known(figure)
+    return "" if value is None else format(value, spec)
