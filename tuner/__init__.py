@@ -3,6 +3,7 @@
 What a script or a notebook imports is here; everything else may move (docs/python.md):
 
     import tuner
+    study = tuner.run(dataset="imagefolder", data_dir="flowers", trials=24, name="flowers")
     study = tuner.open_study("flowers")
     study.front[["trial", "accuracy_top1", "peak_memory_mib"]]
     study.best(under_mib=60).command
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tinytl.errors import ConfigError
     from tuner.api.pair import Pair
+    from tuner.api.run import run
     from tuner.api.study import Study, open_study
 
 _HOMES = {
@@ -20,17 +22,21 @@ _HOMES = {
     "Pair": "tuner.api.pair",
     "Study": "tuner.api.study",
     "open_study": "tuner.api.study",
+    "run": "tuner.api.run",
 }
-__all__ = ["ConfigError", "Pair", "Study", "open_study"]
+__all__ = ["ConfigError", "Pair", "Study", "open_study", "run"]
 
 
 def __getattr__(name: str) -> object:
     """Imports what is asked for, when it is asked for: `import tuner` itself is free."""
     if name not in _HOMES:
         raise AttributeError(f"module 'tuner' has no attribute {name!r}")
+    import warnings
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    with warnings.catch_warnings():  # in a notebook, Optuna's import asks for widgets that nothing here uses
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

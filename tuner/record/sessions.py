@@ -2,7 +2,6 @@
 
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tinytl.runs.directory import code_commit
-from tuner.next_commands import as_typed
+from tuner.next_commands import this_command
 from tuner.record import schema
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Sessi
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return Session(
         began_ms=int(time.time() * 1000) if now_ms is None else now_ms,
-        command=shlex.join(as_typed(sys.argv)),
+        command=shlex.join(this_command()),
         commit=code_commit(),
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         device=base.device,

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,7 @@ from tinytl.passwords import without_password
 from tuner import addresses
 from tuner.bucket.copies import named
 from tuner.config import STUDY_FILE
-from tuner.next_commands import as_typed
+from tuner.next_commands import this_command
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import storage_claimed
@@ -114,7 +113,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name}
     content |= {"space": named(copy), "runs_dir": named(config.runs_dir)}
-    content["command"] = as_typed(sys.argv)[1:]  # without `python`
+    content["command"] = this_command()[1:]  # without `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = addresses.with_whole_path(without_password(content[key]))

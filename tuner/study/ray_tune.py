@@ -56,6 +56,7 @@ def run_trials(
                 # The trainable saves each epoch itself, before it reports it.
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # in a notebook Ray's own would clear the cell
             ),
         )
         # Tune gives its actors their own environment, for PyTorch Lightning. Without it they use the

@@ -207,11 +207,13 @@ def _streamed(data: DataSplits) -> list[Path]:
 def _lines(
     prepared: PreparedStudy, past: StudyReading, records: StudyRecords, workers: int, console: Console
 ) -> "TrialLines":
-    """Returns a live view for a terminal, plain lines for anything else."""
+    """Returns a live view for a terminal or a notebook, plain lines for anything else."""
     from tuner.terminal.lines import TrialLines
+    from tuner.terminal.notebook import in_notebook
+    from tuner.terminal.notebook_screen import NotebookScreen
 
-    config = prepared.config
-    if config.verbose or not (console.file.isatty() and console.is_interactive):
+    config, notebook = prepared.config, in_notebook()
+    if config.verbose or not (notebook or (console.file.isatty() and console.is_interactive)):
         return TrialLines(console, past.ended, config.trials)
     from tuner.terminal.board import StudyBoard
     from tuner.terminal.live_view import LiveView
@@ -224,7 +226,7 @@ def _lines(
         counts=past.counts,
         results=past.complete,
     )
-    return LiveView(console, board, lambda: records.refused)
+    return LiveView(console, board, lambda: records.refused, NotebookScreen if notebook else None)
 
 
 def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":
