@@ -18,6 +18,8 @@ FLAGS: dict[str, str] = {
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",
+    "tuner compare": "--json --out --runs-dir --storage --under-mib NAME",
+    "tuner prune": "--dry-run --runs-dir --storage NAME",
     "tuner report": "--open --out --runs-dir --storage NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinytl.errors import ConfigError
+    from tuner.api.comparison import StudyComparison, compare
     from tuner.api.pair import Pair
     from tuner.api.run import run
     from tuner.api.study import Study, open_study
@@ -21,10 +22,12 @@ _HOMES = {
     "ConfigError": "tinytl.errors",
     "Pair": "tuner.api.pair",
     "Study": "tuner.api.study",
+    "StudyComparison": "tuner.api.comparison",
+    "compare": "tuner.api.comparison",
     "open_study": "tuner.api.study",
     "run": "tuner.api.run",
 }
-__all__ = ["ConfigError", "Pair", "Study", "open_study", "run"]
+__all__ = ["ConfigError", "Pair", "Study", "StudyComparison", "compare", "open_study", "run"]
 
 
 def __getattr__(name: str) -> object:

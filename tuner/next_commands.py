@@ -80,6 +80,11 @@ def called_as(argv: Sequence[str]) -> Iterator[None]:
         _called.remove(argv)
 
 
+def retrain_command(config_file: str) -> str:
+    """Returns the command that trains a trial again from its `config.yaml`."""
+    return f"python -m tinytl train{_flags('--config', config_file, '--out', 'DIR')}"
+
+
 def as_typed(argv: Sequence[str]) -> list[str]:
     """Returns the words that start this program again, `python` first and no passwords."""
     path, words = Path(argv[0]), without_passwords(argv[1:])

@@ -1,23 +1,20 @@
 """A study as a piece of HTML for a notebook: what was found, in a few lines, a picture and a table."""
 
-import base64
 import html
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tuner.findings.text import counts_line, describe, hypervolume_line, spread
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
+from tuner.report.pieces import picture_html, table_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = 12
 """Most rows of a table: of a longer front, from one end to the other."""
-PICTURE_PX = 640
-"""Width of a picture in a notebook."""
 
 
 def study_html(study: StudyReading) -> str:
@@ -46,37 +43,6 @@ def subtitle(study: StudyReading) -> str:
     data = study.attributes.get(schema.DATASET, "unknown data")
     epochs = study.attributes.get(schema.EPOCHS)
     return f"{network} on {data}" + ("" if epochs is None else f", {epochs} epochs")
-
-
-def picture_html(draw: "Callable[[], Figure]", alt: str) -> str:
-    """Returns the figure that `draw` makes as an image inside the page; `draw` has the project's look."""
-    with own_look():
-        from tinytl.plots.style import figure_bytes
-
-        data = base64.b64encode(figure_bytes(draw())).decode()
-    style = f"max-width:100%;width:{PICTURE_PX}px;background:#fff"
-    return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
-
-
-def table_html(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table, every cell escaped."""
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-@contextmanager
-def own_look() -> Iterator[None]:
-    """Draws in the project's look within the block, and gives matplotlib's settings back at its end."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        from tinytl.plots.style import set_look
-
-        set_look()
-        yield
 
 
 def _front_picture(study: StudyReading) -> str:

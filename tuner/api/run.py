@@ -7,11 +7,11 @@ from typing import Any
 from tinytl.errors import ConfigError
 from tinytl.files import full_disk_line
 from tuner.api.flags import config_of, words_of
-from tuner.api.pages import own_look
 from tuner.api.study import Study
 from tuner.config import StudyConfig
 from tuner.installed import check_installed
 from tuner.next_commands import called_as
+from tuner.report.pieces import own_look
 from tuner.stopping import sigterm_as_ctrl_c
 
 

@@ -7,6 +7,7 @@ from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
 from tuner.bucket.copies import bring_checkpoints, named, send
 from tuner.findings.best import choose_best
+from tuner.next_commands import retrain_command
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
@@ -55,7 +56,11 @@ def _check_checkpoint(trial: Trial, checkpoint: Path) -> None:
         return
     name, state = trial.name, trial.state
     if state in ("complete", "pruned"):
-        raise ConfigError(f"trial {name} is {state}, but its checkpoint {checkpoint} is gone: choose another")
+        again = retrain_command(str(checkpoint.with_name("config.yaml")))
+        raise ConfigError(
+            f"trial {name} is {state}, but its checkpoint {checkpoint} is gone (a prune removes those off "
+            f"the front): choose another, or `{again}`"
+        )
     why = f" ({trial.failure})" if trial.failure else ""
     going_on = " yet" if state in ("running", schema.INTERRUPTED) else ""
     raise ConfigError(f"trial {name} has no checkpoint{going_on}: it is {state}{why}; choose another --trial")

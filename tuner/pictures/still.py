@@ -1,11 +1,20 @@
 """The front, and which trials stopped at which rung, as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
+from tinytl.plots.style import (
+    BLUE,
+    GRID_ALPHA,
+    MUTED,
+    VERMILION,
+    line_style,
+    plain_text,
+    save_figure,
+    set_memory_axis,
+)
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial
 
@@ -49,6 +58,47 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
     axes.margins(y=0.12)
     axes.set_ylabel("validation accuracy, top-1")
     axes.set_title(title, loc="left", fontsize=11)
+    axes.grid(alpha=GRID_ALPHA)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:
+    """Returns the fronts of several studies in one picture, each a stepped line with its study's name.
+
+    `studies`: the complete trials by study. A study without any has no line.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    shown = []
+    for index, (name, results) in enumerate(studies.items()):
+        look = line_style(index)
+        for trials, size, alpha in ((results, 12, 0.35), (pareto_front(results), 36, 1.0)):
+            axes.scatter(
+                [trial.peak_memory_mib for trial in trials],
+                [trial.accuracy_top1 for trial in trials],
+                color=look.color,
+                marker=look.marker,
+                s=size,
+                alpha=alpha,
+                linewidths=0,
+            )
+        front = pareto_front(results)
+        shown += [trial.peak_memory_mib for trial in results]
+        if front:
+            axes.step(
+                [trial.peak_memory_mib for trial in front],
+                [trial.accuracy_top1 for trial in front],
+                where="post",
+                color=look.color,
+                marker=look.marker,
+                dashes=look.dashes or (None, None),
+                linewidth=1.5,
+                label=plain_text(name),
+            )
+    set_memory_axis(axes, shown, "peak memory of a training step")
+    axes.margins(y=0.12)
+    axes.set_ylabel("validation accuracy, top-1")
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
