@@ -14,7 +14,8 @@ FLAGS: dict[str, str] = {
         "--dry-run --epochs --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --name --pack "
         "--resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken --space --storage "
-        "--submit --time-budget --tracking-uri --trials --verbose --warm-start --weights --workers -v"
+        "--submit --system-metrics --tensorboard --time-budget --tracking-uri --trials --verbose "
+        "--warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",

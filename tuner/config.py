@@ -121,6 +121,11 @@ class StudyConfig:
     RUNS_DIR/mlflow.db (SQLite)."""
     experiment: str | None = None
     """MLflow experiment of the study, fixed once it starts. Default: the data set's name, or its folder's."""
+    system_metrics: bool = False
+    """Record CPU, memory, disk and network in each epoch of each trial, for MLflow's page of system metrics;
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true does so, too. Needs psutil."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files, too, to RUNS_DIR/NAME/TRIAL/tensorboard."""
     storage: str | None = None
     """Optuna storage as a database URL. Default: the file RUNS_DIR/optuna.journal."""
     seed: int = 0

@@ -1,6 +1,6 @@
 """Removes checkpoints that a study no longer needs. Imports neither torch nor ray.
 
-A trial keeps its checkpoint if it is on the front, if it may be the best under some budget (`--under-mib` asks
+A trial keeps its checkpoint if it is on the front, if it may be the best under some budget (`--under-mib` has
 all plans, the front only those within `--max-slowdown`), or if it has not ended. No trial returns to a front
 that it has left, so a study that is resumed misses nothing.
 """

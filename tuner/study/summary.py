@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -136,6 +137,8 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         further = f"MLflow at {without_password(config.tracking_uri)}"
     else:
         further = f"{ui_command(config.tracking_uri, where)}    (MLflow at http://127.0.0.1:5000)"
+    if config.tensorboard:
+        line(f"Curves:  tensorboard --logdir {shlex.quote(named(study.folder))}")
     line(
         f"Look further:  {status_command} [--json]\n"
         f"               {tuner_command('report', prepared.name, where=where, then=['--open'])}\n"
