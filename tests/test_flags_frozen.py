@@ -25,7 +25,7 @@ FLAGS: dict[str, str] = {
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
-    "tuner ui": "--port --runs-dir --tracking-uri --verbose -v",
+    "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",
     "tuner jobs": "--address --follow",
     "tuner stop": "--address --runs-dir --wait NAME",
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",

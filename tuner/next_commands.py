@@ -55,9 +55,12 @@ def resume_command(study: str, runs_dir: str, submit: str | None = None) -> str:
     return launch_command(*words, where=where_flags(runs_dir))
 
 
-def ui_command(uri: str | None, where: str) -> str:
-    """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag."""
-    return tuner_command("ui", where=where, then=_tracking(uri))
+def ui_command(uri: str | None, where: str, study: str | None = None) -> str:
+    """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag.
+
+    `study`: the one with the page that it names.
+    """
+    return tuner_command("ui", *([] if study is None else [study]), where=where, then=_tracking(uri))
 
 
 def sync_command(study: str, where: str, uri: str | None = None) -> str:

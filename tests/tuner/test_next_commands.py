@@ -42,6 +42,7 @@ HERE, SPACED = where_flags("runs"), where_flags("my runs")
             "python -m tuner export s --trial s-001 --runs-dir 'my runs'",
         ),
         (ui_command(None, SPACED), "python -m tuner ui --runs-dir 'my runs'"),
+        (ui_command(None, SPACED, "s"), "python -m tuner ui s --runs-dir 'my runs'"),
         (
             ui_command("postgresql://ann:pw@h/d", HERE),
             "python -m tuner ui --tracking-uri postgresql://ann@h/d",

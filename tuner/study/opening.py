@@ -4,11 +4,13 @@ import dataclasses
 import json
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
@@ -30,6 +32,9 @@ from tuner.record.sessions import begin_session, with_session
 from tuner.record.writer import StudyRecords, fits_by_now
 from tuner.study import machine_times
 from tuner.study.starting_points import baselines
+
+OBJECTIVES = ("accuracy_top1", schema.PEAK_MEMORY_MIB)
+"""Names of what is optimised, in the order of a trial's values."""
 
 
 @contextmanager
@@ -55,10 +60,20 @@ def opened(
             if isinstance(store, RDBStorage):
                 stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
         with told_in_one_line(place, ", then add --resume"):
+            records.reach(_name_metrics, study)
             _write_study(prepared, records)
             _write_study_file(prepared)
             records.reach(secure)
         yield study, records
+
+
+def _name_metrics(study: optuna.Study) -> None:
+    """Names the objectives for Optuna's dashboard, also of a study that began without names."""
+    names = list(OBJECTIVES[: len(study.directions)])
+    if study.metric_names != names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(names)
 
 
 @contextmanager

@@ -65,6 +65,8 @@ class StudyOutcome:
     """Why there are fewer trials than requested, if the search itself ended early."""
     gave_up: bool
     """Whether it ended because it found nothing more to train, or could not train it."""
+    page: str | None = None
+    """Where MLflow shows it, relative to the server; None: it was not recorded there."""
 
     @property
     def unfinished(self) -> bool:
@@ -186,7 +188,8 @@ def run_study(
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         found = read_study(study, config.runs_dir)
-    return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None)
+    page = None if tracking is None else tracking.page
+    return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None, page)
 
 
 def _place(prepared: PreparedStudy) -> str:
