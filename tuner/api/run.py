@@ -65,6 +65,7 @@ def _run(config: StudyConfig) -> Study:
     outcome = launch_study(config, notebook_console() if in_notebook() else Console())
     assert outcome is not None  # only a dry run has none
     if outcome.interrupted:
-        raise KeyboardInterrupt(f"resume with tuner.run(name={outcome.study.name!r}, resume=True)")
+        where = "" if config.runs_dir == StudyConfig.runs_dir else f"runs_dir={config.runs_dir!r}, "
+        raise KeyboardInterrupt(f"resume with tuner.run(name={outcome.study.name!r}, {where}resume=True)")
     # It was read before this driver let go of it.
     return Study(dataclasses.replace(outcome.study, holder=None), config.storage)
