@@ -14,16 +14,18 @@ FLAGS: dict[str, str] = {
         "--dry-run --epochs --exclude --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric --name "
         "--pack --resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken --space "
-        "--storage --submit --time-budget --tracking-uri --trials --verbose --warm-start --weights "
-        "--workers -v"
+        "--storage --submit --system-metrics --tensorboard --time-budget --tracking-uri --trials --verbose "
+        "--warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",
+    "tuner compare": "--json --out --runs-dir --storage --under-mib NAME",
+    "tuner prune": "--dry-run --runs-dir --storage NAME",
     "tuner report": "--open --out --runs-dir --storage NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
-    "tuner ui": "--port --runs-dir --tracking-uri --verbose -v",
+    "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",
     "tuner jobs": "--address --follow",
     "tuner stop": "--address --runs-dir --wait NAME",
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",

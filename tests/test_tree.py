@@ -25,9 +25,17 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tuner/findings/test_best.py",
         "the command prints what is chosen there, as text and as JSON; some flags: test_study_flags",
     ),
+    "tuner/commands/compare.py": (
+        "tests/tuner/findings/test_compare.py",
+        "the command prints and writes what is compared there",
+    ),
     "tuner/commands/export.py": (
         "tests/tuner/findings/test_export.py",
         "the command does nothing but export a trial; some flags: test_study_flags",
+    ),
+    "tuner/commands/prune.py": (
+        "tests/tuner/study/test_prune.py",
+        "the command does nothing but prune a study; some flags: test_study_flags",
     ),
     "tuner/commands/report.py": (
         "tests/tuner/report/test_page.py",

@@ -9,11 +9,13 @@ from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
 from tuner.commands import (
     best,
+    compare,
     delete,
     export,
     jobs,
     launch,
     list_studies,
+    prune,
     repair,
     report,
     status,
@@ -24,7 +26,22 @@ from tuner.commands import (
 from tuner.installed import check_installed
 from tuner.stopping import sigterm_as_ctrl_c
 
-COMMANDS = (launch, list_studies, status, report, best, export, sync, ui, jobs, stop, delete, repair)
+COMMANDS = (
+    launch,
+    list_studies,
+    status,
+    compare,
+    report,
+    best,
+    export,
+    sync,
+    ui,
+    jobs,
+    stop,
+    prune,
+    delete,
+    repair,
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -128,6 +128,11 @@ class StudyConfig:
     RUNS_DIR/mlflow.db (SQLite)."""
     experiment: str | None = None
     """MLflow experiment of the study, fixed once it starts. Default: the data set's name, or its folder's."""
+    system_metrics: bool = False
+    """Record CPU, memory, disk and network in each epoch of each trial, for MLflow's page of system metrics;
+    MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true does so, too. Needs psutil."""
+    tensorboard: bool = False
+    """Write TensorBoard's event files, too, to RUNS_DIR/NAME/TRIAL/tensorboard."""
     storage: str | None = None
     """Optuna storage as a database URL. Default: the file RUNS_DIR/optuna.journal."""
     seed: int = 0
@@ -302,9 +307,9 @@ def _is_of_kind(value: object, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def build_parser(program: str = PROGRAM) -> OneLineParser:
+def build_parser(program: str = PROGRAM, kind: type[OneLineParser] = OneLineParser) -> OneLineParser:
     """Returns the parser of `launch.py`: a flag for each field of StudyConfig, and --list-spaces."""
-    parser = OneLineParser(
+    parser = kind(
         prog=program,
         description="Search how to fine-tune a mobile network: accuracy against the memory of training.",
     )
@@ -333,16 +338,19 @@ def build_parser(program: str = PROGRAM) -> OneLineParser:
     return parser
 
 
-def parse_study(argv: Sequence[str] | None, program: str = PROGRAM) -> tuple[StudyConfig, bool]:
+def parse_study(
+    argv: Sequence[str] | None, program: str = PROGRAM, kind: type[OneLineParser] = OneLineParser
+) -> tuple[StudyConfig, bool]:
     """Returns the study of a command line, and whether only the spaces are to be listed.
 
-    With `--resume`, flags that are not given are those of the study's own command line.
+    With `--resume`, flags that are not given are those of the study's own command line. `kind`: of the
+    parser, which decides how a mistake is told.
 
     Raises:
         ConfigError: for a value outside its range.
         SystemExit: for a command line that does not parse (2), or --help (0).
     """
-    parser = build_parser(program)
+    parser = build_parser(program, kind)
     values = vars(parser.parse_args(argv))
     if values["resume"] and values["name"]:
         # A study resumes with the flags that began it; those given now replace them.

@@ -5,7 +5,8 @@ Every command that is printed is made here: folders are quoted, passwords left o
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tinytl.passwords import without_password, without_passwords
@@ -15,6 +16,8 @@ from tuner.config import StudyConfig
 ROOT = Path(__file__).resolve().parents[1]
 """The folder of the packages: a checkout has `launch.py` there, an installed package does not."""
 SCRIPT = "launch.py"
+_called: list[Sequence[str]] = []
+"""What `called_as` was given. All threads see it: Ray starts in one."""
 
 
 def where_flags(runs_dir: str, storage: str | None = None) -> str:
@@ -52,14 +55,37 @@ def resume_command(study: str, runs_dir: str, submit: str | None = None) -> str:
     return launch_command(*words, where=where_flags(runs_dir))
 
 
-def ui_command(uri: str | None, where: str) -> str:
-    """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag."""
-    return tuner_command("ui", where=where, then=_tracking(uri))
+def ui_command(uri: str | None, where: str, study: str | None = None) -> str:
+    """Returns the command that serves a database; None: that of RUNS_DIR, which `where` names in a flag.
+
+    `study`: the one with the page that it names.
+    """
+    return tuner_command("ui", *([] if study is None else [study]), where=where, then=_tracking(uri))
 
 
 def sync_command(study: str, where: str, uri: str | None = None) -> str:
     """Returns the command that writes a study to `uri`, or to where it was tracked."""
     return tuner_command("sync", study, where=where, then=_tracking(uri))
+
+
+def this_command() -> list[str]:
+    """Returns the words that start what this process runs, `python` first and no passwords."""
+    return as_typed(_called[-1] if _called else sys.argv)
+
+
+@contextmanager
+def called_as(argv: Sequence[str]) -> Iterator[None]:
+    """Makes `this_command` name `argv` within the block: a notebook's process was started by other words."""
+    _called.append(argv)
+    try:
+        yield
+    finally:
+        _called.remove(argv)
+
+
+def retrain_command(config_file: str) -> str:
+    """Returns the command that trains a trial again from its `config.yaml`."""
+    return f"python -m tinytl train{_flags('--config', config_file, '--out', 'DIR')}"
 
 
 def as_typed(argv: Sequence[str]) -> list[str]:

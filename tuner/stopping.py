@@ -1,6 +1,7 @@
 """Why a study stops before its last trial: Ctrl-C, SIGTERM, or a time budget that is spent."""
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,9 @@ class Stopping:
 
 @contextmanager
 def _handled(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], Any]]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # Python hands signals to that one alone
+        yield
+        return
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

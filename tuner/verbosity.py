@@ -2,7 +2,8 @@
 
 import logging
 
-LIBRARIES = ("ray", "mlflow", "optuna", "alembic", "urllib3.connectionpool")
+LIBRARIES = ("ray", "ray.widgets.util", "mlflow", "optuna", "alembic", "urllib3.connectionpool")
+"""Ray's widgets speak while Ray is imported, which sets up the logger above theirs."""
 
 _verbose = False
 

@@ -17,6 +17,8 @@ from benchmarks.transfer.published import (
 )
 from tinytl.config.train_config import METHODS
 
+SPARSE = "Sparse, frozen_bn, as TinyTL-L+B, fisher"
+
 SETS = {"emoji-val-as-test": "emoji", "digits": "digits"}
 """Data sets by name, and as the page calls them."""
 ORDER_OF_NORMS = ("frozen_bn", "batch_norm", "group_norm")
@@ -136,12 +138,16 @@ def fall(memory: tuple[float, float] | None) -> str:
 
 
 def readme(result: Result) -> list[str]:
-    """The photographs' rows under frozen statistics: accuracy on each backbone, and memory on the last."""
+    """The photographs under frozen statistics, a line per method: accuracy, and memory on the last backbone.
+
+    Of Sparse the line of TinyTL-L+B's memory.
+    """
     dataset = next(iter(SETS))
     rows = {(row["backbone"], row["variant"]): row for row in result["rows"] if row["dataset"] == dataset}
     backbones = sorted({backbone for backbone, _ in rows})
     lines = []
-    for name in sorted({name for _, name in rows if ", frozen_bn" in name}, key=variant_order):
+    names = {f"{method}, frozen_bn" for method in METHODS} | {SPARSE}
+    for name in sorted(names & {name for _, name in rows}, key=variant_order):
         found = [rows[backbone, name] for backbone in backbones if (backbone, name) in rows]
         if len(found) == len(backbones):
             words = name.replace(", frozen_bn", "")

@@ -19,11 +19,14 @@ from tests.support import mlflow_studies as made
 from tests.support.browser import opened_page
 from tests.support.mlflow_server import Server
 from tuner.tracking.client import open_mlflow
+from tuner.tracking.pages import study_pages
 from tuner.tracking.sync import sync
-from tuner.tracking.view import charts_path, front_path, view_path
+from tuner.tracking.view import charts_path, front_path, runs_path, view_path
 
 WAIT_MS = 240_000
 SIZE = (1500, 880)
+RECORDED = (0, 1, 2, 4, 5, 6, 7)
+"""The trials that have a run: the fourth ran out of memory."""
 FIRST_TRIAL = "[role=row] a[href*='/runs/']"
 
 
@@ -81,6 +84,31 @@ class TestRunsPage:
             by_name = {r.info.run_name: r.data.metrics.get("peak_memory_mib", -1) for r in runs_of(client)}
             memories = [by_name[name] for name in trials_shown(page)]
             assert memories == sorted(memories, reverse=True)
+
+    def test_a_fresh_browser_lands_on_the_studys_runs(self, served):
+        uri, _ = served
+        ((study, path),) = study_pages(uri, made.NAME)
+        with runs_page(f"{uri}/{path}") as page:
+            assert study == made.NAME and set(trials_shown(page)) == set(map(made.trial_name, RECORDED))
+            text = page.inner_text("body")
+            assert f"{len(RECORDED)} matching runs" in text and "Traces" not in text.partition("Runs")[0]
+            assert "accuracy_top1" in text and "No data available" not in text
+
+    def test_the_trials_stand_below_their_study(self, served):
+        uri, client = served
+        with runs_page(f"{uri}/{runs_path(made.NAME, '1')}") as page:
+            assert trials_shown(page) == [made.NAME]
+            page.locator("[role=row]", has_text=made.NAME).locator("button").first.click()
+            page.wait_for_selector(f"text={made.trial_name(0)}")
+            assert set(trials_shown(page)) == {made.NAME, *map(made.trial_name, RECORDED)}
+        child = next(run for run in runs_of(client) if run.info.run_name == made.trial_name(0))
+        with opened_page(SIZE) as page:
+            page.set_default_timeout(WAIT_MS)
+            page.goto(f"{uri}/#/experiments/1/runs/{child.info.run_id}")
+            page.wait_for_selector("text=Parent run")
+            about = page.inner_text("body")
+            assert made.NAME in about.partition("Parent run")[2][:60]
+            assert child.data.tags["mlflow.user"] in about
 
     def test_the_front_is_a_filter(self, served):
         uri, _ = served

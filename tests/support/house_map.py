@@ -21,7 +21,7 @@ TOP: dict[str, str | None] = {
     "tinytl": None,
     "tests": "The tree mirrored, one test file per module; `integration/` runs whole studies, `gpu/` a GPU.",
     "benchmarks": "What the documents quote: run by hand, results kept in `results/`.",
-    "examples": "The settings of the reports as commands; gradient checkpoints in Python.",
+    "examples": "The settings of the reports as commands; a study as a notebook; gradient checkpoints.",
     "docker": "One image, `compose.yaml`, start-up scripts for use without Docker, too; Kubernetes, Slurm.",
     "docs": "How and why (`architecture.md`), and a page for each subject.",
 }

@@ -10,9 +10,11 @@ from tuner.__main__ import build_parser
 from tuner.config import parse_study
 from tuner.next_commands import (
     as_typed,
+    called_as,
     launch_command,
     resume_command,
     sync_command,
+    this_command,
     tuner_command,
     ui_command,
     where_flags,
@@ -40,6 +42,7 @@ HERE, SPACED = where_flags("runs"), where_flags("my runs")
             "python -m tuner export s --trial s-001 --runs-dir 'my runs'",
         ),
         (ui_command(None, SPACED), "python -m tuner ui --runs-dir 'my runs'"),
+        (ui_command(None, SPACED, "s"), "python -m tuner ui s --runs-dir 'my runs'"),
         (
             ui_command("postgresql://ann:pw@h/d", HERE),
             "python -m tuner ui --tracking-uri postgresql://ann@h/d",
@@ -101,6 +104,13 @@ def test_a_study_goes_on_by_what_runs_where_the_user_is(program, folder, begins,
 )
 def test_a_command_line_is_kept_as_it_can_be_typed_again(argv, typed):
     assert shlex.join(as_typed(argv)) == typed
+
+
+def test_a_caller_may_name_the_command_that_does_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/lib/ipykernel_launcher.py", "-f", "kernel.json"])
+    with called_as(["tuner", "launch", "--storage=postgresql://a:pw@h/d"]):
+        assert shlex.join(this_command()) == "python -m tuner launch --storage=postgresql://a@h/d"
+    assert "kernel.json" in this_command()
 
 
 def test_no_other_file_spells_a_program():

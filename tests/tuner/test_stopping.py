@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 
 import pytest
 
@@ -17,6 +18,19 @@ def test_the_first_signal_is_kept_and_the_next_raises(number):
         os.kill(os.getpid(), number)
     assert told == ["stopping"]
     assert signal.getsignal(number) is before
+
+
+def test_a_study_in_another_thread_leaves_signals_alone():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def run():
+        with sigterm_as_ctrl_c(), Stopping().on_signals(lambda: None):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]
 
 
 def test_time_that_is_spent_is_a_reason_but_no_interrupt():

@@ -1,5 +1,6 @@
 """The look that figures share: colours for the colour-blind, dashes and marks for grey, files that repeat."""
 
+import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tinytl.files import naming_the_file, written_whole
-
-matplotlib.rcParams["text.parse_math"] = False  # names are text, whatever they hold
 
 DPI = 150
 FORMATS = ("png", "svg")
@@ -35,6 +31,14 @@ MUTED = "0.65"
 GRID_ALPHA = 0.25
 LOG_FROM_RATIO = 3.0
 """Memory has a log axis if the largest is at least this many times the smallest."""
+
+
+def set_look() -> None:
+    """Makes matplotlib show names as text, whatever they hold: it asks as it makes a text."""
+    matplotlib.rcParams["text.parse_math"] = False
+
+
+set_look()
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,18 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     Text in an SVG stays text, to be searched and restyled.
     """
-    kind = path.suffix[1:].lower()
+    with written_whole(path) as file:
+        file.write(figure_bytes(figure, path.suffix[1:].lower()))
+
+
+def figure_bytes(figure: Figure, kind: str = "png") -> bytes:
+    """Returns the figure as a file of one of FORMATS, at DPI."""
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     look = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinytl"})
-    with look, any_script(), written_whole(path) as file:
-        figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
+    out = io.BytesIO()
+    with look, any_script():
+        figure.savefig(out, format=kind, dpi=DPI, metadata=metadata)
+    return out.getvalue()
 
 
 def save_formats(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> list[Path]:

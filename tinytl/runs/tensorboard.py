@@ -24,7 +24,7 @@ class TensorBoard:
     def add(self, row: Mapping[str, Any]) -> None:
         """Adds every number of an epoch's metrics."""
         for name, value in row.items():
-            if name != "epoch" and value is not None:
+            if name != "epoch" and isinstance(value, int | float):
                 self._writer.add_scalar(name, value, row["epoch"])
         self._writer.flush()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tinytl.errors import ConfigError
 from tuner.cluster.joining import join
 from tuner.config import StudyConfig
-from tuner.next_commands import as_typed
+from tuner.next_commands import this_command
 from tuner.verbosity import apply_verbosity
 
 SETTINGS = {
@@ -129,7 +129,7 @@ def _start(config: StudyConfig) -> str:
     from ray._private import ray_constants, services
 
     # Ray's dashboard shows the driver's command.
-    ray._private.utils.get_entrypoint_name = lambda: shlex.join(as_typed(sys.argv))
+    ray._private.utils.get_entrypoint_name = lambda: shlex.join(this_command())
     # What goes wrong in a trial is printed by the study, in one line; Ray's own words are for --verbose.
     ray._private.worker._worker_logs_enabled = config.verbose
     apply_verbosity()

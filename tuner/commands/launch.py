@@ -1,13 +1,11 @@
 """`python -m tuner launch`, and `python launch.py` in a checkout: a study from its flags to its summary."""
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 
 from tinytl.errors import ConfigError, in_one_line
 from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
-from tuner.bucket.copies import at_hand
 from tuner.commands.study_flags import Commands
 from tuner.config import PROGRAM, StudyConfig, parse_study
 from tuner.installed import check_installed
@@ -52,8 +50,6 @@ def _list_spaces() -> int:
 
 
 def _run(config: StudyConfig, argv: Sequence[str]) -> int:
-    import datetime
-
     from rich.console import Console
 
     from tuner.verbosity import set_verbose
@@ -64,27 +60,10 @@ def _run(config: StudyConfig, argv: Sequence[str]) -> int:
         from tuner.jobs.submit import submit
 
         return submit(config, argv, console)
-    config = dataclasses.replace(config, runs_dir=at_hand(config.runs_dir, config.name))
-    from tuner.terminal.notice import notices
+    from tuner.study.launching import launch_study
 
-    with notices(console) as notice:
-        notice("checking the study")
-        from tuner.cluster.start import Cluster
-        from tuner.study.prepare import prepare
-        from tuner.study.summary import print_dry_run, print_start, print_summary
-
-        cluster = Cluster(config)
-        prepared = prepare(config, datetime.datetime.now(), cluster.begin, notice)
-        notice(None)
-        print_start(console, prepared)
-        if config.dry_run:
-            print_dry_run(console, prepared, notice)
-            return 0
-        from tuner.study.run import run_study
-
-        outcome = run_study(prepared, console, cluster, notice)
-    print_summary(console, prepared, outcome)
-    return outcome.exit_code
+    outcome = launch_study(config, console)
+    return 0 if outcome is None else outcome.exit_code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from tuner.ports import HOST, check_free, check_port
 END_S = 5.0
 """How long the server may need to end by itself."""
 POLL_S = 0.2
+MOST_PAGES = 5
+"""Studies whose address is printed, if none is named."""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Evaluation jobs of language models: processes that are not needed here.
@@ -37,7 +40,8 @@ ALLOWED_HOSTS = f"localhost,localhost:*,{HOST},{HOST}:*"
 
 def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tuner`."""
-    ui = commands.add_parser("ui", help="the MLflow UI on the studies here")
+    ui = commands.add_parser("ui", help="the MLflow UI on the studies here, and the address of each")
+    ui.add_argument("name", metavar="NAME", nargs="?", help="show this study (default: the newest ones)")
     add_runs_dir_flag(ui)
     ui.add_argument(
         "--tracking-uri", metavar="URI", help="SQLite or PostgreSQL database (default: RUNS_DIR/mlflow.db)"
@@ -45,6 +49,7 @@ def add_parser(commands: Commands) -> None:
     ui.add_argument(
         "--port", type=int, default=5000, metavar="PORT", help="port on 127.0.0.1 (default: 5000)"
     )
+    ui.add_argument("--open", action="store_true", help="open the first address in the browser")
     ui.add_argument("-v", "--verbose", action="store_true", help="show what the server logs")
     ui.set_defaults(run=run)
 
@@ -53,17 +58,25 @@ def run(args: argparse.Namespace) -> int:
     """Serves until Ctrl-C."""
     runs_dir = at_hand(args.runs_dir, every=True)
     mlflow_at_hand(runs_dir)
-    return serve_ui(runs_dir, args.tracking_uri, args.port, args.verbose)
+    return serve_ui(runs_dir, args.tracking_uri, args.port, args.verbose, args.name, args.open)
 
 
-def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) -> int:
+def serve_ui(
+    runs_dir: str,
+    tracking_uri: str | None,
+    port: int,
+    verbose: bool,
+    name: str | None = None,
+    open_page: bool = False,
+) -> int:
     """Serves until it is interrupted, or the server ends; returns an exit code.
 
-    `tracking_uri`: a database; None: RUNS_DIR/mlflow.db. The server's output is shown if `verbose`, its last
-    error if it does not start.
+    Prints the address of the runs of study `name`, or of the newest studies: MLflow's own first pages are
+    those for language models. `tracking_uri`: a database; None: RUNS_DIR/mlflow.db. The server's output is
+    shown if `verbose`, its last error if it does not start.
 
     Raises:
-        ConfigError: if there is no such database, or the port is taken.
+        ConfigError: if there is no such database, it has no study `name`, or the port is taken.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the server has ended.
     """
     from tuner.tracking.client import artifacts_beside
@@ -78,6 +91,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
     command += ["--default-artifact-root", str(artifacts_beside(database, Path(runs_dir)))]
     command += ["--allowed-hosts", ALLOWED_HOSTS]
     url = f"http://{HOST}:{port}"
+    pages = _pages(database, name, runs_dir)
     shown = named(runs_dir) if tracking_uri is None else without_password(tracking_uri)
     print(f"MLflow on {shown} is starting ...", flush=True)
     with tempfile.TemporaryFile("w+") as said:
@@ -95,6 +109,7 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
                 time.sleep(POLL_S)
             if server.poll() is None:
                 print(f"{url} (Ctrl-C ends it)", flush=True)
+                _show_pages(url, pages, open_page)
             code = server.wait()
         finally:
             _end(server)
@@ -102,6 +117,39 @@ def serve_ui(runs_dir: str, tracking_uri: str | None, port: int, verbose: bool) 
         why = without_password(_last_error(said.read()))
     print(f"tuner ui: MLflow's server ended with exit code {code}{why}", file=sys.stderr)
     return 1
+
+
+def _pages(database: str, name: str | None, runs_dir: str) -> list[tuple[str, str]]:
+    """Returns the studies in a database, newest first, each with its address relative to the server."""
+    from tuner.tracking.pages import study_pages
+
+    try:
+        pages = study_pages(database, name)
+    except ConfigError:
+        if name is not None:
+            raise
+        return []  # the server will say what is wrong
+    if name is not None and not pages:
+        bring = sync_command(name, where_flags(runs_dir))
+        raise ConfigError(f"MLflow has no study {name}: `{bring}` adds it")
+    return pages
+
+
+def _show_pages(url: str, pages: list[tuple[str, str]], open_page: bool) -> None:
+    for study, path in pages[:MOST_PAGES]:
+        print(f"{study}: {url}/{path}", flush=True)
+    if len(pages) > MOST_PAGES:
+        print(f"and {len(pages) - MOST_PAGES} more: name one", flush=True)
+    if open_page:
+        address = f"{url}/{pages[0][1]}" if pages else url
+        if not _opened(address):
+            print("No browser could be opened: open the address in yours", file=sys.stderr)
+
+
+def _opened(address: str) -> bool:
+    with suppress(Exception):  # each desktop has its own way to fail
+        return webbrowser.open(address)
+    return False
 
 
 def _database(runs_dir: str, tracking_uri: str | None) -> str:

@@ -1,22 +1,19 @@
 """Which trial of a study is exported, and what the study knows about it; `tinytl.export` writes the files."""
 
-import difflib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
 from tuner.bucket.copies import bring_checkpoints, named, send
 from tuner.findings.best import choose_best
+from tuner.next_commands import retrain_command
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known
 
 FOLDER = "export"
 """In the study's folder: the exported trials, a folder each."""
-_NAMED = 3
-"""How many trials an error names if there is no trial of the given name."""
 
 
 def export_trial(
@@ -33,7 +30,7 @@ def export_trial(
         ConfigError: if there is no such trial, or it has no checkpoint; also what
             `tinytl.export.folder.export_run` raises.
     """
-    chosen = _find(study, trial or choose_best(study, under_mib).trial.name)
+    chosen = study.trial(trial or choose_best(study, under_mib).trial.name)
     name, folder = chosen.name, study.folder
     bring_checkpoints(folder / name)
     _check_checkpoint(chosen, RunDirectory(folder / name).last)
@@ -54,27 +51,16 @@ def export_trial(
     return json.dumps(about, indent=2) if as_json else "\n".join(lines)
 
 
-def _find(study: StudyReading, name: str) -> Trial:
-    found = {trial.name: trial for trial in study.trials}
-    if name not in found:
-        raise ConfigError(f"no trial {name} in study {study.name}: {_near(name, list(found))}")
-    return found[name]
-
-
-def _near(name: str, names: Sequence[str]) -> str:
-    if not names:
-        return "it has none yet"
-    near = difflib.get_close_matches(name, names, n=_NAMED)
-    known = f"it has {names[0]} to {names[-1]}" if len(names) > 1 else f"it has {names[0]}"
-    return f"did you mean {' or '.join(near)}? {known}" if near else known
-
-
 def _check_checkpoint(trial: Trial, checkpoint: Path) -> None:
     if checkpoint.is_file():
         return
     name, state = trial.name, trial.state
     if state in ("complete", "pruned"):
-        raise ConfigError(f"trial {name} is {state}, but its checkpoint {checkpoint} is gone: choose another")
+        again = retrain_command(str(checkpoint.with_name("config.yaml")))
+        raise ConfigError(
+            f"trial {name} is {state}, but its checkpoint {checkpoint} is gone (a prune removes those off "
+            f"the front): choose another, or `{again}`"
+        )
     why = f" ({trial.failure})" if trial.failure else ""
     going_on = " yet" if state in ("running", schema.INTERRUPTED) else ""
     raise ConfigError(f"trial {name} has no checkpoint{going_on}: it is {state}{why}; choose another --trial")

@@ -1,11 +1,20 @@
 """The front, and which trials stopped at which rung, as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, VERMILION, save_figure, set_memory_axis
+from tinytl.plots.style import (
+    BLUE,
+    GRID_ALPHA,
+    MUTED,
+    VERMILION,
+    line_style,
+    plain_text,
+    save_figure,
+    set_memory_axis,
+)
 from tuner.findings.text import metric_axis
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, metric_shared
@@ -13,6 +22,11 @@ from tuner.record.trials import Trial, metric_shared
 
 def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
     """Writes a PNG: every complete trial a dot, the front a stepped line with methods, and the budget."""
+    save_figure(front_figure(results, title, budget_mib), path)
+
+
+def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None) -> Figure:
+    """Returns the picture that `plot_front` writes."""
     front = pareto_front(results)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -47,7 +61,49 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    save_figure(figure, path)
+    return figure
+
+
+def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:
+    """Returns the fronts of several studies in one picture, each a stepped line with its study's name.
+
+    `studies`: the complete trials by study. A study without any has no line.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    shown = []
+    for index, (name, results) in enumerate(studies.items()):
+        look = line_style(index)
+        for trials, size, alpha in ((results, 12, 0.35), (pareto_front(results), 36, 1.0)):
+            axes.scatter(
+                [trial.peak_memory_mib for trial in trials],
+                [trial.score for trial in trials],
+                color=look.color,
+                marker=look.marker,
+                s=size,
+                alpha=alpha,
+                linewidths=0,
+            )
+        front = pareto_front(results)
+        shown += [trial.peak_memory_mib for trial in results]
+        if front:
+            axes.step(
+                [trial.peak_memory_mib for trial in front],
+                [trial.score for trial in front],
+                where="post",
+                color=look.color,
+                marker=look.marker,
+                dashes=look.dashes or (None, None),
+                linewidth=1.5,
+                label=plain_text(name),
+            )
+    set_memory_axis(axes, shown, "peak memory of a training step")
+    axes.margins(y=0.12)
+    metrics = {metric_shared(results) for results in studies.values() if results}
+    axes.set_ylabel(metric_axis(*metrics) if len(metrics) == 1 else "each study's metric, validation")
+    axes.grid(alpha=GRID_ALPHA)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
 
 
 def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:

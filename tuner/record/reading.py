@@ -6,6 +6,7 @@ of it shows the same moment. Imports neither torch nor ray.
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 import optuna
 
 from tinytl.config.train_config import METRICS
+from tinytl.errors import ConfigError
 from tuner.bucket.copies import at_hand
 from tuner.config import read_study_file
 from tuner.record import schema
@@ -35,6 +37,9 @@ from tuner.record.results import (
 from tuner.record.sessions import Session, read_sessions
 from tuner.record.storage import load_study
 from tuner.record.trials import Trial, known, merged_trials, state_of
+
+_NAMED = 3
+"""How many trials an error names if there is no trial of the given name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +102,13 @@ class StudyReading:
         """How many trials started and ended: what `--trials` counts."""
         return sum(self.counts[state] for state in schema.ENDED)
 
+    @property
+    def state(self) -> str:
+        """`running`: a driver lives; `finished`: it has all its trials; else `unfinished`."""
+        if self.holder is not None:
+            return "running"
+        return "finished" if self.requested and self.ended >= self.requested else "unfinished"
+
     @cached_property
     def complete(self) -> list[Trial]:
         """The trials that trained all their epochs, in order."""
@@ -139,6 +151,25 @@ class StudyReading:
     def last_end(self) -> datetime | None:
         """When the last trial ended."""
         return max((trial.end for trial in self.trials if trial.end is not None), default=None)
+
+    def trial(self, name: str) -> Trial:
+        """Returns the trial of that name.
+
+        Raises:
+            ConfigError: if there is none; it names those with a similar name.
+        """
+        found = next((trial for trial in self.trials if trial.name == name), None)
+        if found is None:
+            raise ConfigError(f"no trial {name} in study {self.name}: {self._near(name)}")
+        return found
+
+    def _near(self, name: str) -> str:
+        names = [trial.name for trial in self.trials]
+        if not names:
+            return "it has none yet"
+        near = difflib.get_close_matches(name, names, n=_NAMED)
+        known = f"it has {names[0]} to {names[-1]}" if len(names) > 1 else f"it has {names[0]}"
+        return f"did you mean {' or '.join(near)}? {known}" if near else known
 
     def under(self, budget_mib: float | None) -> StudyReading:
         """Returns the same reading with another budget, each trial with its fastest plan that fits it.

@@ -1,16 +1,17 @@
 """Each driver of a study: its command, code, device and images, kept with the study."""
 
+import getpass
 import platform
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from tinytl.runs.directory import code_commit
-from tuner.next_commands import as_typed
+from tuner.next_commands import this_command
 from tuner.record import schema
 
 if TYPE_CHECKING:
@@ -44,12 +45,25 @@ class Session:
     device: str
     """cpu or cuda: the device of the trials."""
     images: Images
+    user: str | None = None
+    """The user who started it; older sessions do not know, and a container may have no name for its user."""
 
     @property
     def tags(self) -> dict[str, str]:
-        """Returns `commit`, `device` and `version.PACKAGE`."""
+        """Returns `commit`, `device` and `version.PACKAGE`, and MLflow's own for user and source."""
         commit = {} if self.commit is None else {"commit": self.commit}
-        return commit | {"device": self.device} | {f"version.{k}": v for k, v in self.versions.items()}
+        versions = {f"version.{k}": v for k, v in self.versions.items()}
+        return commit | {"device": self.device} | versions | self._mlflow_tags
+
+    @property
+    def _mlflow_tags(self) -> dict[str, str]:
+        """What MLflow's pages show as user, source and version. A commit may be followed by `-dirty`."""
+        found = {"mlflow.source.name": program_of(self.command), "mlflow.source.type": "LOCAL"}
+        if self.user is not None:
+            found["mlflow.user"] = self.user
+        if self.commit is not None:
+            found["mlflow.source.git.commit"] = self.commit.partition("-")[0]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Returns what the storage holds."""
@@ -62,10 +76,11 @@ def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Sessi
     splits = {"train": data.train, "val": data.val, "test": data.test}
     return Session(
         began_ms=int(time.time() * 1000) if now_ms is None else now_ms,
-        command=shlex.join(as_typed(sys.argv)),
+        command=shlex.join(this_command()),
         commit=code_commit(),
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         device=base.device,
+        user=_user(),
         images=Images(
             name=data.name,
             source=base.data_dir or base.dataset,
@@ -74,6 +89,18 @@ def begin_session(prepared: "PreparedStudy", now_ms: int | None = None) -> Sessi
             counts={name: len(split) for name, split in splits.items() if split is not None},
         ),
     )
+
+
+def program_of(command: str) -> str:
+    """Returns the program of a command: `launch.py`, or `tuner` of `python -m tuner launch`."""
+    words = [word for word in shlex.split(command) if word not in ("python", "-m")]
+    return words[0] if words else ""
+
+
+def _user() -> str | None:
+    with suppress(OSError, KeyError, ImportError):  # a container may run under a number without a name
+        return getpass.getuser()
+    return None
 
 
 def with_session(stored: Sequence[Mapping[str, Any]], new: Session) -> list[dict[str, Any]]:

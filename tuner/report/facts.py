@@ -153,8 +153,7 @@ def in_mlflow(
         return [f"{server} does not know the study; ", sync_command(name, where), " adds it."]
     if tracking_uri is None and not (Path(runs_dir) / "mlflow.db").is_file():
         return ["There is no MLflow database here; ", sync_command(name, where), " makes it."]
-    database = ui_command(tracking_uri, where_flags(runs_dir, None))
-    return ["In MLflow: ", database, ", filter ", f'tags.study = "{name}"', "."]
+    return ["In MLflow: ", ui_command(tracking_uri, where_flags(runs_dir, None), name), "."]
 
 
 def shown_folder(runs_dir: str, name: str) -> str:

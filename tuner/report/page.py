@@ -15,7 +15,7 @@ from tinytl.config.train_config import METRICS
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password
-from tuner.bucket.copies import at_hand, named, send
+from tuner.bucket.copies import named, send
 from tuner.bucket.database import mlflow_at_hand
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.text import (
@@ -47,13 +47,20 @@ def write_report(name: str, runs_dir: str, storage: str | None = None, out: str 
     """Writes the report of a study as it stands; returns its path.
 
     Raises:
-        ConfigError: if there is no such study, none of its trials is complete, a file of its folder is
-            damaged, or the report cannot be written.
+        ConfigError: if there is no such study, or a file of its folder is damaged; and what
+            `write_report_of` raises.
     """
-    runs_dir = at_hand(runs_dir, name)
-    mlflow_at_hand(runs_dir)
-    study = open_study(name, runs_dir, storage)
-    path = Path(runs_dir) / name / FILE if out is None else Path(out)
+    return write_report_of(open_study(name, runs_dir, storage), storage, out)
+
+
+def write_report_of(study: StudyReading, storage: str | None = None, out: str | None = None) -> Path:
+    """Writes the report of a study that was read; returns its path. `storage`: as it was named.
+
+    Raises:
+        ConfigError: if none of its trials is complete, or the report cannot be written.
+    """
+    mlflow_at_hand(study.runs_dir)
+    path = study.folder / FILE if out is None else Path(out)
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder: name a file, such as {path / FILE}")
     if not path.parent.is_dir():

@@ -63,7 +63,7 @@ class FoundStudy:
         if self.study is not None:
             found.append(f"the record of {len(_names(self.study))} trials in {self.storage}")
         if self.folder.is_dir():
-            size = f" ({_size_mb(self.folder):.1f} MB)" if copy_of(self.folder) is None else ""
+            size = f" ({folder_mb(self.folder):.1f} MB)" if copy_of(self.folder) is None else ""
             found.append(f"the folder {named(self.folder)}{size}")
         return found
 
@@ -178,5 +178,6 @@ def _names(study: optuna.Study) -> set[str]:
     return {trial.user_attrs[schema.NAME] for trial in trials if schema.NAME in trial.user_attrs}
 
 
-def _size_mb(folder: Path) -> float:
+def folder_mb(folder: Path) -> float:
+    """Returns the size of all files in a folder, in 1e6 bytes; 0 if there is no folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6

@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import shutil
-import sys
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
@@ -20,7 +21,7 @@ from tinytl.passwords import without_password
 from tuner import addresses
 from tuner.bucket.copies import named
 from tuner.config import STUDY_FILE
-from tuner.next_commands import as_typed
+from tuner.next_commands import this_command
 from tuner.prepared import PreparedStudy
 from tuner.record import schema, storage
 from tuner.record.claim import storage_claimed
@@ -56,10 +57,20 @@ def opened(
             if isinstance(store, RDBStorage):
                 stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
         with told_in_one_line(place, ", then add --resume"):
+            records.reach(_name_metrics, study)
             _write_study(prepared, records)
             _write_study_file(prepared)
             records.reach(secure)
         yield study, records
+
+
+def _name_metrics(study: optuna.Study, metric: str) -> None:
+    """Names the objectives for Optuna's dashboard, also of a study that began without names."""
+    names = [metric, schema.PEAK_MEMORY_MIB][: len(study.directions)]
+    if study.metric_names != names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(names)
 
 
 @contextmanager
@@ -114,7 +125,7 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name}
     content |= {"space": named(copy), "runs_dir": named(config.runs_dir)}
-    content["command"] = as_typed(sys.argv)[1:]  # without `python`
+    content["command"] = this_command()[1:]  # without `python`
     for key in ("storage", "tracking_uri"):
         if content[key] is not None:
             content[key] = addresses.with_whole_path(without_password(content[key]))

@@ -20,6 +20,7 @@ from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.passwords import without_password
 from tinytl.runs.directory import with_whole_paths
+from tinytl.runs.tensorboard import check_tensorboard
 from tuner.bucket.copies import copy_of
 from tuner.config import StudyConfig, check_study_name
 from tuner.prepared import PreparedStudy, StartingPoint, folder_of
@@ -29,6 +30,7 @@ from tuner.study.resuming import check_same_study, study_to_resume
 from tuner.study.server_checks import check_servers
 from tuner.study.starting_points import front_of, points_of_file
 from tuner.terminal.notice import Notice, no_notice
+from tuner.trial.system_metrics import check_psutil, is_asked_for
 from tuner.trial_config import (
     base_config,
     check_space,
@@ -66,6 +68,7 @@ def prepare(
     check_servers(config)
     most_stored_bytes()  # a trial would find a bad value too late
     _check_runs_dir(config)
+    _check_recorders(config)
     resumed = study_to_resume(config, name)
     given, notes = _starting_points(config, space, base)
     if not any(parameter.varies for parameter in space.parameters):
@@ -169,6 +172,13 @@ def _check_runs_dir(config: StudyConfig) -> None:
     nearest = next(parent for parent in (folder.resolve(), *folder.resolve().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ConfigError(f"--runs-dir {config.runs_dir}: {nearest} is not a folder that can be written to")
+
+
+def _check_recorders(config: StudyConfig) -> None:
+    if config.tensorboard:
+        check_tensorboard()
+    if is_asked_for(config.system_metrics):
+        check_psutil()
 
 
 def _read_weights(space: SearchSpace, base: TrainConfig) -> dict[str, "Weights"]:

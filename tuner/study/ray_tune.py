@@ -13,6 +13,7 @@ from tuner.cluster.resources import TrialResources
 from tuner.prepared import PreparedStudy
 from tuner.search.scheduler import StudyScheduler
 from tuner.search.searcher import MemoryAwareSearch, Observer
+from tuner.trial.system_metrics import is_asked_for
 from tuner.trial.trainable import TinyTLTrainable
 from tuner.trial.worker_death import every_death_counts
 
@@ -34,7 +35,10 @@ def run_trials(
     """
     # Test images are left out: nothing in a search may see them.
     data = dataclasses.replace(prepared.data, test=None)
-    with_data = tune.with_parameters(trainable, data=data, weights=prepared.weights)
+    config = prepared.config
+    recorders = {"tensorboard": config.tensorboard, "system_metrics": is_asked_for(config.system_metrics)}
+    asked = {name: True for name, wanted in recorders.items() if wanted}
+    with_data = tune.with_parameters(trainable, data=data, weights=prepared.weights, **asked)
     folder = prepared.folder / RAY_FOLDER
     try:
         tuner = tune.Tuner(
@@ -56,6 +60,7 @@ def run_trials(
                 # The trainable saves each epoch itself, before it reports it.
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
+                progress_reporter=tune.CLIReporter(),  # in a notebook Ray's own would clear the cell
             ),
         )
         # Tune gives its actors their own environment, for PyTorch Lightning. Without it they use the

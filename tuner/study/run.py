@@ -65,6 +65,8 @@ class StudyOutcome:
     """Why there are fewer trials than requested, if the search itself ended early."""
     gave_up: bool
     """Whether it ended because it found nothing more to train, or could not train it."""
+    page: str | None = None
+    """Where MLflow shows it, relative to the server; None: it was not recorded there."""
 
     @property
     def unfinished(self) -> bool:
@@ -189,7 +191,8 @@ def run_study(
             )
         note = search.gave_up or (None if stopping.interrupted else stopping.reason)
         found = read_study(study, config.runs_dir)
-    return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None)
+    page = None if tracking is None else tracking.page
+    return StudyOutcome(found, stopping.interrupted, note, search.gave_up is not None, page)
 
 
 def _place(prepared: PreparedStudy) -> str:
@@ -210,11 +213,13 @@ def _streamed(data: DataSplits) -> list[Path]:
 def _lines(
     prepared: PreparedStudy, past: StudyReading, records: StudyRecords, workers: int, console: Console
 ) -> "TrialLines":
-    """Returns a live view for a terminal, plain lines for anything else."""
+    """Returns a live view for a terminal or a notebook, plain lines for anything else."""
     from tuner.terminal.lines import TrialLines
+    from tuner.terminal.notebook import in_notebook
+    from tuner.terminal.notebook_screen import NotebookScreen
 
-    config = prepared.config
-    if config.verbose or not (console.file.isatty() and console.is_interactive):
+    config, notebook = prepared.config, in_notebook()
+    if config.verbose or not (notebook or (console.file.isatty() and console.is_interactive)):
         return TrialLines(console, past.ended, config.trials, config.metric)
     from tuner.terminal.board import StudyBoard
     from tuner.terminal.live_view import LiveView
@@ -227,7 +232,7 @@ def _lines(
         counts=past.counts,
         results=past.complete,
     )
-    return LiveView(console, board, lambda: records.refused)
+    return LiveView(console, board, lambda: records.refused, NotebookScreen if notebook else None)
 
 
 def _open_tracking(prepared: PreparedStudy) -> "MlflowClient | None":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from tinytl.passwords import without_password
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
@@ -21,6 +21,7 @@ from tuner.next_commands import (
     where_flags,
 )
 from tuner.terminal.notice import Notice, no_notice
+from tuner.tracking.pages import page_on
 from tuner.verbosity import apply_verbosity
 
 if TYPE_CHECKING:
@@ -133,9 +134,11 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if not config.tracks:
         further = f"{sync_command(prepared.name, where, 'URI')}    (records it in MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):
-        further = f"MLflow at {without_password(config.tracking_uri)}"
+        further = f"MLflow: {page_on(config.tracking_uri, outcome.page)}"
     else:
-        further = f"{ui_command(config.tracking_uri, where)}    (MLflow at http://127.0.0.1:5000)"
+        further = f"{ui_command(config.tracking_uri, where, prepared.name)} --open    (MLflow)"
+    if config.tensorboard:
+        line(f"Curves:  tensorboard --logdir {shlex.quote(named(study.folder))}")
     line(
         f"Look further:  {status_command} [--json]\n"
         f"               {tuner_command('report', prepared.name, where=where, then=['--open'])}\n"

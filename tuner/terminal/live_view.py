@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.constrain import Constrain
@@ -28,6 +28,20 @@ STATES = {"complete": "green", "running": "", "pruned": "yellow", "failed": "red
 """In the order in which they are shown, with their colours."""
 
 
+Drawing: TypeAlias = Callable[[], RenderableType]
+"""Returns the view as it is now."""
+
+
+class Screen(Protocol):
+    """Where a view is drawn again and again, by a thread of its own."""
+
+    def start(self) -> None:
+        """Draws from now on."""
+
+    def stop(self) -> None:
+        """Removes the view."""
+
+
 class LiveView(TrialLines):
     """Lines for trials that end, above a view that its own thread redraws twice per second.
 
@@ -35,30 +49,33 @@ class LiveView(TrialLines):
     (eight workers, a front of twelve, 120 x 40; process time over 20 s).
     """
 
-    def __init__(self, console: Console, board: StudyBoard, refused: Callable[[], int]) -> None:
-        """`refused`: how many configurations this driver has found to exceed the budget."""
+    def __init__(
+        self,
+        console: Console,
+        board: StudyBoard,
+        refused: Callable[[], int],
+        screen: Callable[[Drawing], Screen] | None = None,
+    ) -> None:
+        """`refused`: how many configurations this driver has found to exceed the budget.
+
+        `screen`: makes what draws the view; default: the terminal of `console`.
+        """
         super().__init__(console, board.ended, board.requested)
         self.board = board
         self.refused = refused
         self._lock = threading.RLock()  # Ctrl-C may call `stopping` in the middle of whatever runs
-        self._live = Live(
-            console=console,
-            get_renderable=self._draw,
-            refresh_per_second=REFRESHES_PER_S,
-            transient=True,
-            vertical_overflow="crop",
-        )
+        self._screen: Screen = self._terminal() if screen is None else screen(self._draw)
 
     def __enter__(self) -> "LiveView":
         """Draws from now on; what is printed meanwhile appears above the view."""
-        self._live.start()
+        self._screen.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes the view; the lines above it stay."""
-        self._live.stop()
+        self._screen.stop()
 
     def trial_started(
         self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
@@ -89,6 +106,15 @@ class LiveView(TrialLines):
         """Shows what the first Ctrl-C does."""
         self.phase("stopping")
         super().stopping()
+
+    def _terminal(self) -> Live:
+        return Live(
+            console=self.console,
+            get_renderable=self._draw,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+            vertical_overflow="crop",
+        )
 
     def _draw(self) -> RenderableType:
         with self._lock:

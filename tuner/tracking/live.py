@@ -21,6 +21,7 @@ from tuner.tracking.children import Row, TrialRuns
 from tuner.tracking.client import answering, mlflow_errors, open_mlflow, reason, refuses
 from tuner.tracking.runs import StudyRuns, changed, digests_of, study_labels
 from tuner.tracking.sync import sync_runs, sync_trials
+from tuner.tracking.view import runs_path, view_path
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -84,6 +85,8 @@ class StudyTracking:
             self.runs.add_images(parent.info.run_id, digests_of(parent), session)
             if not self.runs.parent_is_new:
                 self._reopen_parent()
+        self.page = runs_path(reading.name, self.runs.experiment_id)
+        """Where MLflow shows the study, relative to the server; its own view once that is written."""
         self._past = reading
         self._trial_runs: TrialRuns | None = None
         """None: read them from MLflow, as it may have stored more than it confirmed."""
@@ -125,6 +128,7 @@ class StudyTracking:
             reading = read_study(study, str(self.folder.parent), driver_is_gone=True)
             self.runs.parent = self.runs.client.get_run(self.runs.parent.info.run_id)
             sync_runs(self.runs, reading, interrupted)
+            self.page = view_path(reading.name, self.runs.experiment_id)
         except mlflow_errors(ConfigError) as error:  # the study is whole without it
             logger.warning(
                 "MLflow at %s does not have all (%s): once it %s, `%s` adds the rest",

@@ -7,7 +7,7 @@ from tuner.findings.text import accuracy_text, describe, shared_params, slowdown
 from tuner.record import schema
 from tuner.record.trials import known
 from tuner.tracking.summary import StudySummary
-from tuner.tracking.view import charts_path, front_path, view_path
+from tuner.tracking.view import charts_path, front_path, runs_path, view_path
 
 LONGEST = 8000
 """Most characters that a tag holds."""
@@ -37,6 +37,7 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
     ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
     links = [(f"trials by {METRICS[summary.study.metric]}", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]
+    links += [("the study with its trials below", runs_path(labels.name, experiment_id))]
     links += [("the front compared", front_path(ids, experiment_id))] if len(ids) > 1 else []
     lines += ["", "Look at: " + ", ".join(f"[{text}]({path})" for text, path in links) + "."]
     lines += ["", "Made by", "", "```", labels.command]

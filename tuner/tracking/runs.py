@@ -36,6 +36,8 @@ METRICS = (
     "features_read",
 )
 """What is recorded each epoch, beside `lr.GROUP` of every parameter group. `epoch` says which exist."""
+SYSTEM = "system/"
+"""Prefix of the metrics of the machine, if a study records them; MLflow has a page for these."""
 IDENTITY = (
     schema.DATASET,
     schema.SPACE,
@@ -135,7 +137,7 @@ def metrics_of(row: Mapping[str, Any], time_ms: int) -> "list[Metric]":
     return [
         Metric(key, float(value), time_ms, step)
         for key, value in row.items()
-        if (key in METRICS or key.startswith("lr."))
+        if (key in METRICS or key.startswith(("lr.", SYSTEM)))
         and isinstance(value, (int, float))
         and math.isfinite(value)
     ]

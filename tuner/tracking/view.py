@@ -24,6 +24,9 @@ FRONT = "tags.`on_front`"
 CHARTS = "/charts"
 """Follows a study's name, which cannot hold this character."""
 
+TRAINING = "workflowType=machine_learning"
+"""Else MLflow's pages are those for language models: traces, of which a study has none."""
+
 OURS = {"isReordered": False, "deleted": False, "isGenerated": False}
 
 
@@ -37,8 +40,16 @@ def charts_path(study: str, experiment_id: str) -> str:
     return _path(study + CHARTS, experiment_id, "CHART")
 
 
+def runs_path(study: str, experiment_id: str) -> str:
+    """Returns the address, relative to the server, of the study's run with those of its trials below it."""
+    wanted = quote(f'tags.study = "{study}"')
+    order = "orderByKey=attributes.start_time&orderByAsc=false"  # in any other order MLflow shows no tree
+    return f"#/experiments/{experiment_id}/runs?searchFilter={wanted}&{order}&startTime=ALL&{TRAINING}"
+
+
 def _path(key: str, experiment_id: str, mode: str) -> str:
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={quote(key)}&compareRunsMode={mode}"
+    view = f"viewStateShareKey={quote(key)}&compareRunsMode={mode}"
+    return f"#/experiments/{experiment_id}/runs?{view}&{TRAINING}"
 
 
 def front_path(run_ids: Sequence[str], experiment_id: str) -> str:

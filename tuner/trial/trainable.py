@@ -25,13 +25,17 @@ from tinytl.runs.checkpoint_file import (
 from tinytl.runs.directory import FolderInUseError, RunDirectory
 from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
+from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import Trainer
 from tuner.record.trials import figures_of, metric_of_row
 from tuner.trial.gpu_share import GpuShare, keep_to_share
+from tuner.trial.system_metrics import SystemMonitor
 from tuner.trial.trial_folder import TrialFolder, trial_folder
 
 GAVE_UP = "gave_up"
 """In a trial's configuration: a result to report, in place of training it again."""
+EVENTS = "tensorboard"
+"""In a trial's folder: TensorBoard's event files, as those of `python -m tinytl train`."""
 PREDECESSOR_S = 240.0
 """How long a trial waits for a process that still has its folder: its driver may have just been killed.
 
@@ -62,18 +66,27 @@ class TinyTLTrainable(tune.Trainable):
     directory: RunDirectory
     """What is in the folder."""
     share: GpuShare | None
+    board: TensorBoard | None
+    """What writes TensorBoard's event files."""
+    monitor: SystemMonitor | None
 
     def setup(
         self,
         config: dict[str, Any],
         data: DataSplits,
         weights: Mapping[str, Weights],
+        tensorboard: bool = False,
+        system_metrics: bool = False,
     ) -> None:
-        """Builds the trial; the rest comes from Ray's object store, which all workers of a node share."""
+        """Builds the trial; the rest comes from Ray's object store, which all workers of a node share.
+
+        `tensorboard`: whether it writes event files. `system_metrics`: whether its rows have those.
+        """
         # One thread per trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
         self.data = data
         self.weights = weights
+        self.tensorboard, self.system_metrics = tensorboard, system_metrics
         self._claim = ExitStack()
         self._start(config)
 
@@ -103,12 +116,15 @@ class TinyTLTrainable(tune.Trainable):
                         **self.plans,
                         "timestamp_ms": int(time.time() * 1000),
                         "device_name": device_name(self.trainer.device),
+                        **({} if self.monitor is None else self.monitor.read()),
                     }
                     self.rows.append(row)
                     self.save_checkpoint(str(self.directory.path))
                     self.directory.append_metrics(row)
+                    if self.board is not None:
+                        self.board.add(row)
                     # In this order: metrics without their checkpoint would be trained again.
-                    self.folder.keep(self.directory.last, self.directory.metrics_file)
+                    self.folder.keep(self.directory.last, self.directory.metrics_file, *self._event_files())
                 return self._report()
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
@@ -155,7 +171,7 @@ class TinyTLTrainable(tune.Trainable):
         self.failure = {}
         self.rows = []
         self.goes_on = False
-        self.trainer = self.share = None
+        self.trainer = self.share = self.board = self.monitor = None
         self._claim.close()
         try:
             if GAVE_UP in config:
@@ -178,6 +194,7 @@ class TinyTLTrainable(tune.Trainable):
             self.share = keep_to_share(resolve_device(self.own.device))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(str(self.folder.path))
+            self._record()
             try:
                 self.directory.write_metrics(self.rows)
                 self.folder.keep(self.directory.metrics_file)
@@ -186,6 +203,17 @@ class TinyTLTrainable(tune.Trainable):
         except Exception as error:  # reported by the first step: Ray would retry the process
             self.trainer = None
             self.failure = self._explain(error)
+
+    def _record(self) -> None:
+        """Opens what records the trial beside its metrics."""
+        if self.tensorboard:
+            self.board = TensorBoard(self.directory.path / EVENTS, len(self.rows))
+            self._claim.callback(self.board.close)
+        if self.system_metrics:
+            self.monitor = SystemMonitor(self.directory.path)
+
+    def _event_files(self) -> list[Path]:
+        return sorted((self.directory.path / EVENTS).glob("*")) if self.board is not None else []
 
     def _report(self) -> dict[str, Any]:
         row = self.rows[-1]

@@ -10,7 +10,8 @@ from tinytl.runs.tensorboard import TensorBoard, check_tensorboard
 
 def test_every_number_of_an_epoch_is_written(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path, 0)
-    board.add({"epoch": 1, "loss": 2.5, "measured_peak_mib": None, "lr.bias": 0.1})
+    text = {"device_name": "a processor"}
+    board.add({"epoch": 1, "loss": 2.5, "measured_peak_mib": None, "lr.bias": 0.1} | text)
     board.add({"epoch": 2, "loss": 1.5, "measured_peak_mib": 9.0, "lr.bias": 0.2})
     board.close()
     events = EventAccumulator(str(tmp_path))

@@ -6,6 +6,7 @@ from tests.support.synthetic_study import write_study
 from tuner.__main__ import main
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
+from tuner.record.reading import open_study
 from tuner.record.storage import open_storage
 
 
@@ -47,14 +48,44 @@ def test_studies_of_every_storage_stand_by_name_with_their_state(runs_dir, capsy
 def test_people_are_given_a_line_a_study(runs_dir, capsys):
     assert main(["list", "--runs-dir", str(runs_dir)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == ["study", "state", "trials", "began"]
-    assert lines[2] == ["done", "finished", "3/3", "2026-01-01", "00:00"]
-    assert lines[3] == ["elsewhere", "unfinished", "0/4"]
+    assert lines[0] == ["study", "state", "trials", "best", "MiB", "MB", "on", "disk", "began"]
+    (done,) = (row for row in listed(capsys, runs_dir).values() if row["study"] == "done")
+    best = done["best"]
+    figures = [f"{best['accuracy_top1']:.3f}", f"{best['peak_memory_mib']:.1f}", str(done["size_mb"])]
+    assert lines[2] == ["done", "finished", "3/3", *figures, "2026-01-01", "00:00"]
+    assert lines[3] == ["elsewhere", "unfinished", "0/4", "-", "-", "0.0"]
 
 
 def test_a_storage_is_listed_beside_the_folder(runs_dir, tmp_path, capsys):
     url = f"sqlite:///{runs_dir}/own.db"
     assert list(listed(capsys, tmp_path / "none", "--storage", url)) == ["elsewhere"]
+
+
+def test_a_study_has_its_counts_its_best_and_its_size(runs_dir, capsys):
+    row, study = listed(capsys, runs_dir)["done"], open_study("done", str(runs_dir))
+    assert row["trials"] == study.counts and row["last_end"] == study.last_end.isoformat(timespec="seconds")
+    assert row["best"] == {
+        "trial": study.best.name,
+        "metric": "accuracy_top1",
+        "accuracy_top1": study.best.accuracy_top1,
+        "balanced_accuracy": None,
+        "macro_f1": None,
+        "peak_memory_mib": study.best.peak_memory_mib,
+    }
+    (runs_dir / "done" / study.best.name / "last.pt").write_bytes(bytes(5_000_000))
+    assert listed(capsys, runs_dir)["done"]["size_mb"] == pytest.approx(row["size_mb"] + 5)
+    (runs_dir / "done" / study.best.name / "last.pt").unlink()
+
+
+def test_a_study_that_cannot_be_read_is_a_line(runs_dir, capsys):
+    (runs_dir / "done" / "confirm.json").write_text("{")
+    try:
+        assert main(["list", "--runs-dir", str(runs_dir)]) == 0
+        said = capsys.readouterr()
+    finally:
+        (runs_dir / "done" / "confirm.json").unlink()
+    assert "confirm.json is damaged" in said.err and said.err.count("\n") == 1
+    assert "begun" in said.out and "\ndone" not in said.out
 
 
 def test_what_cannot_be_read_is_a_line_and_the_rest_is_listed(runs_dir, capsys):

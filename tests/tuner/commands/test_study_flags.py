@@ -4,7 +4,7 @@ from tests.support.synthetic_study import write_study
 from tuner.__main__ import build_parser, main
 from tuner.config import StudyConfig
 
-OF_A_STUDY = ("status", "report", "best", "export", "sync", "delete")
+OF_A_STUDY = ("status", "report", "best", "export", "sync", "prune", "delete")
 WITH_A_BUDGET = ("best", "export")
 UNREACHABLE = "nosuchdb://x"
 

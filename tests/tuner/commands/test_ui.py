@@ -5,12 +5,14 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import webbrowser
 from pathlib import Path
 
 import pytest
 
 from tests.support.studies import ROOT, free_port, processes_under, started, wait_for
 from tuner import __main__
+from tuner.commands.ui import MOST_PAGES, _show_pages
 from tuner.tracking.client import open_mlflow
 
 
@@ -58,6 +60,27 @@ def test_a_tracking_uri_that_cannot_be_served_is_one_line(tmp_path, capsys):
     assert "MLflow does not answer" in err and "pw" not in err
     assert "--tracking-uri nonsense" in error_of(capsys, "--tracking-uri", "nonsense")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_study_that_mlflow_does_not_have_is_one_line(tmp_path, capsys):
+    open_mlflow(f"sqlite:///{tmp_path}/mlflow.db")
+    err = error_of(capsys, "mine", "--runs-dir", str(tmp_path))
+    assert err == (
+        f"tuner ui: MLflow has no study mine: `python -m tuner sync mine --runs-dir {tmp_path}` adds it\n"
+    )
+
+
+def test_addresses_of_the_newest_studies_are_printed_and_the_first_is_opened(capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    pages = [(f"s{index}", f"#/{index}") for index in range(MOST_PAGES + 2)]
+    _show_pages("http://h:1", pages, True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "s0: http://h:1/#/0" and lines[-1] == "and 2 more: name one"
+    assert len(lines) == MOST_PAGES + 1 and opened == ["http://h:1/#/0"]
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    _show_pages("http://h:1", [], True)
+    assert "No browser could be opened" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 from PIL import Image
 
-from tuner.pictures.still import plot_front, plot_rungs
+from tuner.pictures.still import fronts_figure, plot_front, plot_rungs
 from tuner.record.trials import Trial
 
 
@@ -43,3 +43,14 @@ def test_the_rungs_have_a_panel_each_and_one_for_the_end(tmp_path):
         drawn = {colour for _, colour in picture.convert("RGB").getcolors(maxcolors=2**16)}
     assert (213, 94, 0) in drawn, "who was stopped"
     assert (0, 114, 178) in drawn, "who went on"
+
+
+def test_fronts_of_several_studies_have_a_line_each_and_none_without_trials():
+    one = [
+        Trial(name=f"a-{index}", params={}, accuracy_top1=0.5 + index / 10, peak_memory_mib=20.0 + index)
+        for index in range(3)
+    ]
+    figure = fronts_figure({"a": one, "_b": [], "c": one[:1]})
+    (axes,) = figure.axes
+    assert [line.get_label() for line in axes.get_lines()] == ["a", "c"]
+    assert list(axes.get_lines()[0].get_xdata()) == [20.0, 21.0, 22.0]

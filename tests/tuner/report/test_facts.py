@@ -46,6 +46,6 @@ def test_nobody_is_sent_where_nothing_is(tmp_path):
     assert "no MLflow database" in told(None)[0]
     (tmp_path / "mlflow.db").touch()
     # Storage is no flag of `ui`.
-    assert told(None, storage="sqlite:///o.db")[1] == f"python -m tuner ui --runs-dir {runs_dir}"
+    assert told(None, storage="sqlite:///o.db")[1] == f"python -m tuner ui s --runs-dir {runs_dir}"
     other = told("postgresql://ann:pw@h/d?sslmode=require")[1]
     assert other.endswith(" --tracking-uri 'postgresql://ann@h/d?sslmode=require'")

@@ -43,7 +43,11 @@ def test_a_study_without_drivers_and_trials_has_no_date(tmp_path):
         "state": "unfinished",
         "ended": 0,
         "requested": 6,
+        "trials": {"complete": 0, "pruned": 0, "failed": 0, "infeasible": 0, "running": 0},
+        "best": None,
         "began": None,
+        "last_end": None,
+        "size_mb": 0.0,
     }
 
 

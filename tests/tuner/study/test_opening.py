@@ -2,14 +2,16 @@ import datetime
 import json
 
 import optuna
+import pytest
 import torch
 
 from tests.support import mlflow_studies as made
 from tinytl.networks.backbones import BACKBONES
 from tuner.config import StudyConfig
 from tuner.record import schema
+from tuner.record.storage import open_storage
 from tuner.record.writer import StudyRecords
-from tuner.study.opening import _write_study, _write_study_file
+from tuner.study.opening import _name_metrics, _write_study, _write_study_file
 from tuner.study.prepare import prepare
 
 
@@ -52,3 +54,19 @@ def test_a_study_has_an_id_of_its_own_that_a_resume_keeps(tmp_path):
     assert schema.STUDY_ID not in older.study_attributes(), "its runs are known by its name"
     _write_study(prepared, one)
     assert one.study_attributes()[schema.STUDY_ID] == given
+
+
+@pytest.mark.parametrize("directions", [["maximize", "minimize"], ["maximize"]])
+def test_optunas_dashboard_has_names_for_what_is_optimised_also_of_a_study_that_began_without(
+    directions, tmp_path
+):
+    store = open_storage(None, str(tmp_path))
+    older = optuna.create_study(study_name="s", storage=store, directions=directions)
+    older.tell(older.ask(), [0.5, 20.0][: len(directions)])
+    for _ in range(2):  # the second time nothing has to be written
+        written = (tmp_path / "optuna.journal").read_bytes()
+        _name_metrics(optuna.load_study(study_name="s", storage=store), "accuracy_top1")
+    assert (tmp_path / "optuna.journal").read_bytes() == written
+    study = optuna.load_study(study_name="s", storage=open_storage(None, str(tmp_path)))
+    assert study.metric_names == ["accuracy_top1", "peak_memory_mib"][: len(directions)]
+    assert study.trials[0].values == [0.5, 20.0][: len(directions)]

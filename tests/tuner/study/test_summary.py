@@ -73,12 +73,12 @@ def test_a_study_that_was_interrupted(prepared):
 @pytest.mark.parametrize(
     ("uri", "line"),
     [
-        (None, "python -m tuner ui{where}    (MLflow at http://127.0.0.1:5000)"),
+        (None, "python -m tuner ui s{where} --open    (MLflow)"),
         ("none", "python -m tuner sync s{where} --tracking-uri URI    (records it in MLflow)"),
-        ("http://ann:pw@h:5000", "MLflow at http://h:5000"),
+        ("http://ann:pw@h:5000", "MLflow: http://h:5000"),
         (
             "postgresql://ann:pw@h/d",
-            "python -m tuner ui{where} --tracking-uri postgresql://ann@h/d    (MLflow at http://127.0.0.1:5000)",
+            "python -m tuner ui s{where} --tracking-uri postgresql://ann@h/d --open    (MLflow)",
         ),
     ],
 )

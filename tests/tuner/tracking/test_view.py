@@ -4,7 +4,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tuner.tracking.view import PARAMETERS_SHOWN, charts_path, front_path, shared_views, view_path
+from tuner.tracking.view import (
+    PARAMETERS_SHOWN,
+    charts_path,
+    front_path,
+    runs_path,
+    shared_views,
+    view_path,
+)
 
 
 def views_of(*params, **more):
@@ -20,6 +27,8 @@ def test_paths_lead_to_the_views_by_their_keys():
         fragment = urlsplit(path).fragment
         assert fragment.startswith("/experiments/7/runs?")
         assert parse_qs(urlsplit(fragment).query)["viewStateShareKey"] == [key]
+    query = parse_qs(urlsplit(urlsplit(runs_path("s", "7")).fragment).query)
+    assert query["searchFilter"] == ['tags.study = "s"']
     compared = parse_qs(urlsplit(urlsplit(front_path(["a", "b"], "7")).fragment).query)
     assert json.loads(compared["runs"][0]) == ["a", "b"]
 

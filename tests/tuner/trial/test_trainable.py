@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.support.cases import small
 from tinytl.config.train_config import METRICS
@@ -15,7 +16,8 @@ from tinytl.runs.directory import RunDirectory
 from tinytl.runs.trainer import Trainer
 from tuner.trial import trainable
 from tuner.trial.gpu_share import GpuShare
-from tuner.trial.trainable import GAVE_UP, TinyTLTrainable
+from tuner.trial.system_metrics import PREFIX
+from tuner.trial.trainable import EVENTS, GAVE_UP, TinyTLTrainable
 
 BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
 
@@ -35,13 +37,14 @@ def start(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = replace(BASE, num_classes=len(data.classes))
 
-    def begin(base_lr=1e-3, metric="accuracy_top1", **more):
+    def begin(base_lr=1e-3, metric="accuracy_top1", recorders=None, **more):
         folder = tmp_path / "t-000"
         folder.mkdir(exist_ok=True)
         own = replace(base, base_lr=base_lr, metric=metric)
         config = {"name": "t-000", "config": own, "folder": str(folder), "peak_memory_mib": 5.0} | PLANS
         trial = TinyTLTrainable.__new__(TinyTLTrainable)
-        trial.setup(config | more, data=data, weights={BASE.backbone: RANDOM_WEIGHTS})
+        weights = {BASE.backbone: RANDOM_WEIGHTS}
+        trial.setup(config | more, data=data, weights=weights, **(recorders or {}))
         return trial, folder
 
     return begin
@@ -68,6 +71,29 @@ def test_the_score_is_the_metric_of_the_trial_and_all_figures_are_reported(start
     assert row["metric"] == "macro_f1" and result["score"] == row["macro_f1"]
     for name in METRICS:  # at the top: Ray hands a searcher nested results in pieces
         assert result[name] == row[name]
+
+
+def test_event_files_and_system_metrics_are_written_if_they_are_asked_for_and_change_no_result(start):
+    plain, folder = start()
+    expected = [plain.step()["row"], plain.step()["row"]]
+    assert not (folder / EVENTS).exists()
+    assert not any(key.startswith(PREFIX) for row in expected for key in row)
+    (folder / "last.pt").unlink()
+    recorders = {"tensorboard": True, "system_metrics": True}
+    cut, _ = start(recorders=recorders)
+    cut.step()
+    cut.cleanup()
+    again, _ = start(recorders=recorders)
+    again.step()
+    assert again.step()["finished"]
+    found = rows(folder)
+    for name in ("loss", "accuracy_top1", "val_loss", "measured_peak_mib"):
+        assert [row[name] for row in found] == [row[name] for row in expected]
+    assert all(row[f"{PREFIX}process_memory_megabytes"] > 50 for row in found)
+    events = EventAccumulator(str(folder / EVENTS))
+    events.Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert losses == [(row["epoch"], pytest.approx(row["loss"])) for row in found], "each epoch once"
 
 
 def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):
