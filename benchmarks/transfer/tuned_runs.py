@@ -2,8 +2,9 @@
 
 All rates of a grid train an epoch of the whole schedule, the better half goes on to the second, and the best
 two to the end; the one with the best validation accuracy wins. If that is the lowest or the highest of the
-grid, the grid is extended, until it is not. The other seeds then train with it. Reported is the accuracy on
-test images, which chose nothing, and the least memory of a step (predicted, plan `smallest`).
+grid, the grid is extended, until it is not (or rates become absurd, and the row says `on_edge`). The other
+seeds then train with it. Reported is the accuracy on test images, which chose nothing, and the least memory
+of a step (predicted, plan `smallest`).
 
 Rows are written as they end. A call with the same `--json` trains those that are missing.
 """
@@ -26,6 +27,7 @@ from tinytl.config.flags import parse_field
 from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.files import write_whole
 
 Row = dict[str, Any]
 Variants = Mapping[str, TrainConfig]
@@ -135,6 +137,7 @@ def row_of(config: TrainConfig, name: str, seeds: Sequence[int]) -> Row:
         "least_mib": round(least.peak_mib, 2),
         "update_scheme": config.update_scheme,
         "base_lr": best.lr,
+        **({"on_edge": True} if best.lr in (min(by_lr), max(by_lr)) else {}),
         "accuracy_top1_mean": statistics.mean(found),
         "standard_error": statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None,
         "runs": runs,
@@ -165,7 +168,7 @@ def compare(description: str, predicted: Row, variants_of: Callable[[TrainConfig
         for row in _in_time(pool, missing, args.seeds, until, args.processes):
             rows.append(row)
             args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(row_a_line(about() | {"predicted_before": predicted, "rows": rows}))
+            write_whole(args.json, row_a_line(about() | {"predicted_before": predicted, "rows": rows}))
             print(row["backbone"], row["variant"], row["base_lr"], row["accuracy_top1_mean"], flush=True)
 
 

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         print(as_json(checked.account, len(checked.pictures), checked.findings))
     else:
         print(f"\n{summary(checked.findings, args.csv)}")
-        if checked.findings and args.csv:
+        if args.csv and any(finding.file for finding in checked.findings):
             print(f"\nRemove from {args.csv} the lines of what should stay: --exclude leaves out the others.")
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import METRICS, TrainConfig
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
@@ -95,5 +95,11 @@ def run(args: argparse.Namespace) -> int:
     if result:  # only the first of several processes has it
         test = result["test_accuracy_top1"]
         shown = "no test images" if test is None else f"test accuracy {test:.3f}"
-        print(f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; results in {directory.result_file}")
+        best = ""
+        if config.metric != "accuracy_top1":
+            best = (
+                f"best {METRICS[config.metric]} {result['best_score']:.3f} in epoch {result['best_epoch']}; "
+            )
+        shown = f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; {best}"
+        print(f"{shown}results in {directory.result_file}")
     return 0

@@ -49,6 +49,8 @@ def _near(pictures: CheckedSet, facts: npt.NDArray[np.void], rows: Rows) -> Iter
 
     Of several, one of another split is named, else one of another class, else the nearest.
     """
+    if not len(rows):
+        return
     hashes = np.ascontiguousarray(facts["hash"][rows])
     colours = _without_mean(facts["colours"][rows])
     for place in range(1, len(rows)):

@@ -39,6 +39,8 @@ def find_suspect_labels(
     Raises:
         ConfigError: for weights that cannot be read.
     """
+    if not len(whole):
+        return []
     features, labels = frozen_features(pictures, whole, config, advance)
     probabilities = out_of_fold_probabilities(features, labels, len(pictures.classes))
     return [

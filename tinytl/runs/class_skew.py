@@ -4,13 +4,17 @@ import numpy as np
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
+from tinytl.errors import ConfigError
 
 SKEWED_FROM = 3.0
 """Ratio of the largest class to the smallest from which a data set is called skewed."""
 
 
-def skew_line(data: DataSplits, config: TrainConfig) -> str | None:
-    """Returns the line for a skewed data set; None for any other, or if the classes are weighted already."""
+def skew_line(data: DataSplits, config: TrainConfig, metric: str = "metric=macro_f1") -> str | None:
+    """Returns the line for a skewed data set; None for any other, or if the classes are weighted already.
+
+    `metric`: how a user asks for a figure that counts each class alike.
+    """
     n_images = np.bincount(data.train.labels, minlength=len(data.classes))
     most, least = int(n_images.argmax()), int(n_images.argmin())
     if config.class_weighting != "none" or config.sampling != "shuffled":
@@ -21,6 +25,16 @@ def skew_line(data: DataSplits, config: TrainConfig) -> str | None:
     return (
         f"skewed: {data.classes[most]} has {n_images[most]} of {n_images.sum()} training images "
         f"({share:.0%}), "
-        f"{data.classes[least]} has {n_images[least]}: compare macro_f1 and balanced_accuracy; "
-        "class_weighting=effective or sampling=balanced may help"
+        f"{data.classes[least]} has {n_images[least]}: {metric} counts them alike; "
+        "class_weighting=effective or sampling=balanced may help the rare ones"
     )
+
+
+def check_metric(data: DataSplits, metric: str) -> None:
+    """Raises ConfigError if `metric` says nothing of these validation images: all are of one class."""
+    seen = np.unique(data.val.labels)
+    if metric != "accuracy_top1" and len(seen) == 1:
+        raise ConfigError(
+            f"metric={metric}: all {len(data.val)} validation images are of one class "
+            f"({data.classes[seen[0]]}), so it says nothing: use accuracy_top1, or validate on more classes"
+        )

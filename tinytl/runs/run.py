@@ -7,7 +7,7 @@ from typing import Any
 
 from tinytl.config.flat import flat_from_config
 from tinytl.config.plan import PLANNED_FIELDS, describe
-from tinytl.config.train_config import TrainConfig
+from tinytl.config.train_config import METRICS, TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
 from tinytl.memory.predict import predict_memory
@@ -21,7 +21,7 @@ from tinytl.runs.checkpoint_file import (
     save_checkpoint,
     split_sizes,
 )
-from tinytl.runs.class_skew import skew_line
+from tinytl.runs.class_skew import check_metric, skew_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
@@ -81,6 +81,7 @@ def train_loaded(
     Raises:
         ConfigError, NonFiniteLossError: as `train_run`.
     """
+    check_metric(data, config.metric)
     directory = RunDirectory(out)
     with backends_restored(), joined_ranks(config) as ranks:
         state: dict[str, Any] = {}
@@ -99,6 +100,7 @@ def train_loaded(
         if not ranks.is_first:
             while trainer.epoch < config.epochs:
                 trainer.train_epoch()
+            trainer.judge_again()
             if data.test is not None:
                 trainer.evaluate(data.test)
             return {}
@@ -112,9 +114,10 @@ def train_loaded(
             progress.start(config.epochs * len(data.train), trainer.epoch * len(data.train))
             while trainer.epoch < config.epochs:
                 metrics = trainer.train_epoch(progress.advance)
-                progress.report(_epoch_line(metrics, config.epochs))
+                progress.report(_epoch_line(metrics, config))
                 record.epoch(metrics)
             _warn_where_far_off(progress, predicted, trainer.measured_peak_mib)
+            trainer.judge_again()
             return record.finish(None if data.test is None else trainer.evaluate(data.test))
 
 
@@ -181,7 +184,8 @@ class _Record:
     def finish(self, tested: Judgements | None) -> dict[str, Any]:
         """Writes and returns the result; `tested`: of the test images."""
         last, trainer = self.rows[-1], self.trainer
-        validated = trainer.validated or trainer.evaluate(trainer.data.val)  # a run may resume at its end
+        validated = trainer.validated
+        assert validated is not None
         result = {
             "train_accuracy_top1": last["train_accuracy_top1"],
             "val_accuracy_top1": last["accuracy_top1"],
@@ -234,11 +238,14 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
         progress.report(f"resuming after epoch {trainer.epoch}")
 
 
-def _epoch_line(metrics: EpochMetrics, epochs: int) -> str:
+def _epoch_line(metrics: EpochMetrics, config: TrainConfig) -> str:
+    score = ""
+    if config.metric != "accuracy_top1":
+        score = f"{METRICS[config.metric]} {getattr(metrics, config.metric):.3f}  "
     read = f"  ({metrics.features_read:.0%} of features read)" if metrics.features_read else ""
     return (
-        f"epoch {metrics.epoch}/{epochs}  loss {metrics.loss:.3f}  "
-        f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  "
+        f"epoch {metrics.epoch}/{config.epochs}  loss {metrics.loss:.3f}  "
+        f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  {score}"
         f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s{read}"
     )
 

@@ -261,6 +261,14 @@ class Trainer:
                 f"(base_lr={self.config.base_lr:g})"
             )
 
+    def judge_again(self) -> None:
+        """Sets `validated` if this process trained no epoch, because the run was resumed at its end.
+
+        All processes of a run have to call it, or none.
+        """
+        if self.validated is None:
+            self.validated = self.evaluate(self.data.val)
+
     def evaluate(self, images: Split) -> Judgements:
         """Returns what the network says of `images`."""
         return evaluate(

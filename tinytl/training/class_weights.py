@@ -20,10 +20,13 @@ def class_weights(labels: NDArray[np.int64], config: TrainConfig, device: torch.
     `inverse`: 1 / n, for n images of the class. `effective`: (1 - b) / (1 - b^n) with b of 0.99: a class of
     10 images has 10 times the weight of one of 1,000, not 100 times. Both are scaled so that the mean over
     all training images is 1, and the learning rate keeps its meaning. Classes without images have 1.
+    With `sampling` of `balanced` an epoch has as many images of each class, so all have 1.
     """
     if config.class_weighting == "none":
         return None
     assert config.num_classes is not None
+    if config.sampling == "balanced":
+        return unit_weights(config, device)
     n_images = np.bincount(labels, minlength=config.num_classes).astype(np.float64)
     there = n_images > 0
     raw = np.ones(config.num_classes)

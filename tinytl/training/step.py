@@ -167,9 +167,11 @@ def add_gradients(
     """
     with precision.autocast(), prepares_input(net, normalize) as prepare:
         logits = net(prepare(images))
-        loss = F.cross_entropy(
-            logits, labels, class_weights, label_smoothing=label_smoothing, reduction="sum"
-        )
+        if class_weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
+        else:  # by the image's class: PyTorch's `weight` also weights the classes that smoothing spreads to
+            losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+            loss = (losses * class_weights[labels]).sum()
     if after_forward is not None:
         after_forward()
     precision.backward(loss / batch_size)

@@ -31,7 +31,7 @@ class StudyComparison:
     @property
     def hypervolumes(self) -> dict[str, float]:
         """By study: its share, 0 to 1, of the area below the reference that all share; NaN if it has none."""
-        found = {c.study.name: c.hypervolume for c in self.comparison.studies}
+        found = {c.label: c.hypervolume for c in self.comparison.studies}
         return {name: float("nan") if v is None else v.fraction for name, v in found.items()}
 
     @property

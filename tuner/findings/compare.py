@@ -31,10 +31,12 @@ class Compared:
     """One of the studies."""
 
     study: StudyReading
+    label: str
+    """Its name; of two with one name, with its folder."""
     best: Mapping[float, Trial | None]
     """By budget in MiB: the most accurate trial with its fastest plan that fits; None: none fits."""
     hypervolume: Hypervolume | None
-    """From the reference that all share; None without a complete trial."""
+    """From the reference that all share; None without a complete trial, or if memory is no objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class Comparison:
     reference_mib: float
     """All hypervolumes are measured from accuracy 0 in so many MiB: the largest peak of a complete trial."""
     differences: Sequence[str]
-    """Why accuracies cannot be compared: the data or the metric differs. None: they can."""
+    """Why accuracies cannot be compared: the data or the metric differs. Empty: they can."""
     notes: Sequence[str]
     """What else differs."""
 
@@ -58,7 +60,7 @@ class Comparison:
 
     def leaders(self, budget_mib: float) -> set[str]:
         """Returns the studies with the best metric under a budget; none if they cannot be compared."""
-        found = {c.study.name: c.best[budget_mib] for c in self.studies}
+        found = {c.label: c.best[budget_mib] for c in self.studies}
         accuracies = {name: trial.score for name, trial in found.items() if trial is not None}
         if not self.comparable or not accuracies:
             return set()
@@ -68,14 +70,14 @@ class Comparison:
         """Returns a dictionary per study and budget, for a table."""
         return [
             {
-                "study": compared.study.name,
+                "study": compared.label,
                 "budget_mib": budget,
                 "trial": trial and trial.name,
                 **{name: trial and known(getattr(trial, name)) for name in METRICS},
                 **{f"test_{name}": trial and trial.on_test.get(name) for name in METRICS},
                 "peak_memory_mib": trial and trial.peak_memory_mib,
                 "slowdown": trial and known(trial.slowdown),
-                "leads": compared.study.name in self.leaders(budget),
+                "leads": compared.label in self.leaders(budget),
             }
             for compared in self.studies
             for budget, trial in compared.best.items()
@@ -90,7 +92,7 @@ class Comparison:
             "reference_mib": self.reference_mib,
             "studies": [
                 {
-                    "study": c.study.name,
+                    "study": c.label,
                     "trials": c.study.counts,
                     "hypervolume": c.hypervolume and asdict(c.hypervolume),
                 }
@@ -114,16 +116,26 @@ def compare(studies: Sequence[StudyReading], budgets_mib: Sequence[float] = ()) 
         studies=[
             Compared(
                 study=study,
+                label=label,
                 best={budget: study.under(budget).best for budget in budgets},
-                hypervolume=hypervolume(study.complete, reference_mib),
+                hypervolume=hypervolume(study.complete, reference_mib) if study.searches_memory else None,
             )
-            for study in studies
+            for study, label in zip(studies, labels_of(studies), strict=True)
         ],
         budgets_mib=budgets,
         reference_mib=reference_mib,
         differences=_differing_data(studies) + _differing_metric(studies),
         notes=[line for key in OF_THE_SEARCH if (line := _differing(studies, key))],
     )
+
+
+def labels_of(studies: Sequence[StudyReading]) -> list[str]:
+    """Returns the studies' names; those that have one name have their folders, too."""
+    names = [study.name for study in studies]
+    return [
+        study.name if names.count(study.name) == 1 else f"{study.name} ({study.runs_dir})"
+        for study in studies
+    ]
 
 
 def spanning_budgets(studies: Sequence[StudyReading]) -> list[float]:
@@ -166,7 +178,7 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     titles = ["study", "complete", *(f"{budget:g} MiB" for budget in comparison.budgets_mib), "hypervolume"]
     rows = []
     for compared in comparison.studies:
-        name, volume = compared.study.name, compared.hypervolume
+        name, volume = compared.label, compared.hypervolume
         best = [_cell(trial, name in comparison.leaders(budget)) for budget, trial in compared.best.items()]
         share = "-" if volume is None else f"{volume.fraction:.3f}"
         rows.append([name, str(compared.study.counts["complete"]), *best, share])
@@ -201,7 +213,7 @@ def _differing_data(studies: Sequence[StudyReading]) -> list[str]:
 
 
 def _differing_metric(studies: Sequence[StudyReading]) -> list[str]:
-    metrics = {study.name: study.metric for study in studies}
+    metrics = dict(zip(labels_of(studies), (study.metric for study in studies), strict=True))
     if len(set(metrics.values())) == 1:
         return []
     return [f"the metric differs ({_each(metrics)})"]
@@ -209,7 +221,8 @@ def _differing_metric(studies: Sequence[StudyReading]) -> list[str]:
 
 def _differing(studies: Sequence[StudyReading], key: str) -> str | None:
     """Returns each study's value of an attribute if they differ; None if not, as far as they are known."""
-    values = {study.name: study.attributes.get(key) for study in studies}
+    found = (study.attributes.get(key) for study in studies)
+    values = dict(zip(labels_of(studies), found, strict=True))
     known_values = {name: value for name, value in values.items() if value is not None}
     if len({str(value) for value in known_values.values()}) < 2:
         return None

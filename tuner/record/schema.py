@@ -57,8 +57,6 @@ MEASURED_PEAK_MIB = "measured_peak_mib"
 """Peak memory of a training step as the allocator counted it, in MiB."""
 MEASURED_NEED_MIB = "measured_need_mib"
 """What a trial held, in MiB, when it ran out of memory."""
-FIGURES = ("accuracy_top1", "balanced_accuracy", "macro_f1")
-"""Figures of the validation images after the last epoch, by name; older trials have none."""
 EPOCH_TIME_S = "epoch_time_s"
 """Seconds per epoch."""
 INFEASIBLE = "infeasible"

@@ -27,7 +27,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         ConfigError: if they cannot be written.
     """
-    names = ", ".join(compared.study.name for compared in comparison.studies)
+    names = ", ".join(compared.label for compared in comparison.studies)
     title = html.escape(names)
     with naming_the_file(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def comparison_html(comparison: Comparison) -> str:
 def _figure(comparison: Comparison) -> "Figure":
     from tuner.pictures.still import fronts_figure
 
-    return fronts_figure({compared.study.name: compared.study.complete for compared in comparison.studies})
+    return fronts_figure({compared.label: compared.study.complete for compared in comparison.studies})
 
 
 def _as_csv(comparison: Comparison) -> str:

@@ -31,6 +31,8 @@ _LAST_ONE_COUNTS = {
     "download",
     "skip_broken",
     "exclude",
+    "tensorboard",
+    "system_metrics",
 }
 """Flags that decide how much of the same search is done, and where, but not what is searched."""
 

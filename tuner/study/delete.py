@@ -7,9 +7,10 @@ goes: if that is refused, the study is still there to do this again.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -180,4 +181,9 @@ def _names(study: optuna.Study) -> set[str]:
 
 def folder_mb(folder: Path) -> float:
     """Returns the size of all files in a folder, in 1e6 bytes; 0 if there is no folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    size = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with suppress(FileNotFoundError):  # a worker may rename it just now
+                size += (Path(place) / file).stat().st_size
+    return size / 1e6

@@ -19,6 +19,7 @@ from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.passwords import without_password
+from tinytl.runs.class_skew import check_metric
 from tinytl.runs.directory import with_whole_paths
 from tinytl.runs.tensorboard import check_tensorboard
 from tuner.bucket.copies import copy_of
@@ -80,6 +81,7 @@ def prepare(
     if on_sound is not None and machine_times.is_known(folder):
         on_sound()
     data = load_dataset(base, largest_resolution(space, base), report=notice, notice=notice)
+    check_metric(data, base.metric)
     base = dataclasses.replace(base, num_classes=len(data.classes))
     notice("reading weights")
     _check_device(config, base)

@@ -7,7 +7,6 @@ that it has left, so a study that is resumed misses nothing.
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +127,10 @@ def _remove(found: Prunable) -> None:
         with told(f"--runs-dir {copy.bucket.address}"):
             copy.bucket.remove(f"{found.study.name}/{file.as_posix()}" for file in found.files)
     for file in found.files:
-        with suppress(FileNotFoundError):
-            try:
-                (folder / file).unlink()
-            except PermissionError as error:
-                raise ConfigError(f"{named(folder / file)} cannot be removed ({error.strerror})") from None
+        try:
+            (folder / file).unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{named(folder / file)} cannot be removed ({error.strerror}): those before it are gone; "
+                "prune again when it can"
+            ) from None

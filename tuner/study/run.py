@@ -229,6 +229,7 @@ def _lines(
         epochs=config.epochs,
         workers=workers,
         budget_mib=config.memory_budget_mib,
+        metric=config.metric,
         counts=past.counts,
         results=past.complete,
     )

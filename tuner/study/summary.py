@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from tinytl.config.train_config import METRICS
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
@@ -36,6 +37,7 @@ LINES_BESIDE_FRONT = 18
 def print_start(console: Console, prepared: PreparedStudy) -> None:
     """Prints what is searched, on which data, and the initial weights."""
     from tinytl.networks.backbones.weights import input_normalization
+    from tinytl.runs.class_skew import skew_line
 
     data, config = prepared.data, prepared.config
     budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
@@ -47,6 +49,9 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         markup=False,
         soft_wrap=True,
     )
+    skew = skew_line(data, prepared.base, "--metric macro_f1")
+    if skew is not None:
+        console.print(skew, highlight=False, markup=False, soft_wrap=True)
     for backbone, weights in prepared.weights.items():
         normalization = input_normalization(dataclasses.replace(prepared.base, backbone=backbone), weights)
         source = weights.backbone.named if weights.backbone is not None else "none"
@@ -57,7 +62,8 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if not prepared.searches_memory:
         console.print(
-            f"Space {prepared.space.name} leaves memory as it is: it is searched for accuracy alone.",
+            f"Space {prepared.space.name} leaves memory as it is: it is searched for "
+            f"{METRICS[config.metric]} alone.",
             highlight=False,
             soft_wrap=True,
         )

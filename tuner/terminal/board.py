@@ -48,6 +48,7 @@ class StudyBoard:
         epochs: int,
         workers: int,
         budget_mib: float | None = None,
+        metric: str = "accuracy_top1",
         counts: Mapping[str, int] | None = None,
         results: Sequence[Trial] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -56,6 +57,7 @@ class StudyBoard:
         self.epochs = epochs
         self.workers = workers
         self.budget_mib = budget_mib
+        self.metric = metric
         self.counts = dict(counts or {}) | {"running": 0}
         self.results = list(results)
         self.front = pareto_front(self.results)

@@ -60,7 +60,7 @@ class LiveView(TrialLines):
 
         `screen`: makes what draws the view; default: the terminal of `console`.
         """
-        super().__init__(console, board.ended, board.requested)
+        super().__init__(console, board.ended, board.requested, board.metric)
         self.board = board
         self.refused = refused
         self._lock = threading.RLock()  # Ctrl-C may call `stopping` in the middle of whatever runs
@@ -178,8 +178,7 @@ def _counts(board: StudyBoard, refused: int, width: int) -> Text:
 
 def _running_table(board: StudyBoard, running: list[RunningTrial], shown: int, width: int) -> Table:
     wide = width >= 72
-    reported = next((trial.row for trial in running if trial.row), {})
-    words = METRICS[metric_of_row(reported)]
+    words = METRICS[board.metric]
     table = _plain_table("running", "epoch", *(["", words, "MiB"] if wide else [words]), "time")
     for trial in _cut(running, shown):
         done = Text(f"{trial.epoch}/{board.epochs}", no_wrap=True)

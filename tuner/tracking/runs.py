@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinytl.config.train_config import METRICS as JUDGED
 from tinytl.errors import ConfigError
 from tuner.record import schema
 from tuner.record.reading import StudyReading
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 METRICS = (
     "epoch",
-    *schema.FIGURES,
+    *JUDGED,
     "train_accuracy_top1",
     "loss",
     "val_loss",

@@ -14,6 +14,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.device import device_name, resolve_device
 from tinytl.errors import ConfigError, NonFiniteLossError
+from tinytl.files import naming_the_file
 from tinytl.memory.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.networks.backbones.weights import Weights
 from tinytl.runs.checkpoint_file import (
@@ -122,7 +123,8 @@ class TinyTLTrainable(tune.Trainable):
                     self.save_checkpoint(str(self.directory.path))
                     self.directory.append_metrics(row)
                     if self.board is not None:
-                        self.board.add(row)
+                        with naming_the_file(self.directory.path / EVENTS):
+                            self.board.add(row)
                     # In this order: metrics without their checkpoint would be trained again.
                     self.folder.keep(self.directory.last, self.directory.metrics_file, *self._event_files())
                 return self._report()
@@ -194,8 +196,8 @@ class TinyTLTrainable(tune.Trainable):
             self.share = keep_to_share(resolve_device(self.own.device))
             self.trainer = Trainer(self.own, self.data, self.weights[self.own.backbone])
             self.load_checkpoint(str(self.folder.path))
-            self._record()
             try:
+                self._record()
                 self.directory.write_metrics(self.rows)
                 self.folder.keep(self.directory.metrics_file)
             except ConfigError as error:
@@ -207,7 +209,8 @@ class TinyTLTrainable(tune.Trainable):
     def _record(self) -> None:
         """Opens what records the trial beside its metrics."""
         if self.tensorboard:
-            self.board = TensorBoard(self.directory.path / EVENTS, len(self.rows))
+            with naming_the_file(self.directory.path / EVENTS):
+                self.board = TensorBoard(self.directory.path / EVENTS, len(self.rows))
             self._claim.callback(self.board.close)
         if self.system_metrics:
             self.monitor = SystemMonitor(self.directory.path)

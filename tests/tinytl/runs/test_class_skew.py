@@ -1,10 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.support.cases import small, tinted_images
+from tinytl.config.train_config import METRICS
 from tinytl.data.load import DataSplits
 from tinytl.data.splits import ImageSet
-from tinytl.runs.class_skew import skew_line
+from tinytl.errors import ConfigError
+from tinytl.runs.class_skew import check_metric, skew_line
 
 
 def data(*n_images: int) -> DataSplits:
@@ -17,8 +21,8 @@ def data(*n_images: int) -> DataSplits:
 
 def test_a_skewed_set_is_told_with_what_may_help() -> None:
     assert skew_line(data(12, 4, 4), small()) == (
-        "skewed: a has 12 of 20 training images (60%), b has 4: compare macro_f1 and balanced_accuracy; "
-        "class_weighting=effective or sampling=balanced may help"
+        "skewed: a has 12 of 20 training images (60%), b has 4: metric=macro_f1 counts them alike; "
+        "class_weighting=effective or sampling=balanced may help the rare ones"
     )
 
 
@@ -34,3 +38,17 @@ def test_nothing_is_said_of_what_is_done_already(changes: dict[str, str]) -> Non
 
 def test_nothing_is_said_of_an_even_set() -> None:
     assert skew_line(data(11, 4, 4), small()) is None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_that_the_validation_images_cannot_have(metric: str) -> None:
+    whole = data(4, 4, 4)
+    check_metric(whole, metric)
+    one = dataclasses.replace(whole, val=ImageSet(whole.val.images, np.full(3, 1)))
+    if metric == "accuracy_top1":
+        check_metric(one, metric)
+        return
+    with pytest.raises(
+        ConfigError, match=rf"metric={metric}: all 3 validation images are of one class \(b\)"
+    ):
+        check_metric(one, metric)

@@ -47,7 +47,7 @@ def test_a_step_has_the_gradient_of_the_weighted_loss(micro_batch_size: int) -> 
     weights = class_weights(LABELS, config, CPU)
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 0, 2])
     net.train()
-    losses = F.cross_entropy(net(images), labels, weights, reduction="none")
+    losses = F.cross_entropy(net(images), labels, label_smoothing=0.1, reduction="none") * weights[labels]
     (losses.sum() / 4).backward()
     head = net.get_submodule("classifier.1")
     expected, head.weight.grad, head.bias.grad = head.weight.grad, None, None  # type: ignore[union-attr]
@@ -60,9 +60,14 @@ def test_a_step_has_the_gradient_of_the_weighted_loss(micro_batch_size: int) -> 
         images,
         labels,
         micro_batch_size=micro_batch_size,
-        label_smoothing=0.0,
+        label_smoothing=0.1,
         class_weights=weights,
         precision=MixedPrecision("float32", CPU),
     )
     assert loss.item() == pytest.approx(losses.sum().item(), rel=1e-5)
     torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_balanced_sampling_leaves_nothing_to_weight() -> None:
+    weights = class_weights(LABELS, small(class_weighting="inverse", sampling="balanced"), CPU)
+    assert weights is not None and weights.tolist() == [1.0, 1.0, 1.0]

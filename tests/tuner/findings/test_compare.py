@@ -112,7 +112,9 @@ def test_bad_input_is_one_line(studies, budgets, said):
 
 
 def test_studies_of_one_name_in_two_folders_are_two():
-    assert compare([A, replace(B, name="a", runs_dir="other")]).comparable
+    found = compare([A, replace(B, name="a", runs_dir="other")], [100])
+    assert found.comparable and found.leaders(100) == {"a (runs)"}
+    assert [row[0] for row in cells(found)[1]] == ["a (runs)", "a (other)"]
 
 
 def test_a_study_without_results_has_no_figures():

@@ -34,7 +34,7 @@ def test_a_folder_gets_a_page_a_picture_and_tables(comparison, tmp_path):
 
 
 def test_names_are_no_markup(comparison):
-    bad = [replace(c, study=replace(c.study, name="<script>")) for c in comparison.studies]
+    bad = [replace(c, label="<script>") for c in comparison.studies]
     text = comparison_html(replace(comparison, studies=bad))
     assert "<script" not in text and "&lt;script&gt;" in text
 
