@@ -218,7 +218,7 @@ TABLES = {
     "checkpoints": ("memory_checkpoint", checkpoints),
     "memory": ("transfer_memory", memory),
     "separate": ("transfer_separate_lr", variants),
-    "reported": ("transfer_separate_lr", reported),
+    "reported": ("transfer_methods", reported),
     "scratch": ("transfer_scratch", variants),
     "lite": ("transfer_lite_branches", lite_branches),
 }
