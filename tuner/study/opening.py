@@ -57,7 +57,7 @@ def opened(
             if isinstance(store, RDBStorage):
                 stack.enter_context(storage_claimed(store, records.study_id, prepared.name, records.give_up))
         with told_in_one_line(place, ", then add --resume"):
-            records.reach(_name_metrics, study)
+            records.reach(_name_metrics, study, prepared.base.metric)
             _write_study(prepared, records)
             _write_study_file(prepared)
             records.reach(secure)
