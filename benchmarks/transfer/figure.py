@@ -87,7 +87,7 @@ def plot_curves(result: dict[str, Any], path: Path) -> None:
         for axes, key in zip(panels, CURVES, strict=True):
             curves = np.array([run[key] for run in row["runs"]])
             epochs = np.arange(1, curves.shape[1] + 1)
-            label = f"{row['variant']} (lr {row['base_lr']:g})"
+            label = f"{row['variant']} (lr {row['base_lr']:.1g})"
             axes.fill_between(
                 epochs, curves.min(0), curves.max(0), color=style.color, alpha=0.15, linewidth=0
             )
@@ -107,5 +107,5 @@ def plot_curves(result: dict[str, Any], path: Path) -> None:
         axes.grid(alpha=GRID_ALPHA)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
-    figure.suptitle(f"{result['rows'][0]['backbone']}, {len(result['settings']['seeds'])} seeds", fontsize=10)
+    figure.suptitle(f"{result['rows'][0]['backbone']}, {len(result['rows'][0]['runs'])} seeds", fontsize=10)
     save_figure(figure, path)
