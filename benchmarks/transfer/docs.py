@@ -169,10 +169,9 @@ def memory(result: Result) -> list[str]:
 
 def variants(result: Result) -> list[str]:
     """The compared variants, with accuracy, rate and memory."""
-    order = list(dict.fromkeys(row["variant"] for row in result["rows"]))
     lines = [
         cells(row["variant"], top1(row), f"{row['base_lr']:.1g}", f"{row['least_mib']:.1f}")
-        for row in sorted(result["rows"], key=lambda row: order.index(row["variant"]))
+        for row in result["rows"]
     ]
     return [*table(["", "top-1, %", "base lr", "MiB"], lines), *source(result)]
 
