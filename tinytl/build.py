@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from tinytl.config.names import LITE_METHODS
 from tinytl.config.plan import inserts_checkpoints, is_all_stock, is_planned, lean_plan
-from tinytl.config.train_config import LITE_METHODS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.gradient_checkpoints.segment import insert_checkpoints_
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_

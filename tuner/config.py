@@ -12,8 +12,8 @@ from textwrap import shorten
 from typing import Any, get_args, get_origin, get_type_hints
 
 from tinytl.config.flags import field_docs
+from tinytl.config.names import METRICS
 from tinytl.config.one_line_parser import OneLineParser
-from tinytl.config.train_config import METRICS
 from tinytl.errors import ConfigError, choose
 from tinytl.passwords import set_apart
 from tuner.bucket.address import checked_runs_dir, is_bucket

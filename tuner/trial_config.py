@@ -10,7 +10,7 @@ from search_spaces.values import Choices
 from tinytl.config.flags import parse_field, split_assignments
 from tinytl.config.flat import FIELD_ALIASES, config_from_flat, field_names
 from tinytl.config.method_aliases import choose_method, own_name
-from tinytl.config.train_config import (
+from tinytl.config.names import (
     BACKBONES,
     CHECKPOINTS,
     ENGINES,
@@ -22,8 +22,8 @@ from tinytl.config.train_config import (
     NORMS,
     OPTIMIZERS,
     PLANS,
-    TrainConfig,
 )
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, choose
 from tuner.config import StudyConfig
 

@@ -36,8 +36,9 @@ from benchmarks.gpu.kernels import kernels as of_kernels
 from benchmarks.gpu.page import page
 from benchmarks.shared.machine import about, row_a_line
 from tinytl.build import build_model
+from tinytl.config.names import BACKBONES
 from tinytl.config.plan import is_recorded, lean_plan
-from tinytl.config.train_config import BACKBONES, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.device import gpu_emulated
 from tinytl.memory.predict import measure_memory, predict_ahead, predict_memory
 from tinytl.step_time.measure import prepared_step

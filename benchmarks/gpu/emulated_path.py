@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.shared.machine import write_result
 from tinytl.build import build_model
+from tinytl.config.names import BACKBONES, LITE_METHODS, METHODS, NORMS
 from tinytl.config.plan import choices
-from tinytl.config.train_config import BACKBONES, LITE_METHODS, METHODS, NORMS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.device import gpu_emulated
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.storage_tracker import MemoryPrediction, StorageTracker

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.shared.machine import write_result
-from tinytl.config.train_config import BACKBONES
+from tinytl.config.names import BACKBONES
 
 
 def main() -> None:

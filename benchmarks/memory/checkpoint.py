@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.memory.timed_steps import median_times, prepare_step
 from benchmarks.shared.machine import write_result
-from tinytl.config.train_config import BACKBONES, ENGINES, NORMS, TrainConfig
+from tinytl.config.names import BACKBONES, ENGINES, NORMS
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import measure_memory, predict_memory
 
 WIDTHS = {

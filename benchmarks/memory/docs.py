@@ -14,7 +14,7 @@ from benchmarks.shared.places import RESULTS, ROOT
 from benchmarks.transfer.docs import comparison
 from benchmarks.transfer.figure import IN_FEWER_BITS
 from benchmarks.transfer.published import CHECKPOINT_REPORT, CHECKPOINT_REPORT_MB
-from tinytl.config.train_config import BACKBONES
+from tinytl.config.names import BACKBONES
 
 PAGE = ROOT / "docs" / "memory.md"
 STEPS = (

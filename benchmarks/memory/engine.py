@@ -22,7 +22,8 @@ import torch
 
 from benchmarks.memory.timed_steps import measured_peak_mib, median_times, prepare_step
 from benchmarks.shared.machine import write_result
-from tinytl.config.train_config import BACKBONES, METHODS, TrainConfig
+from tinytl.config.names import BACKBONES, METHODS
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import measure_memory, predict_memory
 
 METHODS_SHOWN = ("FT-Last", "TinyTL-B", "TinyTL-L+B", "FT-Norm+Last", "FT-Full")

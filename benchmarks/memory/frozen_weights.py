@@ -21,8 +21,9 @@ from torch import Tensor
 from benchmarks.memory.timed_steps import median_times, prepare_step
 from benchmarks.shared.machine import store_no_features, write_result
 from tinytl.build import build_model
+from tinytl.config.names import FROZEN_WEIGHTS
 from tinytl.config.plan import lean_plan
-from tinytl.config.train_config import FROZEN_WEIGHTS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import load_dataset
 from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan

@@ -19,8 +19,9 @@ import torch
 
 from benchmarks.memory.timed_steps import median_times, prepare_step
 from benchmarks.shared.machine import write_result
+from tinytl.config.names import MOMENTS
 from tinytl.config.plan import describe, releases_gradients
-from tinytl.config.train_config import MOMENTS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan
 
 STEPS = (

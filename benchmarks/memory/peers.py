@@ -30,7 +30,8 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.memory.timed_steps import ContiguousNormalizer
 from benchmarks.shared.machine import write_result
 from tinytl.build import build_model
-from tinytl.config.train_config import BACKBONES, METHODS, TrainConfig
+from tinytl.config.names import BACKBONES, METHODS
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.step_time.measure import seconds_after_itself

@@ -12,7 +12,8 @@ import os
 from collections.abc import Mapping
 
 from benchmarks.transfer import tuned_runs
-from tinytl.config.train_config import METHODS, NORMS, TrainConfig
+from tinytl.config.names import METHODS, NORMS
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory
 
 SPARSE_BUDGETS = {"half of TinyTL-L+B": 0.5, "as TinyTL-L+B": 1.0, "twice TinyTL-L+B": 2.0}

@@ -15,7 +15,7 @@ from benchmarks.transfer.published import (
     PAPER_CIFAR10,
     TINYTL_REPORT_CIFAR10,
 )
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 
 SPARSE = "Sparse, frozen_bn, as TinyTL-L+B, fisher"
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.plots.style import GRID_ALPHA, MUTED, line_style, save_figure, set_memory_axis
 
 CURVES = {"val_curve": "validation top-1", "loss_curve": "training loss"}

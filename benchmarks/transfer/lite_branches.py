@@ -32,7 +32,8 @@ from benchmarks.transfer.branch_starts import fit_branches_, lite_modules
 from benchmarks.transfer.lite_experiments import EXPERIMENTS, Arm
 from benchmarks.transfer.tuned_runs import add_setting_flags, base_configs
 from tinytl.config.flat import config_from_flat
-from tinytl.config.train_config import LITE_METHODS, TrainConfig
+from tinytl.config.names import LITE_METHODS
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.networks.backbones.weights import Weights, read_weights

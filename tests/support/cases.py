@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tinytl.config.train_config import BACKBONES, METHODS, NORMS, TrainConfig
+from tinytl.config.names import BACKBONES, METHODS, NORMS
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import ImageSet
 
 

@@ -8,8 +8,9 @@ from torch import nn
 from tests.support.cases import ALL_CASES, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model, new_head_, set_engine_
+from tinytl.config.names import LITE_METHODS
 from tinytl.config.plan import ALL_STOCK_KIB
-from tinytl.config.train_config import LITE_METHODS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory_efficient.block.stock import base_class
 from tinytl.networks.backbones import BACKBONES

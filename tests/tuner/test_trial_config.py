@@ -4,7 +4,8 @@ import pytest
 
 from search_spaces.space import Parameter, list_spaces, load_space
 from search_spaces.values import Choices
-from tinytl.config.train_config import LITE_METHODS, TrainConfig
+from tinytl.config.names import LITE_METHODS
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tuner.config import StudyConfig
 from tuner.trial_config import (

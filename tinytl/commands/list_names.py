@@ -3,23 +3,37 @@
 import argparse
 import json
 
-from tinytl.config import train_config as config
 from tinytl.config.flags import Commands
 from tinytl.config.method_aliases import METHOD_ALIASES
+from tinytl.config.names import (
+    ACT_FUNCS,
+    CHECKPOINTS,
+    ENGINES,
+    FROZEN_WEIGHTS,
+    KERNEL_CLIPPINGS,
+    LR_SCHEDULES,
+    METHOD_GROUPS,
+    MOMENTS,
+    NORMS,
+    OPTIMIZERS,
+    PLANS,
+    PRECISIONS,
+    UPSAMPLE_TYPES,
+)
 
 NAMES = {
-    "norm": config.NORMS,
-    "optimizer": config.OPTIMIZERS,
-    "moments": config.MOMENTS,
-    "lr_schedule": config.LR_SCHEDULES,
-    "precision": config.PRECISIONS,
-    "frozen_weights": config.FROZEN_WEIGHTS,
-    "plan": config.PLANS,
-    "checkpoint": config.CHECKPOINTS,
-    "engine": config.ENGINES,
-    "act_func": config.ACT_FUNCS,
-    "upsample_type": config.UPSAMPLE_TYPES,
-    "kernel_clipping": config.KERNEL_CLIPPINGS,
+    "norm": NORMS,
+    "optimizer": OPTIMIZERS,
+    "moments": MOMENTS,
+    "lr_schedule": LR_SCHEDULES,
+    "precision": PRECISIONS,
+    "frozen_weights": FROZEN_WEIGHTS,
+    "plan": PLANS,
+    "checkpoint": CHECKPOINTS,
+    "engine": ENGINES,
+    "act_func": ACT_FUNCS,
+    "upsample_type": UPSAMPLE_TYPES,
+    "kernel_clipping": KERNEL_CLIPPINGS,
 }
 """Fields whose values are names that explain themselves."""
 
@@ -89,7 +103,7 @@ def _methods() -> dict[str, str]:
         aliases.setdefault(fields["method"], []).append(alias)
     return {
         method: f"trains {WHAT_TRAINS[method]} (groups {', '.join(groups)}){_also(aliases.get(method, []))}"
-        for method, groups in config.METHOD_GROUPS.items()
+        for method, groups in METHOD_GROUPS.items()
     }
 
 

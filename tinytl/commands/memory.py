@@ -8,7 +8,8 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
-from tinytl.config.train_config import SPARSE_FIELDS, TrainConfig
+from tinytl.config.names import SPARSE_FIELDS
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, needs_extra
 
 MEMORY_FLAGS = (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinytl.config.flags import Commands, add_config_flags, given_fields
 from tinytl.config.flat import config_from_flat
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
+from tinytl.config.names import FIELDS_WITHOUT_MEMORY
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, choose, needs_extra
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.method_aliases import alias_note
-from tinytl.config.train_config import METRICS, TrainConfig
+from tinytl.config.names import METRICS
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made

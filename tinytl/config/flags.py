@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from tinytl.config.flat import FIELD_ALIASES, field_names
+from tinytl.config.names import RANDOM_BRANCHES_LR_RATIO
 from tinytl.config.one_line_parser import OneLineParser
-from tinytl.config.train_config import RANDOM_BRANCHES_LR_RATIO, LrRatio, TrainConfig
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError, choose
 
 _NONE = ("none", "null", "")

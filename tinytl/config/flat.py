@@ -6,7 +6,8 @@ from typing import Any
 
 from tinytl.config.dataset_names import dataset_name
 from tinytl.config.method_aliases import expand_method
-from tinytl.config.train_config import SPARSE_FIELDS, LrRatio, TrainConfig
+from tinytl.config.names import SPARSE_FIELDS
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import choose
 
 FIELD_ALIASES = {"lite_kernel_size": "kernel_size"}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.errors import choose, nearest
 
 METHOD_ALIASES: Mapping[str, Mapping[str, Any]] = {

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tinytl.config.train_config import ALL_STOCK_KIB, TrainConfig
+from tinytl.config.names import ALL_STOCK_KIB
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 
 

@@ -1,86 +1,19 @@
 """What one training run is: every choice that makes it, checked before torch is imported."""
 
 import dataclasses
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tinytl.config.checks import require_int, require_number
-from tinytl.config.dataset_names import dataset_name
-from tinytl.errors import ConfigError, choose
-from tinytl.passwords import set_apart
-
-BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
-LOADINGS = ("auto", "memory", "stream")
-NORMS = ("batch_norm", "frozen_bn", "group_norm")
-ENGINES = ("lean", "stock")
-PLANS = ("fast", "smallest", "budget")
-CHECKPOINTS = ("auto", "none", "depthwise", "all")
-OPTIMIZERS = ("adam", "adamw", "sgd")
-MOMENTS = ("float32", "int8")
-METRICS: Mapping[str, str] = {
-    "accuracy_top1": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-}
-"""Figures of the validation images by which epochs and trials are compared, with their names in text."""
-CLASS_WEIGHTINGS = ("none", "inverse", "effective")
-SAMPLINGS = ("shuffled", "balanced")
-LR_SCHEDULES = ("cosine", "exponential", "constant")
-MEMORY_FORMATS = ("channels_last", "contiguous")
-ALL_STOCK_KIB = float(1 << 20)
-"""From this `stock_below_kib` on, one GiB, nothing is made lean."""
-FROZEN_WEIGHTS = ("float32", "bfloat16", "int8")
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-DEVICES = ("auto", "cpu", "cuda")
-UPSAMPLE_TYPES = ("bilinear", "nearest", "bicubic")
-ACT_FUNCS = ("relu", "relu6", "h_swish", "h_sigmoid", "tanh", "sigmoid", "none")
-KERNEL_CLIPPINGS = ("map", "reference")
-
-FT_GROUPS = ("classifier", "late", "early")
-"""Parameter groups of full and norm fine-tuning; `late` is the last five feature blocks."""
-METHOD_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "FT-Last": ("classifier",),
-    "FT-Norm+Last": FT_GROUPS,
-    "FT-Full": FT_GROUPS,
-    "TinyTL-B": ("classifier", "bias"),
-    "TinyTL-L": ("classifier", "lite_residual"),
-    "TinyTL-L+B": ("classifier", "lite_residual", "bias"),
-    "Last-3": ("classifier", "late"),
-    "Last-5": ("classifier", "late"),
-    "Sparse": ("classifier", "weight", "bias"),
-    "Scratch": FT_GROUPS,
-}
-"""Each update method, with its parameter groups; the paper's methods have the paper's names."""
-METHODS = tuple(METHOD_GROUPS)
-ALL_TRAINING_METHODS = ("FT-Full", "Scratch")
-"""Methods that train every weight."""
-LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
-"""The number of last feature blocks that a method trains beside the head."""
-MOST_SEED = 2**31 - 1
-NETWORK_STRIDE = 32
-"""Input pixels per pixel of the last map, in height and in width, in every backbone here."""
-REFERENCE_RESOLUTION = 128
-"""The map size from which the reference code counts down when it shrinks lite kernels, for any image."""
-REFERENCE_LAST_MAP = 8
-"""The last map's size by that count: four blocks halve it, in every backbone here."""
-LITE_METHODS = ("TinyTL-L", "TinyTL-L+B")
-"""Methods that insert lite residual modules."""
-BLOCKS: Mapping[str, int] = {"efficientnet_lite0": 16, "mobilenet_v2": 17, "proxylessnas_mobile": 20}
-"""The number of inverted residuals of each backbone."""
-LAYER_KINDS = ("pw1", "dw", "pw2")
-"""Convolutions of an inverted residual, in order: the one that widens, the depthwise one, the one that
-narrows. A block that does not widen has no `pw1`."""
-SELECTIONS = ("last", "fisher", "contribution")
-SPARSE_BLOCKS = 6
-"""Last blocks of which method Sparse trains convolutions, if nothing else says how many."""
-SPARSE_FIELDS = ("update_blocks", "update_layers", "channel_ratio", "bias_blocks", "select", "update_scheme")
-"""Fields of method Sparse alone."""
-LITE_RATIO = "lr_ratio.lite_residual"
-"""Flat name of the lite residuals' ratio: what it means if unset follows from other fields."""
-RANDOM_BRANCHES_LR_RATIO = 16.0
-"""Learning rate of lite residuals that start at random, as a multiple of the head's. Source: docs/results.md,
-"Lite residuals that start at random"."""
+from tinytl.config.checks import require_number
+from tinytl.config.chosen_names import chosen_names
+from tinytl.config.conflicts import check_together
+from tinytl.config.names import (
+    LITE_METHODS,
+    METHOD_GROUPS,
+    NETWORK_STRIDE,
+    RANDOM_BRANCHES_LR_RATIO,
+    REFERENCE_LAST_MAP,
+)
+from tinytl.config.ranges import check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,49 +235,10 @@ class TrainConfig:
     """`cpu`, `cuda`, or `auto` (a GPU if there is one)."""
 
     def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        if self.weights is None:  # YAML's none
-            set_(self, "weights", "none")
-        if not isinstance(self.weights, str):
-            raise ConfigError(f"weights={self.weights!r} is neither imagenet, none, a file nor a URL")
-        if self.data_dir is not None and not isinstance(self.data_dir, str):
-            raise ConfigError(f"data_dir={self.data_dir!r} is no folder's name")
-        if self.exclude is not None and not isinstance(self.exclude, str):
-            raise ConfigError(f"exclude={self.exclude!r} is no file's name")
-        if self.lite_weights is not None and not isinstance(self.lite_weights, str):
-            raise ConfigError(f"lite_weights={self.lite_weights!r} is neither a file nor a URL")
-        set_(self, "weights", set_apart(self.weights))  # a configuration is written in many places
-        if self.lite_weights is not None:
-            set_(self, "lite_weights", set_apart(self.lite_weights))
-        set_(self, "dataset", dataset_name(self.dataset))
-        set_(self, "loading", choose("loading", self.loading, LOADINGS))
-        set_(self, "backbone", choose("backbone", self.backbone, BACKBONES))
-        set_(self, "method", choose("method", self.method, METHODS))
-        set_(self, "norm", choose("norm", self.norm, NORMS))
-        set_(self, "select", choose("select", self.select, SELECTIONS))
-        set_(self, "update_layers", _layer_kinds(self.update_layers))
-        set_(self, "bias_blocks", _bias_blocks(self.bias_blocks))
-        set_(self, "engine", choose("engine", self.engine, ENGINES))
-        set_(self, "plan", choose("plan", self.plan, PLANS))
-        set_(self, "checkpoint", choose("checkpoint", self.checkpoint, CHECKPOINTS))
-        set_(self, "optimizer", choose("optimizer", self.optimizer, OPTIMIZERS))
-        set_(self, "moments", choose("moments", self.moments, MOMENTS))
-        set_(self, "lr_schedule", choose("lr_schedule", self.lr_schedule, LR_SCHEDULES))
-        set_(self, "metric", choose("metric", self.metric, tuple(METRICS)))
-        set_(self, "class_weighting", choose("class_weighting", self.class_weighting, CLASS_WEIGHTINGS))
-        set_(self, "sampling", choose("sampling", self.sampling, SAMPLINGS))
-        set_(self, "precision", choose("precision", self.precision, PRECISIONS))
-        set_(self, "frozen_weights", choose("frozen_weights", self.frozen_weights, FROZEN_WEIGHTS))
-        if self.memory_format is not None:
-            set_(self, "memory_format", choose("memory_format", self.memory_format, MEMORY_FORMATS))
-        set_(self, "device", choose("device", self.device, DEVICES))
-        set_(self, "kernel_clipping", choose("kernel_clipping", self.kernel_clipping, KERNEL_CLIPPINGS))
-        set_(self, "act_func", choose("act_func", self.act_func, ACT_FUNCS))
-        set_(self, "upsample_type", choose("upsample_type", self.upsample_type, UPSAMPLE_TYPES))
-        if self.method == "Scratch" and self.weights == "imagenet":
-            set_(self, "weights", "none")
-        self._check_numbers()
-        self._check_together()
+        for name, value in chosen_names(self).items():
+            object.__setattr__(self, name, value)
+        check_numbers(self)
+        check_together(self)
 
     @property
     def samples_in_memory(self) -> int:
@@ -392,174 +286,3 @@ class TrainConfig:
                 last_map = min(last_map, REFERENCE_LAST_MAP)
             return self.downsample_ratio is None or last_map // self.downsample_ratio <= 1
         return last_map == 1
-
-    def _check_numbers(self) -> None:
-        for name in ("n_groups", "gn_channel_per_group", "epochs", "batch_size"):
-            require_int(name, getattr(self, name), low=1)
-        for name, low in (("num_classes", 2), ("micro_batch_size", 1), ("downsample_ratio", 1)):
-            if getattr(self, name) is not None:
-                require_int(name, getattr(self, name), low=low)
-        require_int("resolution", self.resolution, low=32)
-        require_int("seed", self.seed, low=0, high=MOST_SEED)
-        if self.data_seed is not None:
-            require_int("data_seed", self.data_seed, low=0, high=MOST_SEED)
-        if self.loader_workers is not None:
-            require_int("loader_workers", self.loader_workers, low=0)
-        require_int("kernel_size", self.kernel_size, low=1)
-        if self.kernel_size % 2 == 0:
-            raise ConfigError(f"kernel_size={self.kernel_size} is even: use an odd kernel such as 3 or 5")
-        require_number("expand", self.expand, above=0.0)
-        require_number("base_lr", self.base_lr, above=0.0)
-        require_number("momentum", self.momentum, low=0.0, below=1.0)
-        require_number("gamma", self.gamma, above=0.0, high=1.0)
-        require_number("warmup_epochs", self.warmup_epochs, low=0.0)
-        require_number("weight_decay", self.weight_decay, low=0.0)
-        require_number("label_smoothing", self.label_smoothing, low=0.0, below=1.0)
-        require_number("dropout", self.dropout, low=0.0, below=1.0)
-        if self.crop_scale_min is not None:
-            require_number("crop_scale_min", self.crop_scale_min, above=0.0, high=1.0)
-        if self.budget_mib is not None:
-            require_number("budget_mib", self.budget_mib, above=0.0)
-        if self.stock_below_kib is not None:
-            require_number("stock_below_kib", self.stock_below_kib, low=0.0)
-        if self.slice_mib is not None:
-            require_number("slice_mib", self.slice_mib, above=0.0)
-        for name in ("flip", "cuda_graph"):
-            if getattr(self, name) is not None and not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r} is neither true nor false")
-        for name in ("weight_standardization", "skip_broken"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name}={getattr(self, name)!r} is neither true nor false")
-        for name, above in (("input_mean", None), ("input_std", 0.0)):
-            value = getattr(self, name)
-            if value is not None:
-                if not isinstance(value, tuple) or len(value) != 3:
-                    raise ConfigError(f"{name}={value!r} is not three numbers: give one, or R,G,B")
-                for channel in value:
-                    require_number(name, channel, above=above)
-
-    def _check_together(self) -> None:
-        all_stock = self.engine == "stock" or (self.stock_below_kib or 0.0) >= ALL_STOCK_KIB
-        if self.memory_format == "contiguous" and not all_stock:
-            raise ConfigError(
-                "memory_format=contiguous is for engine=stock: lean blocks work in channels_last (plan=fast "
-                "measures both, and chooses)"
-            )
-        if self.plan == "budget" and self.budget_mib is None:
-            raise ConfigError("plan=budget without budget_mib: give the budget in MiB")
-        if self.plan != "budget" and self.budget_mib is not None:
-            raise ConfigError(
-                f"budget_mib={self.budget_mib:g} has no effect with plan={self.plan}: use plan=budget"
-            )
-        if self.checkpoint == "depthwise" and self.engine == "stock":
-            raise ConfigError("checkpoint=depthwise needs engine=lean: use checkpoint none or all")
-        micro = self.micro_batch_size
-        if micro is not None and self.batch_size < micro:
-            raise ConfigError(f"micro_batch_size={micro} is above batch_size={self.batch_size}")
-        if micro is not None and self.batch_size % micro:
-            raise ConfigError(f"micro_batch_size={micro} does not divide batch_size={self.batch_size}")
-        if micro is not None and micro < self.batch_size and self.norm == "batch_norm":
-            raise ConfigError(
-                f"micro_batch_size={micro} with norm=batch_norm would change the batch's statistics: "
-                "use norm frozen_bn or group_norm, or leave micro_batch_size unset"
-            )
-        if self.norm == "batch_norm" and self.batch_size == 1 and self.pools_to_one_pixel:
-            raise ConfigError(
-                f"batch_size=1 with norm=batch_norm at {self.resolution} px leaves one value a channel: "
-                "use a larger batch or resolution, or norm frozen_bn or group_norm"
-            )
-        if self.frozen_weights != "float32" and self.method in ALL_TRAINING_METHODS:
-            raise ConfigError(
-                f"frozen_weights={self.frozen_weights} has no effect: {self.method} trains every weight, and "
-                "they stay float32"
-            )
-        if self.momentum != TrainConfig.momentum and self.optimizer != "sgd":
-            raise ConfigError(
-                f"momentum={self.momentum:g} has no effect with optimizer={self.optimizer}: use sgd"
-            )
-        if self.moments != "float32" and self.optimizer == "sgd":
-            raise ConfigError(
-                f"moments={self.moments} is for adam and adamw, whose moments it stores: leave it out with "
-                "optimizer=sgd"
-            )
-        if self.gamma != TrainConfig.gamma and self.lr_schedule != "exponential":
-            raise ConfigError(
-                f"gamma={self.gamma:g} has no effect with lr_schedule={self.lr_schedule}: use exponential"
-            )
-        if self.warmup_epochs >= self.epochs:
-            raise ConfigError(f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}")
-        if self.lite_weights is not None and self.method not in LITE_METHODS:
-            raise ConfigError(
-                f"lite_weights={self.lite_weights} has no effect: {self.method} has no lite residuals, "
-                f"{' and '.join(LITE_METHODS)} have"
-            )
-        if self.method == "Scratch" and self.weights != "none":
-            raise ConfigError(
-                f"weights={self.weights} with method=Scratch, which starts from random ones: leave out "
-                "weights, or use method FT-Full"
-            )
-        if self.norm == "frozen_bn" and (self.method == "Scratch" or self.weight_standardization):
-            what = "method=Scratch" if self.method == "Scratch" else "weight_standardization"
-            raise ConfigError(
-                f"{what} with norm=frozen_bn: no statistics that could be frozen belong to its weights: "
-                "use norm batch_norm or group_norm"
-            )
-        self._check_sparse()
-        groups = self.parameter_groups
-        for name, ratio in dataclasses.asdict(self.lr_ratio).items():
-            if ratio not in (1.0, None) and name not in groups:
-                raise ConfigError(
-                    f"lr_ratio.{name}={ratio:g} has no effect: {self.method} trains {', '.join(groups)}"
-                )
-
-    def _check_sparse(self) -> None:
-        if self.method != "Sparse":
-            for name in SPARSE_FIELDS:
-                value = getattr(self, name)
-                if value != getattr(TrainConfig, name):
-                    raise ConfigError(
-                        f"{name}={value} has no effect with method={self.method}: use method Sparse"
-                    )
-            return
-        if self.channel_ratio is not None:
-            require_number("channel_ratio", self.channel_ratio, above=0.0, high=1.0)
-        in_parts = self.channel_ratio not in (None, 1) or self.select != "last" or self.plan == "budget"
-        if self.weight_standardization and in_parts and self.update_scheme is None:
-            raise ConfigError(
-                "weight_standardization with convolutions that train in part (channel_ratio, select, "
-                "budget): each value of such a weight depends on all of its filter: leave one of them out"
-            )
-        n_blocks = BLOCKS[self.backbone]
-        for name in ("update_blocks", "bias_blocks"):
-            value = getattr(self, name)
-            if value is None or isinstance(value, str):
-                continue
-            require_int(name, value, low=0 if name == "bias_blocks" else 1)
-            if value > n_blocks:
-                raise ConfigError(f"{name}={value} is above the {n_blocks} blocks of {self.backbone}")
-        if self.update_scheme is not None and not isinstance(self.update_scheme, str):
-            raise ConfigError(f"update_scheme={self.update_scheme!r} is no text: leave it to select")
-
-
-def _layer_kinds(text: object) -> str:
-    """Returns the kinds of convolutions in the order of a block, joined by a plus.
-
-    Raises:
-        ConfigError: naming the one that is unknown.
-    """
-    given = [choose("update_layers", kind.strip(), LAYER_KINDS) for kind in re.split(r"[+,]", str(text))]
-    return "+".join(kind for kind in LAYER_KINDS if kind in given)
-
-
-def _bias_blocks(value: object) -> int | str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return choose("bias_blocks", "none" if value is None else str(value), ("same", "all", "none"))
-
-
-FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir loading loader_workers skip_broken exclude weights lite_weights input_mean input_std "
-    "base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs "
-    "crop_scale_min flip metric seed data_seed"
-).split()
-"""Fields that leave the peak memory of a training step as it is."""

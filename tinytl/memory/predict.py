@@ -17,6 +17,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.build import build_model
+from tinytl.config.names import FIELDS_WITHOUT_MEMORY, SPARSE_FIELDS
 from tinytl.config.plan import (
     Needs,
     UnderFloorError,
@@ -27,7 +28,7 @@ from tinytl.config.plan import (
     lean_plan,
     resolve,
 )
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, SPARSE_FIELDS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.device import planned_device, resolve_device
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import build_on_meta, to_fake_

@@ -5,16 +5,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinytl.config.names import ALL_TRAINING_METHODS, ENGINES, METHODS, NORMS, SPARSE_FIELDS
 from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock_part
-from tinytl.config.train_config import (
-    ALL_TRAINING_METHODS,
-    ENGINES,
-    METHODS,
-    NORMS,
-    SPARSE_FIELDS,
-    LrRatio,
-    TrainConfig,
-)
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinytl.config.train_config import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
+from tinytl.config.names import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError, choose
 from tinytl.networks.upsample import Mode, upsample
 

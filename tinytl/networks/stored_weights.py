@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from tinytl.config.train_config import FROZEN_WEIGHTS
+from tinytl.config.names import FROZEN_WEIGHTS
 from tinytl.errors import choose
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
 from tinytl.networks.surgery import set_class_

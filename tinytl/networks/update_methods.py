@@ -7,7 +7,7 @@ Last-5 and Scratch are the user's own, Sparse is MCUNetV3's (`update_scheme`).
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tinytl.config.train_config import LAST_BLOCKS, LITE_METHODS, METHODS
+from tinytl.config.names import LAST_BLOCKS, LITE_METHODS, METHODS
 from tinytl.errors import choose
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.update_scheme import UpdateScheme, apply_scheme_

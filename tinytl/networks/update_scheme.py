@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tinytl.config.train_config import LAYER_KINDS, SPARSE_BLOCKS, TrainConfig
+from tinytl.config.names import LAYER_KINDS, SPARSE_BLOCKS
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.backbones.inverted_residual import is_inverted_residual

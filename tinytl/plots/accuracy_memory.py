@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tinytl.config.flat import with_defaults
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.plots.label_placing import place_labels
 from tinytl.plots.run_label import (
     describe,

@@ -3,7 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tinytl.config.train_config import LAYER_KINDS, TrainConfig
+from tinytl.config.names import LAYER_KINDS
+from tinytl.config.train_config import TrainConfig
 from tinytl.networks.update_scheme import Layer, UpdateScheme, layers_of, scheme_of
 from tinytl.plots.style import BLUE, MUTED, ORANGE
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from tinytl.config.flat import flat_from_config, with_defaults
-from tinytl.config.train_config import LITE_RATIO, TrainConfig
+from tinytl.config.names import LITE_RATIO
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.errors import ConfigError
 from tinytl.files import check_checksums, written_whole

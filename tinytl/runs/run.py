@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tinytl.config.flat import flat_from_config
+from tinytl.config.names import METRICS
 from tinytl.config.plan import PLANNED_FIELDS, describe
-from tinytl.config.train_config import METRICS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
 from tinytl.memory.predict import predict_memory

@@ -10,8 +10,9 @@ import dataclasses
 import json
 import os
 
+from tinytl.config.names import FIELDS_WITHOUT_MEMORY
 from tinytl.config.plan import formats_to_measure
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.device import resolve_device
 from tinytl.step_time.calibration import about_machine
 from tinytl.step_time.kept import FILE_VARIABLE, keep, kept_file

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from tinytl.config.train_config import METHOD_GROUPS, TrainConfig
+from tinytl.config.names import METHOD_GROUPS
+from tinytl.config.train_config import TrainConfig
 
 LATE_BLOCKS = 5
 """Feature blocks at the end of the network that form the group `late`."""

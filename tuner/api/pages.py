@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.findings.text import counts_line, describe, hypervolume_line, spread
 from tuner.record import schema
 from tuner.record.reading import StudyReading

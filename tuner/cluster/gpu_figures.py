@@ -65,7 +65,7 @@ def figures() -> GpuFigures:
     """Returns those of the GPU that this process has."""
     import torch
 
-    from tinytl.config.train_config import PRECISIONS
+    from tinytl.config.names import PRECISIONS
     from tinytl.device import device_name
     from tinytl.memory.predict import workspaces_for_another_machine
     from tinytl.step_time.calibration import step_times

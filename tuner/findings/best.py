@@ -11,8 +11,9 @@ from rich.console import Console
 
 from tinytl.config.flags import SECTIONS
 from tinytl.config.flat import flat_from_config
+from tinytl.config.names import METRICS
 from tinytl.config.train_command import folded, train_command
-from tinytl.config.train_config import METRICS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.text import accuracy_text, counts_line, describe, shortened

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
 from tuner.findings.text import capitalized
 from tuner.record import schema

@@ -6,7 +6,7 @@ import textwrap
 
 from rich.console import Console
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS
 from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import (

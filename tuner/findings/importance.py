@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from tinytl.config.train_config import FIELDS_WITHOUT_MEMORY
+from tinytl.config.names import FIELDS_WITHOUT_MEMORY
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 

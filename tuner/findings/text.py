@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.record.confirmed import ConfirmedResult
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known, metric_shared

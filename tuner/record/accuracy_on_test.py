@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole

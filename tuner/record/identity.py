@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tinytl.config.flat import flat_from_config
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.record import schema
 
 if TYPE_CHECKING:

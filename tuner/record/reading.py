@@ -17,7 +17,7 @@ from typing import Any
 
 import optuna
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
 from tuner.bucket.copies import at_hand
 from tuner.config import read_study_file

@@ -11,8 +11,8 @@ import yaml
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from tinytl.config.names import METRICS
 from tinytl.config.plan import Plan, fastest_within
-from tinytl.config.train_config import METRICS
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.record import read_epochs
 from tuner.record import schema

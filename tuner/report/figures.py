@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, FloatDistribution
 from plotly.subplots import make_subplots
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.plots.curves import MOST_NAMED
 from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
 from tuner.findings.importance import Importance

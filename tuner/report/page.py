@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
+from tinytl.config.names import METRICS
 from tinytl.config.train_command import plan_flags
-from tinytl.config.train_config import METRICS
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tinytl.passwords import without_password

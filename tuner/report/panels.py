@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.plots.curves import MOST_NAMED
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance
 from tuner.findings.kept_importance import known_importance

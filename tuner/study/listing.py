@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.bucket.copies import copy_of, named

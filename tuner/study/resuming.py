@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinytl.config.flat import with_defaults
-from tinytl.config.train_config import LITE_RATIO
+from tinytl.config.names import LITE_RATIO
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
 from tuner.bucket.copies import named

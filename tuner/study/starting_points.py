@@ -12,8 +12,9 @@ from search_spaces.space import SearchSpace
 from tinytl.config.flags import parse_field
 from tinytl.config.flat import FIELD_ALIASES, field_names, flat_from_config, with_defaults
 from tinytl.config.method_aliases import own_name
+from tinytl.config.names import LITE_RATIO
 from tinytl.config.plan import PLANNED_FIELDS
-from tinytl.config.train_config import LITE_RATIO, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, choose
 from tuner.prepared import StartingPoint
 from tuner.record.reading import open_study

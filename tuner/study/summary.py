@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.record.trials import label_of, text_of_row
 
 MEMORY_TOLERANCE = 0.1

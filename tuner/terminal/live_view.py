@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.record.trials import Trial, metric_of_row
 from tuner.terminal.board import RunningTrial, StudyBoard
 from tuner.terminal.lines import TrialLines

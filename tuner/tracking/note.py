@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
 from tuner.record import schema
 from tuner.record.trials import known

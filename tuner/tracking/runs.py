@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinytl.config.train_config import METRICS as JUDGED
+from tinytl.config.names import METRICS as JUDGED
 from tinytl.errors import ConfigError
 from tuner.record import schema
 from tuner.record.reading import StudyReading

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tuner.findings.text import capitalized
 from tuner.tracking.runs import SEARCHED
 from tuner.tracking.summary import StudySummary

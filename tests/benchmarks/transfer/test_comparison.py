@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.transfer.comparison import SPARSE_BUDGETS, STORED, variants_of
 from tests.support.cases import small
-from tinytl.config.train_config import METHODS, NORMS
+from tinytl.config.names import METHODS, NORMS
 from tinytl.memory.predict import predict_memory
 
 

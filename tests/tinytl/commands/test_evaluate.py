@@ -8,7 +8,7 @@ import pytest
 
 from tests.tinytl.conftest import write_imagefolder
 from tinytl.__main__ import main
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 2, "val/blue": 1, "test/red": 3, "test/blue": 1}
 FLAGS = (

@@ -7,7 +7,7 @@ from tinytl.__main__ import main
 from tinytl.commands.list_names import BACKBONE_FACTS
 from tinytl.config.dataset_names import DATASETS
 from tinytl.config.method_aliases import METHOD_ALIASES
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.networks.backbones import BACKBONES
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from tests.support.cases import exists
 from tinytl.__main__ import main
-from tinytl.config.train_config import ENGINES, METHODS, NORMS, TrainConfig
+from tinytl.config.names import ENGINES, METHODS, NORMS
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.storage_tracker import PARTS, MemoryPrediction
 
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()

@@ -2,7 +2,8 @@ import pytest
 
 from tinytl.config.flat import config_from_flat, flat_from_config
 from tinytl.config.method_aliases import METHOD_ALIASES, alias_note, expand_method, own_name
-from tinytl.config.train_config import METHODS, LrRatio, TrainConfig
+from tinytl.config.names import METHODS
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 
 

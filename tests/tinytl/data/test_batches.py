@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinytl.config.train_config import SAMPLINGS
+from tinytl.config.names import SAMPLINGS
 from tinytl.data.batches import _order, eval_batches, labels_in_order, steps_per_epoch, train_batches
 from tinytl.data.load import ImageSet
 from tinytl.training.data_parallel import Ranks

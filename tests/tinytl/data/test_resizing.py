@@ -6,8 +6,9 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from tests.support.cases import small
 from tests.support.sampled import sampled
+from tinytl.config.names import BACKBONES
 from tinytl.config.plan import lean_plan
-from tinytl.config.train_config import BACKBONES, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.crops import Crop, random_crop
 from tinytl.data.resizing import (
     PRODUCTS_MIB,

@@ -11,7 +11,8 @@ import torch
 
 from tests.support.cases import small, tinted_images
 from tinytl.build import Built, build_model
-from tinytl.config.train_config import SPARSE_FIELDS, LrRatio, TrainConfig
+from tinytl.config.names import SPARSE_FIELDS
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import load_dataset
 from tinytl.data.splits import ImageSet
 from tinytl.features.key import (

@@ -10,8 +10,9 @@ import torch
 
 from tests.support.cases import ALL_CASES, small
 from tinytl.build import Built, build_model
+from tinytl.config.names import BACKBONES
 from tinytl.config.plan import lean_plan
-from tinytl.config.train_config import BACKBONES, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.features.limit import MOST_VARIABLE
 from tinytl.features.rows import most_bytes_of

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from tests.support.cases import SPREAD_CASES, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
+from tinytl.config.names import ALL_TRAINING_METHODS, FIELDS_WITHOUT_MEMORY
 from tinytl.config.plan import lean_plan
-from tinytl.config.train_config import ALL_TRAINING_METHODS, FIELDS_WITHOUT_MEMORY, LrRatio, TrainConfig
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory import followed_steps
 from tinytl.memory import predict as memory

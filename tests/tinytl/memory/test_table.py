@@ -5,8 +5,9 @@ import pytest
 
 from tests.support.cases import exists, small
 from tinytl.config.flat import config_from_flat
+from tinytl.config.names import LITE_METHODS, METHODS, NORMS
 from tinytl.config.plan import describe, is_planned
-from tinytl.config.train_config import LITE_METHODS, METHODS, NORMS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import resolve_plan
 from tinytl.memory.storage_tracker import MemoryPrediction
 from tinytl.memory.table import Row, all_rows, memory_row, row_text, table_text

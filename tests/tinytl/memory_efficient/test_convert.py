@@ -19,7 +19,7 @@ from tests.support.lean_networks import (
     torchvision_net,
 )
 from tests.support.sampled import sampled
-from tinytl.config.train_config import BACKBONES, METHODS
+from tinytl.config.names import BACKBONES, METHODS
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.lean_blocks import LeanBlock
 from tinytl.networks.group_norm import replace_bn_with_gn

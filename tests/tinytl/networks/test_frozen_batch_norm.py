@@ -9,7 +9,7 @@ from torch import nn
 from tests.support.cases import exists, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d, freeze_bn_
 
 

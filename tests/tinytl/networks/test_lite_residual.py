@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from tests.support.sampled import sampled
-from tinytl.config.train_config import ACT_FUNCS, UPSAMPLE_TYPES
+from tinytl.config.names import ACT_FUNCS, UPSAMPLE_TYPES
 from tinytl.device import gpu_emulated
 from tinytl.errors import ConfigError
 from tinytl.memory_efficient import make_memory_efficient_

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from tests.support.cases import small
 from tinytl.build import build_model
-from tinytl.config.train_config import BACKBONES, BLOCKS, LAYER_KINDS, TrainConfig
+from tinytl.config.names import BACKBONES, BLOCKS, LAYER_KINDS
+from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones.inverted_residual import is_inverted_residual
 from tinytl.networks.update_scheme import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from tinytl.config.train_config import METHODS
+from tinytl.config.names import METHODS
 from tinytl.plots.accuracy_memory import (
     accuracy_key,
     average_over_seeds,

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from tests.support.cases import small
 from tests.support.sampled import sampled
-from tinytl.config.train_config import BACKBONES
+from tinytl.config.names import BACKBONES
 from tinytl.plots.backbone_diagram import block_text, lite_text, plot_backbone, stages
 from tinytl.plots.network_shapes import network_shapes
 

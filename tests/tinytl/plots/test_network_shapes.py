@@ -7,7 +7,7 @@ from torch import nn
 from tests.support.cases import small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import BACKBONES, METHODS
+from tinytl.config.names import BACKBONES, METHODS
 from tinytl.memory.predict import predict_memory
 from tinytl.plots.network_shapes import Block, describe_layer, network_shapes, trained_part
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.cases import small, tinted_images
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.data.load import DataSplits
 from tinytl.data.splits import ImageSet
 from tinytl.errors import ConfigError

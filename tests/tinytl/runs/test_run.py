@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.cases import small
 from tinytl.config.flat import config_from_flat
+from tinytl.config.names import METRICS
 from tinytl.config.plan import describe, lean_plan
-from tinytl.config.train_config import METRICS, TrainConfig
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import load_dataset
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.memory.predict import predict_memory, resolve_plan

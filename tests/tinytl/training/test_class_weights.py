@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from tests.support.cases import small
 from tinytl.build import build_model
-from tinytl.config.train_config import CLASS_WEIGHTINGS
+from tinytl.config.names import CLASS_WEIGHTINGS
 from tinytl.training.class_weights import EFFECTIVE_BETA, class_weights, unit_weights
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import build_optimizer, training_step

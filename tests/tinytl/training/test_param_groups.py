@@ -5,7 +5,8 @@ import pytest
 from tests.support.cases import ALL_CASES, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import METHOD_GROUPS, LrRatio, TrainConfig
+from tinytl.config.names import METHOD_GROUPS
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.training.param_groups import build_param_groups, group_of
 
 N_FEATURES = {"efficientnet_lite0": 18, "mobilenet_v2": 19, "proxylessnas_mobile": 22}

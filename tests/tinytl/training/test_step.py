@@ -17,13 +17,8 @@ from tests.support.host_syncs import HostSyncs
 from tests.support.repeatable import LEFT_TO_CUDNN, UnrepeatableOperations
 from tests.support.sampled import sampled
 from tinytl.build import build_model
-from tinytl.config.train_config import (
-    LITE_METHODS,
-    METHOD_GROUPS,
-    RANDOM_BRANCHES_LR_RATIO,
-    LrRatio,
-    TrainConfig,
-)
+from tinytl.config.names import LITE_METHODS, METHOD_GROUPS, RANDOM_BRANCHES_LR_RATIO
+from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.memory import fake_step
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.predict import resolve_plan

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
 from tuner.record import accuracy_on_test as accuracy_on_test
 from tuner.record.accuracy_on_test import known_test_figures, read_test_images

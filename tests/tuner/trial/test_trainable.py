@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.support.cases import small
-from tinytl.config.train_config import METRICS
+from tinytl.config.names import METRICS
 from tinytl.data.load import load_dataset
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
 from tinytl.runs.directory import RunDirectory
