@@ -36,7 +36,8 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.features.limit import MOST_MIB, MOST_VARIABLE
 from tinytl.networks.backbones.weights import Weights, read_weights
-from tinytl.runs.trainer import Trainer, planned_config
+from tinytl.runs.planned_config import planned_config
+from tinytl.runs.trainer import Trainer
 
 PREDICTED = 1.25
 LIMIT = 1.5

@@ -24,9 +24,10 @@ from tinytl.runs.checkpoint_file import (
 )
 from tinytl.runs.class_skew import check_metric, skew_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
+from tinytl.runs.epoch_metrics import EpochMetrics
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
-from tinytl.runs.trainer import EpochMetrics, Trainer
+from tinytl.runs.trainer import Trainer
 from tinytl.training.data_parallel import Ranks, joined_ranks, share_of_one
 from tinytl.training.judgements import Judgements
 from tinytl.training.mixed_precision import backends_restored

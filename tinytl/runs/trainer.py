@@ -5,32 +5,29 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from tinytl.build import build_model
-from tinytl.config.plan import PLANNED_FIELDS, is_planned
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.batches import labels_in_order, steps_per_epoch, train_batches
+from tinytl.data.batches import labels_in_order, steps_per_epoch
 from tinytl.data.load import DataSplits, Split
-from tinytl.data.resizing import resized_at_once
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.features.rows import StoredRows
 from tinytl.features.shared import SharedFeatures, shared_features
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
-from tinytl.memory.predict import resolve_plan
 from tinytl.networks.backbones.weights import InputNormalization, Weights
-from tinytl.selection.choose import chosen
-from tinytl.step_time.fastest_format import fastest_format
+from tinytl.runs.epoch_metrics import EpochMetrics
+from tinytl.runs.image_batches import image_batches
+from tinytl.runs.planned_config import planned_config
 from tinytl.training.captured_step import CapturedStep, Step, planned_step, step_refusal
 from tinytl.training.class_weights import class_weights
-from tinytl.training.data_parallel import ALONE, Ranks, share_of_one
+from tinytl.training.data_parallel import ALONE, Ranks
 from tinytl.training.epoch_sums import EpochSums
 from tinytl.training.evaluation import evaluate, judge, judgements_of
 from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memory
@@ -43,42 +40,6 @@ EVAL_BATCH_SIZE = 32
 logger = logging.getLogger(__name__)
 PROGRESS = ("epoch", "best_epoch", "best_accuracy_top1", "best_score", "measured_peak_mib")
 """Attributes of a trainer that change with its epochs, besides weights and moments."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochMetrics:
-    """The metrics of one epoch. Accuracies are fractions."""
-
-    epoch: int
-    """Counted from 1."""
-    loss: float
-    """Mean training loss, label smoothing included."""
-    train_accuracy_top1: float
-    """On the augmented training images, while the weights changed."""
-    accuracy_top1: float
-    """On the validation images, after the epoch."""
-    balanced_accuracy: float
-    """On the validation images: each class counts alike."""
-    macro_f1: float
-    """On the validation images: the mean F1 of the classes."""
-    val_loss: float
-    lr: dict[str, float]
-    """Learning rate of each parameter group at the epoch's first step."""
-    epoch_time_s: float
-    """Wall clock of training and validation."""
-    images_per_s: float
-    """Training images per second, in all processes."""
-    measured_peak_mib: float | None
-    """Allocator's peak of the first full batch after the run's first step (in which the optimiser has no
-    state yet); None if there was none so far."""
-    features_read: float
-    """Share of the epoch's images, training and validation, whose features a run left that computed them; see
-    `tinytl.features`. If it is not 0, the epoch's times say nothing of a device."""
-
-    def flat(self) -> dict[str, Any]:
-        """Returns the fields with `lr.GROUP` in place of `lr`."""
-        flat = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "lr"}
-        return flat | {f"lr.{group}": lr for group, lr in self.lr.items()}
 
 
 class Part(NamedTuple):
@@ -385,53 +346,11 @@ class Trainer:
                 yield Part(self.net, self.normalize), images, labels
 
     def _image_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        config, data = self.config, self.data
-        return train_batches(
-            data.train,
-            batch_size=config.batch_size,
-            resolution=config.resolution,
-            crop_scale_min=data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
-            flip=data.flip if config.flip is None else config.flip,
-            sampling=config.sampling,
-            seed=config.order_seed,
-            epoch=self.epoch,
-            drop_single=self.drop_single,
-            device=self.device,
-            share=self.ranks.share,
-            workers=config.loader_workers,
-            resized_at_once=resized_at_once(config, data.train.side),
+        return image_batches(
+            self.config, self.data, self.epoch, self.device, drop_single=self.drop_single, ranks=self.ranks
         )
 
     def _set_lr(self, step: int) -> None:
         factor = lr_factor(self.config, step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._initial_lr[group["name"]] * factor
-
-
-def planned_config(
-    config: TrainConfig, data: DataSplits, weights: Weights | None = None, ranks: Ranks = ALONE
-) -> TrainConfig:
-    """Returns `config` for `data`'s classes, with its plan's choices filled in, as one process runs it.
-
-    Method Sparse may look at the images first, see `tinytl.selection`. A long run on small inputs takes some
-    steps first, see `fastest_format`.
-
-    Raises:
-        ConfigError: for a budget that nothing fits, or a share of the batch that does not divide.
-    """
-    config = dataclasses.replace(config, num_classes=len(data.classes))
-    if config.method == "Sparse":
-        config = ranks.agreed(partial(chosen, config, data, weights))
-    # A search resolved the plan, and checked it against the budget, when it asked for the trial.
-    planned = share_of_one(config, ranks)
-    if not is_planned(planned):
-        planned = _fastest_format(planned, data, ranks) or resolve_plan(planned)
-    return dataclasses.replace(config, **{name: getattr(planned, name) for name in PLANNED_FIELDS})
-
-
-def _fastest_format(config: TrainConfig, data: DataSplits, ranks: Ranks) -> TrainConfig | None:
-    """Returns `config` as it was measured to run fastest, None if an estimate has to do."""
-    if config.plan != "fast" or ranks.world_size > 1:  # several processes would measure one another
-        return None
-    n_steps = config.epochs * steps_per_epoch(len(data.train), config.batch_size, drop_single=False)
-    return fastest_format(config, n_steps, torch.get_num_threads())

@@ -11,13 +11,13 @@ import torch
 
 from tests.support.cases import small
 from tests.support.taped_graphs import TapedGraphs
-from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.device import gpu_emulated
 from tinytl.errors import NonFiniteLossError
-from tinytl.memory.predict import predict_memory, resolve_plan
-from tinytl.runs.trainer import EpochMetrics, Trainer
+from tinytl.memory.predict import predict_memory
+from tinytl.runs.epoch_metrics import EpochMetrics
+from tinytl.runs.trainer import Trainer
 from tinytl.training.data_parallel import ALONE, Ranks
 
 
@@ -58,25 +58,6 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
     assert _without_time(first) == _without_time(other.train_epoch())
     assert _equal_nets(one, other)
     assert not _equal_nets(one, Trainer(dataclasses.replace(config, seed=4), splits))
-
-
-def test_a_long_run_takes_the_format_that_was_measured(
-    splits: DataSplits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    def stand_in(config: TrainConfig, n_steps: int, threads: int) -> TrainConfig | None:
-        asked.append(n_steps)
-        return dataclasses.replace(lean_plan(config), stock_below_kib=1024.0) if n_steps > 100 else None
-
-    monkeypatch.setattr("tinytl.runs.trainer.fastest_format", stand_in)
-    steps = -(-len(splits.train) // 4)
-    long = Trainer(_config(batch_size=4, epochs=200), splits).config
-    assert asked == [200 * steps] and long.stock_below_kib == 1024.0
-    short = Trainer(_config(batch_size=4, epochs=1), splits).config
-    assert short == dataclasses.replace(resolve_plan(short), num_classes=long.num_classes)
-    Trainer(_config(batch_size=4, plan="smallest"), splits)
-    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -163,14 +144,6 @@ def test_learning_rates_follow_a_cosine_over_all_steps(splits: DataSplits) -> No
         }
         last = 0.5 * (1 + math.cos(math.pi * (3 * epoch + 2) / 6))
         assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
-
-
-def test_flat_metrics() -> None:
-    fields = {"epoch": 1, "loss": 2.0, "train_accuracy_top1": 0.5, "accuracy_top1": 0.25, "val_loss": 3.0}
-    fields |= {"balanced_accuracy": 0.3, "macro_f1": 0.2}
-    fields |= {"epoch_time_s": 4.0, "images_per_s": 5.0, "measured_peak_mib": None, "features_read": 0.25}
-    metrics = EpochMetrics(**fields, lr={"classifier": 0.1, "bias": 0.2})  # type: ignore[arg-type]
-    assert metrics.flat() == fields | {"lr.classifier": 0.1, "lr.bias": 0.2}
 
 
 class _Untouchable:
