@@ -36,15 +36,15 @@ FLAGS: dict[str, str] = {
     ),
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --bias-blocks --budget-mib --channel-ratio "
-        "--checkpoint --class-weighting --config --crop-scale-min --cuda-graph --data-dir --data-seed "
-        "--dataset --device --download --downsample-ratio --dropout --engine --epochs --exclude --expand "
-        "--flip --frozen-weights --gamma --gn-channel-per-group --input-mean --input-std --kernel-clipping "
-        "--label-smoothing --lite-kernel-size --lite-weights --loader-workers --loading --lr-ratio "
-        "--lr-schedule --memory-format --method --metric --micro-batch-size --moments --momentum "
-        "--n-groups --norm --num-classes --optimizer --out --plan --precision --resolution --resume "
-        "--sampling --seed --select --skip-broken --slice-mib --stock-below-kib --tensorboard "
-        "--update-blocks --update-layers --update-scheme --upsample-type --warmup-epochs --weight-decay "
-        "--weight-standardization --weights"
+        "--checkpoint --class-weighting --config --crop-scale-min --cuda-graph --cutmix-alpha --data-dir "
+        "--data-seed --dataset --device --download --downsample-ratio --dropout --engine --epochs "
+        "--exclude --expand --flip --frozen-weights --gamma --gn-channel-per-group --input-mean "
+        "--input-std --kernel-clipping --label-smoothing --lite-kernel-size --lite-weights "
+        "--loader-workers --loading --lr-ratio --lr-schedule --memory-format --method --metric "
+        "--micro-batch-size --mixup-alpha --moments --momentum --n-groups --norm --num-classes --optimizer "
+        "--out --plan --precision --resolution --resume --sampling --seed --select --skip-broken "
+        "--slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers --update-scheme "
+        "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "
@@ -62,11 +62,11 @@ FLAGS: dict[str, str] = {
     ),
     "tinytl plot": (
         "--act-func --backbone --batch-size --bias-blocks --block --channel-ratio --checkpoint "
-        "--cuda-graph --diagram --downsample-ratio --dropout --engine --expand --format --frozen-weights "
-        "--gn-channel-per-group --kernel-clipping --lite-kernel-size --memory-format --method "
-        "--micro-batch-size --momentum --n-groups --norm --num-classes --out --precision --resolution "
-        "--select --slice-mib --stock-below-kib --update-blocks --update-layers --update-scheme "
-        "--upsample-type --weight-standardization RUN"
+        "--cuda-graph --cutmix-alpha --diagram --downsample-ratio --dropout --engine --expand --format "
+        "--frozen-weights --gn-channel-per-group --kernel-clipping --lite-kernel-size --memory-format "
+        "--method --micro-batch-size --mixup-alpha --momentum --n-groups --norm --num-classes --out "
+        "--precision --resolution --select --slice-mib --stock-below-kib --update-blocks --update-layers "
+        "--update-scheme --upsample-type --weight-standardization RUN"
     ),
     "tinytl list": "--json",
 }

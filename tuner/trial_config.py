@@ -45,7 +45,8 @@ _NAMED: Mapping[str, Sequence[str]] = {
 """Fields that hold names: an unknown name raises before any combination is tried."""
 _CHECKED_SAMPLES = 256
 _MEMORY_RISES_WITH = (
-    "resolution batch_size micro_batch_size expand kernel_size update_blocks channel_ratio"
+    "resolution batch_size micro_batch_size expand kernel_size update_blocks channel_ratio mixup_alpha "
+    "cutmix_alpha"
 ).split()
 _TRAINS_MORE_THAN = {
     "FT-Full": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Sparse", "Scratch"),

@@ -46,6 +46,12 @@ def check_together(config: "TrainConfig") -> None:
             f"batch_size=1 with norm=batch_norm at {config.resolution} px leaves one value a channel: "
             "use a larger batch or resolution, or norm frozen_bn or group_norm"
         )
+    if config.mixes_pictures and config.batch_size == 1:
+        name = "mixup_alpha" if config.mixup_alpha else "cutmix_alpha"
+        raise ConfigError(
+            f"{name}={getattr(config, name):g} has no effect with batch_size=1: a picture is mixed with "
+            "another one of its batch: use a larger batch, and micro_batch_size=1 for its memory"
+        )
     if config.frozen_weights != "float32" and config.method in ALL_TRAINING_METHODS:
         raise ConfigError(
             f"frozen_weights={config.frozen_weights} has no effect: {config.method} trains every weight, and "

@@ -37,6 +37,8 @@ def check_numbers(config: "TrainConfig") -> None:
     require_number("warmup_epochs", config.warmup_epochs, low=0.0)
     require_number("weight_decay", config.weight_decay, low=0.0)
     require_number("label_smoothing", config.label_smoothing, low=0.0, below=1.0)
+    require_number("mixup_alpha", config.mixup_alpha, low=0.0)
+    require_number("cutmix_alpha", config.cutmix_alpha, low=0.0)
     require_number("dropout", config.dropout, low=0.0, below=1.0)
     if config.crop_scale_min is not None:
         require_number("crop_scale_min", config.crop_scale_min, above=0.0, high=1.0)

@@ -203,6 +203,13 @@ class TrainConfig:
     sampling: str = "shuffled"
     """Which training images an epoch has: `shuffled`, each once; or `balanced`, as many, but of every class
     alike, so that those of rare classes come several times and some of frequent ones not at all."""
+    mixup_alpha: float = 0.0
+    """Mixes each training picture, and its label, with another one of its batch: by shares that are drawn per
+    batch from Beta(alpha, alpha). Usual: 0.2, evener shares from 1 on; 0: off. Counters overfitting in long
+    trainings, and costs accuracy in short ones. A step then needs a number more per picture and class."""
+    cutmix_alpha: float = 0.0
+    """As `mixup_alpha`, but a box of each picture comes from the other one, and its area is what is drawn.
+    Usual: 1; 0: off. If both are on, each batch has one of the two, drawn."""
     dropout: float = 0.2
     """Probability of dropping a feature before the classifier, in [0, 1)."""
     epochs: int = 10
@@ -227,10 +234,11 @@ class TrainConfig:
     """Which figure of the validation images decides the best epoch: `accuracy_top1`, `balanced_accuracy` (the
     mean recall of the classes) or `macro_f1` (their mean F1). The last two count rare classes like others."""
     seed: int = 0
-    """Seed of initialisation, order, crops and dropout; on a CPU the same seed gives the same result."""
+    """Seed of initialisation, order, augmentation and dropout; on a CPU the same seed gives the same
+    result."""
     data_seed: int | None = None
-    """Seed of the images' order and crops alone. Runs of FT-Last that differ in `seed` and agree in this one
-    share a forward pass. Default: `seed`."""
+    """Seed of the images' order and augmentation alone. Runs of FT-Last that differ in `seed` and agree in
+    this one share a forward pass. Default: `seed`."""
     device: str = "auto"
     """`cpu`, `cuda`, or `auto` (a GPU if there is one)."""
 
@@ -255,8 +263,13 @@ class TrainConfig:
 
     @property
     def order_seed(self) -> int:
-        """The seed of the training images' order and crops."""
+        """The seed of the training images' order and augmentation."""
         return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def mixes_pictures(self) -> bool:
+        """Whether the pictures of a batch are mixed, so that a label is the share of each class."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
     @property
     def filled_lr_ratio(self) -> LrRatio:

@@ -32,6 +32,7 @@ def train_batches(
     share: Callable[[int], slice] = lambda n: slice(0, n),
     workers: int | None = None,
     resized_at_once: int | None = None,
+    row_before: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
@@ -39,8 +40,10 @@ def train_batches(
     on seed, epoch and the batches' shape, so an epoch can be repeated after an interruption. The last batch
     may be smaller; `drop_single` leaves it out if it is one sample, which batch norm cannot normalise.
     `share` returns the rows that this process trains, from the number of samples in the batch; other rows are
-    not decoded. Files are decoded by `workers` processes (`stream_squares`). A GPU resizes at most
-    `resized_at_once` pictures at a time, and the next batch travels to it meanwhile (`tinytl.data.sending`).
+    not decoded. With `row_before`, a share that is not empty is led by the row before it; before a batch's
+    first row comes its last. Files are decoded by `workers` processes (`stream_squares`). A GPU resizes at
+    most `resized_at_once` pictures at a time, and the next batch travels to it meanwhile
+    (`tinytl.data.sending`).
 
     Raises:
         ConfigError: naming a file that does not decode.
@@ -49,12 +52,13 @@ def train_batches(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if drop_single and len(batches[-1]) == 1:
         batches.pop()
-    shares = [batch[share(len(batch))] for batch in batches]
+    rows = [_rows(len(batch), share, row_before) for batch in batches]
+    shares = [batch[own] for batch, own in zip(batches, rows, strict=True)]
 
     def wanted() -> Iterator[Wanted]:
-        for batch, own in zip(batches, shares, strict=True):
+        for batch, own in zip(batches, rows, strict=True):
             crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch]
-            yield Wanted(crops[share(len(batch))], data.labels[own])
+            yield Wanted([crops[row] for row in own], data.labels[batch[own]])
 
     yield from _batches(data, shares, wanted(), resolution, device, workers, resized_at_once)
 
@@ -105,6 +109,12 @@ def _batches(
 
     with closing(sent_batches(pictures, wanted, most=most, side=data.side, device=device)) as sent:
         yield from map(received, one_ahead(sent))  # unlike a loop, this keeps nothing that it has handed out
+
+
+def _rows(n_samples: int, share: Callable[[int], slice], row_before: bool) -> Index:
+    """Returns the rows of a batch of `n_samples` that this process needs."""
+    own = np.arange(n_samples)[share(n_samples)]
+    return np.concatenate([(own[:1] - 1) % n_samples, own]) if row_before else own
 
 
 def _order(labels: Index, sampling: str, seed: int, epoch: int) -> tuple[Index, np.random.Generator]:

@@ -39,7 +39,7 @@ class SharedFeatures:
 
     @contextmanager
     def of_epoch(self, epoch: int) -> Iterator[StoredRows | None]:
-        """The training images of an epoch, counted from 0, in its order and with its crops."""
+        """The training images of an epoch, counted from 0, in its order, cropped and mixed as it says."""
         if epoch >= self.n_epochs:
             yield None
             return
@@ -92,6 +92,8 @@ def shared_features(
         config.sampling,
         data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
         data.flip if config.flip is None else config.flip,
+        config.mixup_alpha,
+        config.cutmix_alpha,
     ]
     head = net.get_submodule("classifier")
     linear = head.get_submodule("1")

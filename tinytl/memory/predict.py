@@ -178,7 +178,14 @@ def _key(config: TrainConfig) -> StepKey:
     method = "FT-Full" if config.method == "Scratch" else config.method  # the same from other weights
     recorded, found = is_recorded(config), _workspaces(config)
     bare = dataclasses.replace(
-        config, plan="fast", budget_mib=None, **_WITHOUT_EFFECT, method=method, cuda_graph=recorded
+        config,
+        plan="fast",
+        budget_mib=None,
+        **_WITHOUT_EFFECT,
+        method=method,
+        cuda_graph=recorded,
+        mixup_alpha=float(config.mixes_pictures),  # whichever mixes, and however much
+        cutmix_alpha=0.0,
     )
     return StepKey(bare, by_call=found is not None and found.cudnn_mib is None)
 
@@ -321,6 +328,8 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         cuda_graph=False,
         memory_format=None,
         update_scheme=None,
+        mixup_alpha=0.0,
+        cutmix_alpha=0.0,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)

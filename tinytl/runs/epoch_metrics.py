@@ -12,9 +12,10 @@ class EpochMetrics:
     epoch: int
     """Counted from 1."""
     loss: float
-    """Mean training loss, label smoothing included."""
+    """Mean training loss, label smoothing included; of mixed pictures, against their mixed labels."""
     train_accuracy_top1: float
-    """On the augmented training images, while the weights changed."""
+    """On the augmented training images, while the weights changed. Of a mixed picture, the class with the
+    largest share is correct: the figure stays below what the network would reach on whole pictures."""
     accuracy_top1: float
     """On the validation images, after the epoch."""
     balanced_accuracy: float

@@ -10,6 +10,7 @@ from tinytl.data.batches import train_batches
 from tinytl.data.load import DataSplits
 from tinytl.data.resizing import resized_at_once
 from tinytl.training.data_parallel import ALONE, Ranks
+from tinytl.training.mixing import mixed_batches
 
 
 def image_batches(
@@ -23,9 +24,12 @@ def image_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields this process's share of each batch of an epoch of the planned `config`, counted from 0.
 
-    Images are `(N, 3, R, R)` uint8, labels `(N,)` int64, both on `device`. As `train_batches`.
+    Images are `(N, 3, R, R)` uint8, labels `(N,)` int64, both on `device`; labels are `(N, C)` float32, the
+    share of each class, if the configuration mixes pictures. As `train_batches`.
     """
-    return train_batches(
+    at_once = resized_at_once(config, data.train.side)
+    is_share = ranks.world_size > 1
+    batches = train_batches(
         data.train,
         batch_size=config.batch_size,
         resolution=config.resolution,
@@ -38,5 +42,9 @@ def image_batches(
         device=device,
         share=ranks.share,
         workers=config.loader_workers,
-        resized_at_once=resized_at_once(config, data.train.side),
+        resized_at_once=at_once,
+        row_before=is_share and config.mixes_pictures,
     )
+    if not config.mixes_pictures:
+        return batches
+    return mixed_batches(batches, config, epoch, at_once=at_once, starts_before=is_share)

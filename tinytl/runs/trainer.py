@@ -34,6 +34,7 @@ from tinytl.training.freed_memory import give_back_freed_memory, keep_freed_memo
 from tinytl.training.judgements import Judgements
 from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.mixing import as_mixed
 from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_, training_step
 
 EVAL_BATCH_SIZE = 32
@@ -331,7 +332,9 @@ class Trainer:
             labels_of_all = labels_in_order(self.data.train, config.sampling, config.order_seed, self.epoch)
             try:
                 for features, labels in stored.batches(labels_of_all, config.batch_size, self.device, first):
-                    first += len(labels)
+                    step, first = first // config.batch_size, first + len(labels)
+                    if config.mixes_pictures:
+                        labels = as_mixed(labels, config, self.epoch, step)
                     yield self._head, features, labels
             except OSError as error:
                 logger.warning("%s: the rest of the epoch starts from images", error)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import copy_into
 from tinytl.networks.dropout import RowwiseDropout, dropouts_of
+from tinytl.training.mixing import first_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class StaticBuffers:
     images: Tensor
     """`(M, 3, R, R)` uint8, channels_last: a micro-batch."""
     labels: Tensor
-    """`(M,)` int64."""
+    """`(M,)` int64, or `(M, C)` float32 if pictures are mixed."""
     masks: Mapping[RowwiseDropout, Tensor]
     """`(M, C)` bool, for each module that drops features."""
     lrs: Sequence[Tensor]
@@ -30,12 +31,12 @@ class StaticBuffers:
     def of(
         cls, config: TrainConfig, net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
     ) -> "StaticBuffers":
-        """Makes those of a planned `config`, of zeros; masks drop nothing."""
+        """Makes those of a planned `config`, of zeros and the first class; masks drop nothing."""
         n, side = config.samples_in_memory, config.resolution
         images = torch.zeros((n, 3, side, side), dtype=torch.uint8, device=device)
         return cls(
             images=images.contiguous(memory_format=torch.channels_last),
-            labels=torch.zeros(n, dtype=torch.int64, device=device),
+            labels=first_class(config, n, device),
             masks={
                 module: torch.ones((n, module.features), dtype=torch.bool, device=device)
                 for module in dropouts_of(net)

@@ -18,6 +18,7 @@ from tinytl.training.class_weights import unit_weights
 from tinytl.training.data_parallel import ALONE, Ranks
 from tinytl.training.int8_adam import Int8Adam, is_coded, lay_out_codes_
 from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.mixing import first_class
 from tinytl.training.param_groups import build_param_groups
 from tinytl.training.released_gradients import gradients_released
 
@@ -101,10 +102,11 @@ def training_step(
         normalize: from `images` to the net's input.
         images: `(N, 3, H, W)` uint8, this process's share of the batch; N may be 0 if there are others. For
             a classifier alone: what goes into it, `(N, C)`.
-        labels: `(N,)` int64.
+        labels: `(N,)` int64, or `(N, C)` float32: the share of each class in each picture, rows sum to 1.
         micro_batch_size: samples in memory at a time; the last slice may be smaller.
-        label_smoothing: share of the target spread over all classes.
-        class_weights: `(C,)`, what multiplies the loss of each class; None: nothing.
+        label_smoothing: share of the target spread over all classes, of whatever classes a picture has.
+        class_weights: `(C,)`, what multiplies the loss of each class; None: nothing. A picture of several
+            classes has the weight of each for its share.
         precision: of the forward pass; default float32.
         ranks: the processes that share the batch.
         batch_size: samples of the batch in all processes; default N.
@@ -114,7 +116,8 @@ def training_step(
         after_forward: called between the forward and the backward pass of each micro-batch.
 
     Returns:
-        The summed loss and the number of correct predictions of the whole batch, as tensors.
+        The summed loss and the number of correct predictions of the whole batch, as tensors. For a picture
+        of several classes, the one with the largest share is correct.
     """
     precision = precision or MixedPrecision("float32", images.device)
     batch_size = len(labels) if batch_size is None else batch_size
@@ -167,7 +170,9 @@ def add_gradients(
     """
     with precision.autocast(), prepares_input(net, normalize) as prepare:
         logits = net(prepare(images))
-        if class_weights is None:
+        if labels.is_floating_point():
+            loss = _loss_of_shares(logits, labels, label_smoothing, class_weights)
+        elif class_weights is None:
             loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="sum")
         else:  # by the image's class: PyTorch's `weight` also weights the classes that smoothing spreads to
             losses = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
@@ -177,7 +182,21 @@ def add_gradients(
     precision.backward(loss / batch_size)
     loss_sum, correct = sums
     loss_sum += loss.detach()
-    correct += (logits.detach().argmax(1) == labels).sum()
+    classes = labels.argmax(1) if labels.is_floating_point() else labels
+    correct += (logits.detach().argmax(1) == classes).sum()
+
+
+def _loss_of_shares(
+    logits: Tensor, shares: Tensor, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    """Returns the summed loss of pictures of several classes: the sum of what each class alone would give,
+    weighted and smoothed, times its share.
+    """
+    if class_weights is not None:
+        shares = shares * class_weights
+    # By hand: PyTorch spreads the smoothed part without the picture's weight.
+    spread = shares.sum(1, keepdim=True) * (label_smoothing / shares.shape[1])
+    return F.cross_entropy(logits, shares * (1 - label_smoothing) + spread, reduction="sum")
 
 
 def step_of(
@@ -198,8 +217,8 @@ def step_of(
 
 
 def random_batch(config: TrainConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Returns a batch of random images `(N, 3, H, W)`, uint8, channels_last, and labels of zero."""
+    """Returns a batch of random images `(N, 3, H, W)`, uint8, channels_last, all of the first class."""
     shape = (config.batch_size, 3, config.resolution, config.resolution)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-    labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+    labels = first_class(config, config.batch_size, device)
     return images.contiguous(memory_format=torch.channels_last), labels

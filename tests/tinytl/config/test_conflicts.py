@@ -17,6 +17,10 @@ from tinytl.config.train_config import LrRatio
             {"frozen_weights": "bfloat16", "method": "Scratch", "norm": "batch_norm"},
             "frozen_weights=bfloat16 has no effect: Scratch trains every weight, and they stay float32",
         ),
+        (
+            {"cutmix_alpha": 1.0, "batch_size": 1},
+            "cutmix_alpha=1 has no effect with batch_size=1: a picture is mixed with another one of its",
+        ),
         ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=adam: use sgd"),
         (
             {"moments": "int8", "optimizer": "sgd"},

@@ -31,6 +31,8 @@ from tests.support.refused import refusal_of
         ({"label_smoothing": 1.0}, "label_smoothing=1 is not below 1"),
         ({"label_smoothing": -0.5}, "label_smoothing=-0.5 is below 0"),
         ({"dropout": 1}, "dropout=1 is not below 1"),
+        ({"mixup_alpha": -0.1}, "mixup_alpha=-0.1 is below 0"),
+        ({"cutmix_alpha": float("inf")}, "cutmix_alpha=inf is not a finite number"),
         ({"dropout": False}, "dropout=False is not a finite number"),
         ({"crop_scale_min": 0.0}, "crop_scale_min=0 is not above 0"),
         ({"crop_scale_min": 1.5}, "crop_scale_min=1.5 is above 1"),

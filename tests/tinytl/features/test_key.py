@@ -78,6 +78,8 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.0,
     "class_weighting": "inverse",
     "sampling": "balanced",
+    "mixup_alpha": 0.2,
+    "cutmix_alpha": 1.0,
     "metric": "macro_f1",
     "dropout": 0.0,
     "epochs": 3,

@@ -104,6 +104,20 @@ def test_eight_runs_share_one_forward_and_end_as_each_would_alone(
     assert len(list(feature_store.glob("val*"))) == 1
 
 
+@pytest.mark.parametrize("changes", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}], ids=str)
+def test_runs_that_mix_alike_share_what_is_mixed(
+    feature_store: Path, digits: DataSplits, alone: Callable[..., Any], changes: dict[str, Any]
+) -> None:
+    _train(_config(**changes), digits)
+    config = _config(**changes, seed=3)
+    rows, state, read = _train(config, digits)
+    assert min(read) > 0.5
+    assert (rows, read) != (alone(_config(seed=3), digits)[0], read)
+    alone_rows, alone_state, _ = alone(config, digits)
+    assert rows == alone_rows
+    assert _equal(state, alone_state)
+
+
 def test_a_run_that_was_cut_off_reads_on_and_ends_as_alone(
     feature_store: Path, digits: DataSplits, alone: Callable[..., Any]
 ) -> None:

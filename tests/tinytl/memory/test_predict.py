@@ -85,6 +85,20 @@ def test_prediction_of_moments_in_8_bits(changes: dict[str, Any]) -> None:
     assert predicted.peak_mib < plain.peak_mib
 
 
+def test_mixed_pictures_need_more_numbers_per_label_however_they_are_mixed() -> None:
+    config = small(method="FT-Last", norm="frozen_bn", num_classes=10_000, micro_batch_size=2)
+    mixed = [
+        dataclasses.replace(config, **{name: alpha})
+        for name in ("mixup_alpha", "cutmix_alpha")
+        for alpha in (0.2, 1.0)
+    ]
+    predicted = predict_memory(mixed[0])
+    assert all(predict_memory(other) is predicted for other in mixed)
+    assert predicted.peak_mib == pytest.approx(measure_memory(mixed[0]), rel=0.02)
+    more = predicted.parts_mib["batch_and_buffers"] - predict_memory(config).parts_mib["batch_and_buffers"]
+    assert more * MIB == 4 * (4 * 10_000 - 2 * 4)
+
+
 def test_memory_falls_with_the_micro_batch() -> None:
     peaks = [
         predict_memory(

@@ -67,12 +67,13 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
         {"method": "FT-Full", "norm": "frozen_bn", "checkpoint": "all", "moments": "int8"},
         {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+        {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "micro_batch_size": 2, "class_weighting": "inverse"},
         pytest.param(
             {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
             marks=pytest.mark.slow,  # convolutions in float16
         ),
     ],
-    ids=["batch norm", "lite, micro-batches", "int8, released", "sgd, exponential", "float16"],
+    ids=["batch norm", "lite, micro-batches", "int8, released", "sgd, exponential", "mixed", "float16"],
 )
 def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dict[str, Any]) -> None:
     config = _config(**changes)

@@ -31,6 +31,7 @@ from tinytl.training.captured_step import (
 )
 from tinytl.training.data_parallel import Ranks
 from tinytl.training.mixed_precision import MixedPrecision
+from tinytl.training.mixing import as_mixed
 from tinytl.training.step import InputNormalizer, build_optimizer
 
 CPU = torch.device("cpu")
@@ -81,7 +82,10 @@ def batch(config: TrainConfig, n: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shape = (n, 3, config.resolution, config.resolution)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    return images.contiguous(memory_format=torch.channels_last), torch.arange(n) % 3
+    labels = torch.arange(n) % 3
+    if config.mixes_pictures:
+        labels = as_mixed(labels, config, 0, seed)
+    return images.contiguous(memory_format=torch.channels_last), labels
 
 
 def assert_same_bits(one: Training, other: Training) -> None:
@@ -113,6 +117,15 @@ def test_replays_train_to_the_same_bits_as_steps_that_are_not_recorded(config: T
     passes, steps = (tape.plays for tape in graphs.tapes)
     n_passes = 4 // recorded.config.samples_in_memory
     assert (passes, steps) == (1 + 3 * n_passes, 3)  # one was compared with its like
+
+
+@pytest.mark.parametrize("changes", [{}, {"class_weighting": "inverse", "precision": "bfloat16"}], ids=str)
+def test_replays_of_mixed_labels_train_to_the_same_bits(changes: dict[str, Any]) -> None:
+    config = dataclasses.replace(CONFIG, mixup_alpha=1.0, **changes)
+    recorded, plain = Training(config, TapedGraphs()), Training(config)
+    assert recorded.run() == plain.run()
+    assert_same_bits(recorded, plain)
+    assert isinstance(recorded.step, CapturedStep) and recorded.step.buffers is not None
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])

@@ -1,7 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.support.cases import small
 from tinytl.build import build_model
@@ -66,6 +69,40 @@ def test_a_step_has_the_gradient_of_the_weighted_loss(micro_batch_size: int) -> 
     )
     assert loss.item() == pytest.approx(losses.sum().item(), rel=1e-5)
     torch.testing.assert_close(seen[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def _loss_hits_gradient(
+    labels: torch.Tensor, label_smoothing: float, micro: int = 3
+) -> tuple[float, int, Any]:
+    """Of a linear layer and the same three samples, with the weights of `LABELS`."""
+    torch.manual_seed(0)
+    net, samples = nn.Linear(4, 3).train(), torch.randn(3, 4)
+    before = net.weight.detach().clone()
+    loss, hits = training_step(
+        net,
+        torch.optim.SGD(net.parameters(), 1.0),
+        torch.clone,
+        samples,
+        labels,
+        micro_batch_size=micro,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights(LABELS, small(class_weighting="inverse"), CPU),
+    )
+    return loss.item(), int(hits), before - net.weight.detach()
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("micro", [1, 3])
+def test_a_picture_of_two_classes_has_the_loss_of_each_for_its_share(
+    label_smoothing: float, micro: int
+) -> None:
+    first, second = torch.tensor([0, 1, 2]), torch.tensor([2, 2, 2])
+    shares = 0.7 * F.one_hot(first, 3) + 0.3 * F.one_hot(second, 3)
+    loss, hits, gradient = _loss_hits_gradient(shares, label_smoothing, micro)
+    of_first, of_second = (_loss_hits_gradient(labels, label_smoothing) for labels in (first, second))
+    assert loss == pytest.approx(0.7 * of_first[0] + 0.3 * of_second[0], rel=1e-5)
+    assert hits == of_first[1]
+    torch.testing.assert_close(gradient, 0.7 * of_first[2] + 0.3 * of_second[2])
 
 
 def test_balanced_sampling_leaves_nothing_to_weight() -> None:

@@ -88,13 +88,16 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: 
 
 
 @pytest.mark.slow  # as the test above, and more
-def test_torchrun_trains_as_one_process(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("augmented", ["", "--mixup-alpha 0.4 --cutmix-alpha 1"])
+def test_torchrun_trains_as_one_process(
+    make_imagefolder: Callable[..., Path], tmp_path: Path, augmented: str
+) -> None:
     root = make_imagefolder({"train/red": 5, "train/blue": 4, "val/red": 3, "val/blue": 2, "test/red": 1})
     flags = (
         "train --dataset imagefolder --weights none --method TinyTL-L+B --norm group_norm --epochs 2".split()
     )
     flags += "--backbone mobilenet_v2 --resolution 32 --device cpu --batch-size 4 --base-lr 1e-4".split()
-    flags += ["--data-dir", str(root), "--out"]
+    flags += [*augmented.split(), "--data-dir", str(root), "--out"]
     two, one = tmp_path / "two", tmp_path / "one"
     done = _torchrun("-m", "tinytl", *flags, str(two))
     assert done.returncode == 0, done.stderr
