@@ -44,7 +44,8 @@ FLAGS: dict[str, str] = {
         "--micro-batch-size --mixup-alpha --moments --momentum --n-groups --norm --num-classes --optimizer "
         "--out --plan --precision --resolution --resume --sampling --seed --select --skip-broken "
         "--slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers --update-scheme "
-        "--upsample-type --warmup-epochs --weight-decay --weight-standardization --weights"
+        "--upsample-type --warmup-epochs --weight-average --weight-decay --weight-standardization "
+        "--weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "
@@ -66,7 +67,7 @@ FLAGS: dict[str, str] = {
         "--frozen-weights --gn-channel-per-group --kernel-clipping --lite-kernel-size --memory-format "
         "--method --micro-batch-size --mixup-alpha --momentum --n-groups --norm --num-classes --out "
         "--precision --resolution --select --slice-mib --stock-below-kib --update-blocks --update-layers "
-        "--update-scheme --upsample-type --weight-standardization RUN"
+        "--update-scheme --upsample-type --weight-average --weight-standardization RUN"
     ),
     "tinytl list": "--json",
 }

@@ -46,7 +46,7 @@ _NAMED: Mapping[str, Sequence[str]] = {
 _CHECKED_SAMPLES = 256
 _MEMORY_RISES_WITH = (
     "resolution batch_size micro_batch_size expand kernel_size update_blocks channel_ratio mixup_alpha "
-    "cutmix_alpha"
+    "cutmix_alpha weight_average"
 ).split()
 _TRAINS_MORE_THAN = {
     "FT-Full": ("FT-Last", "FT-Norm+Last", "TinyTL-B", "Last-3", "Last-5", "Sparse", "Scratch"),

@@ -33,7 +33,8 @@ SECTIONS = {
     ),
     "training": (
         "epochs batch_size optimizer momentum base_lr lr_schedule gamma warmup_epochs weight_decay "
-        "label_smoothing class_weighting sampling mixup_alpha cutmix_alpha metric seed data_seed"
+        "label_smoothing class_weighting sampling mixup_alpha cutmix_alpha weight_average metric seed "
+        "data_seed"
     ),
     "memory and device": (
         "plan budget_mib micro_batch_size checkpoint engine stock_below_kib memory_format slice_mib "

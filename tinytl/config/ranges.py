@@ -39,6 +39,7 @@ def check_numbers(config: "TrainConfig") -> None:
     require_number("label_smoothing", config.label_smoothing, low=0.0, below=1.0)
     require_number("mixup_alpha", config.mixup_alpha, low=0.0)
     require_number("cutmix_alpha", config.cutmix_alpha, low=0.0)
+    require_number("weight_average", config.weight_average, low=0.0, below=1.0)
     require_number("dropout", config.dropout, low=0.0, below=1.0)
     if config.crop_scale_min is not None:
         require_number("crop_scale_min", config.crop_scale_min, above=0.0, high=1.0)

@@ -210,6 +210,10 @@ class TrainConfig:
     cutmix_alpha: float = 0.0
     """As `mixup_alpha`, but a box of each picture comes from the other one, and its area is what is drawn.
     Usual: 1; 0: off. If both are on, each batch has one of the two, drawn."""
+    weight_average: float = 0.0
+    """Decay of a moving average of the weights that train, in [0, 1): 0.99 averages about the last 100 steps;
+    0: off. Validation, `best.pt`, and all that is made of a run use the average. It often gains accuracy, and
+    needs memory for one more copy of what trains."""
     dropout: float = 0.2
     """Probability of dropping a feature before the classifier, in [0, 1)."""
     epochs: int = 10

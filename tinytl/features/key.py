@@ -20,7 +20,7 @@ from tinytl.networks.backbones.weights import InputNormalization
 
 FIELDS_OF_THE_HEAD = (
     "optimizer moments momentum base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay "
-    "label_smoothing class_weighting dropout epochs metric seed"
+    "label_smoothing class_weighting weight_average dropout epochs metric seed"
 ).split()
 """Fields that leave what goes into the classifier as it is. Every other field counts, a new one too."""
 FIELDS_OF_THE_PLACE = "data_dir loading loader_workers skip_broken exclude device".split()

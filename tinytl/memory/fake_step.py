@@ -22,9 +22,10 @@ from tinytl.errors import ConfigError
 from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
-from tinytl.memory.storage_tracker import OF_GRAPHS, StorageTracker
+from tinytl.memory.storage_tracker import OF_AVERAGE, OF_GRAPHS, StorageTracker
 from tinytl.training.graph_buffers import StaticBuffers
 from tinytl.training.step import build_optimizer, random_batch, step_of
+from tinytl.training.weight_average import WeightAverage
 
 SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib", "memory_format")
 """The fields of a plan that `set_engine_` sets."""
@@ -68,6 +69,8 @@ class FakeStep:
             images, labels = random_batch(config, self.device)
             tracker = tracker_for(config, self.answers)
             tracker.add_state(self.net, self.optimizer, (images, labels))
+            if self.average.tensors:
+                tracker.add_existing(OF_AVERAGE, self.average.tensors)
             if several or recorded:
                 self._set_gradients()
                 tracker.add_existing("gradients", self._gradients)
@@ -88,6 +91,8 @@ class FakeStep:
                         keeps_gradients=recorded,
                         after_forward=tracker.label_saved,
                     )
+                    with tracker.optimizer_work_inside():
+                        self.average.update()
                 except _NOT_ON_FAKE_TENSORS as error:
                     raise ConfigError(
                         f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "
@@ -108,6 +113,7 @@ class FakeStep:
         with self.mode:
             self.net = to_fake_(net, self.device)
             self.optimizer = build_optimizer(self.net, config)
+            self.average = WeightAverage(self.net, config)
             self._gradients = [torch.empty_like(parameter) for parameter in self._trained()]
             self._set_gradients()
             with tracker_for(config):

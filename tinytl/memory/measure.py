@@ -33,7 +33,9 @@ class PeakMeter:
         enabled: bool = True,
         recorded: bool = False,
     ) -> None:
-        """`recorded`: steps are CUDA graphs, for which cuBLAS has a workspace more."""
+        """`batch`: also other tensors that are there, such as averages of weights. `recorded`: steps are CUDA
+        graphs, for which cuBLAS has a workspace more.
+        """
         self.enabled = enabled
         if enabled:
             self._cuda = next(net.parameters()).is_cuda

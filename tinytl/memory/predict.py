@@ -53,6 +53,7 @@ from tinytl.step_time.step_times import StepTimes
 from tinytl.training.captured_step import planned_step
 from tinytl.training.mixed_precision import MixedPrecision, backends_restored
 from tinytl.training.step import InputNormalizer, build_optimizer, random_batch
+from tinytl.training.weight_average import WeightAverage
 
 MOST_STEPS = 1 << 16
 """The largest batch that `max_batch_size` tries."""
@@ -186,6 +187,7 @@ def _key(config: TrainConfig) -> StepKey:
         cuda_graph=recorded,
         mixup_alpha=float(config.mixes_pictures),  # whichever mixes, and however much
         cutmix_alpha=0.0,
+        weight_average=0.5 if config.weight_average else 0.0,  # whatever its decay
     )
     return StepKey(bare, by_call=found is not None and found.cudnn_mib is None)
 
@@ -330,6 +332,7 @@ def stock_inference_peak_mib(config: TrainConfig) -> float:
         update_scheme=None,
         mixup_alpha=0.0,
         cutmix_alpha=0.0,
+        weight_average=0.0,
         **_WITHOUT_EFFECT,
     )
     return _predict_inference(config)
@@ -348,9 +351,12 @@ def measure_memory(config: TrainConfig) -> float:
     normalize, precision = InputNormalizer(config, device), MixedPrecision(config.precision, device)
     step = planned_step(config, net, optimizer, normalize, precision)
     images, labels = random_batch(config, device)
+    average = WeightAverage(net, config)
+    batch = (images, labels, *average.tensors)
     step(images, labels)
-    with PeakMeter(net, optimizer, (images, labels), recorded=is_recorded(config)) as meter:
+    with PeakMeter(net, optimizer, batch, recorded=is_recorded(config)) as meter:
         step(images, labels)
+        average.update()
     return meter.peak_mib
 
 

@@ -33,14 +33,18 @@ OF_GRAPHS = "graph_buffers"
 """The part of a step that runs as CUDA graphs: what these read and write, always at one place."""
 
 
+OF_AVERAGE = "weight_average"
+"""The part of a step with an average of its weights: the averages."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryPrediction:
     """Peak of one training step in MiB (2**20 bytes), its parts, and where it occurs."""
 
     peak_mib: float
     parts_mib: Mapping[str, float]
-    """By `PARTS`, `OF_GRAPHS` if there are graphs, `WORKSPACES` if a GPU said what they are: their sum is the
-    peak."""
+    """By `PARTS`, `OF_GRAPHS` if there are graphs, `OF_AVERAGE` if weights are averaged, `WORKSPACES` if a
+    GPU said what they are: their sum is the peak."""
     peak_at: str
     """Module and pass of the peak, such as `features.2.conv.0 backward`."""
     work: Work = field(default_factory=Work, repr=False, compare=False)
@@ -182,19 +186,27 @@ class StorageTracker(TorchDispatchMode):
     @contextmanager
     def label_step(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
         """Inside of it, what an optimiser's steps compute counts as `optimizer_work`."""
-
-        def begin(*_: object) -> None:
-            self._in_optimizer = True
-
-        def end(*_: object) -> None:
-            self._in_optimizer = False
-
-        hooks = [optimizer.register_step_pre_hook(begin), optimizer.register_step_post_hook(end)]
+        hooks = [
+            optimizer.register_step_pre_hook(lambda *_: self._begin_optimizer_work(True)),
+            optimizer.register_step_post_hook(lambda *_: self._begin_optimizer_work(False)),
+        ]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+
+    @contextmanager
+    def optimizer_work_inside(self) -> Iterator[None]:
+        """Inside of it, what is computed counts as `optimizer_work`: once per step, not per pass."""
+        self._begin_optimizer_work(True)
+        try:
+            yield
+        finally:
+            self._begin_optimizer_work(False)
+
+    def _begin_optimizer_work(self, begins: bool) -> None:
+        self._in_optimizer = begins
 
     def close(self) -> None:
         """Ends the step: what is freed from now on is no part of it."""

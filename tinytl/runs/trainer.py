@@ -36,6 +36,7 @@ from tinytl.training.lr_schedule import lr_factor
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.mixing import as_mixed
 from tinytl.training.step import InputNormalizer, build_optimizer, lay_out_moments_, training_step
+from tinytl.training.weight_average import WeightAverage
 
 EVAL_BATCH_SIZE = 32
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Trainer:
             cublas_workspace_bytes()  # a part of the peak that a later step measures
         self.account = str(built.account or "random weights")
         self.optimizer = build_optimizer(self.net, config)
+        self.average = WeightAverage(self.net, config)
         self._set_normalization(built.normalization)
         self.precision = MixedPrecision(config.precision, self.device)
         self.epoch = 0
@@ -189,7 +191,7 @@ class Trainer:
         full = batch_size == min(self.config.batch_size, len(self.data.train))
         measure_now = self.measured_peak_mib is None and full and not first
         recorded = isinstance(self._take_step, CapturedStep)
-        batch = (inputs, labels)
+        batch = (inputs, labels, *self.average.tensors)
         with PeakMeter(self.net, self.optimizer, batch, enabled=measure_now, recorded=recorded) as meter:
             if part.net is self.net:
                 loss, correct = self._take_step(inputs, labels, batch_size=batch_size)
@@ -206,6 +208,7 @@ class Trainer:
                     precision=self.precision,
                     batch_size=batch_size,
                 )
+            self.average.update()
         if measure_now:
             self.measured_peak_mib = meter.peak_mib
         return loss, correct
@@ -232,17 +235,18 @@ class Trainer:
             self.validated = self.evaluate(self.data.val)
 
     def evaluate(self, images: Split) -> Judgements:
-        """Returns what the network says of `images`."""
-        return evaluate(
-            self.net,
-            self.normalize,
-            images,
-            resolution=self.config.resolution,
-            batch_size=self._eval_batch_size,
-            precision=self.precision,
-            ranks=self.ranks,
-            workers=self.config.loader_workers,
-        )
+        """Returns what the network says of `images`, with its averaged weights if they are averaged."""
+        with self.average.applied():
+            return evaluate(
+                self.net,
+                self.normalize,
+                images,
+                resolution=self.config.resolution,
+                batch_size=self._eval_batch_size,
+                precision=self.precision,
+                ranks=self.ranks,
+                workers=self.config.loader_workers,
+            )
 
     @property
     def _eval_batch_size(self) -> int:
@@ -256,7 +260,8 @@ class Trainer:
         self.net.eval()
         batches = stored.batches(images.labels, self._eval_batch_size, self.device)
         try:
-            return judgements_of(judge(*self._head, batches, self.precision), images.labels)
+            with self.average.applied():
+                return judgements_of(judge(*self._head, batches, self.precision), images.labels)
         except OSError as error:
             logger.warning("%s: the validation starts from images", error)
             return self.evaluate(images)
@@ -274,9 +279,15 @@ class Trainer:
         return Part(self.net.get_submodule("classifier"), torch.clone)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that a later `load_state_dict` on an equal configuration needs to resume exactly."""
+        """Returns all that a later `load_state_dict` on an equal configuration needs to resume exactly.
+
+        `net` has the averaged weights if they are averaged, `weight_average` those that train on.
+        """
+        with self.average.applied():
+            net = self.net.state_dict()
         return {
-            "net": self.net.state_dict(),
+            "net": net,
+            "weight_average": self.average.state_dict(),
             # For users of the checkpoint as weights.
             "input_mean": self.normalization.mean,
             "input_std": self.normalization.std,
@@ -292,6 +303,7 @@ class Trainer:
         """Restores the state that `state_dict` returned."""
         vars(self).pop("_shared", None)  # of the weights so far
         self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state.get("weight_average", {}))  # older runs had none
         self.optimizer.load_state_dict(state["optimizer"])
         lay_out_moments_(self.optimizer)
         self.precision.load_state_dict(state["precision"])

@@ -31,6 +31,8 @@ from tests.support.refused import refusal_of
         ({"label_smoothing": 1.0}, "label_smoothing=1 is not below 1"),
         ({"label_smoothing": -0.5}, "label_smoothing=-0.5 is below 0"),
         ({"dropout": 1}, "dropout=1 is not below 1"),
+        ({"weight_average": 1}, "weight_average=1 is not below 1"),
+        ({"weight_average": -0.5}, "weight_average=-0.5 is below 0"),
         ({"mixup_alpha": -0.1}, "mixup_alpha=-0.1 is below 0"),
         ({"cutmix_alpha": float("inf")}, "cutmix_alpha=inf is not a finite number"),
         ({"dropout": False}, "dropout=False is not a finite number"),

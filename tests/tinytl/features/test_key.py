@@ -80,6 +80,7 @@ OTHER: dict[str, Any] = {
     "sampling": "balanced",
     "mixup_alpha": 0.2,
     "cutmix_alpha": 1.0,
+    "weight_average": 0.9,
     "metric": "macro_f1",
     "dropout": 0.0,
     "epochs": 3,

@@ -104,8 +104,10 @@ def test_eight_runs_share_one_forward_and_end_as_each_would_alone(
     assert len(list(feature_store.glob("val*"))) == 1
 
 
-@pytest.mark.parametrize("changes", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}], ids=str)
-def test_runs_that_mix_alike_share_what_is_mixed(
+@pytest.mark.parametrize(
+    "changes", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}, {"weight_average": 0.9}], ids=str
+)
+def test_runs_that_mix_alike_share_what_is_mixed_and_averages_are_each_run_s(
     feature_store: Path, digits: DataSplits, alone: Callable[..., Any], changes: dict[str, Any]
 ) -> None:
     _train(_config(**changes), digits)

@@ -25,7 +25,7 @@ from tinytl.memory.predict import (
     resolve_plan,
     stock_inference_peak_mib,
 )
-from tinytl.memory.storage_tracker import PARTS
+from tinytl.memory.storage_tracker import OF_AVERAGE, PARTS
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.stored_weights import train_channels_
 from tinytl.networks.update_methods import apply_update_method_
@@ -83,6 +83,32 @@ def test_prediction_of_moments_in_8_bits(changes: dict[str, Any]) -> None:
     plain = predict_memory(dataclasses.replace(config, moments="float32"))
     assert predicted.parts_mib["optimizer"] < 0.5 * plain.parts_mib["optimizer"]
     assert predicted.peak_mib < plain.peak_mib
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "FT-Full", "norm": "batch_norm"},
+        {"method": "FT-Full", "norm": "frozen_bn", "micro_batch_size": 1, "checkpoint": "all"},
+        {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd"},
+        {"method": "Sparse", "norm": "frozen_bn", "channel_ratio": 0.5, "update_blocks": 3},
+        {"method": "FT-Last", "norm": "frozen_bn", "engine": "stock"},
+    ],
+    ids=lambda changes: changes["method"],
+)
+def test_an_average_of_weights_is_a_part_of_its_own(changes: dict[str, Any]) -> None:
+    config = resolve_plan(small(**changes, weight_average=0.9))
+    predicted, plain = predict_memory(config), predict_memory(dataclasses.replace(config, weight_average=0.0))
+    assert predicted.peak_mib == pytest.approx(measure_memory(config), rel=0.02)
+    assert sum(predicted.parts_mib.values()) == pytest.approx(predicted.peak_mib)
+    net = build_model(config).net
+    averaged = [p for p in net.parameters() if p.requires_grad]
+    if config.norm == "batch_norm":
+        averaged += [b for name, b in net.named_buffers() if "running" in name]
+    assert predicted.parts_mib[OF_AVERAGE] * MIB == 4 * sum(tensor.numel() for tensor in averaged)
+    assert predicted.peak_mib - plain.peak_mib == pytest.approx(predicted.parts_mib[OF_AVERAGE])
+    assert OF_AVERAGE not in plain.parts_mib
+    assert predict_memory(dataclasses.replace(config, weight_average=0.5)) is predicted
 
 
 def test_mixed_pictures_need_more_numbers_per_label_however_they_are_mixed() -> None:

@@ -67,13 +67,24 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
         {"method": "FT-Full", "norm": "frozen_bn", "checkpoint": "all", "moments": "int8"},
         {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+        {"weight_average": 0.5, "norm": "batch_norm"},
+        {"weight_average": 0.99, "method": "TinyTL-L+B", "norm": "frozen_bn"},
         {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "micro_batch_size": 2, "class_weighting": "inverse"},
         pytest.param(
             {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
             marks=pytest.mark.slow,  # convolutions in float16
         ),
     ],
-    ids=["batch norm", "lite, micro-batches", "int8, released", "sgd, exponential", "mixed", "float16"],
+    ids=[
+        "batch norm",
+        "lite, micro-batches",
+        "int8, released",
+        "sgd, exponential",
+        "averaged statistics",
+        "averaged",
+        "mixed",
+        "float16",
+    ],
 )
 def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dict[str, Any]) -> None:
     config = _config(**changes)
@@ -92,6 +103,28 @@ def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dic
     assert _without_time(metrics) == _without_time(expected)
     assert metrics.epoch == 2
     assert _equal_nets(resumed, whole)
+
+
+def test_an_average_is_what_is_judged_and_kept_and_does_not_change_training(splits: DataSplits) -> None:
+    plain, averaged = (Trainer(_config(weight_average=decay), splits) for decay in (0.0, 0.9))
+    for _ in range(2):
+        expected, found = plain.train_epoch(), averaged.train_epoch()
+        assert found.loss == expected.loss
+        assert found.val_loss != expected.val_loss
+    assert _equal_nets(averaged, plain)
+    kept = averaged.state_dict()["net"]
+    assert not any(torch.equal(kept[name], p) for name, p in plain.net.named_parameters())
+    plain.net.load_state_dict(kept)
+    plain.measured_peak_mib = averaged.measured_peak_mib
+    assert plain.evaluate(splits.val).loss == found.val_loss
+    assert averaged.evaluate(splits.val).loss == found.val_loss
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "frozen_bn"])
+def test_an_average_is_counted_in_the_memory_of_a_run(splits: DataSplits, norm: str) -> None:
+    trainer = Trainer(_config(weight_average=0.9, norm=norm, epochs=1, batch_size=2), splits)
+    trainer.train_epoch()
+    assert trainer.measured_peak_mib == pytest.approx(predict_memory(trainer.config).peak_mib, rel=0.02)
 
 
 def test_a_checkpoint_serves_as_weights(splits: DataSplits, tmp_path: Path) -> None:
