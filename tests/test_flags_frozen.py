@@ -42,10 +42,10 @@ FLAGS: dict[str, str] = {
         "--input-std --kernel-clipping --label-smoothing --lite-kernel-size --lite-weights "
         "--loader-workers --loading --lr-ratio --lr-schedule --memory-format --method --metric "
         "--micro-batch-size --mixup-alpha --moments --momentum --n-groups --norm --num-classes --optimizer "
-        "--out --plan --precision --resolution --resume --sampling --seed --select --skip-broken "
-        "--slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers --update-scheme "
-        "--upsample-type --warmup-epochs --weight-average --weight-decay --weight-standardization "
-        "--weights"
+        "--out --plan --precision --rand-augment --resolution --resume --sampling --seed --select "
+        "--skip-broken --slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers "
+        "--update-scheme --upsample-type --warmup-epochs --weight-average --weight-decay "
+        "--weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "

@@ -21,7 +21,7 @@ _NONE = ("none", "null", "")
 SECTIONS = {
     "data": (
         "dataset data_dir loading loader_workers skip_broken exclude num_classes resolution crop_scale_min "
-        "flip"
+        "flip rand_augment"
     ),
     "network": (
         "backbone weights lite_weights input_mean input_std norm gn_channel_per_group weight_standardization "

@@ -50,6 +50,8 @@ ALL_TRAINING_METHODS = ("FT-Full", "Scratch")
 LAST_BLOCKS = {"Last-3": 3, "Last-5": 5}
 """The number of last feature blocks that a method trains beside the head."""
 MOST_SEED = 2**31 - 1
+MOST_MAGNITUDE = 30
+"""The strongest RandAugment that torchvision has by default."""
 NETWORK_STRIDE = 32
 """Input pixels per pixel of the last map, in height and in width, in every backbone here."""
 REFERENCE_RESOLUTION = 128
@@ -76,6 +78,6 @@ RANDOM_BRANCHES_LR_RATIO = 16.0
 FIELDS_WITHOUT_MEMORY = (
     "dataset data_dir loading loader_workers skip_broken exclude weights lite_weights input_mean input_std "
     "base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs "
-    "crop_scale_min flip metric seed data_seed"
+    "crop_scale_min flip rand_augment metric seed data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tinytl.config.checks import require_int, require_number
-from tinytl.config.names import MOST_SEED
+from tinytl.config.names import MOST_MAGNITUDE, MOST_SEED
 from tinytl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def check_numbers(config: "TrainConfig") -> None:
         require_int("data_seed", config.data_seed, low=0, high=MOST_SEED)
     if config.loader_workers is not None:
         require_int("loader_workers", config.loader_workers, low=0)
+    require_int("rand_augment", config.rand_augment, low=0, high=MOST_MAGNITUDE)
     require_int("kernel_size", config.kernel_size, low=1)
     if config.kernel_size % 2 == 0:
         raise ConfigError(f"kernel_size={config.kernel_size} is even: use an odd kernel such as 3 or 5")

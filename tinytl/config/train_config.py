@@ -206,7 +206,7 @@ class TrainConfig:
     mixup_alpha: float = 0.0
     """Mixes each training picture, and its label, with another one of its batch: by shares that are drawn per
     batch from Beta(alpha, alpha). Usual: 0.2, evener shares from 1 on; 0: off. Counters overfitting in long
-    trainings, and costs accuracy in short ones. A step then needs a number more per picture and class."""
+    trainings, and may cost accuracy in short ones. A step then needs a number more per picture and class."""
     cutmix_alpha: float = 0.0
     """As `mixup_alpha`, but a box of each picture comes from the other one, and its area is what is drawn.
     Usual: 1; 0: off. If both are on, each batch has one of the two, drawn."""
@@ -229,6 +229,11 @@ class TrainConfig:
     """Smallest share of the image's area that a training crop keeps, in (0, 1]. Default: the data set's."""
     flip: bool | None = None
     """Mirror training images at random. Default: the data set's own (no for digits)."""
+    rand_augment: int = 0
+    """Strength of RandAugment, 1 to 30: each training picture is changed in two ways, drawn anew in every
+    epoch (turned, sheared, shifted, more or less colour, contrast, brightness, ...), by torchvision. Usual:
+    9; 0: off. Changes no memory of a step; in long trainings it counters overfitting, in short ones it may
+    cost accuracy. The processes that decode pictures need more time."""
     precision: str = "float32"
     """Number format of the forward pass: `float32`; `tf32`, in which a GPU rounds the factors of 32-bit
     products to 10 bits (as `float32` on a CPU); or mixed precision with `bfloat16` or `float16` (with

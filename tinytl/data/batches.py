@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tinytl.data.crops import Crop, random_crop
+from tinytl.data.rand_augment import picture_seeds, rand_augmented
 from tinytl.data.resizing import read_at_once, resize_boxes, resize_crops_
 from tinytl.data.sending import SentBatch, Wanted, one_ahead, sent_batches
 from tinytl.data.splits import ImageSet, Split
@@ -33,6 +36,7 @@ def train_batches(
     workers: int | None = None,
     resized_at_once: int | None = None,
     row_before: bool = False,
+    rand_augment: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields `(N, 3, R, R)` uint8 and `(N,)` int64 on `device` over one shuffled pass.
 
@@ -43,7 +47,8 @@ def train_batches(
     not decoded. With `row_before`, a share that is not empty is led by the row before it; before a batch's
     first row comes its last. Files are decoded by `workers` processes (`stream_squares`). A GPU resizes at
     most `resized_at_once` pictures at a time, and the next batch travels to it meanwhile
-    (`tinytl.data.sending`).
+    (`tinytl.data.sending`). Unless `rand_augment` is 0, pictures are changed with that magnitude before they
+    are cropped (`tinytl.data.rand_augment`).
 
     Raises:
         ConfigError: naming a file that does not decode.
@@ -60,7 +65,12 @@ def train_batches(
             crops = [random_crop(data.side, crop_scale_min, flip, rng) for _ in batch]
             yield Wanted([crops[row] for row in own], data.labels[batch[own]])
 
-    yield from _batches(data, shares, wanted(), resolution, device, workers, resized_at_once)
+    seeds = None
+    if rand_augment:
+        of_epoch = picture_seeds(len(order), seed, epoch)
+        seeds = [of_epoch[i * batch_size : (i + 1) * batch_size][own] for i, own in enumerate(rows)]
+    pictures = _pictures(data, shares, resolution, workers, rand_augment, seeds)
+    yield from _batches(data, pictures, shares, wanted(), resolution, device, resized_at_once)
 
 
 def labels_in_order(data: Split, sampling: str, seed: int, epoch: int) -> Index:
@@ -77,7 +87,8 @@ def eval_batches(
     order = np.arange(len(data))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     wanted = (Wanted([whole] * len(batch), data.labels[batch]) for batch in batches)
-    yield from _batches(data, batches, wanted, resolution, device, workers, None)
+    pictures = _pictures(data, batches, resolution, workers)
+    yield from _batches(data, pictures, batches, wanted, resolution, device, None)
 
 
 def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
@@ -88,15 +99,16 @@ def steps_per_epoch(n_samples: int, batch_size: int, drop_single: bool) -> int:
 
 def _batches(
     data: Split,
+    pictures: Iterator[Tensor],
     order: Sequence[Index],
     wanted: Iterator[Wanted],
     resolution: int,
     device: torch.device,
-    workers: int | None,
     resized_at_once: int | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields the batches whose samples are `order`, as `wanted`."""
-    pictures = _pictures(data, order, resolution, workers)
+    """Yields the batches whose samples are `order`, and whose `pictures` come one after the other, as
+    `wanted`.
+    """
     if is_on_cpu_path(device):
         for crops, labels in wanted:
             yield _resized(pictures, crops, resolution), torch.from_numpy(labels)
@@ -137,14 +149,41 @@ def _balanced(labels: Index, order: Index, rng: np.random.Generator) -> Index:
 
 
 def _pictures(
-    data: Split, batches: Sequence[Index], resolution: int, workers: int | None
+    data: Split,
+    batches: Sequence[Index],
+    resolution: int,
+    workers: int | None,
+    rand_augment: int = 0,
+    seeds: Sequence[Index] | None = None,
 ) -> Iterator[Tensor]:
-    """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch."""
+    """Yields the pictures of all batches in order, `(n, S, S, 3)` uint8: a few at a time, of one batch.
+
+    With `seeds`, one per picture of each batch, they are changed by RandAugment of that magnitude.
+    """
     at_once = read_at_once(data.side, resolution)
-    parts = [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
-    if isinstance(data, ImageSet):
-        return (torch.from_numpy(data.images[part]) for part in parts)
-    return stream_squares(data, parts, workers)
+    parts = _in_parts(batches, at_once)
+    change = None if seeds is None else _Augmented(rand_augment, _in_parts(seeds, at_once))
+    if not isinstance(data, ImageSet):
+        return stream_squares(data, parts, workers, change)
+    stored = (data.images[part] for part in parts)
+    changed = stored if change is None else (change(few, number) for number, few in enumerate(stored))
+    return map(torch.from_numpy, changed)
+
+
+def _in_parts(batches: Sequence[Index], at_once: int) -> list[Index]:
+    return [batch[i : i + at_once] for batch in batches for i in range(0, len(batch), at_once)]
+
+
+@dataclass(frozen=True)
+class _Augmented:
+    """Changes the pictures of a part, in whatever process has decoded them."""
+
+    magnitude: int
+    seeds: Sequence[Index]
+    """Of each part, one per picture."""
+
+    def __call__(self, pictures: npt.NDArray[np.uint8], number: int) -> npt.NDArray[np.uint8]:
+        return rand_augmented(pictures, self.magnitude, self.seeds[number])
 
 
 def _resized(pictures: Iterator[Tensor], crops: Sequence[Crop], resolution: int) -> Tensor:

@@ -92,6 +92,7 @@ def shared_features(
         config.sampling,
         data.crop_scale_min if config.crop_scale_min is None else config.crop_scale_min,
         data.flip if config.flip is None else config.flip,
+        config.rand_augment,
         config.mixup_alpha,
         config.cutmix_alpha,
     ]

@@ -43,6 +43,7 @@ def image_batches(
         share=ranks.share,
         workers=config.loader_workers,
         resized_at_once=at_once,
+        rand_augment=config.rand_augment,
         row_before=is_share and config.mixes_pictures,
     )
     if not config.mixes_pictures:

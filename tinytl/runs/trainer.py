@@ -15,6 +15,7 @@ from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import labels_in_order, steps_per_epoch
 from tinytl.data.load import DataSplits, Split
+from tinytl.data.rand_augment import transform_of
 from tinytl.device import resolve_device
 from tinytl.errors import NonFiniteLossError
 from tinytl.features.limit import most_stored_bytes
@@ -99,6 +100,8 @@ class Trainer:
         self.ranks = ranks
         self.data = data
         self.device = resolve_device(config.device)
+        if config.rand_augment:
+            transform_of(config.rand_augment)  # torchvision may be missing
         most_stored_bytes()  # a bad value is found before anything is written
         whole = config.samples_in_memory == config.batch_size // ranks.world_size
         if config.plan == "fast" and whole and config.checkpoint == "none":  # memory is not the limit

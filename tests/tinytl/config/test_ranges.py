@@ -33,6 +33,8 @@ from tests.support.refused import refusal_of
         ({"dropout": 1}, "dropout=1 is not below 1"),
         ({"weight_average": 1}, "weight_average=1 is not below 1"),
         ({"weight_average": -0.5}, "weight_average=-0.5 is below 0"),
+        ({"rand_augment": 31}, "rand_augment=31 is above 30"),
+        ({"rand_augment": 9.5}, "rand_augment=9.5 is not a whole number"),
         ({"mixup_alpha": -0.1}, "mixup_alpha=-0.1 is below 0"),
         ({"cutmix_alpha": float("inf")}, "cutmix_alpha=inf is not a finite number"),
         ({"dropout": False}, "dropout=False is not a finite number"),

@@ -66,7 +66,8 @@ def test_every_field_has_a_flag() -> None:
         "metric": "macro_f1", "dropout": 0.0,
         "epochs": 3,
         "batch_size": 6, "micro_batch_size": 2,
-        "resolution": 64, "crop_scale_min": 0.5, "flip": True, "precision": "bfloat16", "seed": 9,
+        "resolution": 64, "crop_scale_min": 0.5, "flip": True, "rand_augment": 7,
+        "precision": "bfloat16", "seed": 9,
         "data_seed": 8,
         "device": "cpu",
     }  # fmt: skip

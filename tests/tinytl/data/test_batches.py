@@ -37,6 +37,28 @@ def test_an_epoch_depends_on_seed_and_epoch_alone() -> None:
     assert not _same(first, _train(data, seed=4, epoch=2))
 
 
+def test_a_share_has_the_rows_of_the_whole_and_if_asked_the_one_before() -> None:
+    data, changes = _images(10), {"rand_augment": 9, "sampling": "balanced"}
+    whole = _train(data, **changes)
+    for rank in range(3):
+        led = _train(data, **changes, share=Ranks(rank, 3).share, row_before=True)
+        plain = _train(data, **changes, share=Ranks(rank, 3).share)
+        for (images, labels), own, before in zip(whole, plain, led, strict=True):
+            rows = np.arange(len(labels))[Ranks(rank, 3).share(len(labels))]
+            assert torch.equal(own[0], images[rows]) and torch.equal(own[1], labels[rows])
+            rows = np.concatenate([(rows[:1] - 1) % len(labels), rows])
+            assert torch.equal(before[0], images[rows]) and torch.equal(before[1], labels[rows])
+
+
+def test_pictures_are_changed_before_they_are_cropped() -> None:
+    data = _images(10)
+    plain, changed, again = _train(data), _train(data, rand_augment=9), _train(data, rand_augment=9)
+    assert _same(changed, again)
+    assert not _same(changed, plain)
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(changed, plain, strict=True))
+    assert not _same(changed, _train(data, rand_augment=9, epoch=1))
+
+
 def test_every_image_once_in_an_order_of_the_epoch() -> None:
     orders = [torch.cat([labels for _, labels in _train(_images(10), epoch=e)]).tolist() for e in (0, 1)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))

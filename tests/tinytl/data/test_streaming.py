@@ -62,7 +62,12 @@ def test_memory_and_stream_give_the_same_images(folder: Path, workers: int) -> N
     assert isinstance(stream.train, ImageFiles)
     assert np.array_equal(memory.train.labels, stream.train.labels)
     assert memory.train.side == stream.train.side == 37
-    for options in ({}, {"share": lambda n: slice(1, 3)}, {"drop_single": True, "batch_size": 3}):
+    for options in (
+        {},
+        {"share": lambda n: slice(1, 3)},
+        {"drop_single": True, "batch_size": 3},
+        {"rand_augment": 9},
+    ):
         assert _same(_batches(memory.train, **options), _batches(stream.train, workers=workers, **options))
     whole = [
         list(eval_batches(data.val, batch_size=3, resolution=32, workers=workers))

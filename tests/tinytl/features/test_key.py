@@ -78,6 +78,7 @@ OTHER: dict[str, Any] = {
     "label_smoothing": 0.0,
     "class_weighting": "inverse",
     "sampling": "balanced",
+    "rand_augment": 9,
     "mixup_alpha": 0.2,
     "cutmix_alpha": 1.0,
     "weight_average": 0.9,

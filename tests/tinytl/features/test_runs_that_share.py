@@ -105,9 +105,11 @@ def test_eight_runs_share_one_forward_and_end_as_each_would_alone(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}, {"weight_average": 0.9}], ids=str
+    "changes",
+    [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}, {"rand_augment": 9}, {"weight_average": 0.9}],
+    ids=str,
 )
-def test_runs_that_mix_alike_share_what_is_mixed_and_averages_are_each_run_s(
+def test_runs_that_augment_alike_share_what_is_augmented_and_each_has_its_average(
     feature_store: Path, digits: DataSplits, alone: Callable[..., Any], changes: dict[str, Any]
 ) -> None:
     _train(_config(**changes), digits)

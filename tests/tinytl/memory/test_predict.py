@@ -169,6 +169,7 @@ WITHOUT_EFFECT = {
     "epochs": 3,
     "crop_scale_min": 0.9,
     "flip": True,
+    "rand_augment": 9,
     "seed": 9,
     "data_seed": 8,
 }

@@ -69,7 +69,12 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
         {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
         {"weight_average": 0.5, "norm": "batch_norm"},
         {"weight_average": 0.99, "method": "TinyTL-L+B", "norm": "frozen_bn"},
-        {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "micro_batch_size": 2, "class_weighting": "inverse"},
+        {
+            "rand_augment": 9,
+            "mixup_alpha": 0.4,
+            "cutmix_alpha": 1.0,
+            "class_weighting": "inverse",
+        },
         pytest.param(
             {"precision": "float16", "method": "TinyTL-B", "norm": "frozen_bn"},
             marks=pytest.mark.slow,  # convolutions in float16
@@ -257,8 +262,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TapedGraphs]]:
         {"norm": "batch_norm", "batch_size": 4},
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "batch_size": 4, "micro_batch_size": 2},
         {"optimizer": "sgd", "batch_size": 3, "precision": "bfloat16"},
+        {"norm": "batch_norm", "batch_size": 4, "mixup_alpha": 0.4, "weight_average": 0.9},
     ],
-    ids=["batch norm", "lite, micro-batches", "sgd, bfloat16"],
+    ids=["batch norm", "lite, micro-batches", "sgd, bfloat16", "mixed, averaged"],
 )
 def test_a_recorded_run_is_one_that_is_not_and_resumes_as_either(
     splits: DataSplits, changes: dict[str, Any], graphs: list[TapedGraphs]
