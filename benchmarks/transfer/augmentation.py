@@ -25,8 +25,8 @@ KNOBS: Mapping[str, Mapping[str, Any]] = {
     "rand_augment": {"rand_augment": 9},
     "weight_average": {"weight_average": 0.99},
 }
-"""At values that their papers, and torchvision's and timm's recipes, begin with; the average is over about the
-last 100 steps."""
+"""At values that their papers, and torchvision's and timm's recipes, begin with; the average is over about
+the last 100 steps."""
 PREDICTED = {
     "top-1 against none, points": {
         "5 epochs": {"mixup": -1.0, "cutmix": -2.0, "rand_augment": -1.0, "weight_average": 0.5, "all": -3.0},
