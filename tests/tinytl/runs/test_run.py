@@ -169,7 +169,7 @@ def test_a_resumed_run_keeps_its_plan_whatever_is_fastest_today(
         if line.startswith("epoch 2/2"):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinytl.runs.trainer.fastest_format", fastest)
+    monkeypatch.setattr("tinytl.runs.planned_config.fastest_format", fastest)
     config, out = _config(make_imagefolder(SPLITS)), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         train_run(config, out, PlainProgress(stop_in_epoch_2))
