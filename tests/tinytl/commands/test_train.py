@@ -164,9 +164,10 @@ def test_how_a_process_runs_its_share_may_change(
     (out / "result.json").unlink()
     # As on a machine, or with as many processes, for which the plan would choose otherwise.
     monkeypatch.setattr(
-        "tinytl.runs.trainer.resolve_plan", lambda c: dataclasses.replace(lean_plan(c), micro_batch_size=1)
+        "tinytl.runs.planned_config.resolve_plan",
+        lambda c: dataclasses.replace(lean_plan(c), micro_batch_size=1),
     )
-    monkeypatch.setattr("tinytl.runs.trainer.is_planned", lambda c: False)
+    monkeypatch.setattr("tinytl.runs.planned_config.is_planned", lambda c: False)
     assert main(["train", "--out", str(out), "--resume"]) == 0
 
 
