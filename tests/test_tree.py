@@ -41,10 +41,6 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tuner/finish/test_finish.py",
         "the card is read there, of models that were made",
     ),
-    "tuner/finish/outcome.py": (
-        "tests/tuner/finish/test_finish.py",
-        "its facts are read there from model.json",
-    ),
     "tuner/finish/training.py": (
         "tests/tuner/finish/test_finish.py",
         "its runs are trained, cut off and read again there",

@@ -21,6 +21,7 @@ from tests.support.studies import (
     wait_for,
     write_pictures,
 )
+from tuner.tracking.model_run import KIND, MODEL_ID
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path, monkeypat
     again = run(finish)
     assert "registered: models:/colors/1" in again
 
-    (logged,) = mlflow_runs("s", runs, "model")
+    (logged,) = mlflow_runs("s", runs, KIND)
     (parent,) = mlflow_runs("s", runs, "study")
     about = json.loads((runs / "s" / "model" / "model.json").read_text())
     assert logged.data.tags["mlflow.parentRunId"] == parent.info.run_id and logged.info.status == "FINISHED"
@@ -51,7 +52,7 @@ def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path, monkeypat
 
     uri = f"sqlite:///{runs}/mlflow.db"
     version = MlflowClient(uri).get_model_version("colors", "1")
-    assert version.model_id == logged.data.tags["model.id"]
+    assert version.model_id == logged.data.tags[MODEL_ID]
     picture = pictures / "test" / "green" / "0.png"
     predict = [sys.executable, "-m", "tinytl", "predict", str(runs / "s" / "model"), str(picture)]
     (expected,) = json.loads(run([*predict, "--top", "3", "--json"]))

@@ -12,6 +12,7 @@ from tinytl.runs.judged import lines
 from tinytl.training.judgements import Judgements
 from tuner.findings.text import capitalized
 from tuner.findings.text import describe as described
+from tuner.finish.lengths import MOST_DOUBLINGS
 from tuner.finish.outcome import Outcome
 from tuner.record import schema
 
@@ -153,7 +154,10 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
     )
     if len(outcome.tried) > 1:
         yield ""
-        yield "Then its length was doubled until a whole run was not better than the one before:"
+        yield (
+            "Then its length was doubled until a whole run was not better than the one before, at most to "
+            f"{2**MOST_DOUBLINGS} times the study's:"
+        )
         yield ""
         yield f"| epochs | {trial.metric_words}, validation |"
         yield "|---:|---:|"

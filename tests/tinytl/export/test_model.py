@@ -29,7 +29,8 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     trained = load_trained(save_run(tmp_path / "run"), device="cpu")
     write_model(trained, tmp_path / "model", onnx=None, known={}, beside={})
     file = tmp_path / "model" / SAFETENSORS_FILE
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ConfigError, match=f"{SAFETENSORS_FILE} is not what model.json says"):
         load_trained(tmp_path / "model", device="cpu")
 

@@ -17,6 +17,8 @@ from tinytl.runs.exported import SAFETENSORS_FILE
 from tinytl.runs.trained import load_trained
 from tuner import __main__ as command
 from tuner.config import STUDY_FILE
+from tuner.finish.card import CARD, TEST
+from tuner.finish.training import FOLDER
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
 from tuner.record.storage import open_storage
@@ -95,7 +97,7 @@ def test_the_best_is_trained_for_as_long_as_it_gains_and_its_folder_predicts(run
         "test": 18,
     }
     assert sorted(file.name for file in model.iterdir()) == [
-        "README.md",
+        CARD,
         "config.yaml",
         "model.json",
         "test.json",
@@ -106,7 +108,7 @@ def test_the_best_is_trained_for_as_long_as_it_gains_and_its_folder_predicts(run
 
     assert tinytl(["evaluate", str(model), "--split", "test", "--json"]) == 0
     judged = json.loads(capsys.readouterr().out)
-    kept = json.loads((model / "test.json").read_text())
+    kept = json.loads((model / TEST).read_text())
     assert judged["accuracy_top1"] == found["test_accuracy_top1"] == kept["accuracy_top1"]
     assert judged["confusion"] == kept["confusion"]
     assert tinytl(["predict", str(model), str(pictures / "test" / "red" / "0.png"), "--json"]) == 0
@@ -134,7 +136,7 @@ def test_with_validation_images_a_last_run_trains_on_both_and_says_so(runs, caps
     found = about(runs)
     assert (found["trial"], found["epochs"], found["trained_on"]) == ("s-000", 2, ["train", "val"])
     assert found["epochs_tried"] == {} and found["val_accuracy_top1"] is None
-    run = runs / "s" / "finish" / found["run"]
+    run = runs / "s" / FOLDER / found["run"]
     result = json.loads((run / "result.json").read_text())
     assert result["val_accuracy_top1"] is None and result["test_accuracy_top1"] is None
     assert load_trained(run, "last", "cpu").epoch == 2
