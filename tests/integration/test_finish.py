@@ -34,7 +34,7 @@ def answers(port: int) -> bool:
         return False
 
 
-def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path, monkeypatch):
+def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path):
     pictures, runs = write_pictures(tmp_path / "pictures"), tmp_path / "runs"
     study = "--space update_method --name s --trials 1 --epochs 1 --workers 1 --sampler random".split()
     run(command(pictures, runs, *study))
@@ -52,7 +52,7 @@ def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path, monkeypat
 
     uri = f"sqlite:///{runs}/mlflow.db"
     version = MlflowClient(uri).get_model_version("colors", "1")
-    assert version.model_id == logged.data.tags[MODEL_ID]
+    assert version.source == f"models:/{logged.data.tags[MODEL_ID]}"
     picture = pictures / "test" / "green" / "0.png"
     predict = [sys.executable, "-m", "tinytl", "predict", str(runs / "s" / "model"), str(picture)]
     (expected,) = json.loads(run([*predict, "--top", "3", "--json"]))

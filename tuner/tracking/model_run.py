@@ -134,11 +134,11 @@ def register(runs: StudyRuns, uri: str, model_id: str, name: str, description: s
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+        run_id = client.get_logged_model(model_id).source_run_id
         quoted = name.replace("'", "\\'")
         for known in client.search_model_versions(f"name='{quoted}'"):
-            if known.model_id == model_id:
+            if known.run_id == run_id:  # MLflow's database keeps no id of the logged model
                 return int(known.version)
-        run_id = client.get_logged_model(model_id).source_run_id
         made = client.create_model_version(
             name, f"models:/{model_id}", run_id, description=description, model_id=model_id
         )
