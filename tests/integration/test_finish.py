@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -80,8 +81,11 @@ def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path):
     port = free_port()
     serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/colors/1"]
     serve += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    with started(serve, tmp_path / "serve.log", env={"MLFLOW_TRACKING_URI": uri}):
-        wait_for(lambda: answers(port), "the server")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow starts uvicorn by name
+    log = tmp_path / "serve.log"
+    with started(serve, log, env={"MLFLOW_TRACKING_URI": uri, "PATH": path}) as server:
+        wait_for(lambda: answers(port) or server.poll() is not None, "the server")
+        assert server.poll() is None, log.read_text()
         encoded = base64.b64encode(picture.read_bytes()).decode()
         body = {"dataframe_split": {"columns": ["picture"], "data": [[encoded]]}}
         request = urllib.request.Request(
