@@ -23,6 +23,9 @@ FLAGS: dict[str, str] = {
     "tuner prune": "--dry-run --runs-dir --storage NAME",
     "tuner report": "--open --out --runs-dir --storage NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
+    "tuner finish": (
+        "--epochs --register --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
+    ),
     "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
     "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",

@@ -33,6 +33,18 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tuner/findings/test_export.py",
         "the command does nothing but export a trial; some flags: test_study_flags",
     ),
+    "tuner/commands/finish.py": (
+        "tests/tuner/finish/test_finish.py",
+        "the command does nothing but finish a study; some flags: test_study_flags",
+    ),
+    "tuner/finish/card.py": (
+        "tests/tuner/finish/test_finish.py",
+        "the card is read there, of models that were made",
+    ),
+    "tuner/finish/training.py": (
+        "tests/tuner/finish/test_finish.py",
+        "its runs are trained, cut off and read again there",
+    ),
     "tuner/commands/prune.py": (
         "tests/tuner/study/test_prune.py",
         "the command does nothing but prune a study; some flags: test_study_flags",
@@ -56,6 +68,10 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
     "tuner/study/delete.py": (
         "tests/tuner/commands/test_delete.py",
         "what is removed, and in which order, is seen from the command, which only asks and prints",
+    ),
+    "tuner/tracking/model_run.py": (
+        "tests/integration/test_finish.py",
+        "a model is logged, registered, loaded and served there, in a database that takes seconds to make",
     ),
     "tuner/tracking/children.py": (
         "tests/tuner/tracking/test_sync.py",

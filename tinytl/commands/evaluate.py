@@ -131,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     which = f"all {len(images)}" if split == "all" else f"{len(images)} {split}"
     print(f"{name}, {which} images ({trained.path}, epoch {trained.epoch})")
+    if split != "train" and split in trained.trained_on:
+        print("these images trained the network: other images will not be judged as well")
     print("\n".join(lines(found, trained.classes)))
     for path in row.get("figures", ()):
         print(path)

@@ -33,8 +33,7 @@ def names_of(split: str, part: Split, data_dir: str | None) -> Names:
     """
     if isinstance(part, ImageSet):
         return np.array([b"%s/%d" % (split.encode(), row) for row in range(len(part))], dtype=np.bytes_)
-    inside = os.path.relpath(part.folder, _root(data_dir))
-    return part.names if inside == "." else np.char.add(os.fsencode(inside + os.sep), part.names)
+    return part.names_under(_root(data_dir))
 
 
 def parts_of(splits: DataSplits) -> dict[str, Split]:

@@ -4,8 +4,9 @@ torch.
 Search and training see train and val; test is read once, at the end.
 """
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -60,6 +61,11 @@ class ImageFiles:
         """Returns the path of one file."""
         return Path(self.folder, os.fsdecode(bytes(self.names[index])))
 
+    def names_under(self, folder: Path | str) -> npt.NDArray[np.bytes_]:
+        """Returns the path of each file relative to another folder, `(N,)`."""
+        inside = os.path.relpath(self.folder, folder)
+        return self.names if inside == "." else np.char.add(os.fsencode(inside + os.sep), self.names)
+
     def take(self, index: npt.NDArray[np.int64]) -> "ImageFiles":
         """Returns these files alone."""
         return ImageFiles(self.folder, self.names[index], self.labels[index], self.side)
@@ -77,6 +83,7 @@ class DataSplits:
     classes: tuple[str, ...]
     train: Split
     val: Split
+    """Empty if all that is not tested is to be trained on (`with_val_trained`)."""
     test: Split | None
     crop_scale_min: float
     """Smallest share of the area that a training crop keeps, if the run does not set it."""
@@ -117,3 +124,28 @@ def three_way(whole: Split) -> tuple[Split, Split, Split]:
     inside = HELD_OUT_FRACTION / (1 - HELD_OUT_FRACTION)
     train, val = stratified_split(whole.labels[rest], inside, SPLIT_SEED + 1)
     return whole.take(rest[train]), whole.take(rest[val]), whole.take(test)
+
+
+def with_val_trained(data: DataSplits) -> DataSplits:
+    """Returns `data` with its validation images among the training ones: nothing is left to validate on."""
+    digest = None
+    if data.digest is not None:
+        digest = hashlib.blake2b(f"{data.digest} val".encode(), digest_size=8).hexdigest()
+    return replace(
+        data,
+        train=_joined(data.train, data.val),
+        val=data.val.take(np.array([], dtype=np.int64)),
+        account=None,
+        digest=digest,
+    )
+
+
+def _joined(first: Split, second: Split) -> Split:
+    labels = np.concatenate([first.labels, second.labels])
+    if isinstance(first, ImageSet):
+        assert isinstance(second, ImageSet)  # a data set is in memory, or is files
+        return ImageSet(np.concatenate([first.images, second.images]), labels)
+    assert isinstance(second, ImageFiles) and first.side == second.side
+    folder = os.path.commonpath([first.folder, second.folder])
+    names = np.concatenate([first.names_under(folder), second.names_under(folder)])
+    return ImageFiles(folder, names, labels, first.side)

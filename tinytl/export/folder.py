@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import load_dataset
+from tinytl.data.splits import Split
 from tinytl.errors import ConfigError
 from tinytl.export.onnx_file import (
     INPUT,
@@ -68,35 +69,61 @@ def export_run(
     trained = load_trained(run, epoch, "cpu")
     # The device of training is no property of the network.
     config = dataclasses.replace(trained.config, device="auto")
-    model = onnx_bytes(device_network(trained), config.resolution)
-    images, source = _images_to_check(config)
-    difference = largest_difference(trained, model, images, CHECKED_BATCHES)
-    if not difference <= TOLERANCE:  # NaN is not agreement either
-        raise ConfigError(
-            f"{run}: onnxruntime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:g}: nothing "
-            f"is written; other versions of {', '.join(PACKAGES)} may agree"
-        )
+    onnx = checked_onnx(trained, *_images_to_check(config))
     files = {
-        MODEL_FILE: model,
+        MODEL_FILE: onnx.model,
         WEIGHTS_FILE: _weights(trained),
         CONFIG_FILE: config_text(config).encode(),
     }
     about = {
-        **_of_the_network(trained),
+        **of_the_network(trained),
         **_of_the_run(trained),
         **(known or {}),
-        "check": {
-            "images": source,
-            "batches": list(CHECKED_BATCHES),
-            "largest_difference": difference,
-            "tolerance": TOLERANCE,
-        },
-        "opset": OPSET,
+        **onnx.about,
         "environment": environment() | {name: version(name) for name in PACKAGES},
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "sha256": digests_of(files),
     }
-    _write_folder(out, files | {ABOUT_FILE: (json.dumps(about, indent=2) + "\n").encode()})
+    write_folder(out, files | {ABOUT_FILE: (json.dumps(about, indent=2) + "\n").encode()})
     return about
+
+
+class CheckedOnnx(NamedTuple):
+    """An ONNX file whose output was compared with PyTorch's, and what `model.json` says about it."""
+
+    model: bytes
+    about: Mapping[str, Any]
+
+
+def checked_onnx(trained: TrainedNetwork, images: Tensor, source: str) -> CheckedOnnx:
+    """Returns a network as ONNX.
+
+    Args:
+        trained: the network, on the CPU.
+        images: `(N, 3, R, R)` uint8 to compare on, as many as `CHECKED_BATCHES` need.
+        source: their description.
+
+    Raises:
+        ConfigError: if its output differs from PyTorch's.
+    """
+    model = onnx_bytes(device_network(trained), trained.config.resolution)
+    difference = largest_difference(trained, model, images, CHECKED_BATCHES)
+    if not difference <= TOLERANCE:  # NaN is not agreement either
+        raise ConfigError(
+            f"{trained.path}: onnxruntime differs from PyTorch by {difference:.1e}, more than {TOLERANCE:g}: "
+            f"no ONNX file is written; other versions of {', '.join(PACKAGES)} may agree"
+        )
+    check = {
+        "images": source,
+        "batches": list(CHECKED_BATCHES),
+        "largest_difference": difference,
+        "tolerance": TOLERANCE,
+    }
+    return CheckedOnnx(model, {"check": check, "opset": OPSET})
+
+
+def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Returns the SHA-256 of each file, which reading the folder compares."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def check_is_free(out: Path) -> None:
@@ -116,14 +143,20 @@ def _images_to_check(config: TrainConfig) -> tuple[Tensor, str]:
     for loading in ("stream", "auto"):  # files need not all be decoded; a set of arrays does not stream
         try:
             data = load_dataset(dataclasses.replace(config, loading=loading))
-            chosen = np.linspace(0, len(data.val) - 1, count).astype(np.int64)
-            batches = eval_batches(data.val.take(chosen), batch_size=count, resolution=side, workers=0)
-            return next(batches)[0], f"{count} validation images of {data.name}"
+            return some_images(data.val, side), f"{count} validation images of {data.name}"
         except (ConfigError, OSError):
             continue
     seeded = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=seeded)
     return noise, f"{count} images of noise (the data set is not here)"
+
+
+def some_images(images: Split, side: int) -> Tensor:
+    """Returns as many images as `CHECKED_BATCHES` need, `(N, 3, R, R)` uint8, spread over a split."""
+    count = sum(CHECKED_BATCHES)
+    chosen = np.linspace(0, len(images) - 1, count).astype(np.int64)
+    batches = eval_batches(images.take(chosen), batch_size=count, resolution=side, workers=0)
+    return next(batches)[0]
 
 
 def _weights(trained: TrainedNetwork) -> bytes:
@@ -132,7 +165,8 @@ def _weights(trained: TrainedNetwork) -> bytes:
     return buffer.getvalue()
 
 
-def _of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
+def of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
+    """Returns what `model.json` says of a network: classes, input, output."""
     config = trained.config
     return {
         "classes": list(trained.classes),
@@ -174,7 +208,12 @@ def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
     return found
 
 
-def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files to a folder that is empty or missing, all or none.
+
+    Raises:
+        ConfigError: if it cannot be written.
+    """
     beside = new_name_beside(out.resolve())
     try:
         beside.mkdir(parents=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """The metrics of one epoch. Accuracies are fractions."""
+    """The metrics of one epoch. Accuracies are fractions; without validation images theirs are None."""
 
     epoch: int
     """Counted from 1."""
@@ -16,13 +16,13 @@ class EpochMetrics:
     train_accuracy_top1: float
     """On the augmented training images, while the weights changed. Of a mixed picture, the class with the
     largest share is correct: the figure stays below what the network would reach on whole pictures."""
-    accuracy_top1: float
+    accuracy_top1: float | None
     """On the validation images, after the epoch."""
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     """On the validation images: each class counts alike."""
-    macro_f1: float
+    macro_f1: float | None
     """On the validation images: the mean F1 of the classes."""
-    val_loss: float
+    val_loss: float | None
     lr: dict[str, float]
     """Learning rate of each parameter group at the epoch's first step."""
     epoch_time_s: float

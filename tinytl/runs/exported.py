@@ -1,4 +1,4 @@
-"""The folder of an exported network: its files, and reading it back."""
+"""The folder of an exported network, or of a finished model: its files, and reading it back."""
 
 import hashlib
 import json
@@ -15,15 +15,25 @@ from tinytl.runs.directory import read_config_file
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "weights.pt"
-"""The state dict of the network, with the names of its run."""
+"""The state dict of an exported network, with the names of its run."""
+SAFETENSORS_FILE = "weights.safetensors"
+"""The same of a finished model."""
 CONFIG_FILE = "config.yaml"
 ABOUT_FILE = "model.json"
 """Classes, input and output, accuracy, memory, how the files were checked, versions, checksums."""
+TRAINED_ON = "trained_on"
+"""Key in that file: the splits whose images trained the network, if not the training images alone."""
 
 
 def is_exported(folder: Path) -> bool:
     """Whether `folder` holds an exported network."""
     return (folder / ABOUT_FILE).is_file()
+
+
+def weights_of(folder: Path) -> Path:
+    """Returns the file of a folder's weights, in the form that it has."""
+    finished = folder / SAFETENSORS_FILE
+    return finished if finished.is_file() else folder / WEIGHTS_FILE
 
 
 def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
@@ -32,7 +42,7 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         ConfigError: for a file that is missing or damaged.
     """
-    path = folder / WEIGHTS_FILE
+    path = weights_of(folder)
     if not path.is_file():
         raise ConfigError(f"{path}: no such file, though {ABOUT_FILE} is there: export the run again")
     config = read_config_file(folder / CONFIG_FILE)
@@ -45,6 +55,7 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
             "config": flat_from_config(config),
             "classes": list(about["classes"]),
             "epoch": int(about["epoch"]),
+            **({TRAINED_ON: list(about[TRAINED_ON])} if TRAINED_ON in about else {}),
             "input_mean": config.input_mean,
             "input_std": config.input_std,
         }

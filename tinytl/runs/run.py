@@ -49,9 +49,9 @@ def train_run(
 ) -> dict[str, Any]:
     """Trains `config` in the folder `out` (see `RunDirectory`) and returns the content of its `result.json`.
 
-    The test images are read once, after the last epoch. With `resume`, an interrupted run continues after its
-    last whole epoch, and ends as it would have. Processes that torchrun started share every batch; the first
-    writes, reports, and gets the result. `notes` are reported first, after all checks.
+    The test images, if there are any, are read once, after the last epoch. With `resume`, an interrupted run
+    continues after its last whole epoch, and ends as it would have. Processes that torchrun started share
+    every batch; the first writes, reports, and gets the result. `notes` are reported first, after all checks.
 
     Raises:
         ConfigError: before anything is written, or if a checkpoint cannot be written; the one before stays.
@@ -186,21 +186,20 @@ class _Record:
     def finish(self, tested: Judgements | None) -> dict[str, Any]:
         """Writes and returns the result; `tested`: of the test images."""
         last, trainer = self.rows[-1], self.trainer
-        validated = trainer.validated
-        assert validated is not None
+        validated = trainer.validated  # None: there are no validation images
         result = {
             "train_accuracy_top1": last["train_accuracy_top1"],
             "val_accuracy_top1": last["accuracy_top1"],
             "test_accuracy_top1": None if tested is None else tested.accuracy_top1,
-            "balanced_accuracy": validated.balanced_accuracy,
-            "macro_f1": validated.macro_f1,
+            "balanced_accuracy": None if validated is None else validated.balanced_accuracy,
+            "macro_f1": None if validated is None else validated.macro_f1,
             "test_balanced_accuracy": None if tested is None else tested.balanced_accuracy,
             "test_macro_f1": None if tested is None else tested.macro_f1,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
             "metric": trainer.config.metric,
-            "best_score": trainer.best_score,
-            "best_val_accuracy_top1": trainer.best_accuracy_top1,
+            "best_score": None if validated is None else trainer.best_score,
+            "best_val_accuracy_top1": None if validated is None else trainer.best_accuracy_top1,
             "best_epoch": trainer.best_epoch,
             "weights": {
                 "account": trainer.account,
@@ -242,12 +241,14 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
 
 def _epoch_line(metrics: EpochMetrics, config: TrainConfig) -> str:
     score = ""
-    if config.metric != "accuracy_top1":
-        score = f"{METRICS[config.metric]} {getattr(metrics, config.metric):.3f}  "
+    if metrics.accuracy_top1 is not None:
+        score = f"val {metrics.accuracy_top1:.3f}  "
+    if score and config.metric != "accuracy_top1":
+        score += f"{METRICS[config.metric]} {getattr(metrics, config.metric):.3f}  "
     read = f"  ({metrics.features_read:.0%} of features read)" if metrics.features_read else ""
     return (
         f"epoch {metrics.epoch}/{config.epochs}  loss {metrics.loss:.3f}  "
-        f"train {metrics.train_accuracy_top1:.3f}  val {metrics.accuracy_top1:.3f}  {score}"
+        f"train {metrics.train_accuracy_top1:.3f}  {score}"
         f"{metrics.images_per_s:.0f} images/s  {metrics.epoch_time_s:.1f} s{read}"
     )
 

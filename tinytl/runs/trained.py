@@ -2,9 +2,10 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
 from tinytl.runs.checkpoint_file import read_checkpoint
 from tinytl.runs.directory import RunDirectory
-from tinytl.runs.exported import WEIGHTS_FILE, is_exported, read_exported
+from tinytl.runs.exported import TRAINED_ON, is_exported, read_exported, weights_of
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer
 
@@ -38,6 +39,8 @@ class TrainedNetwork:
     """The checkpoint."""
     normalize: InputNormalizer
     precision: MixedPrecision
+    trained_on: tuple[str, ...] = ("train",)
+    """The splits whose images trained it."""
 
     @torch.no_grad()
     def probabilities(self, files: Sequence[Path]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -74,7 +77,7 @@ def load_trained(run: Path, epoch: str | None = None, device: str = "auto") -> T
     """
     where = resolve_device(device)
     if is_exported(run):
-        path, state = run / WEIGHTS_FILE, read_exported(run, where)
+        path, state = weights_of(run), read_exported(run, where)
     else:
         path = _checkpoint_of(run, epoch)
         state = read_checkpoint(path, where)
@@ -95,7 +98,14 @@ def load_trained(run: Path, epoch: str | None = None, device: str = "auto") -> T
         path,
         InputNormalizer(config, where),
         MixedPrecision(config.precision, where),
+        _trained_on(state),
     )
+
+
+def _trained_on(state: Mapping[str, Any]) -> tuple[str, ...]:
+    if TRAINED_ON in state:
+        return tuple(state[TRAINED_ON])
+    return ("train", "val") if state.get("sizes", {}).get("val") == 0 else ("train",)
 
 
 def _checkpoint_of(run: Path, epoch: str | None) -> Path:

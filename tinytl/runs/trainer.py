@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tinytl.build import build_model
+from tinytl.config.names import METRICS
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import labels_in_order, steps_per_epoch
 from tinytl.data.load import DataSplits, Split
@@ -54,7 +55,7 @@ class Part(NamedTuple):
 
 
 class Trainer:
-    """Trains the network of `config` on `data.train` and judges it on `data.val`.
+    """Trains the network of `config` on `data.train` and judges it on `data.val`, unless that is empty.
 
     `weights` is the result of `read_weights(config)`, if it was already read.
 
@@ -76,13 +77,17 @@ class Trainer:
     epoch: int
     """Epochs trained so far."""
     best_epoch: int
-    """The first epoch with the best `metric` of the validation images; 0 before any."""
+    """The first epoch with the best `metric` of the validation images, the last if there are none of those;
+    0 before any.
+    """
     best_accuracy_top1: float
     """The validation accuracy of that epoch."""
     best_score: float
     """The metric of that epoch."""
     validated: Judgements | None
-    """What was said of the validation images after the last epoch; None before this process trained one."""
+    """What was said of the validation images after the last epoch; None before this process trained one, and
+    without such images.
+    """
 
     def __init__(
         self,
@@ -161,21 +166,15 @@ class Trainer:
         self._check_finite(sums)
         training_time_s = time.perf_counter() - started
         self.epoch += 1
-        with nullcontext() if shared is None else shared.of_validation() as stored:
+        with nullcontext() if shared is None or not self.data.val else shared.of_validation() as stored:
             found = self.validated = self._validate(stored)
         read += 0 if stored is None else len(self.data.val)
-        score: float = getattr(found, self.config.metric)
-        if score > self.best_score:
-            self.best_epoch, self.best_score = self.epoch, score
-            self.best_accuracy_top1 = found.accuracy_top1
+        self._keep_best(found)
         return EpochMetrics(
             epoch=self.epoch,
             loss=loss_sum / seen,
             train_accuracy_top1=correct / seen,
-            accuracy_top1=found.accuracy_top1,
-            balanced_accuracy=found.balanced_accuracy,
-            macro_f1=found.macro_f1,
-            val_loss=found.loss,
+            **_validation_figures(found),
             lr=lr,
             epoch_time_s=time.perf_counter() - started,
             images_per_s=seen / training_time_s,
@@ -234,7 +233,7 @@ class Trainer:
 
         All processes of a run have to call it, or none.
         """
-        if self.validated is None:
+        if self.validated is None and self.data.val:
             self.validated = self.evaluate(self.data.val)
 
     def evaluate(self, images: Split) -> Judgements:
@@ -255,9 +254,22 @@ class Trainer:
     def _eval_batch_size(self) -> int:
         return min(EVAL_BATCH_SIZE, self.config.batch_size)
 
-    def _validate(self, stored: StoredRows | None) -> Judgements:
-        """Does what `evaluate` does on the validation images, from their features if they are `stored`."""
+    def _keep_best(self, found: Judgements | None) -> None:
+        """Notes the epoch that has just ended if it is the best so far."""
+        if found is None:
+            self.best_epoch = self.epoch
+        elif (score := getattr(found, self.config.metric)) > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, score
+            self.best_accuracy_top1 = found.accuracy_top1
+
+    def _validate(self, stored: StoredRows | None) -> Judgements | None:
+        """Does what `evaluate` does on the validation images, from their features if they are `stored`.
+
+        Returns None if there are no such images.
+        """
         images = self.data.val
+        if not images:
+            return None
         if stored is None:
             return self.evaluate(images)
         self.net.eval()
@@ -372,3 +384,7 @@ class Trainer:
         factor = lr_factor(self.config, step, self.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = self._initial_lr[group["name"]] * factor
+
+
+def _validation_figures(found: Judgements | None) -> dict[str, Any]:
+    return {name: getattr(found, name, None) for name in METRICS} | {"val_loss": getattr(found, "loss", None)}

@@ -29,8 +29,8 @@ _ADDRESS = "address"
 _VERSIONS = ".versions.json"
 _LOCK = ".lock"
 _OF_MLFLOW = ("mlartifacts", "mlflow.db")
-_LEFT_THERE = ("export", "mlartifacts")
-"""Folders that are not brought: what is in them is not read again."""
+_LEFT_THERE = ("export", "mlartifacts", "model")
+"""Folders that are not brought: what is in them is not read again, or is asked for (`bring_folder`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,18 @@ def bring_checkpoints(folder: Path) -> None:
     if copy is not None:
         with told(f"--runs-dir {copy.bucket.address}"):
             _bring(copy, copy.key_of(folder.resolve()), lambda key: key.endswith(CHECKPOINTS), deep=False)
+
+
+def bring_folder(folder: Path) -> None:
+    """Brings all files of a folder, if it is in a copy.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            _bring(copy, copy.key_of(folder.resolve()), lambda key: True, deep=True)
 
 
 def send(path: Path) -> None:

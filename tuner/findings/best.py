@@ -19,6 +19,7 @@ from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.text import accuracy_text, counts_line, describe, shortened
 from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
+from tuner.record.results import within
 from tuner.record.trials import Trial, known
 
 ONE_THREAD = "On a CPU a trial has one thread: put OMP_NUM_THREADS=1 before the command to repeat it exactly."
@@ -52,30 +53,50 @@ class Best:
         }
 
 
-def choose_best(study: StudyReading, under_mib: float | None) -> Best:
+def choose_best(study: StudyReading, under_mib: float | None, name: str | None = None) -> Best:
     """Returns the best trial within `under_mib`, or within the study's own budget if that is None.
 
+    `name`: of a trial to return in its place, with its fastest plan within that budget.
+
     Raises:
-        ConfigError: for a budget that is not a number above 0 or that no complete trial fits, or if the
-            trial's `config.yaml` is gone or damaged.
+        ConfigError: for a budget that is not a number above 0 or that no complete trial fits, for a trial
+            that is unknown or not complete, or if the trial's `config.yaml` is gone or damaged.
     """
     if under_mib is not None and not (under_mib > 0 and math.isfinite(under_mib)):
         raise ConfigError(f"--under-mib {under_mib:g}: must be a number above 0")
     # Below a budget memory is worth nothing more: the fastest plan that fits, under the study's own as well.
     study = study.under(study.budget_mib if under_mib is None else under_mib)
+    way_out = "give --under-mib" if under_mib is None else "raise --under-mib"
+    trial = _best(study, way_out) if name is None else _named(study, name, way_out)
+    config = read_config_file(RunDirectory(study.folder / trial.name).config_file)
+    if trial.plan is not None:
+        config = trial.plan.of(config)
+    return Best(study=study, trial=trial, config=config)
+
+
+def _best(study: StudyReading, way_out: str) -> Trial:
     if not study.complete:
         raise ConfigError(f"there is no complete trial to choose from: {counts_line(study)}")
     if study.best is None:
         least = min(study.complete, key=lambda trial: trial.smallest_memory_mib)
-        way_out = "give --under-mib" if under_mib is None else "raise --under-mib"
         raise ConfigError(
             f"no complete trial of {study.name} needs {study.budget_mib:g} MiB or less: the least "
             f"is {least.smallest_memory_mib:.1f} MiB ({least.name}): {way_out}"
         )
-    config = read_config_file(RunDirectory(study.folder / study.best.name).config_file)
-    if study.best.plan is not None:
-        config = study.best.plan.of(config)
-    return Best(study=study, trial=study.best, config=config)
+    return study.best
+
+
+def _named(study: StudyReading, name: str, way_out: str) -> Trial:
+    trial = study.trial(name)
+    if trial.state != "complete":
+        why = f" ({trial.failure})" if trial.failure else ""
+        raise ConfigError(f"trial {name} is {trial.state}{why}: choose a complete --trial")
+    if not within(trial.peak_memory_mib, study.budget_mib):
+        raise ConfigError(
+            f"no plan of trial {name} needs {study.budget_mib:g} MiB or less: the least is "
+            f"{trial.smallest_memory_mib:.1f} MiB: {way_out}"
+        )
+    return trial
 
 
 def print_best(console: Console, best: Best) -> None:
@@ -110,7 +131,15 @@ def print_best(console: Console, best: Best) -> None:
     if best.config.device == "cpu":
         line(ONE_THREAD)
     export = tuner_command("export", study.name, "--trial", trial.name, where=where_flags(study.runs_dir))
+    line(f"Train it further, to a model with its card: {finish_command(study, trial.name)}")
     line(f"Export for a device: {export}")
+
+
+def finish_command(study: StudyReading, trial: str) -> str:
+    """Returns the command that makes a model of a trial with its fastest plan within the study's budget."""
+    under = [] if study.budget_mib is None else ["--under-mib", f"{study.budget_mib:g}"]
+    where = where_flags(study.runs_dir)
+    return tuner_command("finish", study.name, "--trial", trial, *under, where=where)
 
 
 def _with_plan(trial: Trial) -> str:

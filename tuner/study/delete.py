@@ -169,7 +169,7 @@ def _run_ids(client: MlflowClient, name: str, attributes: Mapping[str, Any]) -> 
     study_id = attributes.get(schema.STUDY_ID)
     return tuple(
         run.info.run_id
-        for kind in ("trial", "study")
+        for kind in ("trial", "model", "study")
         for run in find_runs(client, experiment.experiment_id, name, study_id, kind)
     )
 

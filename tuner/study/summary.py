@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tuner.study.run import StudyOutcome
 
 DRY_RUN_SAMPLES = 5
-LINES_BESIDE_FRONT = 18
+LINES_BESIDE_FRONT = 19
 """Most lines of the summary beside the rows of the front, with the prompt after it."""
 
 
@@ -137,6 +137,10 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     if outcome.unfinished:
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Resume:  {resume_command(prepared.name, config.runs_dir)}")
+    elif study.best is not None:
+        line(
+            f"Finish:  {tuner_command('finish', prepared.name, where=where)}    (trains the best to a model)"
+        )
     if not config.tracks:
         further = f"{sync_command(prepared.name, where, 'URI')}    (records it in MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):

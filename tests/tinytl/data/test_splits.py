@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinytl.data.load import ImageFiles, stratified_split
+from tinytl.data.load import DataSplits, ImageFiles, ImageSet, Split, stratified_split
+from tinytl.data.splits import with_val_trained
 
 MakeFolder = Callable[..., Path]
 
@@ -39,3 +40,23 @@ def test_files_are_taken_by_rows() -> None:
     some = files.take(np.array([2, 1]))
     assert [some.path(i) for i in range(len(some))] == [Path("/data/c.jpg"), Path("/data/b/\u00e9.jpg")]
     assert some.labels.tolist() == [2, 1] and some.side == 8
+
+
+@pytest.mark.parametrize("kind", ["arrays", "files"])
+def test_validation_images_join_the_training_ones_and_none_are_left(kind, tmp_path):
+    def part(name: str, labels: list[int]) -> Split:
+        numbers = np.array(labels, dtype=np.int64)
+        if kind == "arrays":
+            return ImageSet(np.full((len(labels), 2, 2, 3), len(labels), np.uint8), numbers)
+        names = np.array([f"{i}.png".encode() for i in range(len(labels))], dtype=np.bytes_)
+        return ImageFiles(str(tmp_path / name), names, numbers, 8)
+
+    train, val = part("train", [0, 1, 1]), part("val", [1, 0])
+    data = DataSplits("d", ("a", "b"), train, val, None, 0.5, True, digest="0123")
+    whole = with_val_trained(data)
+    assert whole.train.labels.tolist() == [0, 1, 1, 1, 0] and len(whole.val) == 0
+    assert whole.digest not in (None, data.digest)
+    if isinstance(whole.train, ImageSet):
+        assert whole.train.images[:, 0, 0, 0].tolist() == [3, 3, 3, 2, 2]
+    else:
+        assert whole.train.path(2) == train.path(2) and whole.train.path(3) == val.path(0)

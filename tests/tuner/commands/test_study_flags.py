@@ -4,8 +4,8 @@ from tests.support.synthetic_study import write_study
 from tuner.__main__ import build_parser, main
 from tuner.config import StudyConfig
 
-OF_A_STUDY = ("status", "report", "best", "export", "sync", "prune", "delete")
-WITH_A_BUDGET = ("best", "export")
+OF_A_STUDY = ("status", "report", "best", "finish", "export", "sync", "prune", "delete")
+WITH_A_BUDGET = ("best", "finish", "export")
 UNREACHABLE = "nosuchdb://x"
 
 

@@ -95,5 +95,5 @@ def test_on_a_terminal_it_fits_a_screen(prepared, complete):
     # What is too long for the line is wrapped; the folder's long name here is not the summary's.
     lines = text.replace(f" --runs-dir {prepared.config.runs_dir}", "").splitlines()
     assert sum(max(1, -(-len(line) // 80)) for line in lines if "Picture" not in line) < 23, text
-    assert f"and {complete - 6} more: python -m tuner status s" in text
+    assert f"and {complete - 5} more: python -m tuner status s" in text
     assert "s-000" in text and f"s-{complete - 1:03d}" in text

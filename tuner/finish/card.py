@@ -1,0 +1,199 @@
+"""The card of a finished model, `README.md` in its folder: for a reader who knows nothing of the study."""
+
+from collections.abc import Iterator
+
+from tinytl.config.names import METRICS
+from tinytl.config.plan import describe
+from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
+from tinytl.networks.backbones import BACKBONES
+from tinytl.runs.checkpoint_file import split_sizes
+from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE
+from tinytl.runs.judged import lines
+from tinytl.training.judgements import Judgements
+from tuner.findings.text import capitalized
+from tuner.findings.text import describe as described
+from tuner.finish.lengths import MOST_DOUBLINGS
+from tuner.finish.outcome import Outcome
+from tuner.record import schema
+
+CARD = "README.md"
+TEST = "test.json"
+"""What the model says of the test images, as `python -m tinytl evaluate --json` prints it."""
+MOST_NAMED = 20
+"""Classes that a line names."""
+
+
+def card(outcome: Outcome, no_onnx: str | None) -> str:
+    """Returns the card as Markdown; `no_onnx`: why there is no ONNX file, if there is none."""
+    sections = {
+        "": _summary(outcome),
+        "Use it": _use(outcome, no_onnx),
+        "How good it is": _judged(outcome),
+        "What training it needs": _memory(outcome),
+        "Data": _data(outcome),
+        "How it was chosen": _chosen(outcome),
+        "How it was trained": _trained(outcome),
+        "Licence": _licence(outcome),
+        "The commands that made it": _commands(outcome),
+    }
+    parts = [
+        "\n".join(([f"## {title}", ""] if title else []) + list(text)) for title, text in sections.items()
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(outcome: Outcome) -> Iterator[str]:
+    config, classes = outcome.run.config, outcome.data.classes
+    shown = ", ".join(classes[:MOST_NAMED])
+    more = f" and {len(classes) - MOST_NAMED} more" if len(classes) > MOST_NAMED else ""
+    yield f"# {outcome.data.name}: {config.backbone}, {config.method}"
+    yield ""
+    yield f"Sorts pictures into {len(classes)} classes: {shown}{more}. {_headline(outcome)}"
+
+
+def _headline(outcome: Outcome) -> str:
+    if outcome.test is None:
+        return "It was judged on no test images: the data set has none."
+    n_images, metric = len(outcome.test.labels), outcome.best.trial.metric
+    return f"On {n_images:,} test images: {METRICS[metric]} **{_with_error(outcome.test, metric)}**."
+
+
+def _with_error(found: Judgements, metric: str) -> str:
+    return f"{getattr(found, metric):.3f} ± {found.standard_error(metric):.3f}"
+
+
+def _use(outcome: Outcome, no_onnx: str | None) -> Iterator[str]:
+    side = outcome.run.config.resolution
+    yield "With the package that made it (`FOLDER` is this folder):"
+    yield ""
+    yield "```console"
+    yield "python -m tinytl predict FOLDER picture.jpg more_pictures/"
+    yield "python -m tinytl evaluate FOLDER --split test"
+    yield "python -m tinytl evaluate FOLDER --data-dir other_pictures     # CLASS/*.jpg, the same classes"
+    yield "```"
+    yield ""
+    yield f"- `{SAFETENSORS_FILE}`: the weights, by the names of the network that `{CONFIG_FILE}` describes."
+    if no_onnx is None:
+        yield (
+            f"- `{MODEL_FILE}`: `images` (N, 3, {side}, {side}), RGB in [0, 1], to `logits`; it normalises "
+            f"its input. Compared with PyTorch: `check` in `{ABOUT_FILE}`."
+        )
+    else:
+        yield f"- There is no `{MODEL_FILE}`: {no_onnx}."
+    yield f"- `{ABOUT_FILE}`: classes in the order of outputs, how a picture is prepared, figures, checksums."
+    if outcome.test is not None:
+        yield f"- `{TEST}`: figures of each class on the test images, and which class is taken for which."
+
+
+def _judged(outcome: Outcome) -> Iterator[str]:
+    trial = outcome.best.trial
+    if outcome.test is None:
+        yield "There are no test images. The validation figures below are those by which it was chosen."
+    else:
+        found = outcome.test
+        yield f"On {len(found.labels):,} test images, by which nothing of this model was chosen:"
+        yield ""
+        yield "| | |"
+        yield "|---|---|"
+        for metric, words in METRICS.items():
+            yield f"| {capitalized(words)} | {_with_error(found, metric)} |"
+        yield ""
+        yield (
+            "± is one standard error: how far other images of the same kind would move the figure. Another "
+            "seed of the training is not in it."
+        )
+        yield ""
+        yield "```"
+        yield from lines(found, outcome.data.classes)
+        yield "```"
+    yield ""
+    on_val = "" if outcome.on_train is None else outcome.on_train.figures.get(trial.metric)
+    if outcome.val_too:
+        yield "It trained on the validation images, too, so **no figure of them judges it**."
+        if on_val:
+            yield f"The same training without them had {trial.metric_words} {on_val:.3f} on them."
+    elif on_val:
+        yield (
+            f"On the {len(outcome.data.val):,} validation images its {trial.metric_words} is {on_val:.3f}. "
+            "Configuration and length were chosen by them, so that is a little too good."
+        )
+
+
+def _memory(outcome: Outcome) -> Iterator[str]:
+    result = outcome.run.result
+    measured = result["measured_peak_mib"]
+    yield "| | MiB |"
+    yield "|---|---:|"
+    yield f"| A training step, predicted | {result['predicted_peak_mib']:.1f} |"
+    if measured is not None:
+        yield f"| A training step, as the allocator counted it | {measured:.1f} |"
+    yield f"| The whole process that made this folder, resident | {outcome.process_mib:.0f} |"
+    yield ""
+    yield (
+        f"The step is of {outcome.run.config.batch_size} pictures, with {describe(outcome.run.config)}. Most "
+        "of the process is PyTorch's libraries and the images."
+    )
+
+
+def _data(outcome: Outcome) -> Iterator[str]:
+    data = outcome.data
+    sizes = ", ".join(f"{n:,} {split}" for split, n in split_sizes(data).items() if n is not None)
+    digest = "" if data.digest is None else f", digest `{data.digest}` (of classes, labels and images)"
+    yield f"{data.name}: {sizes} images{digest}."
+
+
+def _chosen(outcome: Outcome) -> Iterator[str]:
+    best, trial, study = outcome.best, outcome.best.trial, outcome.best.study
+    under = "" if study.budget_mib is None else f", in {study.budget_mib:g} MiB or less"
+    space = f" of space `{study.attributes[schema.SPACE]}`" if schema.SPACE in study.attributes else ""
+    which = "the best" if study.best is not None and study.best.name == trial.name else "chosen by name"
+    yield (
+        f"Trial `{trial.label}` of study `{study.name}`: {which} of {study.counts['complete']} complete "
+        f"trials{space}, by {trial.metric_words} on the validation images{under}. There it had "
+        f"{trial.score:.3f} after {best.config.epochs} epochs. Searched: {described(trial.params)}."
+    )
+    if len(outcome.tried) > 1:
+        yield ""
+        yield (
+            "Then its length was doubled until a whole run was not better than the one before, at most to "
+            f"{2**MOST_DOUBLINGS} times the study's:"
+        )
+        yield ""
+        yield f"| epochs | {trial.metric_words}, validation |"
+        yield "|---:|---:|"
+        for epochs, score in outcome.tried.items():
+            kept = " (kept)" if epochs == outcome.run.epochs else ""
+            yield f"| {epochs}{kept} | {'diverged' if score is None else f'{score:.3f}'} |"
+
+
+def _trained(outcome: Outcome) -> Iterator[str]:
+    config = outcome.run.config
+    on = "training and validation images" if outcome.val_too else "training images"
+    yield (
+        f"{config.method} with {config.norm} on {config.backbone}, {config.epochs} epochs on the {on} at "
+        f"{config.resolution} px, batches of {config.batch_size}, {config.optimizer} at "
+        f"{config.base_lr:.3g}, {config.lr_schedule} schedule, seed {config.seed}. The weights are those "
+        f"after the last epoch. `{CONFIG_FILE}` has every setting."
+    )
+
+
+def _licence(outcome: Outcome) -> Iterator[str]:
+    config = outcome.run.config
+    if config.weights == NO_WEIGHTS:
+        yield "Training began with random weights: nothing of others is in these."
+    elif config.weights in IMAGENET_NAMES:
+        licence = BACKBONES[config.backbone].licence
+        yield f"Training began with ImageNet weights of {config.backbone}: {licence}."
+    else:
+        yield f"Training began with the weights `{config.weights}`, whose licence is not known here."
+    if config.lite_weights is not None:
+        yield f"Lite residuals began with `{config.lite_weights}`, whose licence is not known here."
+    yield "The licence of the images is not known here."
+
+
+def _commands(outcome: Outcome) -> Iterator[str]:
+    began = dict.fromkeys(session.command for session in outcome.best.study.sessions)
+    yield "```console"
+    yield from began
+    yield outcome.command
+    yield "```"
