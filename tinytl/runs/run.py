@@ -23,6 +23,7 @@ from tinytl.runs.checkpoint_file import (
 )
 from tinytl.runs.class_skew import check_metric, skew_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
+from tinytl.runs.judgements_file import save_judgements
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import EpochMetrics, Trainer
@@ -186,6 +187,10 @@ class _Record:
         last, trainer = self.rows[-1], self.trainer
         validated = trainer.validated
         assert validated is not None
+        save_judgements(validated, self.directory.val_judgements)
+        errors = {f"{name}_standard_error": validated.standard_error(name) for name in METRICS}
+        if tested is not None:
+            errors |= {f"test_{name}_standard_error": tested.standard_error(name) for name in METRICS}
         result = {
             "train_accuracy_top1": last["train_accuracy_top1"],
             "val_accuracy_top1": last["accuracy_top1"],
@@ -194,6 +199,7 @@ class _Record:
             "macro_f1": validated.macro_f1,
             "test_balanced_accuracy": None if tested is None else tested.balanced_accuracy,
             "test_macro_f1": None if tested is None else tested.macro_f1,
+            **errors,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
             "metric": trainer.config.metric,

@@ -61,6 +61,8 @@ class EpochMetrics:
     """On the validation images: each class counts alike."""
     macro_f1: float
     """On the validation images: the mean F1 of the classes."""
+    standard_error: float
+    """Of the metric that the run goes by: how far other validation images would move it."""
     val_loss: float
     lr: dict[str, float]
     """Learning rate of each parameter group at the epoch's first step."""
@@ -208,6 +210,7 @@ class Trainer:
             accuracy_top1=found.accuracy_top1,
             balanced_accuracy=found.balanced_accuracy,
             macro_f1=found.macro_f1,
+            standard_error=found.standard_error(self.config.metric),
             val_loss=found.loss,
             lr=lr,
             epoch_time_s=time.perf_counter() - started,
