@@ -13,9 +13,9 @@ FLAGS: dict[str, str] = {
         "--address --backbone --confirm --dashboard --dashboard-port --data-dir --dataset --download "
         "--dry-run --epochs --exclude --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric --name "
-        "--pack --resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken --space "
-        "--storage --submit --system-metrics --tensorboard --time-budget --tracking-uri --trials --verbose "
-        "--warm-start --weights --workers -v"
+        "--pack --race-share --resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken "
+        "--space --storage --submit --system-metrics --tensorboard --time-budget --tracking-uri --trials "
+        "--verbose --warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",

@@ -75,14 +75,14 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         Path(out.name).replace(path)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes `text` to `path`, whole or not at all.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes `content` to `path`, whole or not at all.
 
     Raises:
         ConfigError: if it cannot be written; the old file stays.
     """
     with naming_the_file(path), written_whole(path) as out:
-        out.write(text.encode())
+        out.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -113,7 +113,11 @@ class StudyConfig:
     from_config: str | None = None
     """YAML file of configurations that are tried first: one, or a list; a trial's config.yaml is one."""
     confirm: int = 0
-    """Number of other seeds with which the front's trials are trained again, before one is named best."""
+    """Number of other seeds with which the front's trials, and those that cannot be told apart from the best,
+    are trained again before one is named best. Default: none, but see --race-share."""
+    race_share: float = 0.2
+    """If trials cannot be told apart from the best, they are trained again with other seeds until they can,
+    for at most this share of the epochs that the study has trained; 0: never."""
     settings: tuple[str, ...] = ()
     """KEY=VALUE, repeatable: fixes a field of TrainConfig or a parameter of the space. Several values,
     separated by commas, leave the parameter these choices."""
@@ -172,6 +176,8 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be a number above 0")
+        if not 0 <= self.race_share < math.inf:
+            raise ConfigError(f"--race-share {self.race_share:g}: must be a number, 0 or above")
         if not self.max_slowdown >= 1:
             raise ConfigError(
                 f"--max-slowdown {self.max_slowdown:g}: must be 1 (the time of the fastest plan) or more"
@@ -258,6 +264,7 @@ _METAVARS = {
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",
+    "race_share": "X",
     "submit": "URL",
 }
 _TYPES = {"int": int, "int | None": int, "float": float, "float | None": float, "str": str, "str | None": str}

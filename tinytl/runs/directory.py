@@ -34,7 +34,8 @@ class FolderInUseError(ConfigError):
 
 class RunDirectory:
     """The files of a run: `config.yaml` and `environment.json` (what made it), `metrics.jsonl` (one line per
-    epoch), `last.pt` and `best.pt` (checkpoints) and, at the end, `result.json`.
+    epoch), `last.pt` and `best.pt` (checkpoints) and, at the end, `val_judgements.npz` (what the network says
+    of each validation image) and `result.json`.
 
     Every file except `metrics.jsonl` is written under another name and renamed, so it is never partial.
     """
@@ -46,6 +47,7 @@ class RunDirectory:
         self.result_file = path / "result.json"
         self.last = path / "last.pt"
         self.best = path / "best.pt"
+        self.val_judgements = path / "val_judgements.npz"
 
     def check_is_free(self) -> None:
         """Raises ConfigError if a new run would overwrite another."""

@@ -22,6 +22,8 @@ class EpochMetrics:
     """On the validation images: each class counts alike."""
     macro_f1: float | None
     """On the validation images: the mean F1 of the classes."""
+    standard_error: float | None
+    """Of the metric that the run goes by: how far other validation images would move it."""
     val_loss: float | None
     lr: dict[str, float]
     """Learning rate of each parameter group at the epoch's first step."""

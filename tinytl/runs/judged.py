@@ -1,9 +1,9 @@
 """What was said of a split's images, as text and as plain values."""
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
+from tinytl.config.names import METRICS
 from tinytl.training.judgements import Judgements, OfClass
 
 MOST_CLASSES = 20
@@ -12,22 +12,11 @@ MOST_PAIRS = 5
 """Pairs of classes that are named as the most confused."""
 
 
-def standard_error(accuracy: float, n_images: int) -> float:
-    """Returns the standard error of an accuracy over `n_images`, as a fraction.
-
-    The square root of p (1 - p) / n. It says how far other images of the same kind would move the accuracy;
-    it does not include how far another seed would.
-    """
-    return math.sqrt(accuracy * (1 - accuracy) / n_images)
-
-
 def flat(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
     """Returns all figures: accuracies as fractions, and lists in the order of the classes."""
     return {
-        "accuracy_top1": found.accuracy_top1,
-        "accuracy_top1_standard_error": standard_error(found.accuracy_top1, len(found.labels)),
-        "balanced_accuracy": found.balanced_accuracy,
-        "macro_f1": found.macro_f1,
+        **{name: getattr(found, name) for name in METRICS},
+        **{f"{name}_standard_error": found.standard_error(name) for name in METRICS},
         "loss": found.loss,
         "expected_calibration_error": found.calibration_error,
         "per_class": [row._asdict() for row in found.by_class(classes)],
@@ -38,13 +27,16 @@ def flat(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
 
 def lines(found: Judgements, classes: tuple[str, ...]) -> Iterator[str]:
     """Yields the figures as text: of all images, of each class, and the classes that are confused."""
-    error = standard_error(found.accuracy_top1, len(found.labels))
-    yield f"accuracy {found.accuracy_top1:.3f} ± {error:.3f}, loss {found.loss:.3f}"
-    yield f"balanced accuracy {found.balanced_accuracy:.3f}, macro F1 {found.macro_f1:.3f}"
+    yield f"accuracy {_figure(found, 'accuracy_top1')}, loss {found.loss:.3f}"
+    yield f"balanced accuracy {_figure(found, 'balanced_accuracy')}, macro F1 {_figure(found, 'macro_f1')}"
     yield f"confidence misses accuracy by {found.calibration_error:.3f} on average"
     yield ""
     yield from _table(found.by_class(classes))
     yield from _confused(found, classes)
+
+
+def _figure(found: Judgements, metric: str) -> str:
+    return f"{getattr(found, metric):.3f} ± {found.standard_error(metric):.3f}"
 
 
 def _table(rows: list[OfClass]) -> Iterator[str]:

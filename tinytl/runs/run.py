@@ -25,6 +25,7 @@ from tinytl.runs.checkpoint_file import (
 from tinytl.runs.class_skew import check_metric, skew_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.epoch_metrics import EpochMetrics
+from tinytl.runs.judgements_file import save_judgements
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.tensorboard import TensorBoard
 from tinytl.runs.trainer import Trainer
@@ -187,6 +188,12 @@ class _Record:
         """Writes and returns the result; `tested`: of the test images."""
         last, trainer = self.rows[-1], self.trainer
         validated = trainer.validated  # None: there are no validation images
+        errors: dict[str, float] = {}
+        for prefix, found in (("", validated), ("test_", tested)):
+            if found is not None:
+                errors |= {f"{prefix}{name}_standard_error": found.standard_error(name) for name in METRICS}
+        if validated is not None:
+            save_judgements(validated, self.directory.val_judgements)
         result = {
             "train_accuracy_top1": last["train_accuracy_top1"],
             "val_accuracy_top1": last["accuracy_top1"],
@@ -195,6 +202,7 @@ class _Record:
             "macro_f1": None if validated is None else validated.macro_f1,
             "test_balanced_accuracy": None if tested is None else tested.balanced_accuracy,
             "test_macro_f1": None if tested is None else tested.macro_f1,
+            **errors,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
             "metric": trainer.config.metric,

@@ -174,7 +174,7 @@ class Trainer:
             epoch=self.epoch,
             loss=loss_sum / seen,
             train_accuracy_top1=correct / seen,
-            **_validation_figures(found),
+            **_validation_figures(found, self.config.metric),
             lr=lr,
             epoch_time_s=time.perf_counter() - started,
             images_per_s=seen / training_time_s,
@@ -386,5 +386,8 @@ class Trainer:
             group["lr"] = self._initial_lr[group["name"]] * factor
 
 
-def _validation_figures(found: Judgements | None) -> dict[str, Any]:
-    return {name: getattr(found, name, None) for name in METRICS} | {"val_loss": getattr(found, "loss", None)}
+def _validation_figures(found: Judgements | None, metric: str) -> dict[str, Any]:
+    """Returns the fields of `EpochMetrics` that are of validation images; `metric`: what a run goes by."""
+    error = None if found is None else found.standard_error(metric)
+    figures = {name: getattr(found, name, None) for name in METRICS}
+    return figures | {"standard_error": error, "val_loss": getattr(found, "loss", None)}

@@ -8,6 +8,7 @@ from typing import Any
 from tinytl.config.plan import Plan
 from tinytl.config.train_config import TrainConfig
 from tuner.findings.best import Best
+from tuner.findings.sureness import mean_score
 from tuner.findings.text import accuracy_text, describe
 
 
@@ -22,7 +23,11 @@ class Pair:
     metric: str
     """What the study compares trials by: `accuracy_top1`, `balanced_accuracy` or `macro_f1`."""
     score: float
-    """That metric on the validation images, 0 to 1."""
+    """That metric on the validation images, 0 to 1; the mean over seeds, if it was trained again."""
+    standard_error: float
+    """How far other validation images, and seeds if it was trained again, would move `score`."""
+    test_score: float
+    """That metric on the test images; NaN if they were not read for this trial."""
     accuracy_top1: float
     """On the validation images, 0 to 1."""
     test_accuracy_top1: float
@@ -54,7 +59,9 @@ def pair_of(best: Best) -> Pair:
         study=study.name,
         trial=trial.name,
         metric=trial.metric,
-        score=trial.score,
+        score=mean_score(trial),
+        standard_error=trial.error_over_seeds,
+        test_score=trial.test_score,
         accuracy_top1=trial.accuracy_top1,
         test_accuracy_top1=trial.test_accuracy_top1,
         peak_memory_mib=trial.peak_memory_mib,

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 
 from tuner.api.pages import study_html
 from tuner.api.pair import Pair, pair_of
-from tuner.api.tables import baselines_table, curve_table, front_table, trials_table
+from tuner.api.tables import (
+    baselines_table,
+    contenders_table,
+    curve_table,
+    front_table,
+    gains_table,
+    trials_table,
+)
 from tuner.findings.best import choose_best
 from tuner.findings.text import counts_line
 from tuner.record import reading as readings
@@ -61,6 +68,16 @@ class Study:
     def baselines(self) -> "DataFrame":
         """A row per trial that is a baseline of the space, such as `user_report`."""
         return baselines_table(self.reading)
+
+    @property
+    def contenders(self) -> "DataFrame":
+        """A row per trial within the budget that cannot be told apart from the best, which is the first."""
+        return contenders_table(self.reading)
+
+    @property
+    def gains(self) -> "DataFrame":
+        """A row per baseline: by how much the best is better (`mean`), and how sure that is."""
+        return gains_table(self.reading)
 
     def best(self, under_mib: float | None = None) -> Pair:
         """Returns the most accurate trial with its fastest plan that needs `under_mib` MiB or less.

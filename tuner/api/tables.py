@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from tuner.findings.sureness import Sureness
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
@@ -42,6 +43,21 @@ def baselines_table(study: StudyReading) -> "DataFrame":
         if trial.baseline is not None
     ]
     return _frame(named, ["baseline", *columns_of(study)])
+
+
+def contenders_table(study: StudyReading) -> "DataFrame":
+    """Returns a row per trial that cannot be told apart from the best, which is the first."""
+    rows = {row["trial"]: row for row in study.rows()}
+    return _frame([rows[trial.name] for trial in Sureness(study).contenders], columns_of(study))
+
+
+def gains_table(study: StudyReading) -> "DataFrame":
+    """Returns a row per baseline: by how much the best is better, as a fraction, and how sure that is."""
+    rows = [
+        {"baseline": name, **gain._asdict(), "is_sure": gain.is_sure}
+        for name, gain in Sureness(study).gains.items()
+    ]
+    return _frame(rows, ["baseline", "mean", "standard_error", "is_sure"])
 
 
 def curve_table(trial: Trial) -> "DataFrame":

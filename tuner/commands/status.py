@@ -19,11 +19,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from tuner.findings.findings import print_findings
+    from tuner.findings.sureness import Sureness
     from tuner.record.reading import open_study
 
     study = open_study(args.name, args.runs_dir, args.storage)
     if args.json:
-        print(json.dumps(study.to_json(), indent=2))
+        print(json.dumps(study.to_json() | Sureness(study).to_json(), indent=2))
     else:
         print_findings(Console(), study)
     return 0

@@ -16,6 +16,7 @@ from tinytl.config.train_command import folded, train_command
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, counts_line, describe, shortened
 from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
@@ -47,6 +48,7 @@ class Best:
             "memory_budget_mib": self.study.budget_mib,
             **self.trial.to_json(),
             **{f"test_{name}": self.trial.on_test.get(name) for name in METRICS},
+            **Sureness(self.study).to_json(),
             "confirmed": confirmed and {"mean": confirmed.mean, "seeds": confirmed.seeds},
             "config": flat_from_config(self.config),
             "command": shlex.join(self.command),
@@ -113,6 +115,8 @@ def print_best(console: Console, best: Best) -> None:
     seconds = known(trial.epoch_time_s)
     timed = "" if seconds is None else f"; epoch {seconds:.1f} s in the study"
     line(f"{trial.metric_words} {accuracy_text(trial)}{tested}{timed}")
+    for text in Sureness(study).lines():
+        line(text)
     line(f"peak memory {trial.peak_memory_mib:.1f} MiB{_with_plan(trial)}")
     line(f"searched: {describe(trial.params)}")
     line()

@@ -9,6 +9,7 @@ from rich.console import Console
 from tinytl.config.names import METRICS
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS
 from tuner.findings.kept_importance import known_importance
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import (
     accuracy_text,
     capitalized,
@@ -65,6 +66,8 @@ def print_findings(
     if most_rows is not None:
         best = textwrap.shorten(best, 2 * console.width - 10, placeholder=" ...)")
     line(best)
+    for text in Sureness(study).lines():
+        line(text)
 
 
 def _best(study: StudyReading) -> str:

@@ -106,16 +106,22 @@ def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
 
 
 def over_seeds(confirmed: ConfirmedResult) -> str:
-    """Returns mean, standard deviation, and the number of seeds."""
+    """Returns the number of seeds, in brackets."""
     failed = f", {len(confirmed.failures)} failed" if confirmed.failures else ""
-    spread = f" ± {confirmed.deviation:.3f}" if confirmed.again else ""
     plural = "s" if confirmed.seeds > 1 else ""
-    return f"{confirmed.mean:.3f}{spread} ({confirmed.seeds} seed{plural}{failed})"
+    return f"({confirmed.seeds} seed{plural}{failed})"
 
 
 def accuracy_text(trial: Trial) -> str:
-    """Returns a trial's accuracy, or its study's other metric; over seeds if it was trained again."""
-    return f"{trial.score:.3f}" if trial.confirmed is None else over_seeds(trial.confirmed)
+    """Returns a trial's accuracy, or its study's other metric, with its standard error if that is known.
+
+    The mean over seeds, and their number, if it was trained again.
+    """
+    error = known(trial.error_over_seeds)
+    spread = "" if error is None else f" ± {error:.3f}"
+    if trial.confirmed is None:
+        return f"{trial.score:.3f}{spread}"
+    return f"{trial.confirmed.mean:.3f}{spread} {over_seeds(trial.confirmed)}"
 
 
 def counts_line(study: StudyReading) -> str:

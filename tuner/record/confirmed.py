@@ -1,4 +1,4 @@
-"""What `--confirm` found: the front trained again with other seeds. Imports neither torch nor ray."""
+"""What trials reached with other seeds (`--confirm`, or the race). Imports neither torch nor ray."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from typing import Any
 from tinytl.files import write_whole
 from tuner.record.by_trial import read_by_trial
 
+FOLDER = "confirm"
+"""In the study's folder: a run's folder for each seed with which a trial was trained again (`run_name`)."""
 FILE = "confirm.json"
 """In the study's folder: by trial and seed, each of `METRICS` or the `failure` of each run."""
 Outcomes = dict[str, dict[int, dict[str, Any]]]
 """By trial and seed: each of `METRICS` on the validation images, or `failure`."""
+
+
+def run_name(trial: str, seed: int) -> str:
+    """Returns the name of the folder, in `FOLDER`, of a trial's run with another seed."""
+    return f"{trial}-seed{seed}"
 
 
 def confirmed_result(

@@ -32,7 +32,6 @@ from tuner.record.results import (
     best_under,
     hypervolume,
     pareto_front,
-    within,
 )
 from tuner.record.sessions import Session, read_sessions
 from tuner.record.storage import load_study
@@ -121,16 +120,15 @@ class StudyReading:
 
     @cached_property
     def best(self) -> Trial | None:
-        """The most accurate trial within the budget; by the mean over seeds if the front was confirmed."""
-        # Trials of the study's own front were trained again: with another budget, others may be on the front.
-        front = [trial for trial in self.complete if trial.on_front]
-        fitting = [trial for trial in front if within(trial.peak_memory_mib, self.budget_mib)]
-        again = None
-        if all(
-            trial.confirmed is not None for trial in fitting
-        ):  # else a mean would compete with one lucky seed
-            again = best_confirmed(front, self.budget_mib)
-        return again or best_under(self.complete, self.budget_mib)
+        """The most accurate trial within the budget.
+
+        By the mean over seeds, of those that were trained again: the front, or what could not be told apart
+        from the best. If the first of them all was not, its figure is of one seed, and it is the best.
+        """
+        first = best_under(self.complete, self.budget_mib)
+        if first is None or first.confirmed is None:  # a mean would compete with one lucky seed
+            return first
+        return best_confirmed(self.complete, self.budget_mib)
 
     @cached_property
     def hypervolume(self) -> Hypervolume | None:
@@ -191,6 +189,7 @@ class StudyReading:
                 "state": trial.state,
                 "on_front": trial.on_front,
                 **{name: known(getattr(trial, name)) for name in METRICS},
+                "standard_error": known(trial.standard_error),
                 **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
                 f"confirmed_{trial.metric}": None if trial.confirmed is None else trial.confirmed.mean,
                 "peak_memory_mib": known(trial.peak_memory_mib),

@@ -58,14 +58,14 @@ def best_under(results: Sequence[Trial], budget_mib: float | None) -> Trial | No
     return max(fitting, key=lambda r: (r.score, -r.peak_memory_mib), default=None)
 
 
-def best_confirmed(front: Sequence[Trial], budget_mib: float | None) -> Trial | None:
-    """Returns the trial of the front with the best mean accuracy within the budget (None: any).
+def best_confirmed(results: Sequence[Trial], budget_mib: float | None) -> Trial | None:
+    """Returns the result with the best mean accuracy over seeds within the budget (None: any).
 
     Only trials that were trained again count. One that failed with some seed counts only if all of them did.
     """
     fitting = [
         ((not t.confirmed.failures, t.confirmed.mean, -t.peak_memory_mib), t)
-        for t in front
+        for t in results
         if t.confirmed is not None and within(t.peak_memory_mib, budget_mib)
     ]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None

@@ -45,6 +45,8 @@ class Trial:
     """As `accuracy_top1`: the mean recall of the classes."""
     macro_f1: float = math.nan
     """As `accuracy_top1`: the mean F1 of the classes."""
+    standard_error: float = math.nan
+    """Of the study's metric: how far other validation images would move it; NaN in an older study."""
     peak_memory_mib: float = math.nan
     """The least predicted peak of a training step, in MiB, of its plans within `--max-slowdown`."""
     trained_memory_mib: float = math.nan
@@ -84,6 +86,18 @@ class Trial:
     def score(self) -> float:
         """The study's metric on the validation images, 0 to 1."""
         return float(getattr(self, self.metric))
+
+    @property
+    def error_over_seeds(self) -> float:
+        """The standard error of what is shown as its metric: `score`, or its mean over seeds.
+
+        The validation images and, if it was trained again, the seeds move it. In an older study the images'
+        part is not known: NaN without other seeds.
+        """
+        if self.confirmed is None or not self.confirmed.again:
+            return self.standard_error
+        of_seeds = self.confirmed.deviation / math.sqrt(self.confirmed.seeds)
+        return math.hypot(known(self.standard_error) or 0.0, of_seeds)
 
     @property
     def metric_words(self) -> str:
@@ -147,6 +161,7 @@ class Trial:
         return {
             "trial": self.name,
             **{name: known(getattr(self, name)) for name in METRICS},
+            "standard_error": known(self.standard_error),
             "peak_memory_mib": self.peak_memory_mib,
             "slowdown": known(self.slowdown),
             "measured_slowdown": known(self.measured_slowdown),
@@ -201,6 +216,7 @@ def trial_of_row(name: str, row: Mapping[str, Any]) -> Trial:
         metric=metric_of_row(row),
         peak_memory_mib=row["peak_memory_mib"],
         epoch_time_s=_figure(row.get("epoch_time_s")),
+        standard_error=_figure(row.get("standard_error")),
         **figures_of(row),
     )
 
@@ -226,6 +242,7 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], metric: str, driver_is_g
         distributions=last.distributions,
         metric=metric,
         **figures,
+        standard_error=_figure(attributes.get(schema.STANDARD_ERROR)),
         peak_memory_mib=peak_mib,
         trained_memory_mib=_figure(attributes.get(schema.TRAINED_MEMORY_MIB)),
         curve=[_plan(stored) for stored in attributes.get(schema.CURVE, ())],

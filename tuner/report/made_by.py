@@ -18,6 +18,7 @@ _SAYS_NOTHING = OF_ONE_CALL - {"warm_start", "from_config"}
 _LAST_ONE_COUNTS = {
     "trials",
     "confirm",
+    "race_share",
     "workers",
     "max_failures",
     "gpus_per_trial",

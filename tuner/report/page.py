@@ -18,13 +18,13 @@ from tinytl.passwords import without_password
 from tuner.bucket.copies import named, send
 from tuner.bucket.database import mlflow_at_hand
 from tuner.config import STUDY_FILE, StudyConfig
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import (
     accuracy_text,
     counts_line,
     describe,
     epoch_text,
     hypervolume_line,
-    over_seeds,
     short,
     slowdown_text,
 )
@@ -103,7 +103,9 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
     measured = measured_mib(rows)
     parameters = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     where = where_flags(runs_dir, storage)
+    sureness = Sureness(study)
     panels = {"front": front_panel(study), "sections": sections(study, rows)}
+    front_rows = _front_rows(study, sureness)
     return panels | {
         "name": name,
         "made": facts.moment(datetime.now()),
@@ -114,7 +116,9 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
         "hypervolume": hypervolume_line(study),
         "budget": study.budget_mib,
         "best": _best(study),
-        "front_rows": _front_rows(study),
+        "sureness": sureness.lines(),
+        "front_rows": front_rows,
+        "has_unsure": any(row["no_better"] for row in front_rows),
         "metric": METRICS[study.metric],
         "has_tests": any(known(trial.test_score) is not None for trial in study.front),
         "parameters": parameters,
@@ -213,12 +217,11 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
     best = study.best
     if best is None:
         return None
-    confirmed, test = best.confirmed, known(best.test_score)
+    test = known(best.test_score)
     return {
         "trial": best.name,
         "label": best.label,
-        "accuracy": f"{best.score if confirmed is None else confirmed.mean:.3f}",
-        "seeds": None if confirmed is None else over_seeds(confirmed),
+        "accuracy": accuracy_text(best),
         "test": None if test is None else f"{test:.3f}",
         "memory": f"{best.peak_memory_mib:.1f}",
         "slowdown": None if best.plan is None else slowdown_text(best),
@@ -227,9 +230,10 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
     }
 
 
-def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
+def _front_rows(study: StudyReading, sureness: Sureness) -> list[dict[str, Any]]:
     found = []
     for trial in study.front:
+        no_better = sureness.no_better(trial)
         test, config = known(trial.test_score), study.folder / trial.name / "config.yaml"
         text = None
         with suppress(OSError):
@@ -243,6 +247,7 @@ def _front_rows(study: StudyReading) -> list[dict[str, Any]]:
                 "memory": f"{trial.peak_memory_mib:.1f}",
                 "slowdown": slowdown_text(trial),
                 "epoch": epoch_text(trial),
+                "no_better": "" if no_better is None else no_better.name,
                 "params": describe(trial.params),
                 "config": text,
                 "command": " ".join(

@@ -13,11 +13,14 @@ from ray.tune.search.searcher import Searcher
 
 from tinytl.config.flat import flat_from_config
 from tuner.bucket.copies import named
+from tuner.record import schema
 from tuner.record.refusals import UnwrittenError
 from tuner.record.trials import Trial, figures_of
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
+OF_THE_RESULT = (schema.STANDARD_ERROR, schema.EPOCH_TIME_S, schema.MEASURED_PEAK_MIB)
+"""What a complete trial's record has of its last result, beside the metrics."""
 OUT_OF_MEMORY_IN_A_ROW = 10
 """The search ends if this many trials in a row ran out of memory."""
 
@@ -187,7 +190,7 @@ class MemoryAwareSearch(Searcher):
         self._thread.submit(guarded)
 
     def _complete(self, live: LiveTrial, result: Mapping[str, Any]) -> None:
-        attributes = {key: result.get(key) for key in ("epoch_time_s", "measured_peak_mib")}
+        attributes = {key: result.get(key) for key in OF_THE_RESULT}
         attributes |= figures_of(result)
         score = float(result["score"])
         self.records.complete(live.record, score, live.peak_memory_mib, attributes)

@@ -1,4 +1,5 @@
-"""`--confirm K`: the front's trials trained again with other seeds, before one is named best.
+"""Trials trained again with other seeds, before one is named best: those of the front (`--confirm K`), or
+those that cannot be told apart from the best (`race.py`).
 
 These runs are not trials: Optuna does not know them. Each has a folder, STUDY/confirm/TRIAL-seedS, and their
 results are kept in STUDY/confirm.json. Imports torch and ray only to train.
@@ -16,7 +17,7 @@ from tinytl.data.splits import DataSplits
 from tinytl.errors import NonFiniteLossError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.bucket.copies import named
-from tuner.record.confirmed import ConfirmedResult, Outcomes, confirmed_result, read_outcomes, write_outcomes
+from tuner.record.confirmed import FOLDER, Outcomes, read_outcomes, run_name, write_outcomes
 from tuner.record.trials import Trial, figures_of
 from tuner.trial.trial_folder import borrowed
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from tuner.cluster.resources import TrialResources
     from tuner.prepared import PreparedStudy
 
-FOLDER = "confirm"
 CLAIM_WAIT_S = 60.0
 """How long a run waits for a process that outlived its driver and still writes to the run's folder."""
 _POLL_S = 0.5
@@ -40,15 +40,16 @@ def trial_configs(folder: Path, front: Sequence[Trial]) -> dict[str, TrainConfig
     return {r.name: read_config_file(RunDirectory(folder / r.name).config_file) for r in front}
 
 
-def confirm_front(
+def train_with_seeds(
     prepared: "PreparedStudy",
-    front: Sequence[Trial],
+    trials: Sequence[Trial],
     configs: Mapping[str, TrainConfig],
+    seeds: int,
     resources: "TrialResources",
     on_done: Callable[[str, int, float], None],
     stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, ConfirmedResult]:
-    """Trains the front's trials again with the `--confirm` seeds after their own, on the Ray that is running.
+) -> None:
+    """Trains trials again with the `seeds` seeds after their own, on the Ray that is running.
 
     A run that is in `confirm.json` is not repeated; one that was cut off resumes after its last epoch. If its
     loss diverges, a run is recorded as failed; if its process dies, the next `--resume` tries it again. Once
@@ -56,8 +57,9 @@ def confirm_front(
 
     Args:
         prepared: the study.
-        front: the trials.
+        trials: the trials.
         configs: what each was trained with (`trial_configs`).
+        seeds: how many for each; those that it has already are not trained again.
         resources: how many runs at a time, and the share of each.
         on_done: called with trial, seed and accuracy as each run ends; NaN if it failed.
         stopped: asked twice a second.
@@ -68,21 +70,16 @@ def confirm_front(
     outcomes = read_outcomes(prepared.folder)
     waiting = [
         (result.name, seed)
-        for result in front
-        for seed in confirming_seeds(configs[result.name], prepared.config.confirm)
+        for result in trials
+        for seed in other_seeds(configs[result.name], seeds)
         if seed not in outcomes.get(result.name, {})
     ]
     if waiting:
-        peaks_mib = {result.name: result.trained_memory_mib for result in front}
+        peaks_mib = {result.name: result.trained_memory_mib for result in trials}
         _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
-    found = {
-        trial.name: confirmed_result(trial.score, outcomes.get(trial.name, {}), trial.metric)
-        for trial in front
-    }
-    return {name: result for name, result in found.items() if result is not None}
 
 
-def confirming_seeds(config: TrainConfig, count: int) -> range:
+def other_seeds(config: TrainConfig, count: int) -> range:
     """Returns the `count` seeds after a trial's own."""
     return range(config.seed + 1, config.seed + 1 + count)
 
@@ -141,7 +138,7 @@ def _train_all(
             while waiting and len(running) < resources.workers:
                 trial, seed = waiting.pop(0)
                 config = dataclasses.replace(configs[trial], seed=seed)
-                place = named(prepared.folder / FOLDER / f"{trial}-seed{seed}")
+                place = named(prepared.folder / FOLDER / run_name(trial, seed))
                 gpus = resources.gpus_of(peaks_mib[trial])
                 task = remote.options(num_gpus=gpus)
                 running[task.remote(config, data, weights[config.backbone], place)] = trial, seed

@@ -16,9 +16,9 @@ from tuner.bucket.store import told
 from tuner.next_commands import retrain_command
 from tuner.record import schema
 from tuner.record.claim import check_free, folder_claimed
+from tuner.record.confirmed import FOLDER as CONFIRM
 from tuner.record.reading import StudyReading, open_study
 from tuner.record.trials import Trial
-from tuner.study.confirm import FOLDER as CONFIRM
 
 CHECKPOINTS = (".pt", ".pt.damaged")
 """Ends of the names of checkpoints in a trial's folder."""

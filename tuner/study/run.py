@@ -1,7 +1,7 @@
 """Running a study: a new one, one that was cut off, or one that is extended."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from tuner.cluster.nodes import nodes_for_trials
 from tuner.cluster.resources import nodes_of, plan_resources
 from tuner.cluster.start import Cluster
 from tuner.config import REDUCTION_FACTOR, WITHOUT_TRACKING, StudyConfig
+from tuner.findings.sureness import Sureness
 from tuner.next_commands import resume_command
 from tuner.prepared import PreparedStudy
 from tuner.record.accuracy_on_test import read_test_images
@@ -32,10 +33,11 @@ from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords
 from tuner.stopping import Stopping
 from tuner.study import machine_times
-from tuner.study.confirm import confirm_front, trial_configs
+from tuner.study.confirm import train_with_seeds, trial_configs
 from tuner.study.damaged import set_aside_damaged
 from tuner.study.driving import driven
 from tuner.study.opening import opened
+from tuner.study.race import race
 from tuner.study.starting_points import baselines
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.client import answering, open_mlflow
@@ -154,7 +156,12 @@ def run_study(
                     records.end_cut_off()
                     front = records.reach(read_study, study).front
                     records.reach(kept.collect)
-                    _look_again(prepared, front, resources, stopping, lines)
+
+                    def reread() -> StudyReading:
+                        records.reach(kept.collect)
+                        return read_study(study, str(prepared.folder.parent), driver_is_gone=True)
+
+                    _look_again(prepared, front, reread, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):
                 pass  # a second Ctrl-C, which `stopping` knows, or a failed storage, which `records` knows
             except Exception:
@@ -304,31 +311,42 @@ def _rungs(prepared: PreparedStudy, records: StudyRecords) -> "Rungs | None":
 def _look_again(
     prepared: PreparedStudy,
     front: Sequence[Trial],
+    read: Callable[[], StudyReading],
     resources: "TrialResources",
     stopping: Stopping,
     lines: "TrialLines",
 ) -> None:
-    """Trains the final front again with other seeds, if that was asked for; reads its test images; measures
-    the slowdowns of its plans, if trials ran on this machine's CPU.
+    """Trains again with other seeds, the final front if that was asked for, else what cannot be told apart
+    from the best; reads test images for the front and the best; measures the slowdowns of their plans, if
+    trials ran on this machine's CPU. `read` reads the study.
     """
+
+    def is_stopped() -> bool:
+        return stopping.reason is not None
+
     try:
         if prepared.config.confirm and front:
             lines.phase("training the front again")
-            configs = trial_configs(prepared.folder, front)
-            confirm_front(
-                prepared, front, configs, resources, lines.confirmed, lambda: stopping.reason is not None
-            )
+            alike = [trial for trial in Sureness(read()).contenders if not trial.on_front]
+            again = [*front, *alike]
+            configs = trial_configs(prepared.folder, again)
+            seeds = prepared.config.confirm
+            train_with_seeds(prepared, again, configs, seeds, resources, lines.confirmed, is_stopped)
+        elif front:
+            race(prepared, read, resources, lines, is_stopped)
+        best = read().best
+        shown = [*front, *([] if best is None or best.on_front else [best])]
         if stopping.reason is None:
             lines.phase("reading test images")
-            read_test_images(prepared.folder, front, prepared.data, lines.note)
+            read_test_images(prepared.folder, shown, prepared.data, lines.note)
         if stopping.reason is None and not resources.gpus_per_trial and prepared.config.address is None:
             lines.phase("measuring slowdowns")
             measure_slowdowns(
                 prepared.folder,
-                front,
-                trial_configs(prepared.folder, front),
+                shown,
+                trial_configs(prepared.folder, shown),
                 resources.held_mib,
-                lambda: stopping.reason is not None,
+                is_stopped,
             )
     except ConfigError as error:  # the study itself is complete
         lines.note(str(error))

@@ -13,14 +13,17 @@ from tinytl.config.names import METRICS
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import short
 from tuner.next_commands import (
+    launch_command,
     resume_command,
     sync_command,
     tuner_command,
     ui_command,
     where_flags,
 )
+from tuner.study.race import seeds_of
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.pages import page_on
 from tuner.verbosity import apply_verbosity
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
     from tuner.study.run import StudyOutcome
 
 DRY_RUN_SAMPLES = 5
+LEAST_SEEDS = 3
+"""The number of other seeds that is suggested for what cannot be told apart, if it has fewer than half."""
 LINES_BESIDE_FRONT = 19
-"""Most lines of the summary beside the rows of the front, with the prompt after it."""
+"""Most lines of the summary beside the rows of the front and what is not sure, with the prompt after it."""
 
 
 def print_start(console: Console, prepared: PreparedStudy) -> None:
@@ -113,12 +118,20 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
     where = where_flags(config.runs_dir)
     status_command = tuner_command("status", prepared.name, where=where)
     console.print()
+    sureness = Sureness(study)
+    alike = sureness.contenders if not outcome.unfinished else []
+    beside = LINES_BESIDE_FRONT + sum(1 + len(text) // console.width for text in sureness.lines())
+    beside += 2 * (len(alike) > 1)
     print_findings(
         console,
         study,
-        most_rows=max(3, console.height - LINES_BESIDE_FRONT) if console.is_terminal else None,
+        most_rows=max(3, console.height - beside) if console.is_terminal else None,
         where_all=status_command,
     )
+    if len(alike) > 1:
+        seeds = max(LEAST_SEEDS, 2 * max(map(seeds_of, alike)))
+        words = ["--name", prepared.name, "--resume", "--confirm", str(seeds)]
+        line(f"To tell them apart:  {launch_command(*words, where=where)}")
     if outcome.note:
         line(f"The search ended: {outcome.note}.")
     if study.complete:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from tinytl.config.names import METRICS
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
 from tuner.record import schema
 from tuner.record.trials import known
@@ -34,6 +35,7 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
     if study.best is not None:
         under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
         lines += ["", f"**Best{under}: {study.best.label}**, {describe(study.best.params)}."]
+        lines += [f"- {text}" for text in Sureness(study).lines()]
     ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
     links = [(f"trials by {METRICS[summary.study.metric]}", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]

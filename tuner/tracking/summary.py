@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tinytl.config.names import METRICS
+from tuner.findings.sureness import Sureness
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known
@@ -40,6 +41,8 @@ class StudySummary:
         if self.study.best is not None:
             found |= {f"best_{name}": getattr(self.study.best, name) for name in METRICS}
             found["best_peak_memory_mib"] = self.study.best.peak_memory_mib
+            found["best_standard_error"] = self.study.best.error_over_seeds
+            found |= {f"gain_over_{name}": gain.mean for name, gain in Sureness(self.study).gains.items()}
         return {key: value for key, value in found.items() if math.isfinite(value)}
 
     @cached_property

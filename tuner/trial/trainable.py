@@ -24,6 +24,7 @@ from tinytl.runs.checkpoint_file import (
     save_checkpoint,
 )
 from tinytl.runs.directory import FolderInUseError, RunDirectory
+from tinytl.runs.judgements_file import save_judgements
 from tinytl.runs.record import seconds_per_epoch
 from tinytl.runs.run import checkpoint_state
 from tinytl.runs.tensorboard import TensorBoard
@@ -120,6 +121,7 @@ class TinyTLTrainable(tune.Trainable):
                         **({} if self.monitor is None else self.monitor.read()),
                     }
                     self.rows.append(row)
+                    self._keep_judgements()
                     self.save_checkpoint(str(self.directory.path))
                     self.directory.append_metrics(row)
                     if self.board is not None:
@@ -215,6 +217,13 @@ class TinyTLTrainable(tune.Trainable):
         if self.system_metrics:
             self.monitor = SystemMonitor(self.directory.path)
 
+    def _keep_judgements(self) -> None:
+        """After the last epoch, before anyone hears of it: writes what was said of each validation image."""
+        judged = None if self.trainer is None else self.trainer.validated
+        if judged is not None and len(self.rows) >= self.own.epochs:
+            save_judgements(judged, self.directory.val_judgements)
+            self.folder.keep(self.directory.val_judgements)
+
     def _event_files(self) -> list[Path]:
         return sorted((self.directory.path / EVENTS).glob("*")) if self.board is not None else []
 
@@ -226,6 +235,7 @@ class TinyTLTrainable(tune.Trainable):
         return {
             "epoch": row["epoch"],
             "score": row[metric_of_row(row)],
+            "standard_error": row.get("standard_error"),  # an older checkpoint has none
             **figures_of(row),  # Ray hands `row` to a searcher in pieces
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],

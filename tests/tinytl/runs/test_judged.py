@@ -2,15 +2,9 @@ import numpy as np
 import pytest
 
 from tests.tinytl.training.test_judgements import judgements
-from tinytl.runs.judged import MOST_CLASSES, flat, lines, standard_error
+from tinytl.runs.judged import MOST_CLASSES, flat, lines
 
 NAMES = ("cat", "dog", "a newt")
-
-
-def test_the_standard_error_is_that_of_a_share() -> None:
-    draws = np.random.default_rng(0).random((4000, 50)) < 0.8
-    assert standard_error(0.8, 50) == pytest.approx(draws.mean(1).std(), rel=0.05)
-    assert standard_error(1.0, 50) == 0.0
 
 
 def test_all_figures_as_plain_values() -> None:

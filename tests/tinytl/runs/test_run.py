@@ -37,14 +37,14 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "last.pt",
         "metrics.jsonl",
         "result.json",
+        "val_judgements.npz",
     ]
 
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     names = (
-        "epoch loss train_accuracy_top1 accuracy_top1 balanced_accuracy macro_f1 val_loss epoch_time_s "
-        "images_per_s measured_peak_mib "
-        "features_read"
+        "epoch loss train_accuracy_top1 accuracy_top1 balanced_accuracy macro_f1 standard_error val_loss "
+        "epoch_time_s images_per_s measured_peak_mib features_read"
     )
     groups = "lr.classifier lr.lite_residual lr.bias"
     assert set(rows[0]) == {*names.split(), *groups.split(), "peak_memory_mib"}

@@ -78,3 +78,40 @@ def test_confidence_beside_accuracy_in_bins_that_hold_images() -> None:
 
 def test_a_network_that_is_as_right_as_it_is_sure_is_calibrated() -> None:
     assert judgements([0] * 4, [0, 0, 0, 1], 0.75).calibration_error == pytest.approx(0.0)
+
+
+METRICS = ("accuracy_top1", "balanced_accuracy", "macro_f1")
+
+
+def some_judgements(n: int, seed: int) -> Judgements:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, n, p=[0.5, 0.2, 0.15, 0.1, 0.05])
+    return judgements(labels, np.where(rng.random(n) < 0.7, labels, rng.integers(0, 5, n)))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_influences_are_the_gradient_of_a_metric_by_the_weight_of_each_image(metric: str) -> None:
+    found = some_judgements(40, 3)
+    influence = found.influence(metric)
+    assert influence.shape == (40,) and influence.sum() == pytest.approx(0, abs=1e-12)
+    copies = 2000  # an image more among so many copies of all: a small step along its weight
+    for image in (0, 7, 21):
+        turn = np.concatenate([np.tile(np.arange(40), copies), [image]])
+        more = judgements(found.labels[turn], found.predicted[turn])
+        step = (getattr(more, metric) - getattr(found, metric)) * copies
+        assert step == pytest.approx(influence[image], rel=1e-2, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_standard_error_is_how_far_images_drawn_again_move_a_metric(metric: str) -> None:
+    found, rng = some_judgements(400, 1), np.random.default_rng(2)
+    drawn = []
+    for _ in range(600):
+        turn = rng.integers(0, 400, 400)
+        drawn.append(getattr(judgements(found.labels[turn], found.predicted[turn]), metric))
+    assert found.standard_error(metric) == pytest.approx(np.std(drawn), rel=0.12)
+
+
+def test_the_standard_error_of_an_accuracy_is_binomial() -> None:
+    assert judgements([0, 0, 1, 1], [0, 1, 1, 1]).standard_error("accuracy_top1") == (0.75 * 0.25 / 4) ** 0.5
+    assert judgements([0, 1], [0, 1]).standard_error("macro_f1") == 0.0

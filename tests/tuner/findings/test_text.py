@@ -7,12 +7,12 @@ from rich.console import Console
 from tinytl.config.plan import Plan
 from tuner.findings.importance import Importance
 from tuner.findings.text import (
+    accuracy_text,
     counts_line,
     describe,
     front_table,
     hypervolume_line,
     importance_line,
-    over_seeds,
     short,
     slowdown_text,
 )
@@ -94,7 +94,7 @@ def test_accuracy_over_seeds_and_on_test_images_where_there_is_any():
     front = [result("joint-003", confirmed=confirmed()), result("joint-004", test=0.9)]
     lines = lines_of(front_table(front))
     assert "accuracy    test   peak MiB" in lines[2]
-    assert "0.910 ± 0.010 (3 seeds)       -" in lines[4]
+    assert "0.910 ± 0.006 (3 seeds)       -" in lines[4]
     assert "0.912   0.900" in lines[5]
     assert "test" not in lines_of(front_table([result("joint-003"), result("joint-004")]))[2]
 
@@ -102,13 +102,19 @@ def test_accuracy_over_seeds_and_on_test_images_where_there_is_any():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({}, "0.910 ± 0.010 (3 seeds)"),
-        ({"failures": {3: "loss is not finite"}}, "0.910 ± 0.010 (3 seeds, 1 failed)"),
+        ({}, "0.910 ± 0.006 (3 seeds)"),
+        ({"failures": {3: "loss is not finite"}}, "0.910 ± 0.006 (3 seeds, 1 failed)"),
         ({"again": {}, "failures": {1: "loss is not finite"}}, "0.910 (1 seed, 1 failed)"),
     ],
 )
 def test_accuracy_over_seeds(changes, text):
-    assert over_seeds(confirmed(**changes)) == text
+    assert accuracy_text(result("joint-003", confirmed=confirmed(**changes))) == text
+
+
+def test_an_accuracy_has_its_standard_error_of_images_and_of_seeds():
+    one = dataclasses.replace(result("a"), standard_error=0.008)
+    assert accuracy_text(one) == "0.912 ± 0.008"
+    assert accuracy_text(dataclasses.replace(one, confirmed=confirmed())) == "0.910 ± 0.010 (3 seeds)"
 
 
 def test_the_hypervolume_names_its_reference_point():

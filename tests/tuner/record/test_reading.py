@@ -51,6 +51,7 @@ def test_status_counts_each_kind_of_trial_once():
                 "accuracy_top1": 0.8,
                 "balanced_accuracy": None,
                 "macro_f1": None,
+                "standard_error": None,
                 "peak_memory_mib": 20.0,
                 "slowdown": None,
                 "measured_slowdown": None,

@@ -301,7 +301,8 @@ def test_an_epoch_that_cannot_reach_the_bucket_is_not_the_trials_failure(
     result = trial.step()
     assert result["done"] and "failure" not in result
     assert (
-        "/t-000/last.pt cannot be written (" in result["unsaved"] and "access is denied" in result["unsaved"]
+        "/t-000/val_judgements.npz cannot be written (" in result["unsaved"]
+        and "access is denied" in result["unsaved"]
     )
 
 
