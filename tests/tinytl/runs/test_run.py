@@ -58,6 +58,8 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         "macro_f1",
         "test_balanced_accuracy",
         "test_macro_f1",
+        *(f"{name}_standard_error" for name in METRICS),
+        *(f"test_{name}_standard_error" for name in METRICS),
         "predicted_peak_mib",
         "measured_peak_mib",
         "metric",
