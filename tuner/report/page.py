@@ -218,10 +218,12 @@ def _best(study: StudyReading) -> dict[str, Any] | None:
     if best is None:
         return None
     test = known(best.test_score)
+    mean, _, spread = accuracy_text(best).partition(" ")
     return {
         "trial": best.name,
         "label": best.label,
-        "accuracy": accuracy_text(best),
+        "accuracy": mean,
+        "spread": spread,
         "test": None if test is None else f"{test:.3f}",
         "memory": f"{best.peak_memory_mib:.1f}",
         "slowdown": None if best.plan is None else slowdown_text(best),
