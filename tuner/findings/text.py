@@ -34,11 +34,13 @@ def front_table(front: Sequence[Trial]) -> Table:
     """
     has_plans = any(trial.curve for trial in front)
     has_tests = any(known(trial.test_score) is not None for trial in front)
+    has_seeds = any(trial.confirmed is not None for trial in front)
     shared = shared_params(front)
     caption = f"All have {describe(shared)}." if shared else None
     titles = [
         "trial",
         METRICS[metric_shared(front)],
+        *(["seeds"] if has_seeds else []),
         *(["test"] if has_tests else []),
         "peak MiB",
         *(["slowdown"] if has_plans else []),
@@ -47,7 +49,9 @@ def front_table(front: Sequence[Trial]) -> Table:
     ]
     rows = []
     for result in front:
-        row = [result.name, accuracy_text(result)]
+        row = [result.name, accuracy_text(result).partition(" (")[0]]
+        if has_seeds:
+            row.append("1" if result.confirmed is None else over_seeds(result.confirmed))
         if has_tests:
             test = known(result.test_score)
             row.append("-" if test is None else f"{test:.3f}")
@@ -106,10 +110,8 @@ def shared_params(front: Sequence[Trial]) -> dict[str, Any]:
 
 
 def over_seeds(confirmed: ConfirmedResult) -> str:
-    """Returns the number of seeds, in brackets."""
-    failed = f", {len(confirmed.failures)} failed" if confirmed.failures else ""
-    plural = "s" if confirmed.seeds > 1 else ""
-    return f"({confirmed.seeds} seed{plural}{failed})"
+    """Returns the number of seeds, and of those that failed: `3`, `3, 1 failed`."""
+    return f"{confirmed.seeds}" + (f", {len(confirmed.failures)} failed" if confirmed.failures else "")
 
 
 def accuracy_text(trial: Trial) -> str:
@@ -121,7 +123,9 @@ def accuracy_text(trial: Trial) -> str:
     spread = "" if error is None else f" ± {error:.3f}"
     if trial.confirmed is None:
         return f"{trial.score:.3f}{spread}"
-    return f"{trial.confirmed.mean:.3f}{spread} {over_seeds(trial.confirmed)}"
+    seeds, _, failed = over_seeds(trial.confirmed).partition(", ")
+    counted = f"{seeds} seed{'s' if trial.confirmed.seeds > 1 else ''}{failed and f', {failed}'}"
+    return f"{trial.confirmed.mean:.3f}{spread} ({counted})"
 
 
 def counts_line(study: StudyReading) -> str:

@@ -92,7 +92,7 @@ def test_the_best_is_by_the_mean_over_seeds(make_study, folder, tmp_path):
     lines = lines_of(study, tmp_path)
     best = next(line for line in lines if line.startswith("Best"))
     assert best.startswith("Best under 40 MiB: s-001, accuracy 0.555 ± 0.045 (2 seeds) in 12.0 MiB")
-    assert any("0.555 ± 0.045 (2 seeds)   0.400" in line for line in lines)
+    assert any("0.555 ± 0.045       2   0.400" in line for line in lines)
     found = read_study(study, str(tmp_path)).to_json()
     assert found["best"] == "s-001"
     assert found["confirmed"]["s-001"] == {

@@ -93,9 +93,10 @@ def test_what_the_front_has_in_common_stands_below():
 def test_accuracy_over_seeds_and_on_test_images_where_there_is_any():
     front = [result("joint-003", confirmed=confirmed()), result("joint-004", test=0.9)]
     lines = lines_of(front_table(front))
-    assert "accuracy    test   peak MiB" in lines[2]
-    assert "0.910 ± 0.006 (3 seeds)       -" in lines[4]
-    assert "0.912   0.900" in lines[5]
+    assert "accuracy   seeds    test   peak MiB" in lines[2]
+    assert "0.910 ± 0.006       3       -" in lines[4]
+    assert "0.912       1   0.900" in lines[5]
+    assert "seeds" not in lines_of(front_table([result("joint-003"), result("joint-004")]))[2]
     assert "test" not in lines_of(front_table([result("joint-003"), result("joint-004")]))[2]
 
 
