@@ -63,7 +63,13 @@ class Sureness:
         best = self.study.best
         if best is None:
             return []
-        others = [t for t in self.fitting if t.name != best.name and not self._is_apart(best, t)]
+        others = [
+            trial
+            for trial in self.fitting
+            if trial.name != best.name
+            and not self._is_apart(best, trial)
+            and not self._is_better(trial, best)
+        ]
         return [best, *sorted(others, key=lambda trial: (-mean_score(trial), trial.peak_memory_mib))]
 
     def no_better(self, trial: Trial) -> Trial | None:
@@ -75,11 +81,11 @@ class Sureness:
 
     @cached_property
     def gains(self) -> dict[str, Difference]:
-        """By how much the best is better than each complete baseline, by the baseline's name."""
+        """By how much the best is better than each complete baseline within the budget, by its name."""
         best = self.study.best
         if best is None:
             return {}
-        others = [t for t in self.study.complete if t.baseline is not None and t.name != best.name]
+        others = [t for t in self.fitting if t.baseline is not None and t.name != best.name]
         return {str(trial.baseline): self.difference(best, trial) for trial in others}
 
     @cached_property
@@ -87,12 +93,13 @@ class Sureness:
         """By how much the best one's figure is expected to be too good, as it is the best of many.
 
         Validation images are drawn again, with repetition: how much better does the one that is chosen by
-        those that were drawn look there than on those that were not? None for a single trial, for one that
+        that was trained again (its mean depends less on the run that was chosen, and by how much is not
+        estimated), or if judgements are missing. None for a single trial, for one that
         was trained again (its mean is over runs that were not chosen), or if judgements are missing.
         Source: Tsamardinos, Greasidou, Borboudakis, Machine Learning 107, 2018 (bootstrap bias correction).
         """
         best = self.study.best
-        if best is None or best.confirmed is not None:
+        if best is None or (best.confirmed is not None and best.confirmed.again):
             return None
         compared = sorted(self.fitting, key=lambda t: -t.score)[:MOST_COMPARED]
         influences = [self.runs(trial.name).influence for trial in compared]
@@ -157,6 +164,10 @@ class Sureness:
             "luck_of_the_best": self.luck,
         }
 
+    def _is_better(self, trial: Trial, best: Trial) -> bool:
+        """Whether `trial` is surely better than the best: it failed with a seed, so it is not the best."""
+        return mean_score(trial) > mean_score(best) and self._is_apart(trial, best)
+
     def _is_apart(self, better: Trial, other: Trial) -> bool:
         """Whether `better` is surely better; without figures of how sure it is, the figures are believed."""
         apart = mean_score(better) - mean_score(other)
@@ -199,7 +210,7 @@ def luck_of_the_best(scores: NDArray[np.float64], influences: NDArray[np.float64
     """
     n_images = influences.shape[1]
     rng = np.random.default_rng(0)
-    gaps = []
+    unseen = []
     for _ in range(RESAMPLES):
         drawn = np.bincount(rng.integers(0, n_images, n_images), minlength=n_images)
         out = drawn == 0
@@ -207,9 +218,8 @@ def luck_of_the_best(scores: NDArray[np.float64], influences: NDArray[np.float64
             continue
         seen = scores + influences @ drawn
         chosen = int(np.argmax(seen))
-        unseen = scores[chosen] + influences[chosen][out].sum() * n_images / out.sum()
-        gaps.append(seen[chosen] - unseen)
-    return max(0.0, float(np.mean(gaps))) if gaps else 0.0
+        unseen.append(scores[chosen] + influences[chosen][out].sum() * n_images / out.sum())
+    return max(0.0, float(scores.max() - np.mean(unseen))) if unseen else 0.0
 
 
 def _scores(trial: Trial) -> Sequence[float]:

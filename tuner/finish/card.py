@@ -10,7 +10,7 @@ from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE
 from tinytl.runs.judged import lines
 from tinytl.training.judgements import Judgements
-from tuner.findings.text import capitalized
+from tuner.findings.text import accuracy_text, capitalized
 from tuner.findings.text import describe as described
 from tuner.finish.lengths import MOST_DOUBLINGS
 from tuner.finish.outcome import Outcome
@@ -150,7 +150,7 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
     yield (
         f"Trial `{trial.label}` of study `{study.name}`: {which} of {study.counts['complete']} complete "
         f"trials{space}, by {trial.metric_words} on the validation images{under}. There it had "
-        f"{trial.score:.3f} after {best.config.epochs} epochs. Searched: {described(trial.params)}."
+        f"{accuracy_text(trial)} after {best.config.epochs} epochs. Searched: {described(trial.params)}."
     )
     if len(outcome.tried) > 1:
         yield ""

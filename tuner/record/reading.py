@@ -137,8 +137,8 @@ class StudyReading:
 
     @property
     def confirmed(self) -> dict[str, ConfirmedResult]:
-        """The results of training the trials of the front again, by name."""
-        return {trial.name: trial.confirmed for trial in self.front if trial.confirmed is not None}
+        """The results of trials that were trained again with other seeds, by name."""
+        return {trial.name: trial.confirmed for trial in self.complete if trial.confirmed is not None}
 
     @property
     def sessions(self) -> list[Session]:
@@ -206,7 +206,7 @@ class StudyReading:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `python -m tuner status --json` prints, and more."""
-        on_front = {trial.name for trial in self.front}
+        shown = {trial.name for trial in [*self.front, *([] if self.best is None else [self.best])]}
         return {
             "study": self.name,
             "requested": self.requested,
@@ -222,7 +222,7 @@ class StudyReading:
                 for trial, c in self.confirmed.items()
             },
             **{
-                f"test_{name}": {k: v[name] for k, v in self.on_test.items() if k in on_front and name in v}
+                f"test_{name}": {k: v[name] for k, v in self.on_test.items() if k in shown and name in v}
                 for name in METRICS
             },
         }

@@ -38,14 +38,17 @@ def race(
     Raises:
         ConfigError: for a `confirm.json` or `config.yaml` that is damaged, or that cannot be written.
     """
+    before: dict[str, int] = {}
     while not stopped():
         study = read()
         contenders = next_round(study, prepared.config.race_share)
-        if not contenders:
+        now = {trial.name: seeds_of(trial) for trial in contenders}
+        if not contenders or now == before:  # processes died in all runs of a round: not again
             return
+        before = now
         lines.phase(f"training {len(contenders)} again that are alike")
         configs = trial_configs(prepared.folder, contenders)
-        seeds = seeds_of(contenders[0]) + 1
+        seeds = now[contenders[0].name] + 1
         train_with_seeds(prepared, contenders, configs, seeds, resources, lines.confirmed, stopped)
 
 
@@ -57,8 +60,9 @@ def next_round(study: StudyReading, share: float) -> list[Trial]:
     contenders = Sureness(study).contenders
     if len(contenders) < 2:
         return []
-    if not any(seeds_of(trial) for trial in contenders):
-        contenders = contenders[: max(2, runs // 2)]  # of many, as many as can train twice
+    racing = [trial for trial in contenders if seeds_of(trial)]
+    # Of many, as many begin as can train twice; the others stay out, or nobody would get a second seed.
+    contenders = racing if len(racing) > 1 else contenders[: max(2, runs // 2)]
     fewest = min(map(seeds_of, contenders))
     round_ = [trial for trial in contenders if seeds_of(trial) == fewest]
     return round_ if fewest < MOST_SEEDS and len(round_) <= runs else []

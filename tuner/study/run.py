@@ -159,7 +159,8 @@ def run_study(
 
                     def reread() -> StudyReading:
                         records.reach(kept.collect)
-                        return read_study(study, str(prepared.folder.parent), driver_is_gone=True)
+                        runs_dir = str(prepared.folder.parent)
+                        return records.reach(read_study, study, runs_dir, driver_is_gone=True)
 
                     _look_again(prepared, front, reread, resources, stopping, lines)
             except (KeyboardInterrupt, UnwrittenError):

@@ -23,7 +23,7 @@ from tuner.next_commands import (
     ui_command,
     where_flags,
 )
-from tuner.study.race import seeds_of
+from tuner.study.race import MOST_SEEDS, seeds_of
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.pages import page_on
 from tuner.verbosity import apply_verbosity
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 DRY_RUN_SAMPLES = 5
 LEAST_SEEDS = 3
-"""The number of other seeds that is suggested for what cannot be told apart, if it has fewer than half."""
+"""The least number of other seeds that is suggested for what cannot be told apart."""
 LINES_BESIDE_FRONT = 19
 """Most lines of the summary beside the rows of the front and what is not sure, with the prompt after it."""
 
@@ -128,8 +128,9 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         most_rows=max(3, console.height - beside) if console.is_terminal else None,
         where_all=status_command,
     )
-    if len(alike) > 1:
-        seeds = max(LEAST_SEEDS, 2 * max(map(seeds_of, alike)))
+    most = max(map(seeds_of, alike), default=0)
+    if len(alike) > 1 and most < MOST_SEEDS:
+        seeds = min(MOST_SEEDS, max(LEAST_SEEDS, 2 * most))
         words = ["--name", prepared.name, "--resume", "--confirm", str(seeds)]
         line(f"To tell them apart:  {launch_command(*words, where=where)}")
     if outcome.note:

@@ -195,7 +195,9 @@ def _log_pyfunc(runs: StudyRuns, uri: str, run_id: str, model: FinishedModel) ->
             code_paths=[str(loader), str(Path(tinytl.__file__).parent)],
             signature=_signature(),
             input_example=DataFrame({PICTURE: [_example()]}),
-            pip_requirements=[f"{name}=={version(name)}" for name in (*REQUIREMENTS, *extra)],
+            pip_requirements=[
+                f"{name}=={version(name).partition('+')[0]}" for name in (*REQUIREMENTS, *extra)
+            ],
         )
     return str(logged.model_id)
 

@@ -51,8 +51,10 @@ def test_those_with_the_fewest_seeds_are_next_and_what_was_trained_counts(
     alike: list[Trial], tmp_path: Path
 ) -> None:
     first = [raced(alike[0], 0.84), raced(alike[1], 0.84), *alike[2:]]
-    assert names(next_round(study(tmp_path, first), 2.0)) == ["t2", "t3", "t4"]
-    assert next_round(study(tmp_path, first), 0.8) == [], "three would need more than the two runs left"
+    assert names(next_round(study(tmp_path, first), 0.8)) == ["t0", "t1"], "the others stay out"
+    assert next_round(study(tmp_path, first), 0.6) == [], "two need more than the run that is left"
+    uneven = [raced(alike[0], 0.84, 0.84), raced(alike[1], 0.84), *alike[2:]]
+    assert names(next_round(study(tmp_path, uneven), 2.0)) == ["t1"], "it has fewer seeds"
     level = [raced(one, 0.84) for one in alike[:5]]
     assert len(next_round(study(tmp_path, [*level, alike[5]]), 2.0)) == 5
     assert next_round(study(tmp_path, [*level, alike[5]]), 1.0) == []
