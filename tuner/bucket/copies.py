@@ -162,10 +162,7 @@ def bring_checkpoints(folder: Path) -> None:
     Raises:
         ConfigError: if the bucket refuses or does not answer.
     """
-    copy = copy_of(folder)
-    if copy is not None:
-        with told(f"--runs-dir {copy.bucket.address}"):
-            _bring(copy, copy.key_of(folder.resolve()), lambda key: key.endswith(CHECKPOINTS), deep=False)
+    _bring_of(folder, lambda key: key.endswith(CHECKPOINTS), deep=False)
 
 
 def bring_folder(folder: Path) -> None:
@@ -174,10 +171,14 @@ def bring_folder(folder: Path) -> None:
     Raises:
         ConfigError: if the bucket refuses or does not answer.
     """
+    _bring_of(folder, lambda key: True, deep=True)
+
+
+def _bring_of(folder: Path, wanted: Callable[[str], bool], *, deep: bool) -> None:
     copy = copy_of(folder)
     if copy is not None:
         with told(f"--runs-dir {copy.bucket.address}"):
-            _bring(copy, copy.key_of(folder.resolve()), lambda key: True, deep=True)
+            _bring(copy, copy.key_of(folder.resolve()), wanted, deep=deep)
 
 
 def send(path: Path) -> None:

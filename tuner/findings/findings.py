@@ -26,12 +26,17 @@ _OBJECTIVES = {**METRICS, "peak_memory_mib": "memory"}
 
 
 def print_findings(
-    console: Console, study: StudyReading, *, most_rows: int | None = None, where_all: str = ""
+    console: Console,
+    study: StudyReading,
+    *,
+    most_rows: int | None = None,
+    where_all: str = "",
+    sureness: Sureness | None = None,
 ) -> None:
     """Prints counts, the front, its hypervolume, what decides it, and the best within the budget.
 
     Of a front longer than `most_rows`, prints that many rows and `where_all`, the command that prints all;
-    then the best has two lines.
+    then the best has two lines. `sureness`: how sure the study is, if the caller has found that.
     """
 
     def line(text: str) -> None:
@@ -66,7 +71,7 @@ def print_findings(
     if most_rows is not None:
         best = textwrap.shorten(best, 2 * console.width - 10, placeholder=" ...)")
     line(best)
-    for text in Sureness(study).lines():
+    for text in (sureness or Sureness(study)).lines():
         line(text)
 
 

@@ -127,6 +127,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         study,
         most_rows=max(3, console.height - beside) if console.is_terminal else None,
         where_all=status_command,
+        sureness=sureness,
     )
     most = max(map(seeds_of, alike), default=0)
     if len(alike) > 1 and most < MOST_SEEDS:

@@ -1,6 +1,6 @@
 """The note that MLflow shows first for a study: its front, the best, where to look, how to repeat it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tinytl.config.names import METRICS
 from tuner.findings.sureness import Sureness
@@ -21,11 +21,14 @@ def note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str) 
 
     `run_ids`: the ids of the trials' runs, by name.
     """
-    texts = (_note(summary, run_ids, experiment_id, rows) for rows in ROWS_SHOWN)
+    sure = Sureness(summary.study).lines()
+    texts = (_note(summary, run_ids, experiment_id, rows, sure) for rows in ROWS_SHOWN)
     return next((text for text in texts if len(text) <= LONGEST), summary.title)
 
 
-def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int) -> str:
+def _note(
+    summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str, rows: int, sure: Sequence[str]
+) -> str:
     study, labels = summary.study, summary.labels
     front = study.front[-rows:]
     searched = f"{study.requested} trials of space `{labels.identity[schema.SPACE]}`"
@@ -35,7 +38,7 @@ def _note(summary: StudySummary, run_ids: Mapping[str, str], experiment_id: str,
     if study.best is not None:
         under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
         lines += ["", f"**Best{under}: {study.best.label}**, {describe(study.best.params)}."]
-        lines += [f"- {text}" for text in Sureness(study).lines()]
+        lines += [f"- {text}" for text in sure]
     ids = [run_ids[trial.name] for trial in front if trial.name in run_ids]
     links = [(f"trials by {METRICS[summary.study.metric]}", view_path(labels.name, experiment_id))]
     links += [("charts", charts_path(labels.name, experiment_id))]
