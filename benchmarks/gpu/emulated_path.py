@@ -24,7 +24,8 @@ from tinytl.config.plan import choices
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import gpu_emulated
 from tinytl.memory.predict import predict_memory
-from tinytl.memory.storage_tracker import MemoryPrediction, StorageTracker
+from tinytl.memory.prediction import MemoryPrediction
+from tinytl.memory.storage_tracker import StorageTracker
 from tinytl.training.step import build_optimizer, random_batch, step_of
 
 CONFIGURATIONS = 40

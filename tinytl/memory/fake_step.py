@@ -22,7 +22,8 @@ from tinytl.errors import ConfigError
 from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
-from tinytl.memory.storage_tracker import OF_AVERAGE, OF_GRAPHS, StorageTracker
+from tinytl.memory.prediction import OF_AVERAGE, OF_GRAPHS
+from tinytl.memory.storage_tracker import StorageTracker
 from tinytl.training.graph_buffers import StaticBuffers
 from tinytl.training.step import build_optimizer, random_batch, step_of
 from tinytl.training.weight_average import WeightAverage
@@ -94,8 +95,9 @@ class FakeStep:
                     with tracker.optimizer_work_inside():
                         self.average.update()
                 except _NOT_ON_FAKE_TENSORS as error:
+                    place = tracker.modules.place()
                     raise ConfigError(
-                        f"{error.func} at {tracker.place()} does not run on fake tensors, so the memory of "
+                        f"{error.func} at {place} does not run on fake tensors, so the memory of "
                         f"{config.backbone} cannot be predicted: compute it from shapes, not from values"
                     ) from None
                 finally:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.gpu_scratch import may_learn, scratch_bytes_of
-from tinytl.memory.storage_tracker import MemoryPrediction, StorageTracker
+from tinytl.memory.prediction import MemoryPrediction
+from tinytl.memory.storage_tracker import StorageTracker
 
 
 class StepKey(NamedTuple):

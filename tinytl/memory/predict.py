@@ -45,7 +45,7 @@ from tinytl.memory.gpu_workspaces import (
     workspaces,
 )
 from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
-from tinytl.memory.storage_tracker import MemoryPrediction
+from tinytl.memory.prediction import MemoryPrediction
 from tinytl.networks.stored_weights import stored_weights
 from tinytl.networks.update_scheme import Part, last_parts, layers_of, scheme_of
 from tinytl.step_time.calibration import known_step_times, step_times, use_step_times

@@ -3,7 +3,6 @@
 It follows fake tensors as well as real ones, because it reads only the size of a tensor's storage.
 """
 
-import dataclasses
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,76 +14,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.module_tracker import ModuleTracker
 
 from tinytl.memory.cuda_allocator import CudaAllocator
 from tinytl.memory.fake_tensors import RememberedAnswers
 from tinytl.memory.gpu_scratch import call_of
+from tinytl.memory.kernel_answers import laid_out_as_real, laid_out_by_cudnn, quick_answer
 from tinytl.memory.measure import MIB, state_tensors
+from tinytl.memory.prediction import PARTS, MemoryPrediction
+from tinytl.memory.running_modules import RunningModules
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
 from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.networks.stored_weights import stored_weights
 from tinytl.step_time.operations import Cost, Work, cost_of
-
-PARTS = ("parameters", "gradients", "optimizer", "batch_and_buffers", "saved_for_backward", "temporary")
-WORKSPACES = "workspaces"
-"""On a GPU one more part: what cuBLAS and cuDNN hold."""
-OF_GRAPHS = "graph_buffers"
-"""The part of a step that runs as CUDA graphs: what these read and write, always at one place."""
-
-
-OF_AVERAGE = "weight_average"
-"""The part of a step with an average of its weights: the averages."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryPrediction:
-    """Peak of one training step in MiB (2**20 bytes), its parts, and where it occurs."""
-
-    peak_mib: float
-    parts_mib: Mapping[str, float]
-    """By `PARTS`, `OF_GRAPHS` if there are graphs, `OF_AVERAGE` if weights are averaged, `WORKSPACES` if a
-    GPU said what they are: their sum is the peak."""
-    peak_at: str
-    """Module and pass of the peak, such as `features.2.conv.0 backward`."""
-    work: Work = field(default_factory=Work, repr=False, compare=False)
-    """What the step computes, for an estimate of its time."""
-    calls_not_known: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
-    """Operations of a GPU whose scratch memory is left out, because no GPU has said it (`gpu_scratch`)."""
-
-    def with_workspaces(self, mib: float) -> "MemoryPrediction":
-        """Returns the prediction with so much more for a GPU's libraries."""
-        parts_mib = dict(self.parts_mib) | {WORKSPACES: mib}
-        return dataclasses.replace(self, peak_mib=self.peak_mib + mib, parts_mib=parts_mib)
-
-    def what_sets_it(self) -> str:
-        """Returns the place and the largest part of the peak, in words."""
-        part, mib = max(self.parts_mib.items(), key=lambda item: item[1])
-        return f"at {self.peak_at}, most of it {part} ({mib:.1f} MiB)"
-
-
-class _ModuleTracker(ModuleTracker):
-    """Also tracks the modules that a checkpoint recomputes in backward.
-
-    Hooks of torch's class would keep their tensors alive, and confuse the current place in backward.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.again: list[str] = []
-        """Names of the modules that are being recomputed, outermost first."""
-
-    def _fw_pre_hook(self, mod: nn.Module, input: Any) -> None:
-        if self.is_bw:
-            self.again.append(self._get_mod_name(mod))
-        else:
-            super()._fw_pre_hook(mod, input)
-
-    def _fw_post_hook(self, mod: nn.Module, input: Any, output: Any) -> None:
-        if self.is_bw:
-            self.again.pop()
-        else:
-            super()._fw_post_hook(mod, input, output)
 
 
 @dataclass
@@ -113,7 +54,7 @@ class StorageTracker(TorchDispatchMode):
     """The operations seen, but for those of an optimiser."""
     optimizer_work: Work = field(default_factory=Work)
     """The operations of an optimiser's steps, see `label_step`."""
-    modules: _ModuleTracker = field(default_factory=_ModuleTracker)
+    modules: RunningModules = field(default_factory=RunningModules)
     _live: dict[int, _Block] = field(default_factory=dict)
     _events: list[tuple[_Block, int]] = field(default_factory=list)
     """Blocks in the order in which they come (1) and go (-1)."""
@@ -145,11 +86,11 @@ class StorageTracker(TorchDispatchMode):
             return None
 
         def ask() -> Any:
-            quick = _quick_answer(func, args)
+            quick = quick_answer(func, args)
             return func(*args, **(kwargs or {})) if quick is None else quick
 
         out = ask() if self.answers is None else self.answers.answer(func, args, kwargs, ask)
-        out = (_laid_out_as_real if self.on_cpu else _laid_out_by_cudnn)(func, args, out)
+        out = (laid_out_as_real if self.on_cpu else laid_out_by_cudnn)(func, args, out)
         if isinstance(out, Tensor):
             self._see(out, "temporary")
         elif out is not None:
@@ -248,7 +189,7 @@ class StorageTracker(TorchDispatchMode):
         nbytes = scratch_bytes(func, args) if self.on_cpu else 0
         call = None if self.on_cpu else call_of(func, args, kwargs, tf32=self.tf32)
         if nbytes or call is not None:
-            block = _Block(nbytes, "temporary", self.place(), call)
+            block = _Block(nbytes, "temporary", self.modules.place(), call)
             self._events += [(block, 1), (block, -1)]
 
     def _see(self, tensor: Tensor, part: str) -> None:
@@ -258,7 +199,7 @@ class StorageTracker(TorchDispatchMode):
         key = storage._cdata
         if key in self._live:
             return
-        block = _Block(storage.nbytes(), part, self.place())
+        block = _Block(storage.nbytes(), part, self.modules.place())
         self._live[key] = block
         self._events.append((block, 1))
         weakref.finalize(storage, self._release, key)
@@ -290,14 +231,6 @@ class StorageTracker(TorchDispatchMode):
             pass
         return held + list(follow(step))
 
-    def place(self) -> str:
-        """Returns the innermost module that runs now, and the pass."""
-        names = self.modules.again[-1:] or [name for name in self.modules.parents if name != "Global"]
-        # Between modules, the network computes the global mean. Outside it are input, loss and optimiser,
-        # which allocates little.
-        deepest = max(names, key=len).partition(".")[2] or "global mean" if names else "input or loss"
-        return f"{deepest} {'backward' if self.modules.is_bw else 'forward'}"
-
 
 def _updates_fakes(func: Any, args: tuple[Any, ...]) -> bool:
     """Whether an optimiser's fused kernel edits fake tensors: it makes none, and runs on no fake GPU."""
@@ -305,88 +238,8 @@ def _updates_fakes(func: Any, args: tuple[Any, ...]) -> bool:
     return fused and isinstance(args[0][0], FakeTensor)
 
 
-def _quick_answer(func: Any, args: tuple[Any, ...]) -> Any:
-    """Returns what a norm or a resizing makes of fake tensors of one dtype, or None for anything else.
-
-    Fake tensors run the whole formula, in Python, for each new shape: half the time of a prediction.
-    """
-    if func not in _LONG_FORMULAS:
-        return None
-    tensors = [a for a in args if isinstance(a, Tensor)]
-    if len({t.dtype for t in tensors}) != 1 or not isinstance(tensors[0], FakeTensor):
-        return None
-    if func is torch.ops.aten.upsample_bilinear2d.default:
-        x, (height, width), *_ = args
-        form = (
-            torch.channels_last
-            if x.is_contiguous(memory_format=torch.channels_last)
-            else torch.contiguous_format
-        )
-        return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device, memory_format=form)
-    if func is torch.ops.aten.native_group_norm.default:
-        x, *_, n_samples, _channels, _pixels, n_groups, _eps = args
-        return torch.empty_like(x), *(x.new_empty((n_samples, n_groups)) for _ in range(2))
-    if func is torch.ops.aten.native_batch_norm.default:
-        x, *_, training, _momentum, _eps = args
-        n_statistics = x.shape[1] if training else 0
-        return torch.empty_like(x), x.new_empty(n_statistics), x.new_empty(n_statistics)
-    _, x, *_, (of_input, of_weight, of_bias) = args
-    return (
-        torch.empty_like(x) if of_input else None,
-        x.new_empty(x.shape[1]) if of_weight else None,
-        x.new_empty(x.shape[1]) if of_bias else None,
-    )
-
-
-_LONG_FORMULAS = (
-    torch.ops.aten.upsample_bilinear2d.default,
-    torch.ops.aten.native_group_norm.default,
-    torch.ops.aten.native_batch_norm.default,
-    torch.ops.aten.native_batch_norm_backward.default,
-    torch.ops.aten.native_group_norm_backward.default,
-)
-
-
-def _laid_out_as_real(func: Any, args: tuple[Any, ...], out: Any) -> Any:
-    """Returns `out` with the strides of CPU kernels if those of fake tensors differ.
-
-    On maps of one pixel, and for one sample, strides carry little meaning, yet they decide the next kernel.
-    """
-    y = out[0] if isinstance(out, tuple) else out
-    if not isinstance(y, FakeTensor) or y.dim() != 4:
-        return out
-    if func is torch.ops.aten.native_group_norm.default and len(y) == 1:
-        return torch.empty_like(args[0]), *out[1:]
-    if func in _DENSE_AT_ONE_PIXEL and y.shape[2:] == (1, 1):
-        y = torch.empty_strided(y.shape, (y.shape[1], 1, 1, 1), dtype=y.dtype, device=y.device)
-        return (y, *out[1:]) if isinstance(out, tuple) else y
-    return out
-
-
 def _is_on_gpu(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "cuda"
 
 
-def _laid_out_by_cudnn(func: Any, args: tuple[Any, ...], out: Any) -> Any:
-    """Returns `out` of a convolution as cuDNN lays it out: as its input.
-
-    Fake tensors ask which kernel of a CPU would run, which in 16 bits is another one.
-    """
-    if func is torch.ops.aten.convolution.default:
-        return _laid_out_as(args[0], out)
-    if func is torch.ops.aten.convolution_backward.default:
-        return (_laid_out_as(args[1], out[0]), *out[1:])
-    return out
-
-
-def _laid_out_as(x: Tensor, y: Any) -> Any:
-    channels_last = torch.channels_last
-    if not isinstance(y, FakeTensor) or y.dim() != 4 or not x.is_contiguous(memory_format=channels_last):
-        return y
-    if y.is_contiguous(memory_format=channels_last):
-        return y
-    return torch.empty(y.shape, dtype=y.dtype, device=y.device, memory_format=channels_last)
-
-
 _CPU = torch.device("cpu")
-_DENSE_AT_ONE_PIXEL = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.add.Tensor)

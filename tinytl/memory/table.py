@@ -19,7 +19,7 @@ from tinytl.memory.predict import (
     resolve_plan,
     stock_inference_peak_mib,
 )
-from tinytl.memory.storage_tracker import WORKSPACES
+from tinytl.memory.prediction import WORKSPACES
 
 Row = dict[str, Any]
 BAR_WIDTH = 24

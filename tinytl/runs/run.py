@@ -12,7 +12,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
 from tinytl.memory.predict import predict_memory
-from tinytl.memory.storage_tracker import MemoryPrediction
+from tinytl.memory.prediction import MemoryPrediction
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights
 from tinytl.networks.update_scheme import layers_of, scheme_of
 from tinytl.runs.checkpoint_file import (

@@ -7,7 +7,7 @@ from tests.support.cases import exists
 from tinytl.__main__ import main
 from tinytl.config.names import ENGINES, METHODS, NORMS
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.storage_tracker import PARTS, MemoryPrediction
+from tinytl.memory.prediction import PARTS, MemoryPrediction
 
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 ROW = ["predicted_peak_mib", "stock_inference_peak_mib", "paper_mb", "breakdown_mib", "peak_at", "plan"]

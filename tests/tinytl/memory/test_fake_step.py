@@ -12,7 +12,8 @@ from tinytl.device import gpu_emulated
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.measure import MIB
 from tinytl.memory.predict import predict_memory
-from tinytl.memory.storage_tracker import OF_GRAPHS, PARTS, StorageTracker
+from tinytl.memory.prediction import OF_GRAPHS, PARTS
+from tinytl.memory.storage_tracker import StorageTracker
 from tinytl.training.captured_step import CapturedStep
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.step import InputNormalizer, build_optimizer, random_batch

@@ -19,7 +19,7 @@ from tinytl.memory.gpu_workspaces import (
 )
 from tinytl.memory.measure import MIB
 from tinytl.memory.predict import predict_memory
-from tinytl.memory.storage_tracker import WORKSPACES
+from tinytl.memory.prediction import WORKSPACES
 
 CONFIG = TrainConfig(
     weights="none", method="TinyTL-B", num_classes=10, resolution=64, batch_size=2, micro_batch_size=2,

@@ -25,7 +25,7 @@ from tinytl.memory.predict import (
     resolve_plan,
     stock_inference_peak_mib,
 )
-from tinytl.memory.storage_tracker import OF_AVERAGE, PARTS
+from tinytl.memory.prediction import OF_AVERAGE, PARTS
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.stored_weights import train_channels_
 from tinytl.networks.update_methods import apply_update_method_

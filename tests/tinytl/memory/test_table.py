@@ -9,7 +9,7 @@ from tinytl.config.names import LITE_METHODS, METHODS, NORMS
 from tinytl.config.plan import describe, is_planned
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import resolve_plan
-from tinytl.memory.storage_tracker import MemoryPrediction
+from tinytl.memory.prediction import MemoryPrediction
 from tinytl.memory.table import Row, all_rows, memory_row, row_text, table_text
 
 CONFIG = small(norm="frozen_bn", method="TinyTL-B", optimizer="sgd")
