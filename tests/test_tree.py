@@ -21,6 +21,10 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tinytl/memory/test_predict.py",
         "the cache is seen from predictions; what a GPU is asked for them: test_gpu_scratch",
     ),
+    "tinytl/memory/measured_step.py": (
+        "tests/tinytl/memory/test_predict.py",
+        "predictions are compared there with what it measures, of every kind of step",
+    ),
     "tuner/commands/best.py": (
         "tests/tuner/findings/test_best.py",
         "the command prints what is chosen there, as text and as JSON; some flags: test_study_flags",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tinytl.gradient_checkpoints.function import CheckpointFunction
     from tinytl.gradient_checkpoints.segment import checkpoint_segment
     from tinytl.memory.curve import memory_curve
-    from tinytl.memory.predict import max_batch_size, predict_memory
+    from tinytl.memory.largest_batch import max_batch_size
+    from tinytl.memory.predict import predict_memory
     from tinytl.memory_efficient import make_memory_efficient_
     from tinytl.networks.group_norm import replace_bn_with_gn
     from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
@@ -43,7 +44,7 @@ _MODULES = {
     "checkpoint_segment": "tinytl.gradient_checkpoints.segment",
     "insert_lite_residual": "tinytl.networks.lite_residual",
     "make_memory_efficient_": "tinytl.memory_efficient",
-    "max_batch_size": "tinytl.memory.predict",
+    "max_batch_size": "tinytl.memory.largest_batch",
     "memory_curve": "tinytl.memory.curve",
     "predict_memory": "tinytl.memory.predict",
     "replace_bn_with_gn": "tinytl.networks.group_norm",

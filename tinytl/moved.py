@@ -26,14 +26,16 @@ MODULES = {
 """Each removed module: where its content is, and which of its names `tinytl` itself offers."""
 
 NAMES = {
-    "tinytl.config": ("tinytl.config.train_config", ("LrRatio", "TrainConfig")),
-    "tinytl.data": ("tinytl.data.load", ("DataSplits", "ImageSet", "load_dataset")),
-    "tinytl.memory": (
-        "tinytl.memory.predict",
-        ("max_batch_size", "measure_memory", "predict_memories", "predict_memory", "resolve_plan"),
-    ),
+    "tinytl.config": dict.fromkeys(("LrRatio", "TrainConfig"), "tinytl.config.train_config"),
+    "tinytl.data": dict.fromkeys(("DataSplits", "ImageSet", "load_dataset"), "tinytl.data.load"),
+    "tinytl.memory": {
+        "max_batch_size": "tinytl.memory.largest_batch",
+        "measure_memory": "tinytl.memory.measured_step",
+        "predict_memories": "tinytl.memory.predict_many",
+        **dict.fromkeys(("predict_memory", "resolve_plan"), "tinytl.memory.predict"),
+    },
 }
-"""Each module that has become a room: where its content is, and the names that it offered."""
+"""Each module that has become a room: the names that it offered, and where they are."""
 
 
 def find_old_modules() -> None:
@@ -44,15 +46,16 @@ def find_old_modules() -> None:
 
 def names_moved_from(room: str) -> Callable[[str], Any]:
     """Returns a room's `__getattr__`, for the names that it offered when it was a module."""
-    new, names = NAMES[room]
+    names = NAMES[room]
 
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        warnings.warn(f"{room}.{name} has moved: {_import_of(new, name)}", DeprecationWarning, stacklevel=2)
-        content = vars(importlib.import_module(new))
-        vars(sys.modules[room]).update({known: content[known] for known in names})  # one warning is enough
-        return content[name]
+        message = f"{room}.{name} has moved: {_import_of(names[name], name)}"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        found = {known: getattr(importlib.import_module(new), known) for known, new in names.items()}
+        vars(sys.modules[room]).update(found)  # one warning is enough
+        return found[name]
 
     return find
 

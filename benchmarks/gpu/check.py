@@ -40,7 +40,8 @@ from tinytl.config.names import BACKBONES
 from tinytl.config.plan import is_recorded, lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import gpu_emulated
-from tinytl.memory.predict import measure_memory, predict_ahead, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_ahead, predict_memory
 from tinytl.step_time.measure import prepared_step
 
 BUDGET_S = 420

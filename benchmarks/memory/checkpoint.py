@@ -21,7 +21,8 @@ from benchmarks.memory.timed_steps import median_times, prepare_step
 from benchmarks.shared.machine import write_result
 from tinytl.config.names import BACKBONES, ENGINES, NORMS
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 
 WIDTHS = {
     "backbone": 20, "norm": 11, "batch_size": 10, "engine": 6, "checkpoint": 10, "predicted_mib": 13,

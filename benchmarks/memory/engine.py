@@ -24,7 +24,8 @@ from benchmarks.memory.timed_steps import measured_peak_mib, median_times, prepa
 from benchmarks.shared.machine import write_result
 from tinytl.config.names import BACKBONES, METHODS
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 
 METHODS_SHOWN = ("FT-Last", "TinyTL-B", "TinyTL-L+B", "FT-Norm+Last", "FT-Full")
 STOCK = ("stock", "stock_nchw")

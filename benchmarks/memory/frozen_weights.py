@@ -26,7 +26,8 @@ from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import load_dataset
-from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.runs.progress import PlainProgress
 from tinytl.runs.run import train_run
 from tinytl.training.step import InputNormalizer

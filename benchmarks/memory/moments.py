@@ -22,7 +22,8 @@ from benchmarks.shared.machine import write_result
 from tinytl.config.names import MOMENTS
 from tinytl.config.plan import describe, releases_gradients
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 
 STEPS = (
     ("FT-Full", "smallest", 224, 8),

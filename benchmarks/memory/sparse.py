@@ -17,7 +17,8 @@ import torch
 from benchmarks.shared.machine import write_result
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 
 BASE = TrainConfig(
     backbone="mobilenet_v2", weights="none", norm="frozen_bn", num_classes=10, resolution=224, batch_size=8,

@@ -23,7 +23,7 @@ from tinytl.config.flat import config_from_flat
 from tinytl.config.plan import Plan, least_within
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.curve import memory_curve
-from tinytl.memory.predict import measure_memory
+from tinytl.memory.measured_step import measure_memory
 from tinytl.step_time.measure import measured_seconds
 
 FRONTS, TRIALS = 10, 12

@@ -17,7 +17,8 @@ import torch
 from benchmarks.shared.machine import write_result
 from benchmarks.transfer.methods import variant
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 
 METHODS = ("FT-Full", "TinyTL-L", "FT-Last")
 BATCH_SIZES = (1, 64)

@@ -18,7 +18,8 @@ from tinytl.device import copy_into, sent
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.gpu_scratch import ask_gpu
 from tinytl.memory.measure import MIB
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 from tinytl.memory_efficient.ops.bit_mask_triton import apply_by_triton, kernels_work, pack_by_triton
 from tinytl.memory_efficient.ops.pointwise import product_forward, product_input_grad, product_weight_grad
 from tinytl.step_time.measure import prepared_step

@@ -18,7 +18,8 @@ from tests.support.taped_graphs import TapedGraphs
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 from tinytl.training import captured_step
 
 METHODS = [

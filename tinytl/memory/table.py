@@ -11,15 +11,12 @@ from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
 from tinytl.memory.measure import process_peak_mib
+from tinytl.memory.measured_step import measure_memory
 from tinytl.memory.paper import paper_memory
-from tinytl.memory.predict import (
-    measure_memory,
-    predict_memories,
-    predict_memory,
-    resolve_plan,
-    stock_inference_peak_mib,
-)
+from tinytl.memory.predict import predict_memory, resolve_plan
+from tinytl.memory.predict_many import predict_memories
 from tinytl.memory.prediction import WORKSPACES
+from tinytl.memory.stock_inference import stock_inference_peak_mib
 
 Row = dict[str, Any]
 BAR_WIDTH = 24

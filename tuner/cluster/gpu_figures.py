@@ -67,7 +67,7 @@ def figures() -> GpuFigures:
 
     from tinytl.config.names import PRECISIONS
     from tinytl.device import device_name
-    from tinytl.memory.predict import workspaces_for_another_machine
+    from tinytl.memory.measured_step import workspaces_for_another_machine
     from tinytl.step_time.calibration import step_times
 
     found = {precision: workspaces_for_another_machine(precision) for precision in PRECISIONS}

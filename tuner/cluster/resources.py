@@ -226,7 +226,8 @@ def largest_trained_mib(space: SearchSpace, base: TrainConfig, *, enough_mib: fl
     about a second. Once one reaches `enough_mib`, no more are made: such a configuration trains with a slower
     plan.
     """
-    from tinytl.memory.predict import predict_memories, predict_memory
+    from tinytl.memory.predict import predict_memory
+    from tinytl.memory.predict_many import predict_memories
 
     configs = largest_configs(space, base)
     # The plan `budget` makes each configuration fit the budget, or refuses it.

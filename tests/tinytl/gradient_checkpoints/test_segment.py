@@ -17,7 +17,8 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.gradient_checkpoints import segment
 from tinytl.gradient_checkpoints.segment import checkpoint_segment, insert_checkpoints_
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.block.stock import base_class
 from tinytl.memory_efficient.lean_blocks import LeanBlock

@@ -7,7 +7,8 @@ from tinytl.config.plan import UnderFloorError, lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory.fill_budget import filled, is_open
-from tinytl.memory.predict import measure_memory, predict_memory, resolve_plan, with_scheme
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory, resolve_plan, with_scheme
 from tinytl.networks.update_scheme import last_parts, layers_of, scheme_of, scheme_of_parts
 
 

@@ -11,13 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.gpu.emulated_path import follow
 from tests.support.cases import small
 from tinytl.config.plan import lean_plan
-from tinytl.memory import followed_steps, gpu_scratch, gpu_workspaces
-from tinytl.memory import predict as memory
+from tinytl.memory import followed_steps, gpu_scratch, gpu_workspaces, predict_many
 from tinytl.memory.curve import memory_curve
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.gpu_scratch import call_of, made, may_learn, scratch_bytes_of
 from tinytl.memory.gpu_workspaces import Workspaces, use_workspaces
-from tinytl.memory.predict import predict_memories, predict_memory, resolve_plan
+from tinytl.memory.predict import predict_memory, resolve_plan
+from tinytl.memory.predict_many import predict_memories
 
 CPU = torch.device("cpu")
 CONFIG = lean_plan(small(method="TinyTL-B", norm="frozen_bn", resolution=64, batch_size=8, device="cuda"))
@@ -144,7 +144,7 @@ def test_a_gpu_is_asked_once_for_all_plans_and_never_again(
 def test_processes_that_predict_ask_no_gpu_but_the_one_that_began_them_does(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "WORTH_A_PROCESS", 2)
+    monkeypatch.setattr(predict_many, "WORTH_A_PROCESS", 2)
     configs = [dataclasses.replace(CONFIG, batch_size=n, micro_batch_size=n) for n in (2, 3, 4, 5)]
     found = predict_memories(configs, processes=2)
     assert len(asked.times) == 1 and not any(prediction.calls_not_known for prediction in found)

@@ -10,22 +10,15 @@ from tests.support.cases import SPREAD_CASES, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.names import ALL_TRAINING_METHODS, FIELDS_WITHOUT_MEMORY
-from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory import followed_steps
-from tinytl.memory import predict as memory
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory.measure import MIB
-from tinytl.memory.predict import (
-    max_batch_size,
-    measure_memory,
-    predict_memories,
-    predict_memory,
-    resolve_plan,
-    stock_inference_peak_mib,
-)
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.memory.prediction import OF_AVERAGE, PARTS
+from tinytl.memory.stock_inference import stock_inference_peak_mib
 from tinytl.networks.backbones import BACKBONES
 from tinytl.networks.stored_weights import train_channels_
 from tinytl.networks.update_methods import apply_update_method_
@@ -219,17 +212,6 @@ def test_memory_depends_on_the_rest(changes: dict[str, Any], raises: bool) -> No
     base = predict_memory(config).peak_mib
     changed = predict_memory(dataclasses.replace(config, **changes)).peak_mib
     assert changed > base if raises else changed < base
-
-
-def test_stock_inference() -> None:
-    config = small(method="FT-Full", norm="group_norm", micro_batch_size=1, resolution=64)
-    inference = stock_inference_peak_mib(config)
-    assert stock_inference_peak_mib(dataclasses.replace(config, weight_standardization=True)) == inference
-    parameters = 4 * sum(p.numel() for p in build_model(config).net.parameters()) / MIB
-    assert parameters < inference < predict_memory(config).peak_mib
-    # It is the whole batch's, and that of the plain network, whatever is trained and how.
-    assert inference == stock_inference_peak_mib(small(method="TinyTL-L", resolution=64))
-    assert inference < stock_inference_peak_mib(dataclasses.replace(config, batch_size=8))
 
 
 def test_mistakes() -> None:
@@ -448,68 +430,6 @@ def test_a_budget_that_nothing_fits_names_the_least() -> None:
         predict_memory(dataclasses.replace(config, plan="budget", budget_mib=least - 0.01))
     fitting = dataclasses.replace(config, plan="budget", budget_mib=least)
     assert predict_memory(fitting).peak_mib == least
-
-
-@pytest.mark.parametrize(
-    "changes",
-    sampled(
-        [
-            {"method": "FT-Last"},
-            {"method": "FT-Last", "micro_batch_size": 3, "batch_size": 3},
-            {"method": "TinyTL-B", "norm": "batch_norm"},
-        ],
-        3,
-    ),
-)
-def test_max_batch_size_is_the_largest_that_fits(changes: dict[str, Any]) -> None:
-    config = small(**{"norm": "frozen_bn", "stock_below_kib": 0.0} | changes)
-    step = config.micro_batch_size or 1
-    wanted = 7 * step
-
-    def peak(batch_size: int) -> float:
-        return predict_memory(dataclasses.replace(config, batch_size=batch_size)).peak_mib
-
-    for budget in (peak(wanted), (peak(wanted) + peak(wanted + step)) / 2):
-        assert max_batch_size(config, budget) == wanted
-
-
-@pytest.mark.slow  # a plan for each batch size
-def test_max_batch_size_under_a_plan() -> None:
-    config = small(method="FT-Last", norm="frozen_bn", checkpoint="none", stock_below_kib=0.0)
-    smallest = dataclasses.replace(config, plan="smallest")
-    budget = predict_memory(dataclasses.replace(smallest, batch_size=6)).peak_mib
-    assert max_batch_size(config, budget) < max_batch_size(smallest, budget) == 6
-    assert max_batch_size(dataclasses.replace(config, plan="budget", budget_mib=1.0), budget) == 6
-
-
-@pytest.mark.parametrize(("norm", "smallest"), [("frozen_bn", 1), ("batch_norm", 2)])
-def test_max_batch_size_names_what_the_smallest_batch_takes(norm: str, smallest: int) -> None:
-    config = small(method="FT-Full", norm=norm)
-    predicted = predict_memory(lean_plan(dataclasses.replace(config, batch_size=smallest)))
-    part = max(PARTS, key=lambda name: predicted.parts_mib[name])
-    with pytest.raises(ConfigError) as caught:
-        max_batch_size(config, 5.5)
-    assert str(caught.value) == (
-        f"budget_mib=5.5 is under what batch_size={smallest} needs: {predicted.peak_mib:.1f} MiB at "
-        f"{predicted.peak_at}, most of it {part} ({predicted.parts_mib[part]:.1f} MiB)"
-    )
-    assert part == "optimizer"
-
-
-@pytest.mark.slow  # two processes begin
-def test_several_predictions_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "WORTH_A_PROCESS", 2)
-    configs = [small(method="FT-Last", norm="frozen_bn", num_classes=n) for n in (2, 3, 4)]
-    configs.append(small(method="FT-Last", norm="frozen_bn", batch_size=2, plan="smallest"))
-    followed_steps.PREDICTED.clear()
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(followed_steps._BUILT, "step", lambda config: pytest.fail("predicted here"))
-        found = predict_memories(configs, processes=2)
-        elsewhere.setattr(memory, "ProcessPoolExecutor", lambda *_: pytest.fail("predicted again"))
-        assert predict_memories(configs[:3] * 2, processes=2) == found[:3] * 2
-    for config, prediction in zip(configs, found, strict=True):
-        assert followed_steps.predict_tensors(resolve_plan(config)) == prediction
-    assert found[0] != found[2]
 
 
 class _Reads(nn.Module):

@@ -7,7 +7,7 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.measure import PeakMeter
-from tinytl.memory.predict import measure_memory
+from tinytl.memory.measured_step import measure_memory
 from tinytl.memory_efficient import Execution, make_memory_efficient_
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 

@@ -11,7 +11,8 @@ from tests.support.cases import small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 from tinytl.training.mixed_precision import MixedPrecision, backends_restored
 from tinytl.training.step import InputNormalizer, build_optimizer, training_step
 

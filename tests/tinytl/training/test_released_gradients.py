@@ -10,7 +10,8 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan, releases_gradients
 from tinytl.config.train_config import LrRatio, TrainConfig
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 from tinytl.training import released_gradients
 from tinytl.training.captured_step import planned_step
 from tinytl.training.mixed_precision import MixedPrecision

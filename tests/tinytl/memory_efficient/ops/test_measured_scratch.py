@@ -17,7 +17,8 @@ BACKWARD = torch.ops.aten.convolution_backward.default
 
 PROGRAM = """
 from tests.support.cases import small
-from tinytl.memory.predict import measure_memory, predict_memory
+from tinytl.memory.measured_step import measure_memory
+from tinytl.memory.predict import predict_memory
 import torch
 torch.set_num_threads(1)
 assert torch.backends.cpu.get_cpu_capability() == "AVX2"

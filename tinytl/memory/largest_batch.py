@@ -1,0 +1,51 @@
+"""The largest batch whose step fits a memory budget."""
+
+import dataclasses
+
+from tinytl.config.plan import lean_plan
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.memory.predict import predict_memory
+from tinytl.memory.prediction import MemoryPrediction
+
+MOST_STEPS = 1 << 16
+"""The largest batch that `max_batch_size` tries."""
+
+
+def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
+    """Returns the largest `batch_size` (up to 65,535) whose step fits `budget_mib`, all else as in `config`.
+
+    Under plan `fast` the whole batch is in memory at once, in lean blocks; if `micro_batch_size` is set, the
+    batch is a multiple of it and costs only its images. Under plan `budget`, a batch fits if its smallest
+    plan does.
+
+    Raises:
+        ConfigError: if not even the smallest batch fits, naming what it needs.
+    """
+    if config.plan == "budget":
+        config = dataclasses.replace(config, plan="smallest", budget_mib=None)
+    if config.norm == "batch_norm":  # has no micro-batches
+        config = dataclasses.replace(config, micro_batch_size=None)
+    step = config.micro_batch_size or 1
+    fewest = 2 if config.norm == "batch_norm" and config.pools_to_one_pixel else 1
+
+    def predict(n_steps: int) -> MemoryPrediction:
+        sized = dataclasses.replace(config, batch_size=n_steps * step)
+        return predict_memory(lean_plan(sized) if sized.plan == "fast" else sized)
+
+    def peak(n_steps: int) -> float:
+        return predict(n_steps).peak_mib
+
+    smallest = predict(fewest)
+    if smallest.peak_mib > budget_mib:
+        raise ConfigError(
+            f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} needs: "
+            f"{smallest.peak_mib:.1f} MiB {smallest.what_sets_it()}"
+        )
+    low, high = fewest, 2 * fewest
+    while high < MOST_STEPS and peak(high) <= budget_mib:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if peak(middle) <= budget_mib else (low, middle)
+    return low * step
