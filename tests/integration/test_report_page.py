@@ -56,11 +56,12 @@ def drawn(page) -> int:
 def test_every_figure_is_drawn_when_it_is_reached_and_nothing_is_loaded(show, report, size):
     with opened_page(size) as page:
         errors, asked = show(page)
-        figures = page.evaluate("document.querySelectorAll('figure.panel').length")
+        shown = page.locator("figure.panel:visible")  # the front over time is shown if it is chosen
+        figures = shown.count()
         assert figures > 20 and drawn(page) < figures
         for index in range(figures):
-            page.locator("figure.panel").nth(index).scroll_into_view_if_needed()
-            page.locator("figure.panel").nth(index).locator(".main-svg").first.wait_for()
+            shown.nth(index).scroll_into_view_if_needed()
+            shown.nth(index).locator(".main-svg").first.wait_for()
         assert drawn(page) == figures
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no scrolling sideways"
         assert (errors, asked) == ([], [report.as_uri()])
@@ -124,7 +125,7 @@ def test_a_dark_screen_has_dark_figures_and_paper_has_all_of_them_bright(show, t
             assert time.monotonic() < deadline
             page.wait_for_timeout(50)
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert drawn(page) == page.evaluate("document.querySelectorAll('figure.panel').length")
+        assert drawn(page) == page.locator("figure.panel:visible").count()
         page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
         assert (tmp_path / "report.pdf").stat().st_size > 100_000
 
@@ -175,7 +176,7 @@ def test_every_control_has_a_name_and_every_region_is_reached_by_keyboard(judged
             .map((one) => one.outerHTML)"""
         assert [text for text in page.evaluate(unnamed) if "modebar" not in text] == []
         regions = page.locator("[role=region]")
-        assert regions.count() > 5
+        assert regions.count() >= 5
         for index in range(regions.count()):
             assert regions.nth(index).get_attribute("tabindex") == "0"
             assert regions.nth(index).get_attribute("aria-label")
@@ -202,7 +203,7 @@ def test_a_live_page_shows_what_is_new_and_keeps_what_the_reader_opened(tmp_path
             page.set_default_timeout(120_000)
             page.goto(address[0])
             page.locator("#again-separate_lr-000 summary").click()
-            page.get_by_label("seconds per epoch").check()
+            page.get_by_role("radio", name="seconds per epoch").check()
             page.get_by_role("button", name="epochs").click()
             page.evaluate("scrollTo(0, 700)")
             before = page.evaluate("scrollY")
@@ -211,7 +212,7 @@ def test_a_live_page_shows_what_is_new_and_keeps_what_the_reader_opened(tmp_path
             made.end(study, trial, 8)
             page.locator("#t-separate_lr-008").wait_for(state="attached")
             assert page.evaluate("document.getElementById('again-separate_lr-000').open")
-            assert page.get_by_label("seconds per epoch").is_checked()
+            assert page.get_by_role("radio", name="seconds per epoch").is_checked()
             assert page.locator("th[aria-sort]").inner_text().startswith("epochs")
             assert page.evaluate("scrollY") == before > 0
             page.locator("#front-time .main-svg").first.wait_for()

@@ -77,9 +77,7 @@ def test_the_text_has_the_metric_of_the_run_and_top_1(exported: tuple[Path, Path
     figures = {"val_macro_f1": 0.5, "val_standard_error": 0.02, "val_accuracy_top1": 0.7}
     unknown = dict.fromkeys(("test_macro_f1", "test_accuracy_top1"))
     first = shown(about(out) | figures | unknown | {"metric": "macro_f1", "test_macro_f1": 0.4}, out)[0]
-    assert first.endswith(
-        ": epoch 1 of 1, val macro F1 0.500 ± 0.020, test macro F1 0.400, val accuracy 0.700"
-    )
+    assert first.endswith(" of 3, val macro F1 0.500 ± 0.020, test macro F1 0.400, val accuracy 0.700")
     plain = shown(about(out) | figures | unknown | {"val_standard_error": None}, out)[0]
     assert plain.endswith(" of 3, val accuracy 0.700")
 
