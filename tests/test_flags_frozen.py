@@ -21,7 +21,7 @@ FLAGS: dict[str, str] = {
     "tuner status": "--json --runs-dir --storage NAME",
     "tuner compare": "--json --out --runs-dir --storage --under-mib NAME",
     "tuner prune": "--dry-run --runs-dir --storage NAME",
-    "tuner report": "--open --out --runs-dir --storage NAME",
+    "tuner report": "--live --open --out --runs-dir --storage NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner finish": (
         "--epochs --register --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"

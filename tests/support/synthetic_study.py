@@ -6,6 +6,7 @@ import random
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
@@ -14,17 +15,27 @@ from search_spaces.space import load_space
 from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
 from tinytl.runs.directory import RunDirectory
+from tinytl.runs.judgements_file import save_judgements
+from tinytl.training.judgements import Judgements
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.record import schema
+from tuner.record.class_counts import ClassCounts, write_class_counts
 from tuner.record.storage import open_storage
+from tuner.record.trials import BASELINE
 
 BUDGET_MIB = 120.0
+CLASSES, IMAGES = 200, 1000
+"""Of a study that was judged; `IMAGES` to validate."""
 METHOD_MIB = {"FT-Last": 0.6, "TinyTL-B": 0.7, "TinyTL-L": 0.8, "TinyTL-L+B": 0.9, "FT-Norm+Last": 1.7}
 """Memory relative to the others; FT-Full needs 2.5."""
 
 
-def write_study(runs_dir: Path, name: str, trials: int, epochs: int) -> optuna.Study:
-    """Writes a study of the space joint: some fail, some are stopped at rungs, the rest is complete."""
+def write_study(runs_dir: Path, name: str, trials: int, epochs: int, *, judged: bool = False) -> optuna.Study:
+    """Writes a study of the space joint: some fail, some are stopped at rungs, the rest is complete.
+
+    `judged`: with what newer versions record, too: classes, what each network says of the validation images,
+    and that the first two trials are baselines.
+    """
     draw, space = random.Random(0), load_space("joint")
     sampler = optuna.samplers.RandomSampler(seed=0)
     study = optuna.create_study(
@@ -42,6 +53,12 @@ def write_study(runs_dir: Path, name: str, trials: int, epochs: int) -> optuna.S
     settings = vars(StudyConfig(trials=trials, epochs=epochs, name=name, memory_budget_mib=BUDGET_MIB))
     command = ["launch.py", "--space", "joint", "--trials", str(trials)]
     (folder / STUDY_FILE).write_text(json.dumps(settings | {"command": command}))
+    if judged:
+        images = {
+            split: [n] * CLASSES for split, n in (("train", 5), ("val", IMAGES // CLASSES), ("test", 3))
+        }
+        names = [f"class {index}" for index in range(CLASSES)]
+        write_class_counts(folder, ClassCounts(names=names, images=images))
     rungs = [rung for rung in (epochs // 9, epochs // 3) if rung]
     for index in range(trials):
         values = space.sample_trial(sampled := asked.ask())
@@ -62,6 +79,8 @@ def write_study(runs_dir: Path, name: str, trials: int, epochs: int) -> optuna.S
         run.write_metrics(rows)
         passed = {str(rung): rows[rung - 1]["accuracy_top1"] for rung in rungs if rung <= len(rows)}
         attributes = {"name": trial, "peak_memory_mib": memory_mib, schema.RUNGS: passed}
+        if judged and index < 2:
+            attributes[schema.SOURCE] = f"{BASELINE} {('user_report', 'tinytl_paper')[index]}"
         state, end = TrialState.COMPLETE, None
         if stopped is not None:
             state, attributes[schema.PRUNED_AT] = TrialState.PRUNED, stopped
@@ -70,8 +89,25 @@ def write_study(runs_dir: Path, name: str, trials: int, epochs: int) -> optuna.S
         else:
             attributes["epoch_time_s"] = rows[-1]["epoch_time_s"]
             end = [rows[-1]["accuracy_top1"], memory_mib]
+            if judged:
+                found = _judgements(index, end[0])
+                save_judgements(found, run.val_judgements)
+                attributes[schema.STANDARD_ERROR] = found.standard_error("accuracy_top1")
         _add(study, state, end, sampled, attributes)
     return study
+
+
+def _judgements(seed: int, accuracy: float) -> Judgements:
+    """Returns what a network of about that accuracy says: all find the same images easy."""
+    labels = np.arange(IMAGES) % CLASSES
+    hard = np.random.default_rng(0).random(IMAGES) + 0.2 * np.random.default_rng(seed).random(IMAGES)
+    right = hard <= np.quantile(hard, min(1.0, max(0.0, accuracy)))
+    return Judgements(
+        labels=labels,
+        predicted=np.where(right, labels, (labels + 1) % CLASSES),
+        confidence=np.full(IMAGES, 0.8, np.float32),
+        losses=np.where(right, 0.2, 1.6).astype(np.float32),
+    )
 
 
 def _row(draw: random.Random, epoch: int, epochs: int, height: float, memory_mib: float) -> dict[str, float]:

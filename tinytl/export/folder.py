@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinytl.config.names import METRICS
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
 from tinytl.data.load import load_dataset
@@ -192,19 +193,21 @@ def of_the_network(trained: TrainedNetwork) -> dict[str, Any]:
 
 
 def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
-    """Returns accuracies (fractions) and predicted memory of training, None if the folder has none."""
-    found: dict[str, Any] = dict.fromkeys(
-        ("val_accuracy_top1", "test_accuracy_top1", "training_peak_memory_mib")
-    )
+    """Returns each of `METRICS` (fractions), which of them the run went by and the standard error of that on
+    validation images, and the predicted memory of training; None if the folder does not say.
+    """
+    found: dict[str, Any] = {f"{split}_{name}": None for split in ("val", "test") for name in METRICS}
+    found |= {"metric": trained.config.metric, "val_standard_error": None, "training_peak_memory_mib": None}
     folder = trained.path.parent
     if not RunDirectory(folder).metrics_file.is_file():
         return found
     record = read_run(folder)
     row: Mapping[str, Any] = next((row for row in record.epochs if row["epoch"] == trained.epoch), {})
-    found["val_accuracy_top1"] = row.get("accuracy_top1")
+    found |= {f"val_{name}": row.get(name) for name in METRICS}
+    found["val_standard_error"] = row.get("standard_error")
     found["training_peak_memory_mib"] = row.get("peak_memory_mib")
     if record.result is not None and trained.epoch == record.epoch_numbers[-1]:  # the last was tested
-        found["test_accuracy_top1"] = record.result.get("test_accuracy_top1")
+        found |= {f"test_{name}": record.result.get(f"test_{name}") for name in METRICS}
     return found
 
 
@@ -226,13 +229,10 @@ def write_folder(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def shown(about: Mapping[str, Any], out: Path) -> Sequence[str]:
-    """Returns a description of the export, in lines for a terminal."""
-    accuracies = [
-        f"{split} accuracy {value:.3f}"
-        for split in ("val", "test")
-        if (value := about[f"{split}_accuracy_top1"]) is not None
-    ]
-    trained = ", ".join([f"epoch {about['epoch']} of {about['epochs']}", *accuracies])
+    """Returns a description of the export, in lines for a terminal: the run's metric, then top-1 accuracy."""
+    own = dict.fromkeys([about["metric"], "accuracy_top1"])
+    figures = [_figure(about, split, metric) for metric in own for split in ("val", "test")]
+    trained = ", ".join([f"epoch {about['epoch']} of {about['epochs']}", *filter(None, figures)])
     check, side = about["check"], about["input"]["shape"][-1]
     size_mib = (out / MODEL_FILE).stat().st_size / 2**20
     return (
@@ -243,3 +243,12 @@ def shown(about: Mapping[str, Any], out: Path) -> Sequence[str]:
         f"(allowed: {check['tolerance']:g})",
         f"{out}: {MODEL_FILE}, {WEIGHTS_FILE}, {CONFIG_FILE}, {ABOUT_FILE}",
     )
+
+
+def _figure(about: Mapping[str, Any], split: str, metric: str) -> str:
+    """Returns a figure in words, `val accuracy 0.912 ± 0.014`; nothing if it is not known."""
+    value = about[f"{split}_{metric}"]
+    if value is None:
+        return ""
+    error = about["val_standard_error"] if (split, metric) == ("val", about["metric"]) else None
+    return f"{split} {METRICS[metric]} {value:.3f}" + ("" if error is None else f" ± {error:.3f}")

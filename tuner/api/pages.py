@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinytl.config.names import METRICS
-from tuner.findings.text import counts_line, describe, hypervolume_line, spread
+from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, spread
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known, metric_shared
@@ -26,7 +26,7 @@ def study_html(study: StudyReading) -> str:
         best = study.best
         under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
         lines.append(
-            f"Best{under}: {best.label}, {best.metric_words} {best.score:.3f} in "
+            f"Best{under}: {best.label}, {best.metric_words} {accuracy_text(best)} in "
             f"{best.peak_memory_mib:.1f} MiB ({describe(best.params)})"
         )
     lines += [] if volume is None else [volume]
@@ -60,7 +60,7 @@ def _front_html(front: Sequence[Trial]) -> str:
     rows = [
         [
             trial.label,
-            f"{trial.score:.3f}",
+            accuracy_text(trial),
             _cell(trial.test_score, ".3f"),
             f"{trial.peak_memory_mib:.1f}",
             _cell(trial.slowdown, ".2f"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
+from tuner.findings.difference import Difference
+from tuner.findings.sureness import Sureness, gain_texts
 from tuner.findings.text import capitalized
 from tuner.record import schema
 from tuner.record.reading import StudyReading
@@ -37,6 +39,8 @@ class Compared:
     """By budget in MiB: the most accurate trial with its fastest plan that fits; None: none fits."""
     hypervolume: Hypervolume | None
     """From the reference that all share; None without a complete trial, or if memory is no objective."""
+    gains: Mapping[str, Difference] = field(default_factory=dict)
+    """By baseline: by how much the best within the study's own budget is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class Comparison:
                 "budget_mib": budget,
                 "trial": trial and trial.name,
                 **{name: trial and known(getattr(trial, name)) for name in METRICS},
+                "standard_error": trial and known(trial.standard_error),
                 **{f"test_{name}": trial and trial.on_test.get(name) for name in METRICS},
                 "peak_memory_mib": trial and trial.peak_memory_mib,
                 "slowdown": trial and known(trial.slowdown),
@@ -95,6 +100,10 @@ class Comparison:
                     "study": c.label,
                     "trials": c.study.counts,
                     "hypervolume": c.hypervolume and asdict(c.hypervolume),
+                    "gains": {
+                        name: {"mean": gain.mean, "standard_error": known(gain.standard_error)}
+                        for name, gain in c.gains.items()
+                    },
                 }
                 for c in self.studies
             ],
@@ -119,6 +128,7 @@ def compare(studies: Sequence[StudyReading], budgets_mib: Sequence[float] = ()) 
                 label=label,
                 best={budget: study.under(budget).best for budget in budgets},
                 hypervolume=hypervolume(study.complete, reference_mib) if study.searches_memory else None,
+                gains=Sureness(study).gains,
             )
             for study, label in zip(studies, labels_of(studies), strict=True)
         ],
@@ -151,13 +161,21 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for line in lines_of(comparison):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     titles, rows = cells(comparison)
+    if _width(titles, rows) > console.width:  # a column per study: of two or three the figures fit
+        titles, *rows = (list(line) for line in zip(titles, *rows, strict=True))
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(titles[0], overflow="fold")
-    for title in titles[1:]:
-        table.add_column(title, no_wrap=True)
+    for index, title in enumerate(titles):
+        wide = max(len(row[index]) for row in rows)
+        # Titles may be names of studies, which are folded; figures are never cut off.
+        table.add_column(title, overflow="fold", min_width=wide if index else None)
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _width(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Returns how many characters a line of the table needs."""
+    return sum(max(map(len, column)) + 2 for column in zip(titles, *rows, strict=True))
 
 
 def lines_of(comparison: Comparison) -> list[str]:
@@ -170,25 +188,35 @@ def lines_of(comparison: Comparison) -> list[str]:
         *lines,
         f"{capitalized(words)} (MiB) of each study's best under a budget{stars}. Hypervolume from {words} 0 "
         f"in {comparison.reference_mib:.1f} MiB, 1 at most.",
+        *(
+            f"{compared.label}: the search gained {', '.join(gained)}."
+            for compared in comparison.studies
+            if (gained := gain_texts(compared.gains))
+        ),
     ]
 
 
-def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Returns the titles and the rows of the table, as text."""
+def cells(comparison: Comparison, *, errors: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Returns the titles and the rows of the table, as text; with `errors`, with standard errors: wider."""
     titles = ["study", "complete", *(f"{budget:g} MiB" for budget in comparison.budgets_mib), "hypervolume"]
     rows = []
     for compared in comparison.studies:
         name, volume = compared.label, compared.hypervolume
-        best = [_cell(trial, name in comparison.leaders(budget)) for budget, trial in compared.best.items()]
+        best = [
+            _cell(trial, name in comparison.leaders(budget), errors)
+            for budget, trial in compared.best.items()
+        ]
         share = "-" if volume is None else f"{volume.fraction:.3f}"
         rows.append([name, str(compared.study.counts["complete"]), *best, share])
     return titles, rows
 
 
-def _cell(trial: Trial | None, leads: bool) -> str:
+def _cell(trial: Trial | None, leads: bool, errors: bool) -> str:
     if trial is None:
         return "-"
-    return f"{trial.score:.3f} ({trial.peak_memory_mib:.1f}){' *' if leads else ''}"
+    error = known(trial.standard_error) if errors else None
+    spread = "" if error is None else f" ± {error:.3f}"
+    return f"{trial.score:.3f}{spread} ({trial.peak_memory_mib:.1f}){' *' if leads else ''}"
 
 
 def _check(studies: Sequence[StudyReading], budgets_mib: Sequence[float]) -> None:

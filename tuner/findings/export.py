@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory
 from tuner.bucket.copies import bring_checkpoints, named, send
@@ -10,7 +11,7 @@ from tuner.findings.best import choose_best
 from tuner.next_commands import retrain_command
 from tuner.record import schema
 from tuner.record.reading import StudyReading
-from tuner.record.trials import Trial, known
+from tuner.record.trials import Trial
 
 FOLDER = "export"
 """In the study's folder: the exported trials, a folder each."""
@@ -38,7 +39,8 @@ def export_trial(
     facts = {
         "study": study.name,
         "trial": name,
-        "test_accuracy_top1": known(chosen.test_accuracy_top1),
+        "metric": chosen.metric,
+        **{f"test_{name}": chosen.on_test.get(name) for name in METRICS},
     }
 
     from tinytl.export.folder import export_run, shown

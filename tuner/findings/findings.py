@@ -46,7 +46,7 @@ def print_findings(
     if not study.front:
         return
     shown = spread(study.front, most_rows or len(study.front))
-    table = front_table(shown)
+    table = front_table(shown, console.width)
     if most_rows is None:
         console.print(table)
     else:

@@ -6,7 +6,7 @@ Imports neither torch nor ray.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -138,10 +138,7 @@ class Sureness:
         return [told] if pairs else []
 
     def _gain_lines(self) -> list[str]:
-        found = [
-            f"{gain.points} over {name}{'' if gain.is_sure else ' (not sure)'}"
-            for name, gain in self.gains.items()
-        ]
+        found = gain_texts(self.gains)
         return [f"The search gained {', '.join(found)}"] if found else []
 
     def _luck_line(self) -> list[str]:
@@ -193,6 +190,13 @@ class Sureness:
 def mean_score(trial: Trial) -> float:
     """Returns a trial's metric: the mean over seeds, if it was trained again."""
     return trial.score if trial.confirmed is None else trial.confirmed.mean
+
+
+def gain_texts(gains: Mapping[str, Difference]) -> list[str]:
+    """Returns what was gained over each baseline: `6.0 ± 2.6 points over user_report`."""
+    return [
+        f"{gain.points} over {name}{'' if gain.is_sure else ' (not sure)'}" for name, gain in gains.items()
+    ]
 
 
 def judgements_in(folder: Path) -> Judgements | None:

@@ -22,7 +22,7 @@ LONGEST_VALUE = 60
 """Characters of a value that a list shows."""
 
 
-def front_table(front: Sequence[Trial]) -> Table:
+def front_table(front: Sequence[Trial], width: int | None = None) -> Table:
     """Returns the front as a table: accuracy, memory in MiB, slowdown, seconds per epoch, and what differs.
 
     Memory and slowdown are those of one plan; a trial was trained, and its epochs timed, with a faster one.
@@ -31,47 +31,77 @@ def front_table(front: Sequence[Trial]) -> Table:
     One line per trial, cut off at the terminal's width: names first, then numbers. What all have in common is
     below. If the front was trained again, accuracy is the mean over seeds. Accuracy on the test images has a
     column if there is any.
+
+    `width`: of the terminal, in characters. If the figures do not fit, the beginning that all names share is
+    left out, then the columns in `_LESS_NEEDED`; the caption says so.
     """
-    has_plans = any(trial.curve for trial in front)
-    has_tests = any(known(trial.test_score) is not None for trial in front)
-    has_seeds = any(trial.confirmed is not None for trial in front)
     shared = shared_params(front)
-    caption = f"All have {describe(shared)}." if shared else None
-    titles = [
-        "trial",
-        METRICS[metric_shared(front)],
-        *(["seeds"] if has_seeds else []),
-        *(["test"] if has_tests else []),
-        "peak MiB",
-        *(["slowdown"] if has_plans else []),
-        "epoch s",
-        "configuration",
-    ]
-    rows = []
-    for result in front:
-        row = [result.name, accuracy_text(result).partition(" (")[0]]
-        if has_seeds:
-            row.append("1" if result.confirmed is None else over_seeds(result.confirmed))
-        if has_tests:
-            test = known(result.test_score)
-            row.append("-" if test is None else f"{test:.3f}")
-        own = {key: value for key, value in result.params.items() if key not in shared}
-        names = [shortened(value) for value in own.values() if isinstance(value, str)]
-        numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
-        configuration = ", ".join(filter(None, [result.baseline, *names, numbers]))
-        row.append(f"{result.peak_memory_mib:.1f}")
-        if has_plans:
-            row.append(slowdown_text(result))
-        rows.append([*row, epoch_text(result), configuration])
+    columns, notes = _fitting(_front_columns(front), width)
+    if shared:
+        notes.append(f"All have {describe(shared)}.")
     table = Table(title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.caption, table.caption_justify = caption, "left"
-    for title in titles[:-1]:
-        table.add_column(title, justify="left" if title == "trial" else "right", no_wrap=True)
-    table.add_column(titles[-1])
-    for *cells, configuration in rows:
+    table.caption, table.caption_justify = " ".join(notes) or None, "left"
+    for title in columns:
+        table.add_column(title, justify="left" if title == _NAME else "right", no_wrap=True)
+    table.add_column("configuration")
+    for index, result in enumerate(front):
         # If space is short, rich narrows the columns that may wrap: only this one.
-        table.add_row(*cells, Text(configuration, no_wrap=True, overflow="ellipsis"))
+        text = Text(_configuration(result, shared), no_wrap=True, overflow="ellipsis")
+        table.add_row(*(cells[index] for cells in columns.values()), text)
     return table
+
+
+_NAME = "trial"
+_LESS_NEEDED = ("epoch s", "slowdown", "seeds")
+"""Columns that a narrow terminal does without, in this order."""
+_LEAST_CONFIGURATION = 14
+"""Characters that the last column needs to say anything."""
+_GAP = 3
+"""Characters between two columns."""
+
+
+def _front_columns(front: Sequence[Trial]) -> dict[str, list[str]]:
+    """Returns the columns of the front's table by title, but for the last one."""
+    columns = {
+        _NAME: [trial.name for trial in front],
+        METRICS[metric_shared(front)]: [accuracy_text(trial).partition(" (")[0] for trial in front],
+    }
+    if any(trial.confirmed is not None for trial in front):
+        columns["seeds"] = ["1" if t.confirmed is None else over_seeds(t.confirmed) for t in front]
+    if any(known(trial.test_score) is not None for trial in front):
+        tests = [known(trial.test_score) for trial in front]
+        columns["test"] = ["-" if test is None else f"{test:.3f}" for test in tests]
+    columns["peak MiB"] = [f"{trial.peak_memory_mib:.1f}" for trial in front]
+    if any(trial.curve for trial in front):
+        columns["slowdown"] = [slowdown_text(trial) for trial in front]
+    return columns | {"epoch s": [epoch_text(trial) for trial in front]}
+
+
+def _fitting(columns: dict[str, list[str]], width: int | None) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns the columns that fit a width, and lines that say what was left out."""
+
+    def fits() -> bool:
+        widths = (max(map(len, [title, *cells])) + _GAP for title, cells in columns.items())
+        return width is None or sum(widths) + _LEAST_CONFIGURATION <= width
+
+    columns, notes, left_out = dict(columns), [], []
+    beginning, *others = {name.rpartition("-")[0] for name in columns[_NAME]} or {""}
+    if not fits() and beginning and not others:
+        columns[_NAME] = [f"…{name.removeprefix(beginning)}" for name in columns[_NAME]]
+        notes.append(f"… stands for {beginning}.")
+    for title in _LESS_NEEDED:
+        if not fits() and columns.pop(title, None) is not None:
+            left_out.append(title)
+    if left_out:
+        notes.append(f"Left out, for width: {', '.join(left_out)}.")
+    return columns, notes
+
+
+def _configuration(trial: Trial, shared: Mapping[str, Any]) -> str:
+    own = {key: value for key, value in trial.params.items() if key not in shared}
+    names = [shortened(value) for value in own.values() if isinstance(value, str)]
+    numbers = describe({key: value for key, value in own.items() if not isinstance(value, str)})
+    return ", ".join(filter(None, [trial.baseline, *names, numbers]))
 
 
 def metric_axis(metric: str) -> str:

@@ -3,14 +3,15 @@
 import html
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
-from tinytl.plots.style import BLUE, LOG_FROM_RATIO, VERMILION
-from tuner.findings.text import describe, epoch_text, metric_axis
+from tinytl.plots.style import BLUE, LOG_FROM_RATIO, ORANGE, VERMILION
+from tuner.findings.text import accuracy_text, describe, epoch_text, metric_axis
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial, metric_shared
+from tuner.record.trials import Trial, known, metric_shared
 
 INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
 """Text, marks in the background, and grid lines. The report's page has other colours for a dark screen."""
@@ -21,22 +22,52 @@ MOST_LABELS = 8
 _FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
 
 
-def front_figure(
-    results: Sequence[Trial], title: str, budget_mib: float | None, best: str | None = None
-) -> go.Figure:
-    """Returns every complete trial as a dot, the front as a stepped line, and the budget as a dashed one.
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What accuracy is held against: the x axis of a front."""
 
-    `best`: the name of the trial that has a ring around it.
+    measure: str
+    """The attribute of a trial: a smaller value is better."""
+    words: str
+    title: str
+    """Of the axis, with the unit."""
+
+
+MEMORY_COST = Cost(measure="peak_memory_mib", words="memory", title=MEMORY)
+TIME_COST = Cost(measure="epoch_time_s", words="time", title="seconds per epoch, as trained")
+
+
+def front_figure(
+    results: Sequence[Trial],
+    title: str,
+    budget_mib: float | None,
+    best: str | None = None,
+    cost: Cost = MEMORY_COST,
+) -> go.Figure:
+    """Returns every complete trial as a dot, the front as a stepped line, baselines, and the budget.
+
+    The front and the baselines have a stroke of one standard error up and down, if it is known.
+
+    Args:
+        results: the complete trials; those whose `cost` is not known are left out.
+        title: of the figure; empty: none.
+        budget_mib: a dashed line, if memory is the cost.
+        best: the name of the trial that has a ring around it.
+        cost: what the front is over.
     """
-    front = pareto_front(results)
+    results = [r for r in results if known(getattr(r, cost.measure)) is not None]
+    front = pareto_front(results, cost.measure)
     of_front = {result.name for result in front}
     others = [result for result in results if result.name not in of_front]
     figure = go.Figure()
-    add_trials(figure, others, hover=True, name="trials")
-    labels = [str(r.params.get("method", "")) for r in front] if len(front) <= MOST_LABELS else None
+    add_trials(figure, others, cost, hover=True, name="trials")
+    # A baseline has its own name beside it.
+    methods = ["" if r.baseline is not None else str(r.params.get("method", "")) for r in front]
+    labels = methods if len(front) <= MOST_LABELS else None
     add_trials(
         figure,
         front,
+        cost,
         hover=True,
         name="Pareto front",
         mode="lines+markers" + ("+text" if labels else ""),
@@ -47,18 +78,22 @@ def front_figure(
         cliponaxis=False,
         line={"color": BLUE, "shape": "hv", "width": 2},
         marker={"color": BLUE, "size": 10},
+        error_y=strokes(front, BLUE),
     )
+    _add_baselines(figure, results, cost)
     ring = [result for result in results if result.name == best]
     if ring:
         add_trials(
             figure,
             ring,
+            cost,
             name="best",
             marker={"color": BLUE, "size": 18, "symbol": "circle-open", "line": {"width": 2}},
             hoverinfo="skip",
         )
-    shown = [r.peak_memory_mib for r in results] + ([budget_mib] if budget_mib is not None else [])
-    style(figure, memory_axis(shown, MEMORY), {"title": metric_axis(metric_shared(results))}, legend=True)
+    budget_mib = budget_mib if cost is MEMORY_COST else None
+    shown = [getattr(r, cost.measure) for r in results] + ([budget_mib] if budget_mib is not None else [])
+    style(figure, memory_axis(shown, cost.title), {"title": metric_axis(metric_shared(results))}, legend=True)
     if budget_mib is not None:
         _add_budget(figure, budget_mib)
     if title:
@@ -67,13 +102,44 @@ def front_figure(
     return figure
 
 
-def add_trials(figure: go.Figure, results: Sequence[Trial], hover: bool = False, **look: Any) -> None:
-    """Adds trials as dots at their memory and accuracy, each with its name as `customdata`.
+def _add_baselines(figure: go.Figure, results: Sequence[Trial], cost: Cost) -> None:
+    """Adds a diamond with its name for each baseline of the study."""
+    baselines = [result for result in results if result.baseline is not None]
+    if baselines:
+        add_trials(
+            figure,
+            baselines,
+            cost,
+            hover=True,
+            name="baselines",
+            mode="markers+text",
+            text=[html.escape(str(result.baseline), quote=False) for result in baselines],
+            textposition="bottom center",
+            textfont={"size": 11},
+            cliponaxis=False,
+            marker={"color": ORANGE, "size": 9, "symbol": "diamond", "line": {"width": 1, "color": INK}},
+            error_y=strokes(baselines, ORANGE),
+        )
+
+
+def strokes(results: Sequence[Trial], color: str) -> dict[str, Any] | None:
+    """Returns a stroke of one standard error for each dot; None if no error is known."""
+    errors = [known(result.standard_error) for result in results]
+    if all(error is None for error in errors):
+        return None
+    array = [0.0 if error is None else shorter(error) for error in errors]
+    return {"type": "data", "array": array, "color": color, "thickness": 1.2, "width": 4}
+
+
+def add_trials(
+    figure: go.Figure, results: Sequence[Trial], cost: Cost = MEMORY_COST, hover: bool = False, **look: Any
+) -> None:
+    """Adds trials as dots at their cost and accuracy, each with its name as `customdata`.
 
     `hover`: put its `hover_text` into the figure; the report's page knows it by the name.
     """
     figure.add_scatter(
-        x=[shorter(r.peak_memory_mib) for r in results],
+        x=[shorter(getattr(r, cost.measure)) for r in results],
         y=[shorter(r.score) for r in results],
         customdata=[r.name for r in results],
         **({"hovertext": [hover_text(r) for r in results]} if hover else {}),
@@ -84,14 +150,14 @@ def add_trials(figure: go.Figure, results: Sequence[Trial], hover: bool = False,
 def hover_text(result: Trial) -> str:
     """Returns what is shown over a trial's dot: its name, its figures, and what was chosen."""
     figures = (
-        f"{result.metric_words} {result.score:.3f} · {result.peak_memory_mib:.1f} MiB · "
+        f"{result.metric_words} {accuracy_text(result)} · {result.peak_memory_mib:.1f} MiB · "
         f"epoch {epoch_text(result)} s"
     )
     plans = [
         f"{plan.peak_memory_mib:.1f} MiB x {plan.slowdown:.2f}: {plan.describe()}" for plan in result.curve
     ]
     lines = [figures, *plans, *(describe({k: v}) for k, v in result.params.items())]
-    name = html.escape(result.name, quote=False)
+    name = html.escape(result.label, quote=False)
     return "<br>".join([f"<b>{name}</b>", *(html.escape(line, quote=False) for line in lines)])
 
 

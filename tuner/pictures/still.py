@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tinytl.plots.style import (
     BLUE,
     GRID_ALPHA,
     MUTED,
+    ORANGE,
     VERMILION,
     line_style,
     plain_text,
@@ -17,7 +19,7 @@ from tinytl.plots.style import (
 )
 from tuner.findings.text import metric_axis
 from tuner.record.results import pareto_front
-from tuner.record.trials import Trial, metric_shared
+from tuner.record.trials import Trial, known, metric_shared
 
 
 def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
@@ -26,7 +28,7 @@ def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, p
 
 
 def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None) -> Figure:
-    """Returns the picture that `plot_front` writes."""
+    """Returns the picture that `plot_front` writes: strokes are standard errors, diamonds baselines."""
     front = pareto_front(results)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -40,8 +42,13 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
     x, y = [r.peak_memory_mib for r in front], [r.score for r in front]
     axes.step(x, y, where="post", color="#0b5394", linewidth=1.5)
     axes.scatter(x, y, color="#0b5394", s=38, zorder=3, label="Pareto front")
-    for result in front:
-        method = result.params.get("method", result.name)
+    _add_errors(axes, front, "#0b5394")
+    baselines = [result for result in results if result.baseline is not None]
+    if baselines:
+        _add_baselines(axes, baselines, ORANGE, label="baselines")
+        _add_errors(axes, baselines, ORANGE)
+    for result in [*front, *(result for result in baselines if result not in front)]:
+        method = result.baseline or result.params.get("method", result.name)
         axes.annotate(
             str(method),
             (result.peak_memory_mib, result.score),
@@ -67,7 +74,8 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
 def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:
     """Returns the fronts of several studies in one picture, each a stepped line with its study's name.
 
-    `studies`: the complete trials by study. A study without any has no line.
+    Strokes are standard errors of the front, diamonds baselines. `studies`: the complete trials by study. A
+    study without any has no line.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -85,6 +93,8 @@ def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:
                 linewidths=0,
             )
         front = pareto_front(results)
+        _add_errors(axes, front, look.color)
+        _add_baselines(axes, [trial for trial in results if trial.baseline is not None], look.color)
         shown += [trial.peak_memory_mib for trial in results]
         if front:
             axes.step(
@@ -104,6 +114,33 @@ def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
+
+
+def _add_baselines(axes: Axes, baselines: Sequence[Trial], color: str, label: str | None = None) -> None:
+    axes.scatter(
+        [trial.peak_memory_mib for trial in baselines],
+        [trial.score for trial in baselines],
+        facecolors="none",
+        edgecolors=color,
+        marker="D",
+        s=52,
+        zorder=4,
+        label=label,
+    )
+
+
+def _add_errors(axes: Axes, trials: Sequence[Trial], color: str) -> None:
+    """Adds a stroke of one standard error up and down at each dot whose error is known."""
+    having = [trial for trial in trials if known(trial.standard_error) is not None]
+    axes.errorbar(
+        [trial.peak_memory_mib for trial in having],
+        [trial.score for trial in having],
+        yerr=[trial.standard_error for trial in having],
+        fmt="none",
+        ecolor=color,
+        elinewidth=1,
+        capsize=2.5,
+    )
 
 
 def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:

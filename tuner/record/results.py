@@ -18,13 +18,13 @@ class Hypervolume:
     """Share, 0 to 1, of the area that a trial with accuracy 1 in 0 MiB would dominate."""
 
 
-def pareto_front(results: Sequence[Trial]) -> list[Trial]:
-    """Returns the results that no other beats in both accuracy and memory, by rising memory.
+def pareto_front(results: Sequence[Trial], cost: str = "peak_memory_mib") -> list[Trial]:
+    """Returns the results that no other beats in both accuracy and `cost`, by rising cost.
 
-    Of several with equal accuracy and memory, the first stays.
+    Of several with equal accuracy and cost, the first stays. `cost`: an attribute of trials that all have.
     """
     front: list[Trial] = []
-    for result in sorted(results, key=lambda r: (r.peak_memory_mib, -r.score)):
+    for result in sorted(results, key=lambda r: (getattr(r, cost), -r.score)):
         if not front or result.score > front[-1].score:
             front.append(result)
     return front

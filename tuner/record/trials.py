@@ -67,6 +67,8 @@ class Trial:
     last_start: datetime | None = None
     """Of the last attempt."""
     end: datetime | None = None
+    spans: Sequence[tuple[datetime, datetime | None]] = ()
+    """Start and end of each attempt; the end is None if it was cut off, or runs."""
     on_front: bool = False
     """Whether no other complete trial beats it in the metric and memory."""
     on_test: Mapping[str, float] = field(default_factory=dict)
@@ -254,8 +256,16 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], metric: str, driver_is_g
         start=first.datetime_start,
         last_start=last.datetime_start,
         end=last.datetime_complete,
+        spans=[_span(attempt) for attempt in attempts if attempt.datetime_start is not None],
         source=next((a.user_attrs[schema.SOURCE] for a in attempts if schema.SOURCE in a.user_attrs), None),
     )
+
+
+def _span(attempt: FrozenTrial) -> tuple[datetime, datetime | None]:
+    assert attempt.datetime_start is not None
+    # What was cut off was told as ended when the next driver came.
+    cut_off = schema.INTERRUPTED in attempt.user_attrs
+    return attempt.datetime_start, None if cut_off else attempt.datetime_complete
 
 
 def metric_shared(trials: Sequence[Trial]) -> str:

@@ -13,24 +13,30 @@ from tuner.config import NO_TRACKING
 from tuner.findings.text import short
 from tuner.next_commands import sync_command, ui_command, where_flags
 from tuner.record import schema
+from tuner.record.class_counts import ClassCounts
 from tuner.record.reading import StudyReading
+from tuner.report.folders import Rows
+from tuner.report.hours import again_s, busy_spans, by_the_clock, summed
 
 Facts = dict[str, str]
 """Each label, with the text beside it."""
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
+"""The splits of a data set by the names that the record has."""
 _MOST_REASONS = 5
 
 
-def data_facts(study: StudyReading) -> dict[str, Facts]:
-    """Returns what was trained, and on which data."""
+def data_facts(study: StudyReading, classes: ClassCounts | None = None) -> dict[str, Facts]:
+    """Returns what was trained, and on which data. `classes`: of the data set, if they are known."""
     identity, settings = study.attributes, study.settings
     data: Facts = {"Data set": str(identity.get(schema.DATASET, "unknown"))}
     if settings.get("data_dir"):
         data["Folder"] = str(settings["data_dir"])
     if settings.get("exclude"):
         data["Left out by"] = str(settings["exclude"])
-    for key, label in ((schema.CLASSES, "Classes"), (schema.IMAGES, "Training images")):
-        if key in identity:
-            data[label] = f"{identity[key]:,}"
+    if schema.CLASSES in identity:
+        data["Classes"] = f"{identity[schema.CLASSES]:,}"
+    for split, count in _counts(study, classes).items():
+        data[f"{SPLITS[split].capitalize()} images"] = f"{count:,}"
     network: Facts = {
         "Backbone": str(identity.get(schema.BACKBONE, "unknown")),
         "Weights": str(identity.get(schema.WEIGHTS, "unknown")),
@@ -40,6 +46,34 @@ def data_facts(study: StudyReading) -> dict[str, Facts]:
     if schema.EPOCHS in identity:
         network["Epochs of a trial"] = str(identity[schema.EPOCHS])
     return {"Data": data, "Network": network}
+
+
+def _counts(study: StudyReading, classes: ClassCounts | None) -> dict[str, int]:
+    """Returns the number of images of each split; an older study knows fewer of them."""
+    if classes is not None:
+        return classes.totals()
+    if study.sessions:
+        counts = study.sessions[-1].images.counts
+        return {split: counts[split] for split in SPLITS if split in counts}
+    return {"train": study.attributes[schema.IMAGES]} if schema.IMAGES in study.attributes else {}
+
+
+def time_facts(study: StudyReading, rows: Rows) -> Facts:
+    """Returns for how long trials trained: by the clock, summed, and per worker. `rows`: their epochs."""
+    spans = busy_spans(study, rows)
+    if not spans:
+        return {}
+    clock, total = by_the_clock(spans), summed(spans)
+    facts = {"Trials at work, by the clock": duration(clock), "Trials, summed": duration(total)}
+    workers = study.settings.get("workers")
+    if isinstance(workers, int) and workers > 1:
+        facts[f"Per worker, of {workers}"] = duration(total / workers)
+    elif clock:
+        facts["Beside each other"] = f"{total / clock:.1f} trials on average"
+    again = again_s(study)
+    if again:
+        facts["With other seeds, after the search"] = f"{duration(timedelta(seconds=again))} of epochs"
+    return facts
 
 
 def search_facts(study: StudyReading) -> Facts:

@@ -23,8 +23,7 @@ MOST_CATEGORIES = 8
 """Up to this many different numbers of a parameter, each has a column of its own."""
 LONG_LABELS = 32
 """From this many characters in a row of labels, the labels are slanted."""
-BAND = 0.1
-"""How far measured memory may be from the predicted, as a share, before a trial warns."""
+TRAIN_ACCURACY = "train_accuracy_top1"
 _SMALL = {"height": 300}
 
 
@@ -46,7 +45,13 @@ def importance_figure(importance: Mapping[str, Importance], parameters: Sequence
             orientation="h",
             name=name,
             marker={"color": color},
-            error_x={"array": [shorter(value) for value in spreads], "thickness": 1, "width": 3},
+            error_x={
+                "array": [shorter(value) for value in spreads],
+                # A share is not below 0.
+                "arrayminus": [shorter(min(own)) for own in zip(values, spreads, strict=True)],
+                "thickness": 1,
+                "width": 3,
+            },
             hovertext=[
                 f"<b>{html.escape(parameter, quote=False)}</b><br>{value:.0%} ± {around:.0%} {name}"
                 for parameter, value, around in zip(reversed(parameters), values, spreads, strict=True)
@@ -67,7 +72,7 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
     having = [result for result in results if parameter in result.params]
     values = [result.params[parameter] for result in having]
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.05)
-    columns = None if isinstance(distribution, FloatDistribution) else _columns(values)
+    columns = columns_of(values, distribution)
     if columns is None:
         positions = [shorter(value) for value in values]
         x = log_axis(values) if getattr(distribution, "log", False) else {"type": "linear"}
@@ -152,17 +157,25 @@ def rung_figure(trials: Sequence[Trial], epoch: int, span_mib: Sequence[float]) 
 def curves_figure(
     measure: str, rows: Mapping[str, Sequence[Mapping[str, Any]]], named: Mapping[str, str]
 ) -> go.Figure:
-    """Returns `accuracy` or `loss` by epoch of the front's trials: validation thick, training thin.
+    """Returns a metric or the `loss` by epoch of the front's trials: validation thick, training thin.
 
-    `rows`: the epochs of each trial; `named`: labels of those that have a colour; the others are grey.
+    Of training images only top-1 accuracy and the loss are recorded.
+
+    Args:
+        measure: one of `METRICS`, or `loss`.
+        rows: the epochs of each trial.
+        named: labels of those that have a colour; the others are grey.
     """
-    keys = {"accuracy": ("accuracy_top1", "train_accuracy_top1"), "loss": ("val_loss", "loss")}[measure]
+    keys = {"accuracy_top1": ("accuracy_top1", TRAIN_ACCURACY), "loss": ("val_loss", "loss")}.get(
+        measure, (measure,)
+    )
+    words = METRICS.get(measure, measure)
     figure = go.Figure()
     for trial, epochs in sorted(rows.items(), key=lambda item: item[0] in named):
         look = line_style(list(named).index(trial)) if trial in named else None
-        color, dash = (MUTED, "solid") if look is None else (look.color, _dash(look.dashes))
+        color, dash = (MUTED, "solid") if look is None else (look.color, dash_of(look.dashes))
         shown = html.escape(trial, quote=False)
-        for key, width, opacity in zip(keys, (2.2, 1.0), (1.0, 0.55), strict=True):
+        for key, width, opacity in zip(keys, (2.2, 1.0), (1.0, 0.55), strict=False):
             if look is None and key != keys[0]:
                 continue
             points = [(row["epoch"], row[key]) for row in epochs if _is_finite(row.get(key))]
@@ -172,8 +185,7 @@ def curves_figure(
                 y=[shorter(value) for _, value in points],
                 customdata=[trial] * len(points),
                 hovertext=[
-                    f"<b>{shown}</b><br>epoch {epoch}: {which} {measure} {value:.3f}"
-                    for epoch, value in points
+                    f"<b>{shown}</b><br>epoch {epoch}: {which} {words} {value:.3f}" for epoch, value in points
                 ],
                 mode="lines+markers" if len(points) <= MOST_NAMED else "lines",
                 line={"color": color, "width": width if look else 1.0, "dash": dash},
@@ -185,83 +197,8 @@ def curves_figure(
             )
     last = max((row["epoch"] for epochs in rows.values() for row in epochs), default=1)
     x = {"title": "epoch", "dtick": max(1, math.ceil(last / 10))}
-    title = "accuracy, top-1" if measure == "accuracy" else "loss (cross-entropy)"
+    title = {"accuracy_top1": "accuracy, top-1", "loss": "loss (cross-entropy)"}.get(measure, words)
     style(figure, x, {"title": title}, legend=True, height=380)
-    figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
-    return figure
-
-
-def predicted_measured_figure(predicted: Mapping[str, float], measured: Mapping[str, float]) -> go.Figure:
-    """Returns measured against predicted memory of each trial, the diagonal, and the band of 10 %."""
-    trials = [trial for trial in measured if trial in predicted]
-    x, y = [predicted[trial] for trial in trials], [measured[trial] for trial in trials]
-    ends = [min([*x, *y]) * 0.8, max([*x, *y]) * 1.25]
-    figure = go.Figure()
-    for factor, fill in ((1 - BAND, None), (1 + BAND, "tonexty")):
-        figure.add_scatter(
-            x=ends,
-            y=[end * factor for end in ends],
-            mode="lines",
-            line={"width": 0},
-            fill=fill,
-            fillcolor="rgba(86,180,233,0.22)",
-            hoverinfo="skip",
-            name=f"within {BAND:.0%}",
-            showlegend=fill is not None,
-        )
-    figure.add_scatter(
-        x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1}, hoverinfo="skip", showlegend=False
-    )
-    figure.add_scatter(
-        x=[shorter(value) for value in x],
-        y=[shorter(value) for value in y],
-        customdata=trials,
-        hovertext=[
-            f"<b>{html.escape(trial, quote=False)}</b><br>predicted {a:.1f} MiB, measured {b:.1f} MiB "
-            f"({b / a - 1:+.1%})"
-            for trial, a, b in zip(trials, x, y, strict=True)
-        ],
-        mode="markers",
-        marker={"color": BLUE, "size": 7, "opacity": 0.75},
-        name="trials",
-    )
-    axis = memory_axis(ends, "predicted, MiB")
-    style(figure, axis, axis | {"title": "measured, MiB"}, legend=True, height=360)
-    return figure
-
-
-def time_figure(results: Sequence[Trial]) -> go.Figure:
-    """Returns seconds per epoch against memory, of the plan that each trained with; the front in blue."""
-    seconds = [result.epoch_time_s for result in results if known(result.epoch_time_s) is not None]
-    y = memory_axis(seconds, "seconds per epoch")
-    memories = [result.trained_memory_mib for result in results]
-    x = memory_axis(memories, MEMORY)
-    return _against_memory(results, "epoch_time_s", x, y, 360, memory="trained_memory_mib")
-
-
-def plans_figure(front: Sequence[Trial]) -> go.Figure:
-    """Returns memory against slowdown of the front's plans: a line per trial, its own plan large."""
-    figure = go.Figure()
-    having = [trial for trial in front if trial.curve]
-    for index, trial in enumerate(having):
-        look, name = line_style(index), html.escape(trial.name, quote=False)
-        figure.add_scatter(
-            x=[shorter(plan.slowdown) for plan in trial.curve],
-            y=[shorter(plan.peak_memory_mib) for plan in trial.curve],
-            customdata=[trial.name] * len(trial.curve),
-            hovertext=[
-                f"<b>{name}</b><br>{plan.peak_memory_mib:.1f} MiB x {plan.slowdown:.2f}<br>{plan.describe()}"
-                for plan in trial.curve
-            ],
-            mode="lines+markers",
-            line={"color": look.color, "width": 1.5, "dash": _dash(look.dashes), "shape": "hv"},
-            marker={"size": [11 if plan == trial.plan else 5 for plan in trial.curve]},
-            name=name,
-        )
-    slowdowns = [plan.slowdown for trial in having for plan in trial.curve]
-    x = log_axis(slowdowns, "time of a step, fastest plan = 1")
-    y = memory_axis([plan.peak_memory_mib for trial in having for plan in trial.curve], MEMORY)
-    style(figure, x, y, legend=True, height=380)
     figure.update_layout(legend={"y": -0.22, "yanchor": "top", "font": {"size": 11}})
     return figure
 
@@ -269,10 +206,10 @@ def plans_figure(front: Sequence[Trial]) -> go.Figure:
 def end_figure(results: Sequence[Trial], span_mib: Sequence[float]) -> go.Figure:
     """Returns accuracy against memory of the trials that trained to the end; it is shown beside the rungs."""
     y = {"title": metric_axis(metric_shared(results))}
-    return _against_memory(results, "score", memory_axis(span_mib, MEMORY), y, 300)
+    return against_memory(results, "score", memory_axis(span_mib, MEMORY), y, 300)
 
 
-def _against_memory(
+def against_memory(
     results: Sequence[Trial],
     measure: str,
     x: dict[str, Any],
@@ -280,6 +217,7 @@ def _against_memory(
     height: int,
     memory: str = "peak_memory_mib",
 ) -> go.Figure:
+    """Returns a measure of each trial against its memory; the front in blue."""
     front = {result.name for result in pareto_front(results)}
     figure = go.Figure()
     for on_front, name, marker in (
@@ -300,8 +238,10 @@ def _against_memory(
     return figure
 
 
-def _columns(values: Sequence[Any]) -> list[Any] | None:
+def columns_of(values: Sequence[Any], distribution: BaseDistribution | None) -> list[Any] | None:
     """Returns the different values in order if each has a column; None if they are a scale."""
+    if isinstance(distribution, FloatDistribution):
+        return None
     different = list(dict.fromkeys(values))
     numbers = [v for v in different if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if len(numbers) == len(different) > MOST_CATEGORIES:
@@ -336,7 +276,8 @@ def _add_medians(figure: go.Figure, row: int, places: Sequence[int], y: Sequence
     )
 
 
-def _dash(lengths: tuple[float, ...]) -> str:
+def dash_of(lengths: tuple[float, ...]) -> str:
+    """Returns a line's dash as plotly writes it."""
     return ",".join(f"{2 * length:g}px" for length in lengths) if lengths in DASHES and lengths else "solid"
 
 

@@ -1,9 +1,8 @@
 """The figures of a report, each with its heading, its note, and a text for readers who cannot see it."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,24 +13,17 @@ from tinytl.plots.curves import MOST_NAMED
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance
 from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import capitalized, importance_line, short
-from tuner.pictures.interactive import front_figure
+from tuner.pictures.interactive import MEMORY_COST, TIME_COST, Cost, front_figure
 from tuner.record.reading import StudyReading
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
-from tuner.report.figures import (
-    BAND,
-    curves_figure,
-    end_figure,
-    importance_figure,
-    plans_figure,
-    predicted_measured_figure,
-    rung_figure,
-    slice_figure,
-    time_figure,
-)
+from tuner.report.figures import curves_figure, end_figure, importance_figure, rung_figure, slice_figure
+from tuner.report.folders import Rows, measured_mib
+from tuner.report.memory_figures import BAND, plans_figure, predicted_measured_figure, time_figure
+from tuner.report.parallel import MOST_AXES, parallel_figure, quarters, width_px
 
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The epochs of each trial."""
+LEAST_TRIALS = 5
+"""A parameter has a panel if so many complete trials have it: fewer dots show no tendency."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +38,10 @@ class Panel:
     """JSON, safe inside a script element."""
     height: int | None
     """Height in pixels; None: the page decides."""
+    min_width: int | None = None
+    """Width in pixels that it needs: on a narrower page it scrolls inside itself."""
+    choices: Sequence[tuple[str, Sequence[int]]] = ()
+    """What a reader may look at: labels, each with the traces that it leaves out. None: all is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,18 +56,34 @@ class Section:
     """At most this many beside each other."""
 
 
-def front_panel(study: StudyReading) -> Panel:
-    """Returns the front with the budget and the best."""
-    best, front, results = study.best, study.front, study.complete
+def front_panels(study: StudyReading) -> list[Panel]:
+    """Returns the front over memory, with the budget and the best, and that over the time of an epoch.
+
+    None if no trial is complete; without the second if no trial has a time.
+    """
+    found = [_front("front", study, MEMORY_COST, "MiB", ".1f")]
+    found.append(_front("front-time", study, TIME_COST, "s per epoch", ".3g"))
+    return [panel for panel in found if panel is not None]
+
+
+def _front(id: str, study: StudyReading, cost: Cost, unit: str, spec: str) -> Panel | None:
+    results = [trial for trial in study.complete if known(getattr(trial, cost.measure)) is not None]
+    if not results:
+        return None
+    best, front = study.best, pareto_front(results, cost.measure)
     lowest, highest = front[0], front[-1]
+    baselines = ", ".join(str(trial.baseline) for trial in results if trial.baseline is not None)
     alt = (
-        f"{capitalized(lowest.metric_words)} against memory of {len(results)} trials. The front has "
-        f"{len(front)}, from {lowest.metric_words} {lowest.score:.3f} in {lowest.peak_memory_mib:.1f} MiB to "
-        f"{highest.score:.3f} in {highest.peak_memory_mib:.1f} MiB. The front's table has the same figures."
+        f"{capitalized(lowest.metric_words)} against {cost.words} of {len(results)} trials. The front has "
+        f"{len(front)}, from {lowest.metric_words} {lowest.score:.3f} in "
+        f"{getattr(lowest, cost.measure):{spec}} {unit} to {highest.score:.3f} in "
+        f"{getattr(highest, cost.measure):{spec}} {unit}."
     )
-    figure = front_figure(results, "", study.budget_mib, None if best is None else best.name)
+    alt += f" Baselines are marked: {baselines}." if baselines else ""
+    alt += " The tables have the same figures."
+    figure = front_figure(results, "", study.budget_mib, None if best is None else best.name, cost)
     figure.update_layout(height=None)
-    return _panel("front", "The front", "", alt, figure)
+    return panel_of(id, "The front", "", alt, figure)
 
 
 def sections(study: StudyReading, rows: Rows) -> list[Section]:
@@ -81,22 +93,12 @@ def sections(study: StudyReading, rows: Rows) -> list[Section]:
     found = [
         _importance(importance, len(results)),
         _slices(study, shares),
+        _together(study, shares),
         _rungs(study),
         _curves(results, rows),
         _memory(results, rows),
     ]
     return [section for section in found if section is not None]
-
-
-def measured_mib(rows: Rows) -> dict[str, float]:
-    """Returns the largest measured memory of each trial that has one."""
-    found = {}
-    for trial, epochs in rows.items():
-        values = [row.get("measured_peak_mib") for row in epochs]
-        finite = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v > 0]
-        if finite:
-            found[trial] = max(finite)
-    return found
 
 
 def _importance(importance: Mapping[str, Importance] | None, complete: int) -> Section:
@@ -119,35 +121,78 @@ def _importance(importance: Mapping[str, Importance] | None, complete: int) -> S
         "and how far they move if the trials are drawn anew from themselves."
     )
     figure = importance_figure(importance, parameters)
-    panels = [_panel("importance", "", "", alt, figure)] if parameters else []
+    panels = [panel_of("importance", "", "", alt, figure)] if parameters else []
     return Section(id="importance", title=title, note=note, panels=panels)
 
 
 def _slices(study: StudyReading, shares: Mapping[str, Mapping[str, float]]) -> Section | None:
-    results = study.complete
-    distributions: dict[str, BaseDistribution] = {}
-    for trial in study.trials:
-        distributions |= trial.distributions
-    values: dict[str, list[Any]] = {}
-    for result in results:
-        for name, value in result.params.items():
-            values.setdefault(name, []).append(value)
-    varying = [name for name, own in values.items() if len(set(map(repr, own))) > 1]
+    results, values = study.complete, _values(study.complete)
+    distributions = _distributions(study)
+    varying = _varying(values)
     same = {name: own[0] for name, own in values.items() if name not in varying}
+    enough = [name for name in varying if len(values[name]) >= LEAST_TRIALS]
     panels = []
-    for index, name in enumerate(_by_importance(shares, varying)):
+    for index, name in enumerate(_by_importance(shares, enough)):
         having = len(values[name])
         some = "" if having == len(results) else f"{having} of {len(results)} trials have it."
         alt = f"Accuracy and memory of {having} trials over {name}. {some}"
         panels.append(
-            _panel(f"slice-{index}", name, some, alt, slice_figure(name, results, distributions[name]))
+            panel_of(f"slice-{index}", name, some, alt, slice_figure(name, results, distributions[name]))
         )
-    if not panels:
+    if not varying:
         return None
-    note = "Accuracy above, memory below, of every complete trial; the front's in blue, strokes are medians."
+    note = ""
+    if panels:
+        note = (
+            "Accuracy above, memory below, of every complete trial; the front's in blue, strokes are medians."
+        )
+    if len(enough) < len(varying):
+        few = ", ".join(f"{name} ({len(values[name])})" for name in varying if name not in enough)
+        note += f" A parameter is shown once {LEAST_TRIALS} complete trials have it; fewer have {few}."
     if same:
         note += " The same in all: " + ", ".join(f"{k} {short(v)}" for k, v in same.items()) + "."
-    return Section(id="slices", title="Parameter by parameter", note=note, panels=panels, columns=3)
+    return Section(id="slices", title="Parameter by parameter", note=note.strip(), panels=panels, columns=3)
+
+
+def _together(study: StudyReading, shares: Mapping[str, Mapping[str, float]]) -> Section | None:
+    results, values = study.complete, _values(study.complete)
+    enough = [name for name in _varying(values) if len(values[name]) >= LEAST_TRIALS]
+    if not enough:
+        return None
+    shown = _by_importance(shares, enough)[:MOST_AXES]
+    words = METRICS[study.metric]
+    note = (
+        f"Each line is a complete trial over its parameters, {words} and memory, in blue the better half by "
+        f"{words}. At a dash: it does not have the parameter. Over a line, that trial alone is drawn bold."
+    )
+    if len(shown) < len(enough):
+        note += f" The {len(shown)} of {len(enough)} parameters that decide most."
+    alt = f"Parallel coordinates of {len(results)} trials over {', '.join(shown)}; the table has the figures."
+    figure = parallel_figure(results, shown, _distributions(study))
+    panel = replace(
+        panel_of("together", "", "", alt, figure), min_width=width_px(len(shown) + 2), choices=quarters()
+    )
+    return Section(id="parallel", title="Parameters together", note=note, panels=[panel])
+
+
+def _values(results: Sequence[Trial]) -> dict[str, list[Any]]:
+    """Returns the values of each parameter, of the trials that have it."""
+    values: dict[str, list[Any]] = {}
+    for result in results:
+        for name, value in result.params.items():
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def _varying(values: Mapping[str, Sequence[Any]]) -> list[str]:
+    return [name for name, own in values.items() if len(set(map(repr, own))) > 1]
+
+
+def _distributions(study: StudyReading) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {}
+    for trial in study.trials:
+        found |= trial.distributions
+    return found
 
 
 def _rungs(study: StudyReading) -> Section | None:
@@ -161,9 +206,11 @@ def _rungs(study: StudyReading) -> Section | None:
         text = f"{sum(trial.stopped_at == epoch for trial in here)} of {len(here)} stopped"
         title = f"After {epoch} epoch{'' if epoch == 1 else 's'}"
         figure = rung_figure(here, epoch, span_mib)
-        panels.append(_panel(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
+        panels.append(panel_of(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
     end = f"{len(pareto_front(results))} of {len(results)} on the front"
-    panels.append(_panel("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib)))
+    panels.append(
+        panel_of("rung-end", "At the end", end, f"At the end: {end}.", end_figure(results, span_mib))
+    )
     words = METRICS[metric_shared(judged)]
     note = f"The trials that reached each rung, by {words} so far and memory, and those that stopped there."
     return Section(id="rungs", title="Stopped early", note=note, panels=panels, columns=3)
@@ -176,25 +223,28 @@ def _curves(results: Sequence[Trial], rows: Rows) -> Section | None:
     best_first = sorted(front, key=lambda result: -result.score)
     named = {r.name: f"{r.name} {r.params.get('method', '')}".strip() for r in best_first[:MOST_NAMED]}
     of_front = {result.name: rows[result.name] for result in front}
+    metric = metric_shared(front)
     note = "The trials of the front: validation thick, training thin."
+    if metric != "accuracy_top1":
+        note += f" Of training images the loss alone is shown: their {METRICS[metric]} is not recorded."
     if len(front) > MOST_NAMED:
         note += (
             f" The {MOST_NAMED} most accurate have a colour, the other {len(front) - MOST_NAMED} are grey."
         )
     panels = [
-        _panel(
+        panel_of(
             f"curves-{measure}",
             title,
             "",
             f"{title} of {len(front)} trials by epoch.",
             curves_figure(measure, of_front, named),
         )
-        for measure, title in (("accuracy", "Accuracy"), ("loss", "Loss"))
+        for measure, title in ((metric, capitalized(METRICS[metric])), ("loss", "Loss"))
     ]
     return Section(id="curves", title="Epoch by epoch", note=note, panels=panels, columns=2)
 
 
-def _memory(results: Sequence[Trial], rows: Rows) -> Section:
+def _memory(results: Sequence[Trial], rows: Rows) -> Section | None:
     panels = []
     measured = measured_mib(rows)
     predicted = {r.name: r.trained_memory_mib for r in results}
@@ -206,13 +256,13 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section:
         note = f"{inside} of {len(off)} within {BAND:.0%}; the largest difference: {largest}."
         figure = predicted_measured_figure(predicted, measured)
         title = "Predicted against measured"
-        panels.append(_panel("measured", title, note, f"{title} memory: {note}", figure))
+        panels.append(panel_of("measured", title, note, f"{title} memory: {note}", figure))
     front = [trial for trial in pareto_front(results) if trial.curve]
     if front:
         title = "Plans of the front"
         note = "Each line is a configuration; a mark, a plan; all give one gradient. Large: the front's own."
         alt = f"Memory against slowdown of the plans of {len(front)} configurations."
-        panels.append(_panel("plans", title, note, alt, plans_figure(front)))
+        panels.append(panel_of("plans", title, note, alt, plans_figure(front)))
     timed = [trial for trial in results if known(trial.epoch_time_s) is not None]
     if timed:
         title = "Memory against time"
@@ -220,7 +270,9 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section:
         if len(timed) < len(results):
             note += f" {len(results) - len(timed)} read features that another trial had computed: no time."
         alt = f"Seconds per epoch against memory of {len(timed)} trials; the table has the figures."
-        panels.append(_panel("time", title, note, alt, time_figure(results)))
+        panels.append(panel_of("time", title, note, alt, time_figure(results)))
+    if not panels:
+        return None
     words = "Predicted is what the search uses; measured is the allocator's count in training."
     return Section(id="memory", title="Memory", note=words if off else "", panels=panels, columns=2)
 
@@ -232,7 +284,8 @@ def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequen
     return sorted(dict.fromkeys(parameters), key=largest, reverse=True)
 
 
-def _panel(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
+def panel_of(id: str, title: str, note: str, alt: str, figure: go.Figure) -> Panel:
+    """Returns a figure with its words; its JSON is safe inside a script element."""
     # A script element ends at the first end tag, even inside a text: no user's text may hold one.
     text = json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
     return Panel(id=id, title=title, note=note, alt=alt, figure=text, height=figure.layout.height)

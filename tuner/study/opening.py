@@ -23,7 +23,7 @@ from tuner.bucket.copies import named
 from tuner.config import STUDY_FILE
 from tuner.next_commands import this_command
 from tuner.prepared import PreparedStudy
-from tuner.record import schema, storage
+from tuner.record import class_counts, schema, storage
 from tuner.record.claim import storage_claimed
 from tuner.record.identity import identity_of
 from tuner.record.journal import journal_of
@@ -89,6 +89,7 @@ def _study_file_first(prepared: PreparedStudy) -> Iterator[None]:
     except BaseException:
         for path in (
             file,
+            prepared.folder / class_counts.FILE,
             prepared.folder / machine_times.FILE,
             prepared.folder / machine_times.GPU_FILE,
             prepared.folder / f"{prepared.space.name}.yaml",
@@ -120,7 +121,7 @@ def _write_study(prepared: PreparedStudy, records: StudyRecords) -> None:
 
 
 def _write_study_file(prepared: PreparedStudy) -> None:
-    """Writes what made the study: command, settings, and the space as it is now."""
+    """Writes what made the study: command, settings, classes, and the space as it is now."""
     prepared.folder.mkdir(parents=True, exist_ok=True)
     config, copy = prepared.config, prepared.folder / f"{prepared.space.name}.yaml"
     content = dataclasses.asdict(config) | {"name": prepared.name}
@@ -142,4 +143,5 @@ def _write_study_file(prepared: PreparedStudy) -> None:
     if not copy.exists():
         shutil.copyfile(space_path(config.space), copy)
     write_whole(prepared.folder / STUDY_FILE, json.dumps(content, indent=2) + "\n")
+    class_counts.write_class_counts(prepared.folder, class_counts.counts_of(prepared.data))
     machine_times.keep_times(prepared.folder)

@@ -20,7 +20,7 @@ from tests.support.places import ROOT
 from tests.tinytl.conftest import COLORS
 from tinytl.__main__ import main
 from tinytl.errors import ConfigError
-from tinytl.export.folder import TOLERANCE, check_is_free, export_run
+from tinytl.export.folder import TOLERANCE, check_is_free, export_run, shown
 from tinytl.runs.trained import load_trained
 
 FILES = ["config.yaml", "model.json", "model.onnx", "weights.pt"]
@@ -59,8 +59,9 @@ def test_the_folder_says_what_one_needs(exported: tuple[Path, Path, Path]) -> No
     assert said["classes"] == ["blue", "green", "red"]
     assert said["input"]["shape"] == ["batch", 3, 32, 32]
     assert said["normalization"]["mean"] == [0.4, 0.4, 0.4]
-    for key in ("val_accuracy_top1", "test_accuracy_top1"):
+    for key in ("val_accuracy_top1", "test_accuracy_top1", "test_macro_f1", "test_balanced_accuracy"):
         assert said[key] == result[key]
+    assert (said["val_macro_f1"], said["metric"]) == (result["macro_f1"], "accuracy_top1")
     assert said["training_peak_memory_mib"] == result["predicted_peak_mib"]
     assert said["check"]["images"] == "8 validation images of pictures"
     assert said["check"]["largest_difference"] <= said["check"]["tolerance"] == TOLERANCE
@@ -69,6 +70,16 @@ def test_the_folder_says_what_one_needs(exported: tuple[Path, Path, Path]) -> No
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     weights = torch.load(out / "weights.pt", weights_only=True)
     assert all(torch.equal(weights[k], v) for k, v in load_trained(run, "last").net.state_dict().items())
+
+
+def test_the_text_has_the_metric_of_the_run_and_top_1(exported: tuple[Path, Path, Path]) -> None:
+    _, _, out = exported
+    figures = {"val_macro_f1": 0.5, "val_standard_error": 0.02, "val_accuracy_top1": 0.7}
+    unknown = dict.fromkeys(("test_macro_f1", "test_accuracy_top1"))
+    first = shown(about(out) | figures | unknown | {"metric": "macro_f1", "test_macro_f1": 0.4}, out)[0]
+    assert first.endswith(" of 3, val macro F1 0.500 ± 0.020, test macro F1 0.400, val accuracy 0.700")
+    plain = shown(about(out) | figures | unknown | {"val_standard_error": None}, out)[0]
+    assert plain.endswith(" of 3, val accuracy 0.700")
 
 
 def test_it_can_be_judged_and_used_as_the_run(

@@ -3,12 +3,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from tests.support.synthetic_study import write_study
 from tinytl.config.plan import Plan
 from tinytl.errors import ConfigError
 from tuner.__main__ import main
-from tuner.findings.compare import cells, compare, lines_of, spanning_budgets
+from tuner.findings.compare import cells, compare, lines_of, print_comparison, spanning_budgets
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial
 
@@ -53,6 +54,29 @@ def test_each_has_its_best_under_the_same_budgets_with_its_fastest_plan():
     titles, rows = cells(found)
     assert titles == ["study", "complete", "35 MiB", "40 MiB", "100 MiB", "hypervolume"]
     assert rows[1][:5] == ["b", "1", "-", "0.800 (40.0) *", "0.800 (40.0)"]
+
+
+@pytest.mark.parametrize("width", [110, 60])
+def test_no_figure_is_cut_off_in_a_narrow_terminal(width):
+    console = Console(width=width)
+    with console.capture() as captured:
+        print_comparison(console, compare([A, B], [35, 40, 60, 80]))
+    lines = captured.get().splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("study")) :]
+    assert max(map(len, table)) <= width and "…" not in captured.get()
+    assert table[0].split()[1:3] == (["complete", "35"] if width == 110 else ["a", "b"])
+    for words in ("0.700 (30.0) *", "0.800 (40.0) *", "0.900 (80.0) *", "hypervolume"):
+        assert any(words in line for line in table)
+
+
+def test_gains_over_baselines_and_errors_are_told():
+    baseline = replace(trial("b-1", 0.5, 40.0), source="baseline user_report", standard_error=0.02)
+    best = replace(B.trials[0], standard_error=0.015)
+    found = compare([A, study("b", best, baseline)], [40])
+    assert lines_of(found)[-1] == "b: the search gained 30.0 ± 2.5 points over user_report."
+    gain = found.to_json()["studies"][1]["gains"]["user_report"]
+    assert gain == pytest.approx({"mean": 0.3, "standard_error": 0.025})
+    assert cells(found, errors=True)[1][1][2] == "0.800 ± 0.015 (40.0) *"
 
 
 def test_hypervolumes_have_one_reference():

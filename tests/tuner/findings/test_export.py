@@ -66,6 +66,7 @@ def test_the_best_trial_or_another(runs, quick, capsys):
     assert "test accuracy 0.550" in shown and str(out) in shown
     about = json.loads((out / "model.json").read_text())
     assert (about["study"], about["trial"], about["test_accuracy_top1"]) == ("s", "s-001", 0.55)
+    assert (about["metric"], about["test_macro_f1"]) == ("accuracy_top1", None)
     last = torch.load(RunDirectory(runs / "s" / "s-001").last, weights_only=True)
     assert about["val_accuracy_top1"] == last["rows"][-1]["accuracy_top1"]
 

@@ -82,6 +82,44 @@ def test_a_trial_is_one_line_however_narrow_the_terminal():
     assert row_of(table)[-1].startswith("TinyTL-B, parameter_0 0") and row_of(table)[-1].endswith("…")
 
 
+@pytest.mark.parametrize(
+    ("prefix", "width", "without"),
+    [
+        ("joint", 110, ()),
+        ("a_search_space_with_a_long_name", 110, ("a_search_space_with",)),
+        ("a_search_space_with_a_long_name", 80, ("a_search_space_with", "epoch s")),
+        ("joint", 60, ("joint-", "epoch s", "slowdown")),
+    ],
+)
+def test_a_narrow_terminal_has_shorter_names_then_fewer_columns_and_every_figure_whole(
+    prefix, width, without
+):
+    plan = Plan(
+        micro_batch_size=1, checkpoint="none", stock_below_kib=0.0, peak_memory_mib=45.7, slowdown=1.8
+    )
+    front = [
+        dataclasses.replace(
+            result(
+                f"{prefix}-{index:03d}", test=0.9, confirmed=confirmed(), method="TinyTL-L+B", lr=0.1 * index
+            ),
+            curve=[plan],
+            measured_slowdown=1.74,
+            standard_error=0.008,
+        )
+        for index in range(2)
+    ]
+    lines = lines_of(front_table(front, width), width)
+    assert max(map(len, lines)) <= width
+    body = lines[2:6]
+    for words in ("0.910 ± 0.010", "0.900", "45.7", "-001"):
+        assert any(words in line for line in body)
+    for words in without:
+        assert not any(words in line for line in body)
+    shown = " ".join(lines)
+    assert (f"… stands for {prefix}." in shown) is bool(without)
+    assert ("Left out, for width: " in shown) is ("epoch s" in without)
+
+
 def test_what_the_front_has_in_common_stands_below():
     lines = lines_of(front_table([result("joint-003", a=1, b=2), result("joint-004", a=1, b=3)]))
     assert lines[-1].strip() == "All have a 1."

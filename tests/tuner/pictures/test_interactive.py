@@ -1,8 +1,9 @@
+import dataclasses
 import math
 
 import pytest
 
-from tuner.pictures.interactive import front_figure, memory_axis
+from tuner.pictures.interactive import TIME_COST, front_figure, memory_axis
 from tuner.record.trials import Trial
 
 
@@ -53,3 +54,20 @@ def test_a_log_axis_has_a_few_round_ticks_within_its_range(low, high):
         return
     assert 3 <= len(axis["tickvals"]) <= 12
     assert 10 ** axis["range"][0] < low and 10 ** axis["range"][1] > high
+
+
+def test_baselines_are_marked_and_errors_are_strokes(results):
+    baseline = dataclasses.replace(results[1], source="baseline user<b>", standard_error=0.03)
+    _, front, marked = front_figure([results[0], baseline, results[2]], "", None).data
+    assert list(marked.customdata) == ["a-001"] and marked.text == ("user&lt;b&gt;",)
+    assert list(marked.error_y.array) == [0.03] and front.error_y.array is None
+    known = [dataclasses.replace(r, standard_error=0.02) for r in results[:2]]
+    assert list(front_figure([*known, results[2]], "", None).data[1].error_y.array) == [0.02, 0.0]
+
+
+def test_over_time_the_front_is_another_one_without_a_budget(results):
+    times = (5.0, 3.0, math.nan)
+    timed = [dataclasses.replace(r, epoch_time_s=s) for r, s in zip(results, times, strict=True)]
+    figure = front_figure(timed, "", 35.0, cost=TIME_COST)
+    assert list(figure.data[1].x) == [3.0, 5.0] and list(figure.data[1].customdata) == ["a-001", "a-000"]
+    assert not figure.layout.shapes

@@ -1,20 +1,14 @@
-import dataclasses
-import math
-
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from tinytl.config.plan import Plan
 from tuner.findings.importance import Importance
 from tuner.record.trials import Trial
 from tuner.report.figures import (
+    TRAIN_ACCURACY,
     curves_figure,
     importance_figure,
-    plans_figure,
-    predicted_measured_figure,
     rung_figure,
     slice_figure,
-    time_figure,
 )
 
 
@@ -72,18 +66,7 @@ def test_curves_leave_out_what_is_no_number_and_mute_the_unnamed():
     assert (validation.name, list(validation.x), list(training.y)) == ("a FT-Last", [1], [3.0])
 
 
-def test_measured_memory_stands_beside_its_prediction():
-    figure = predicted_measured_figure({"a": 10.0, "b": 20.0}, {"b": 22.0, "unknown": 5.0})
-    dots = figure.data[-1]
-    assert (list(dots.x), list(dots.y), dots.hovertext[0]) == (
-        [20.0],
-        [22.0],
-        "<b>b</b><br>predicted 20.0 MiB, measured 22.0 MiB (+10.0%)",
-    )
-    assert figure.data[0].y[0] == pytest.approx(0.9 * figure.data[0].x[0])
-
-
-def test_bars_of_both_objectives_and_time(results):
+def test_bars_of_both_objectives_with_strokes_that_end_at_zero(results):
     figure = importance_figure(
         {
             "accuracy_top1": Importance({"lr": 0.9}, {"lr": 0.2}),
@@ -96,21 +79,12 @@ def test_bars_of_both_objectives_and_time(results):
         ("of accuracy", [0.0, 0.9]),
     ]
     assert [list(bar.error_x.array) for bar in figure.data] == [[0.0, 0.0], [0.0, 0.2]]
-    assert list(time_figure(results).data[1].y) == [2.0, 4.0]
-    untimed = [dataclasses.replace(results[0], epoch_time_s=math.nan), *results[1:]]
-    assert list(time_figure(untimed).data[1].y) == [4.0]
+    assert list(figure.data[1].error_x.arrayminus) == [0.0, 0.2]
 
 
-def test_each_plan_of_the_front_is_a_mark_and_the_one_of_the_front_is_large():
-    curve = [
-        Plan(
-            micro_batch_size=n, checkpoint="none", stock_below_kib=0.0, peak_memory_mib=mib, slowdown=slowdown
-        )
-        for n, mib, slowdown in [(8, 40.0, 1.0), (4, 25.0, 1.5), (1, 20.0, 4.0)]
-    ]
-    with_plans = Trial(name="a<b>", params={}, peak_memory_mib=25.0, curve=curve)
-    figure = plans_figure([with_plans, Trial(name="old", params={}, peak_memory_mib=9.0)])
-    (line,) = figure.data
-    assert (list(line.x), list(line.y)) == ([1.0, 1.5, 4.0], [40.0, 25.0, 20.0])
-    assert list(line.marker.size) == [5, 11, 5]
-    assert line.hovertext[1] == "<b>a&lt;b&gt;</b><br>25.0 MiB x 1.50<br>4 at a time, nothing recomputed"
+def test_curves_are_of_the_metric_of_the_study_and_training_has_top_1_alone():
+    rows = {"a": [{"epoch": 1, "macro_f1": 0.3, "accuracy_top1": 0.6, TRAIN_ACCURACY: 0.7, "loss": 1.0}]}
+    (curve,) = curves_figure("macro_f1", rows, {"a": "a"}).data
+    assert list(curve.y) == [0.3] and "validation macro F1 0.300" in curve.hovertext[0]
+    validation, training = curves_figure("accuracy_top1", rows, {"a": "a"}).data
+    assert (list(validation.y), list(training.y)) == ([0.6], [0.7])

@@ -94,6 +94,29 @@ def test_a_large_study_has_every_section(tmp_path):
     assert "With one worker the same seed" in page.text
 
 
+def test_a_judged_study_has_baselines_errors_classes_and_tables_to_take_away(tmp_path):
+    write_study(tmp_path, "judged", 14, 3, judged=True)
+    write_study(tmp_path, "other", 2, 3)
+    path = write_report("judged", str(tmp_path), out=str(tmp_path / "judged.html"))
+    page = Page(path)
+    for words in (
+        "Against the baselines",
+        "seconds per epoch",
+        "Parameters together",
+        "Validation images 1,000",
+        "The 200 classes and their images",
+        "class 199 5 5 3",
+        "Trials, summed",
+        f"python -m tuner compare judged other --runs-dir {tmp_path} --out comparison",
+    ):
+        assert words in page.text, words
+    assert re.search(r"user_report joint-000 0\.\d+ ± 0\.\d+ .* \d\.\d ± \d\.\d points", page.text)
+    text = path.read_text()
+    for table in ("front", "baselines", "trials", "classes"):
+        assert f'download="judged-{table}.csv" href="data:text/csv;' in text
+    assert text.index('<details id="classes">') < text.index("class 199"), "200 classes are folded away"
+
+
 def test_text_of_users_is_escaped(every_kind, tmp_path):
     study, folder = every_kind
     study.set_user_attr("dataset", "<script>alert(1)</script>")
