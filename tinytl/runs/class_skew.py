@@ -54,7 +54,7 @@ def unjudged_line(data: DataSplits, metric: str) -> str | None:
     }
     return (
         f"no validation image of {counted(len(missing), 'class', 'classes')} (with training images): {named}"
-        f"{rest}: {means[metric]}; min_per_class=N leaves out classes with fewer than N pictures"
+        f"{rest}: {means[metric]}; --min-per-class N leaves out classes with fewer than N pictures"
     )
 
 

@@ -48,7 +48,7 @@ def test_classes_without_validation_images_are_named_with_what_that_means(metric
     assert unjudged_line(whole, metric) is None
     lacking = dataclasses.replace(whole, val=whole.val.take(np.array([0])))
     assert unjudged_line(lacking, metric) == (
-        f"no validation image of 2 classes (with training images): b (4), c (3): {means}; min_per_class=N "
+        f"no validation image of 2 classes (with training images): b (4), c (3): {means}; --min-per-class N "
         "leaves out classes with fewer than N pictures"
     )
 
