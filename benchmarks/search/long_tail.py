@@ -65,7 +65,7 @@ def tail(available: Sequence[int], factor: float = FACTOR) -> list[int]:
     ranked = sorted(range(len(available)), key=lambda label: -available[label])
     shares = {label: factor ** (-rank / (len(ranked) - 1)) for rank, label in enumerate(ranked)}
     largest = min(available[label] / shares[label] for label in ranked)
-    kept = [math.floor(largest * shares[label] + 1e-9) for label in range(len(available))]
+    kept = [min(most, round(largest * shares[label])) for label, most in enumerate(available)]
     if min(kept) < 1:
         raise ValueError(f"classes of {list(available)} pictures have no tail of factor {factor:g}")
     return kept

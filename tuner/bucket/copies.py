@@ -239,6 +239,18 @@ def send_whole(folder: Path, marker: str) -> None:
         send(file)
 
 
+def unmark(folder: Path, marker: str) -> None:
+    """Makes a folder count as not whole in its bucket, if it is in a copy: it is about to change here.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            copy.bucket.remove([copy.key_of(folder.resolve() / marker)])
+
+
 def is_sent(file: Path) -> bool:
     """Whether the bucket has a file; True for one that is in no copy.
 

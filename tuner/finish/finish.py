@@ -54,10 +54,8 @@ def finish_study(study: StudyReading, wish: Wish, report: Report) -> None:
             _add_what_is_missing(study, read_model(study), wish, report)
             return
         best = choose_best(study, wish.under_mib, wish.trial)
-        if wish.epochs is not None:
-            dataclasses.replace(
-                best.config, epochs=wish.epochs
-            )  # a bad number is found before images are read
+        if wish.epochs is not None:  # a bad number is found before images are read
+            dataclasses.replace(best.config, epochs=wish.epochs)
         tracking = ModelTracking(study, wish, report)
         target = study.folder / MODEL
         _write(_train(best, wish, report), target, report)

@@ -11,7 +11,7 @@ from tinytl.export.folder import check_is_free
 from tinytl.files import naming_the_file, new_name_beside
 from tinytl.plural import counted
 from tinytl.runs.exported import ABOUT_FILE, TRAINED_ON
-from tuner.bucket.copies import bring_whole, copy_of, is_sent, named, send_whole
+from tuner.bucket.copies import bring_whole, copy_of, is_sent, named, send_whole, unmark
 from tuner.findings.best import choose_best
 from tuner.finish.card import CARD
 from tuner.finish.outcome import PLAN, plan_of
@@ -107,6 +107,7 @@ def set_aside(folder: Path) -> Iterator[None]:
     if not folder.exists():
         yield
         return
+    unmark(folder, ABOUT_FILE)  # else the old one in the bucket would look like the new one here
     aside = new_name_beside(folder.resolve())
     with naming_the_file(folder):
         folder.rename(aside)

@@ -21,6 +21,7 @@ from tuner.bucket.copies import (
     send,
     send_whole,
     studies_in,
+    unmark,
 )
 
 
@@ -235,6 +236,18 @@ def test_a_folder_in_a_bucket_is_whole_once_its_marker_is_there_and_is_the_same_
         "about": "about",
         "weights": "others",
     }
+
+
+def test_what_changed_here_and_was_not_sent_is_sent_and_not_lost(bucket):
+    here = copy_at(bucket.address, READ).root / "s" / "model"
+    here.mkdir(parents=True)
+    (here / "about").write_text("old")
+    send_whole(here, "about")
+    assert bring_whole(here, "about")
+    unmark(here, "about")
+    (here / "about").write_text("new")  # killed here
+    assert not is_sent(here / "about") and bring_whole(here, "about")
+    assert (here / "about").read_text() == "new"
 
 
 def test_a_folder_that_was_sent_in_part_is_not_brought(bucket, monkeypatch):
