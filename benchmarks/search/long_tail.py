@@ -41,8 +41,6 @@ FACTOR = 20.0
 SPACE = Path(__file__).with_suffix(".yaml")
 METRICS = ("macro_f1", "accuracy_top1")
 """The first is held against the second."""
-WHOLE = ".whole"
-"""File in a copy that has all its links."""
 PREDICTED = {
     "test macro_f1, by macro_f1 minus by accuracy_top1": 0.02,
     "test accuracy_top1, by macro_f1 minus by accuracy_top1": -0.005,
@@ -82,7 +80,7 @@ def drawn(labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
 def long_tailed(source: Path, folder: Path, seed: int) -> Path:
     """Makes the long-tailed copy of a folder of classes, of links, unless it is there; returns its folder."""
     root = folder / f"{source.resolve().name}-tail-{FACTOR:g}-{seed}"
-    if (root / WHOLE).exists():
+    if _mark(root).exists():
         return root
     data = load_imagefolder(str(source), side=1)
     test = data.val if data.test is None else data.test
@@ -91,14 +89,14 @@ def long_tailed(source: Path, folder: Path, seed: int) -> Path:
     rows = drawn(np.array([label for _, label in files], dtype=np.int64), seed)
     _link([files[row] for row in rows], root / "train", data.classes)
     _link(_files(test), root / "test", data.classes)
-    write_whole(root / WHOLE, "")
+    write_whole(_mark(root), "")
     return root
 
 
 def digits_folder(folder: Path) -> Path:
     """Writes the digits as a folder of training and of test images, unless it is there; returns it."""
     root = folder / "digits"
-    if (root / WHOLE).exists():
+    if _mark(root).exists():
         return root
     data = load_digits()
     assert data.test is not None
@@ -109,8 +107,13 @@ def digits_folder(folder: Path) -> Path:
                 place = root / split / data.classes[label] / f"{number}-{row:04d}.png"
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(place)
-    write_whole(root / WHOLE, "")
+    write_whole(_mark(root), "")
     return root
+
+
+def _mark(root: Path) -> Path:
+    """Returns the file beside a copy that says that the copy is whole."""
+    return root.with_name(f"{root.name}.whole")
 
 
 def _files(part: Split) -> list[tuple[Path, int]]:
