@@ -12,10 +12,10 @@ FLAGS: dict[str, str] = {
     "launch.py": (
         "--address --backbone --confirm --dashboard --dashboard-port --data-dir --dataset --download "
         "--dry-run --epochs --exclude --experiment --from-config --gpus-per-trial --input-mean --input-std "
-        "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric --name "
-        "--pack --race-share --resume --rungs --runs-dir --sampler --scheduler --seed --set --skip-broken "
-        "--space --storage --submit --system-metrics --tensorboard --time-budget --tracking-uri --trials "
-        "--verbose --warm-start --weights --workers -v"
+        "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric "
+        "--min-per-class --name --pack --race-share --resume --rungs --runs-dir --sampler --scheduler "
+        "--seed --set --skip-broken --space --storage --submit --system-metrics --tensorboard --time-budget "
+        "--tracking-uri --trials --verbose --warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",
@@ -24,7 +24,7 @@ FLAGS: dict[str, str] = {
     "tuner report": "--live --open --out --runs-dir --storage NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner finish": (
-        "--epochs --register --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
+        "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
     ),
     "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
@@ -34,8 +34,8 @@ FLAGS: dict[str, str] = {
     "tuner delete": "--runs-dir --storage --tracking-uri --yes NAME",
     "tuner repair": "--runs-dir",
     "tinytl check": (
-        "--backbone --csv --data-dir --dataset --device --download --exclude --html --json --labels "
-        "--min-per-class --resolution --weights"
+        "--backbone --csv --data-dir --dataset --device --download --enough-per-class --exclude --html "
+        "--json --labels --min-per-class --resolution --weights"
     ),
     "tinytl train": (
         "--act-func --backbone --base-lr --batch-size --bias-blocks --budget-mib --channel-ratio "
@@ -44,15 +44,15 @@ FLAGS: dict[str, str] = {
         "--exclude --expand --flip --frozen-weights --gamma --gn-channel-per-group --input-mean "
         "--input-std --kernel-clipping --label-smoothing --lite-kernel-size --lite-weights "
         "--loader-workers --loading --lr-ratio --lr-schedule --memory-format --method --metric "
-        "--micro-batch-size --mixup-alpha --moments --momentum --n-groups --norm --num-classes --optimizer "
-        "--out --plan --precision --rand-augment --resolution --resume --sampling --seed --select "
-        "--skip-broken --slice-mib --stock-below-kib --tensorboard --update-blocks --update-layers "
-        "--update-scheme --upsample-type --warmup-epochs --weight-average --weight-decay "
-        "--weight-standardization --weights"
+        "--micro-batch-size --min-per-class --mixup-alpha --moments --momentum --n-groups --norm "
+        "--num-classes --optimizer --out --plan --precision --rand-augment --resolution --resume "
+        "--sampling --seed --select --skip-broken --slice-mib --stock-below-kib --tensorboard "
+        "--update-blocks --update-layers --update-scheme --upsample-type --warmup-epochs "
+        "--weight-average --weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "
-        "--loader-workers --loading --skip-broken --split RUN"
+        "--loader-workers --loading --min-per-class --skip-broken --split RUN"
     ),
     "tinytl predict": "--device --epoch --json --top FILE RUN",
     "tinytl export": "--epoch --json --out RUN",

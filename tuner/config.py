@@ -61,6 +61,9 @@ class StudyConfig:
     exclude: str | None = None
     """File with the pictures to leave out: a path per line, relative to the data folder, or a table with a
     column file, such as `tinytl check --csv` writes. Splits stay as they are without it. Default: none."""
+    min_per_class: int = 0
+    """Leave out classes with fewer pictures than this, all splits together, and name them. 0: none is
+    left out."""
     backbone: str = "efficientnet_lite0"
     """Network: efficientnet_lite0, mobilenet_v2 or proxylessnas_mobile."""
     weights: str = "imagenet"
@@ -168,6 +171,7 @@ class StudyConfig:
             ("max_failures", 0),
             ("seed", 0),
             ("confirm", 0),
+            ("min_per_class", 0),
         ):
             value = getattr(self, name)
             if value is not None and value < low:
@@ -261,6 +265,7 @@ _METAVARS = {
     "gpus_per_trial": "SHARE",
     "max_slowdown": "FACTOR",
     "exclude": "FILE",
+    "min_per_class": "N",
     "warm_start": "STUDY",
     "from_config": "FILE",
     "confirm": "K",

@@ -28,8 +28,8 @@ from tinytl.errors import ConfigError, choose
 from tuner.config import StudyConfig
 
 OF_THE_STUDY = (
-    "dataset data_dir loading loader_workers skip_broken exclude num_classes weights lite_weights epochs "
-    "device metric seed data_seed"
+    "dataset data_dir loading loader_workers skip_broken exclude min_per_class num_classes weights "
+    "lite_weights epochs device metric seed data_seed"
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
@@ -87,6 +87,7 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         "data_dir": study.data_dir,
         "skip_broken": study.skip_broken,
         "exclude": study.exclude,
+        "min_per_class": study.min_per_class,
         "backbone": study.backbone,
         "weights": study.weights,
         "lite_weights": study.lite_weights,

@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = TrainConfig(dataset="imagefolder", data_dir=args.data_dir, backbone=args.backbone, device="cpu")
-    pictures = CheckedSet(list_dataset(config, any_count=True), config.data_dir)
+    pictures = CheckedSet(list_dataset(config), config.data_dir)
     start = time.process_time()
     features, labels = frozen_features(pictures, np.arange(len(pictures)), config)
     features_s = round(time.process_time() - start, 1)

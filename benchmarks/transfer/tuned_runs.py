@@ -34,6 +34,8 @@ Variants = Mapping[str, TrainConfig]
 
 GRID = tuple(10 ** (exponent / 2) for exponent in range(-8, -2))
 """From 1e-4 to 3e-2, two a decade."""
+SETTINGS = ("epochs", "resolution", "batch_size")
+"""Fields that a row names: a row that is there counts only for the same."""
 WIDEST = range(-12, 1)
 """From 1e-6 to 1, in half decades."""
 RUNGS = ((1, 0.5), (2, 2))
@@ -142,8 +144,26 @@ def row_of(config: TrainConfig, name: str, seeds: Sequence[int]) -> Row:
         "standard_error": statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else None,
         "runs": runs,
         "val_accuracy_top1_by_lr": {f"{lr:.3g}": curve for lr, curve in sorted(by_lr.items())},
-        "settings": {name: getattr(config, name) for name in ("epochs", "resolution", "batch_size")},
+        "settings": {name: getattr(config, name) for name in SETTINGS},
     }
+
+
+def check_same_settings(row: Row, config: TrainConfig, seeds: Sequence[int], path: Path) -> None:
+    """Checks that a row that is there was made as it would be made now.
+
+    Raises:
+        ConfigError: naming the first setting that differs. A row of an older version may not name it.
+    """
+    now = {name: getattr(config, name) for name in SETTINGS} | {"seeds": list(seeds)}
+    was = dict(row.get("settings", {}))
+    if "runs" in row:
+        was["seeds"] = [run["seed"] for run in row["runs"]]
+    changed = next((name for name in now if name in was and was[name] != now[name]), None)
+    if changed is not None:
+        raise ConfigError(
+            f"{path} has a row {row['variant']} of {row['backbone']} with {changed} {was[changed]}, not "
+            f"{now[changed]}: give what it was, or another --json"
+        )
 
 
 def compare(description: str, predicted: Row, variants_of: Callable[[TrainConfig], Variants]) -> None:
@@ -156,12 +176,17 @@ def compare(description: str, predicted: Row, variants_of: Callable[[TrainConfig
     parser.add_argument("--minutes", type=float, default=math.inf, help="no row begins after so long")
     args = parser.parse_args()
     rows: list[Row] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
-    known = {(row["dataset"], row["backbone"], row["variant"]) for row in rows}
+    known = {(row["dataset"], row["backbone"], row["variant"]): row for row in rows}
     by_name: dict[str, list[TrainConfig]] = {}
     for base, dataset in map(_with_classes, base_configs(args).values()):
         for name, config in variants_of(base).items():
-            if name.startswith(tuple(args.only)) and (dataset, base.backbone, name) not in known:
+            if not name.startswith(tuple(args.only)):
+                continue
+            row = known.get((dataset, base.backbone, name))
+            if row is None:
                 by_name.setdefault(name, []).append(config)
+            else:
+                check_same_settings(row, config, args.seeds, args.json)
     missing = [(config, name) for name, configs in by_name.items() for config in configs]
     until = time.monotonic() + 60 * args.minutes
     with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:

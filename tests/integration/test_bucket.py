@@ -1,8 +1,10 @@
 """Studies in a bucket of a real S3 server: killed and resumed on other machines, refused in one line."""
 
+import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -224,3 +226,41 @@ def test_what_a_node_lacks_is_told_before_the_first_trial(
     assert said in last and "Traceback" not in out
     assert not server.keys(f"{PREFIX}/lacking/")
     wait_for(lambda: cluster.nodes_alive() == 1, "the node's end")
+
+
+def test_a_model_is_finished_in_the_bucket_sent_whole_and_its_commands_work_there(
+    pictures, server, machine, tmp_path
+):
+    first, second, third = machine("first"), machine("second"), machine("third")
+    flags = "--space update_method --trials 1 --epochs 1 --workers 1 --sampler random --name m".split()
+    run(command(pictures, PLACE, *flags), env=first)
+    out = tuner("finish", "m", "--epochs", "1", "--register", "colors", env=second)
+    assert f"Model: {PLACE}/m/model (README.md is its card)" in out and "registered: models:/colors/1" in out
+    sent = {key.removeprefix(f"{PREFIX}/m/model/"): key for key in server.keys(f"{PREFIX}/m/model/")}
+    assert {"README.md", "config.yaml", "model.json", "weights.safetensors"} <= set(sent)
+    about = json.loads(server.read(sent["model.json"]))
+    for name, digest in about["sha256"].items():
+        assert hashlib.sha256(server.read(sent[name])).hexdigest() == digest
+
+    (used,) = (line for line in out.splitlines() if line.startswith("Use it: "))
+    words = shlex.split(used.removeprefix("Use it: "))
+    assert words[:4] == ["python", "-m", "tinytl", "predict"] and words[-1] == "PICTURE"
+    picture = str(pictures / "test" / "green" / "0.png")
+    shown = run([sys.executable, *words[1:-1], picture, "--json"], env=second)
+    assert json.loads(shown)[0]["label"] in about["classes"]
+    uri = re.search(r"MLFLOW_TRACKING_URI=(\S+) mlflow models serve -m (models:/\S+)", out)
+    code = (
+        "import mlflow, sys; print(mlflow.pyfunc.load_model(sys.argv[1]).predict({'picture': [sys.argv[2]]}))"
+    )
+    env = second | {"MLFLOW_TRACKING_URI": uri[1]}
+    assert "probability" in run([sys.executable, "-c", code, uri[2], picture], env=env)
+
+    # On another machine the model is there: nothing is made anew unless that is asked for.
+    said = tuner("finish", "m", env=third, expect=2)
+    assert f"in {PLACE}/m/model: use it, or add --replace to make another" in said
+    out = tuner("finish", "m", "--epochs", "2", "--replace", env=third)
+    assert json.loads(server.read(sent["model.json"]))["epochs"] == 2
+    said = tuner("finish", "m", "--epochs", "1", env=second, expect=2)
+    assert "of m-000 after 2 epochs" in said and "--epochs 1 would make another: add --replace" in said
+    tuner("delete", "m", "--yes", env=second)
+    assert server.keys(f"{PREFIX}/m/") == []

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from tests.support.studies import (
     CLASSES,
     command,
+    ended,
     free_port,
     mlflow_runs,
     run,
@@ -97,3 +98,50 @@ def test_a_registered_model_is_loaded_and_served_on_pictures(tmp_path):
             (served,) = json.loads(answer.read())["predictions"]
     assert served["class"] == expected["label"] and served["class"] in CLASSES
     assert served["probabilities"] == pytest.approx(expected["probabilities"])
+
+
+def test_a_registered_model_outlives_its_study_and_one_that_is_logged_alone_does_not(tmp_path):
+    pictures, runs = write_pictures(tmp_path / "pictures"), tmp_path / "runs"
+    study = "--space update_method --trials 1 --epochs 1 --workers 1 --sampler random --name".split()
+    tuner = [sys.executable, "-m", "tuner"]
+    where = ["--runs-dir", str(runs)]
+    for name, flags in (("kept", ["--register", "colors"]), ("gone", [])):
+        run(command(pictures, runs, *study, name))
+        run([*tuner, "finish", name, *where, "--epochs", "1", *flags])
+    client = MlflowClient(f"sqlite:///{runs}/mlflow.db")
+    (kept,), (gone,) = mlflow_runs("kept", runs, KIND), mlflow_runs("gone", runs, KIND)
+
+    out = run([*tuner, "delete", "gone", *where, "--yes"])
+    assert "3 runs and 1 logged model in MLflow" in out and "stays" not in out
+    logged = client.search_logged_models([gone.info.experiment_id])
+    assert [model.model_id for model in logged] == [kept.data.tags[MODEL_ID]]
+
+    out = run([*tuner, "delete", "kept", *where, "--yes"])
+    assert "2 runs in MLflow" in out and "stays: models:/colors/1 in MLflow's registry" in out
+    assert client.get_run(kept.info.run_id).info.lifecycle_stage == "active"
+    code = "import mlflow; mlflow.pyfunc.load_model('models:/colors/1')"
+    env = {"MLFLOW_TRACKING_URI": f"sqlite:///{runs}/mlflow.db"}
+    run([sys.executable, "-c", code], env=env)
+
+
+def test_a_finish_that_is_killed_at_any_moment_continues_and_its_folder_is_whole_or_missing(tmp_path):
+    pictures, runs = write_pictures(tmp_path / "pictures"), tmp_path / "runs"
+    study = "--space update_method --name s --trials 1 --epochs 1 --workers 1 --sampler random".split()
+    run(command(pictures, runs, *study))
+    finish = [sys.executable, "-m", "tuner", "finish", "s", "--runs-dir", str(runs), "--epochs", "8"]
+    model = runs / "s" / "model"
+    seen = (
+        lambda: list((runs / "s" / "finish").glob("*/metrics.jsonl")),
+        lambda: list((runs / "s" / "finish").glob("*/result.json")),
+        lambda: list((runs / "s").glob(".model.*.tmp")) or model.exists(),
+    )
+    for number, reached in enumerate(seen):
+        with started(finish, tmp_path / f"log-{number}") as process:
+            wait_for(lambda reached=reached, p=process: reached() or p.poll() is not None, "that moment")
+            process.kill()
+            process.wait()
+        assert not model.exists() or (model / "model.json").is_file()
+    done = ended(finish)
+    assert done.returncode in (0, 2), done.stdout + done.stderr  # 2: nothing was left to do
+    assert (model / "model.json").is_file() and (model / "weights.safetensors").is_file()
+    assert len(mlflow_runs("s", runs, KIND)) == 1

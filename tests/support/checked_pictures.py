@@ -43,4 +43,4 @@ def several(of: dict[str, int], first_seed: int = 1000) -> dict[str, Image.Image
 def checked_set(root: Path) -> CheckedSet:
     """The pictures of a folder as a check lists them."""
     config = small(dataset="imagefolder", data_dir=str(root), num_classes=None)
-    return CheckedSet(list_dataset(config, any_count=True), str(root))
+    return CheckedSet(list_dataset(config), str(root))

@@ -11,6 +11,8 @@ from tests.support.cases import tinted_images
 from tinytl.data.load import DataSplits
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220)}
+GREY = (90, 90, 90)
+"""Of a class that is named otherwise."""
 
 
 def write_imagefolder(root: Path, counts: dict[str, int], size: tuple[int, int] = (12, 12)) -> Path:
@@ -18,7 +20,7 @@ def write_imagefolder(root: Path, counts: dict[str, int], size: tuple[int, int] 
     for folder, count in counts.items():
         (root / folder).mkdir(parents=True)
         for i in range(count):
-            color = tuple(min(255, c + i) for c in COLORS[Path(folder).name])
+            color = tuple(min(255, c + i) for c in COLORS.get(Path(folder).name, GREY))
             Image.new("RGB", size, color).save(root / folder / f"{i:02}.png")
     return root
 

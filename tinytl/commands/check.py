@@ -7,7 +7,7 @@ from pathlib import Path
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, given_fields
 from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
-from tinytl.data_checks.findings import MIN_PER_CLASS
+from tinytl.data_checks.findings import ENOUGH_PER_CLASS
 from tinytl.errors import ConfigError
 
 DESCRIPTION = """Look for what may be wrong with a data set: the same picture twice, in two splits or under
@@ -25,7 +25,10 @@ def add_parser(commands: Commands) -> None:
         help="what may be wrong with a data set",
         description=DESCRIPTION,
     )
-    add_config_flags(check, ["dataset", "data_dir", "exclude", "resolution", "backbone", "weights", "device"])
+    add_config_flags(
+        check,
+        ["dataset", "data_dir", "exclude", "min_per_class", "resolution", "backbone", "weights", "device"],
+    )
     add_download_flag(check)
     check.add_argument(
         "--labels",
@@ -34,11 +37,11 @@ def add_parser(commands: Commands) -> None:
         "of every picture at 128 px or more, in this process)",
     )
     check.add_argument(
-        "--min-per-class",
+        "--enough-per-class",
         type=int,
-        default=MIN_PER_CLASS,
+        default=ENOUGH_PER_CLASS,
         metavar="N",
-        help=f"training pictures that each class should have (default: {MIN_PER_CLASS})",
+        help=f"training pictures below which a class is named (default: {ENOUGH_PER_CLASS})",
     )
     check.add_argument("--csv", metavar="FILE", help="write a table with a line for each finding")
     check.add_argument("--html", metavar="FILE", help="write a page with thumbnails, at most 10 MiB")
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.download:
         download_dataset(config)
-    check_data_dir(config, any_count=True)
+    check_data_dir(config)
     from tinytl.data_checks.check import check_dataset
     from tinytl.data_checks.page import write_page
     from tinytl.data_checks.summary import summary
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from tinytl.runs.progress import PlainProgress, progress_for_this_output
 
     progress = PlainProgress(_to_stderr) if args.json else progress_for_this_output()
-    checked = check_dataset(config, progress, min_per_class=args.min_per_class, labels=args.labels)
+    checked = check_dataset(config, progress, enough=args.enough_per_class, labels=args.labels)
     if args.csv:
         write_csv(checked.findings, Path(args.csv))
     if args.html:
@@ -77,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace, config: TrainConfig) -> None:
-    if args.min_per_class < 1:
-        raise ConfigError(f"--min-per-class {args.min_per_class}: must be at least 1")
+    if args.enough_per_class < 1:
+        raise ConfigError(f"--enough-per-class {args.enough_per_class}: must be at least 1")
     for flag, file in (("--csv", args.csv), ("--html", args.html)):
         if file is not None and not Path(file).parent.is_dir():
             raise ConfigError(f"{flag} {file}: no such folder as {Path(file).parent}")

@@ -31,7 +31,7 @@ def add_parser(commands: Commands) -> None:
     )
     add_config_flags(
         evaluate,
-        ["dataset", "data_dir", "loading", "loader_workers", "skip_broken", "exclude"],
+        ["dataset", "data_dir", "loading", "loader_workers", "skip_broken", "exclude", "min_per_class"],
         default="the run's own",
     )
     evaluate.add_argument(
@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
     from tinytl.data.load import check_data_dir, download_dataset, load_dataset, load_whole_folder
     from tinytl.errors import ConfigError, needs_extra
+    from tinytl.plural import counted
     from tinytl.runs.checkpoint_file import check_same_classes
     from tinytl.runs.judged import flat, lines
     from tinytl.runs.trained import load_trained
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if images is None:
         split = args.split or "val"
         check_data_dir(config)
-        data = load_dataset(config)
+        data = load_dataset(config, known=trained.classes)
         check_same_classes({"classes": trained.classes}, data.classes, trained.path)
         images, name = getattr(data, split), data.name
     if images is None:
@@ -129,8 +130,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(row | flat(found, trained.classes), indent=2))
         return 0
-    which = f"all {len(images)}" if split == "all" else f"{len(images)} {split}"
-    print(f"{name}, {which} images ({trained.path}, epoch {trained.epoch})")
+    which = (
+        f"all {counted(len(images), 'image')}" if split == "all" else counted(len(images), f"{split} image")
+    )
+    print(f"{name}, {which} ({trained.path}, epoch {trained.epoch})")
     if split != "train" and split in trained.trained_on:
         print("these images trained the network: other images will not be judged as well")
     print("\n".join(lines(found, trained.classes)))

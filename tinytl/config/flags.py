@@ -20,8 +20,8 @@ _NONE = ("none", "null", "")
 
 SECTIONS = {
     "data": (
-        "dataset data_dir loading loader_workers skip_broken exclude num_classes resolution crop_scale_min "
-        "flip rand_augment"
+        "dataset data_dir loading loader_workers skip_broken exclude min_per_class num_classes resolution "
+        "crop_scale_min flip rand_augment"
     ),
     "network": (
         "backbone weights lite_weights input_mean input_std norm gn_channel_per_group weight_standardization "

@@ -76,8 +76,8 @@ RANDOM_BRANCHES_LR_RATIO = 16.0
 """Learning rate of lite residuals that start at random, as a multiple of the head's. Source: docs/results.md,
 "Lite residuals that start at random"."""
 FIELDS_WITHOUT_MEMORY = (
-    "dataset data_dir loading loader_workers skip_broken exclude weights lite_weights input_mean input_std "
-    "base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing sampling epochs "
-    "crop_scale_min flip rand_augment metric seed data_seed"
+    "dataset data_dir loading loader_workers skip_broken exclude min_per_class weights lite_weights "
+    "input_mean input_std base_lr lr_ratio lr_schedule gamma warmup_epochs weight_decay label_smoothing "
+    "sampling epochs crop_scale_min flip rand_augment metric seed data_seed"
 ).split()
 """Fields that leave the peak memory of a training step as it is."""

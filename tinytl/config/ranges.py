@@ -21,6 +21,7 @@ def check_numbers(config: "TrainConfig") -> None:
     for name, low in (("num_classes", 2), ("micro_batch_size", 1), ("downsample_ratio", 1)):
         if getattr(config, name) is not None:
             require_int(name, getattr(config, name), low=low)
+    require_int("min_per_class", config.min_per_class, low=0)
     require_int("resolution", config.resolution, low=32)
     require_int("seed", config.seed, low=0, high=MOST_SEED)
     if config.data_seed is not None:

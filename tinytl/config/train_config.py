@@ -66,6 +66,9 @@ class TrainConfig:
     exclude: str | None = None
     """File with the pictures to leave out: a path per line, relative to the data folder, or a table with a
     column `file`, such as `tinytl check --csv` writes. Splits stay as they are without it. Default: none."""
+    min_per_class: int = 0
+    """Leave out classes with fewer pictures than this, all splits together, after `exclude`; they are named.
+    The other classes' splits stay as they are without it. 0: all classes stay."""
     num_classes: int | None = None
     """Number of classes. Default: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.splits import DataSplits, ImageSet, Split
+from tinytl.data.splits import DataSplits, ImageSet, Split, parts_of
 from tinytl.errors import ConfigError
 
 COLUMN = "file"
@@ -36,34 +36,31 @@ def names_of(split: str, part: Split, data_dir: str | None) -> Names:
     return part.names_under(_root(data_dir))
 
 
-def parts_of(splits: DataSplits) -> dict[str, Split]:
-    """Returns the splits that there are, by name: train, val and perhaps test."""
-    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
 def without_excluded(splits: DataSplits, config: TrainConfig) -> DataSplits:
     """Returns `splits` without the pictures that the file `config.exclude` names, and counts them.
 
     Raises:
-        ConfigError: for a list that does not read, that names what is no picture of the data set, or that
-            leaves none to train a class or to validate.
+        ConfigError: for a list that does not read, or that names what is no picture of the data set.
     """
     if config.exclude is None:
         return splits
     kept, count = without_listed(parts_of(splits), config, splits.name)
-    missing = np.setdiff1d(np.arange(len(splits.classes)), kept["train"].labels)
-    if len(missing) or not len(kept["val"]):
-        what = f"to train class {splits.classes[missing[0]]}" if len(missing) else "to validate"
-        raise ConfigError(
-            f"--exclude {config.exclude}: leaves no picture {what}: take lines out of the list, or move the "
-            "class away"
-        )
     test = kept.get("test")
     account = f"{splits.account or splits.name}; excluded: {count:,} by {Path(config.exclude).name}"
     return dataclasses.replace(
         splits, train=kept["train"], val=kept["val"], test=test if test else None, account=account
     )
+
+
+def check_enough_left(splits: DataSplits, exclude: str) -> None:
+    """Raises ConfigError if the list `exclude` leaves no picture to train a class, or to validate."""
+    missing = np.setdiff1d(np.arange(len(splits.classes)), splits.train.labels)
+    if len(missing) or not len(splits.val):
+        what = f"to train class {splits.classes[missing[0]]}" if len(missing) else "to validate"
+        raise ConfigError(
+            f"--exclude {exclude}: leaves no picture {what}: take lines out of the list, or leave "
+            "the class out by --min-per-class"
+        )
 
 
 def without_listed(

@@ -4,19 +4,21 @@ Each set has a file under `tinytl/data/sets/` with what it is and where it comes
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.excluded import read_excluded, without_excluded, without_listed
+from tinytl.data.excluded import check_enough_left, read_excluded, without_excluded, without_listed
 from tinytl.data.sets import NAMED_SETS
 from tinytl.data.sets.digest import content_digest
 from tinytl.data.sets.digits import load_digits
 from tinytl.data.sets.imagefolder import list_imagefolder, list_whole, load_imagefolder
 from tinytl.data.sets.listing import in_memory_or_streamed, stored_side, without_broken
 from tinytl.data.sets.named_set import NamedSet
+from tinytl.data.small_classes import without_small_classes
 from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, stratified_split
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 
 __all__ = [
     "DataSplits",
@@ -36,17 +38,19 @@ def load_dataset(
     max_resolution: int | None = None,
     report: Callable[[str], None] = lambda line: None,
     notice: Callable[[str], None] = lambda line: None,
+    known: Collection[str] = (),
 ) -> DataSplits:
     """Loads the data set of `config` for inputs up to `max_resolution` pixels, unpacking its archives.
 
-    `report` is called with a line before an archive is unpacked, `notice` before images are read.
+    `report` is called with a line before an archive is unpacked, `notice` before images are read. `known`:
+    classes that `config.min_per_class` does not leave out, as a network has learned them.
 
     Raises:
         ConfigError: for a folder or archive that is missing, damaged or not the published one; for an image
             that does not decode, naming it; for another `num_classes` than the data set's; for a list of
             pictures to exclude that does not fit.
     """
-    splits = list_dataset(config, max_resolution, report)
+    splits = list_dataset(config, max_resolution, report, known=known)
     if config.num_classes not in (None, len(splits.classes)):
         raise ConfigError(
             f"num_classes={config.num_classes}, but {splits.name} has {len(splits.classes)} classes: "
@@ -54,7 +58,7 @@ def load_dataset(
         )
     files = [part for part in (splits.train, splits.val, splits.test) if isinstance(part, ImageFiles)]
     if files:
-        notice(f"reading {sum(map(len, files)):,} images")
+        notice(f"reading {counted(sum(map(len, files)), 'image')}")
     loaded, as_files = in_memory_or_streamed(splits, config)
     return dataclasses.replace(loaded, digest=content_digest(as_files))
 
@@ -64,11 +68,9 @@ def list_dataset(
     max_resolution: int | None = None,
     report: Callable[[str], None] = lambda line: None,
     *,
-    any_count: bool = False,
+    known: Collection[str] = (),
 ) -> DataSplits:
     """Returns the splits that `load_dataset` would, before a file is decoded, and without their digest.
-
-    `any_count`: a class of a folder may have too few images for each split to get one.
 
     Raises:
         ConfigError: as `load_dataset`, but not for what decoding finds.
@@ -77,17 +79,21 @@ def list_dataset(
     if config.dataset == "digits":
         splits = load_digits()
     elif config.dataset == "imagefolder":
-        splits = load_imagefolder(config.data_dir, side, any_count=any_count)
+        splits = load_imagefolder(config.data_dir, side)
     else:
         named = NAMED_SETS[config.dataset]
         splits = named.load(_folder_of(named, config), side, report)
-    return without_excluded(splits, config)
+    splits = without_small_classes(without_excluded(splits, config), config.min_per_class, known)
+    if config.exclude is not None:
+        check_enough_left(splits, config.exclude)
+    return splits
 
 
 def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles | None:
     """Lists all images of the folder of classes `config.data_dir`, for a network that knows `classes`.
 
-    Returns None for a published set, and for a folder that has splits.
+    Returns None for a published set, and for a folder that has splits. Classes that the network does not
+    know are left out if they have fewer than `config.min_per_class` images.
 
     Raises:
         ConfigError: for a folder that is missing, or has a class that is none of `classes`; for images that
@@ -95,7 +101,7 @@ def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles
     """
     if config.dataset != "imagefolder" or config.data_dir is None:
         return None
-    files = list_whole(config.data_dir, classes, stored_side(config.resolution))
+    files = list_whole(config.data_dir, classes, stored_side(config.resolution), config.min_per_class)
     if files is not None and config.exclude is not None:
         kept, _ = without_listed({"all": files}, config, config.data_dir)
         left = kept["all"]
@@ -104,13 +110,13 @@ def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles
     return None if files is None else without_broken(files, config)
 
 
-def check_data_dir(config: TrainConfig, *, any_count: bool = False) -> None:
+def check_data_dir(config: TrainConfig) -> None:
     """Raises ConfigError if the data set's folder, or the list of pictures to exclude, cannot be right.
 
-    Decodes no image. `any_count`: as in `list_dataset`.
+    Decodes no image.
     """
     if config.dataset == "imagefolder":
-        list_imagefolder(config.data_dir, side=1, any_count=any_count)
+        list_imagefolder(config.data_dir, side=1)
     elif config.dataset != "digits":
         named = NAMED_SETS[config.dataset]
         named.check(_folder_of(named, config))

@@ -95,6 +95,12 @@ class DataSplits:
     """Digest of the images' content, the same on every machine; None if nothing was loaded by name."""
 
 
+def parts_of(splits: DataSplits) -> dict[str, Split]:
+    """Returns the splits that there are, by name: train, val and perhaps test."""
+    parts = {"train": splits.train, "val": splits.val, "test": splits.test}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
 def stratified_split(
     labels: npt.NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

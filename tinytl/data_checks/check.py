@@ -37,18 +37,17 @@ class Checked:
         return None if isinstance(picture, BrokenPicture) else thumbnail(picture)
 
 
-def check_dataset(
-    config: TrainConfig, progress: PlainProgress, *, min_per_class: int, labels: bool
-) -> Checked:
+def check_dataset(config: TrainConfig, progress: PlainProgress, *, enough: int, labels: bool) -> Checked:
     """Checks the data set of `config`; with `labels`, looks for label errors, too.
 
-    Reads every picture once; of each, 232 bytes stay in memory.
+    A class with fewer than `enough` training pictures is named. Reads every picture once; of each,
+    232 bytes stay in memory.
 
     Raises:
         ConfigError: as `list_dataset`; for pictures of arrays of which a list excludes some, as their
             numbers would change; with `labels`, for weights that cannot be read.
     """
-    data = list_dataset(config, report=progress.report, any_count=True)
+    data = list_dataset(config, report=progress.report)
     if config.exclude is not None and isinstance(data.train, ImageSet):
         raise ConfigError(
             f"--exclude {config.exclude}: the pictures of {data.name} are no files but numbers, which would "
@@ -64,7 +63,7 @@ def check_dataset(
         findings = [
             *find_duplicates(pictures, facts, whole),
             *broken_files(pictures, broken),
-            *find_thin_classes(pictures, min_per_class),
+            *find_thin_classes(pictures, enough),
             *find_odd_pictures(pictures, facts, whole, config.resolution),
         ]
         if labels:

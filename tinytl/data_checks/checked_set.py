@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinytl.data.excluded import names_of, parts_of
+from tinytl.data.excluded import names_of
 from tinytl.data.pictures import BrokenPicture, decode_whole
-from tinytl.data.splits import DataSplits, ImageFiles, Split
+from tinytl.data.splits import DataSplits, ImageFiles, Split, parts_of
 
 ORDER = ("test", "val", "train")
 

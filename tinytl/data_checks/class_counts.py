@@ -3,13 +3,14 @@
 import numpy as np
 
 from tinytl.data_checks.checked_set import CheckedSet
-from tinytl.data_checks.findings import MIN_PER_CLASS, Finding
+from tinytl.data_checks.findings import ENOUGH_PER_CLASS, Finding
+from tinytl.plural import counted
 
 IMBALANCE = 3.0
 """Largest class over the smallest, in training pictures, from which a set is called uneven."""
 
 
-def find_thin_classes(pictures: CheckedSet, min_per_class: int = MIN_PER_CLASS) -> list[Finding]:
+def find_thin_classes(pictures: CheckedSet, enough: int = ENOUGH_PER_CLASS) -> list[Finding]:
     """Returns a finding for each class that is thin, or missing in a split, and one for imbalance."""
     counts = {
         name: np.bincount(part.labels, minlength=len(pictures.classes))
@@ -23,9 +24,9 @@ def find_thin_classes(pictures: CheckedSet, min_per_class: int = MIN_PER_CLASS) 
     ]
     train = counts["train"]
     for number in np.argsort(train, kind="stable"):
-        if 0 < train[number] < min_per_class:
+        if 0 < train[number] < enough:
             label, count = pictures.classes[number], int(train[number])
-            found.append(_finding("few_pictures", "train", label, count, _few(label, count, min_per_class)))
+            found.append(_finding("few_pictures", "train", label, count, _few(label, count, enough)))
     judged = next(name for name in ("val", "test", "train") if name in counts)
     smallest, largest = int(train.argmin()), int(train.argmax())
     if train[largest] >= IMBALANCE * max(1, train[smallest]):
@@ -42,8 +43,7 @@ def find_thin_classes(pictures: CheckedSet, min_per_class: int = MIN_PER_CLASS) 
 
 
 def _few(label: str, count: int, least: int) -> str:
-    pictures = "picture" if count == 1 else "pictures"
-    return f"{label} has {count} training {pictures}, fewer than {least}"
+    return f"{label} has {counted(count, 'training picture')}, fewer than {least}"
 
 
 def _finding(

@@ -27,8 +27,8 @@ KINDS: Mapping[str, str] = {
 }
 """Each kind with its title, in the order in which kinds are shown."""
 
-MIN_PER_CLASS = 20
-"""Training pictures of a class below which it is named, if the user gives no other number. With a fifth of 25
+ENOUGH_PER_CLASS = 20
+"""Training pictures of a class below which it is named. With a fifth of 25
 pictures held out, five judge the class: each of them is 20 points of its accuracy."""
 
 

@@ -23,7 +23,7 @@ FIELDS_OF_THE_HEAD = (
     "label_smoothing class_weighting weight_average dropout epochs metric seed"
 ).split()
 """Fields that leave what goes into the classifier as it is. Every other field counts, a new one too."""
-FIELDS_OF_THE_PLACE = "data_dir loading loader_workers skip_broken exclude device".split()
+FIELDS_OF_THE_PLACE = "data_dir loading loader_workers skip_broken exclude min_per_class device".split()
 """Fields that do not count, because what they lead to does: the images, and the device's name."""
 FIELDS_OF_THE_ORDER = "data_seed sampling crop_scale_min flip rand_augment mixup_alpha cutmix_alpha".split()
 """Fields that count for training images alone, by what they come to with the run's seed and data set."""

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tinytl.plots.run_label import run_labels, shared_title
 from tinytl.plots.style import GRID_ALPHA, MUTED, LineStyle, line_style, plain_text
+from tinytl.plural import counted
 from tinytl.runs.record import RunRecord
 
 MOST_NAMED = 8
@@ -73,7 +74,9 @@ def _plot_several(runs: Sequence[RunRecord]) -> Figure:
         for turn, i in enumerate(named)
     ]
     if others:
-        handles.append(Line2D([], [], color=MUTED, linewidth=0.8, label=f"{len(others)} less accurate runs"))
+        handles.append(
+            Line2D([], [], color=MUTED, linewidth=0.8, label=counted(len(others), "less accurate run"))
+        )
     longest = max(len(str(handle.get_label())) for handle in handles) + 8
     ncols = max(1, min(len(handles), CHARACTERS_A_ROW // longest))
     rows = -(-len(handles) // ncols)

@@ -22,7 +22,7 @@ from tinytl.runs.checkpoint_file import (
     save_checkpoint,
     split_sizes,
 )
-from tinytl.runs.class_skew import check_metric, skew_line
+from tinytl.runs.class_skew import check_metric, skew_line, unjudged_line
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.epoch_metrics import EpochMetrics
 from tinytl.runs.judgements_file import save_judgements
@@ -233,9 +233,9 @@ def _report_start(progress: PlainProgress, trainer: Trainer, predicted: MemoryPr
     data, config = trainer.data, trainer.config
     sizes = ", ".join(f"{name} {size}" for name, size in split_sizes(data).items() if size is not None)
     progress.report(data.account or f"{data.name}: {len(data.classes)} classes, {sizes}")
-    skew = skew_line(data, config)
-    if skew is not None:
-        progress.report(skew)
+    for line in (skew_line(data, config), unjudged_line(data, config.metric)):
+        if line is not None:
+            progress.report(line)
     progress.report(f"{config.backbone}: {trainer.account}")
     progress.report(f"input: {trainer.normalization}")
     if config.method == "Sparse":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tinytl.config.names import METRICS
+from tinytl.plural import counted
 from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, spread
 from tuner.record import schema
 from tuner.record.reading import StudyReading
@@ -43,7 +44,7 @@ def subtitle(study: StudyReading) -> str:
     network = study.attributes.get(schema.BACKBONE, "unknown network")
     data = study.attributes.get(schema.DATASET, "unknown data")
     epochs = study.attributes.get(schema.EPOCHS)
-    return f"{network} on {data}" + ("" if epochs is None else f", {epochs} epochs")
+    return f"{network} on {data}" + ("" if epochs is None else f", {counted(epochs, 'epoch')}")
 
 
 def _front_picture(study: StudyReading) -> str:

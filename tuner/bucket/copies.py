@@ -196,6 +196,75 @@ def send(path: Path) -> None:
                     copy.bucket.write(copy.key_of(file), file.read_bytes())
 
 
+def bring_whole(folder: Path, marker: str) -> bool:
+    """Makes a folder what the bucket has of it, if it is in a copy; returns whether the folder is whole.
+
+    It is whole if it has the file `marker`, which `send_whole` sends last. If the bucket's is not, one that
+    is whole here stays: it has not been sent yet.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is None:
+        return (folder / marker).is_file()
+    folder = folder.resolve()
+    with told(f"--runs-dir {copy.bucket.address}"):
+        there = copy.bucket.versions(copy.key_of(folder))
+        if copy.key_of(folder / marker) in there:
+            bring_folder(folder)
+            for file in [path for path in folder.rglob("*") if path.is_file()]:
+                if copy.key_of(file) not in there:
+                    file.unlink(missing_ok=True)
+    return (folder / marker).is_file()
+
+
+def send_whole(folder: Path, marker: str) -> None:
+    """Makes what the bucket has of a folder what is here, if it is in a copy: `marker` goes first and comes
+    last.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is None:
+        return
+    folder = folder.resolve()
+    last = copy.key_of(folder / marker)
+    with told(f"--runs-dir {copy.bucket.address}"):
+        there = copy.bucket.versions(copy.key_of(folder))
+        copy.bucket.remove(sorted(there, key=lambda key: key != last))
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for file in sorted(files, key=lambda path: copy.key_of(path) == last):
+        send(file)
+
+
+def unmark(folder: Path, marker: str) -> None:
+    """Makes a folder count as not whole in its bucket, if it is in a copy: it is about to change here.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(folder)
+    if copy is not None:
+        with told(f"--runs-dir {copy.bucket.address}"):
+            copy.bucket.remove([copy.key_of(folder.resolve() / marker)])
+
+
+def is_sent(file: Path) -> bool:
+    """Whether the bucket has a file; True for one that is in no copy.
+
+    Raises:
+        ConfigError: if the bucket refuses or does not answer.
+    """
+    copy = copy_of(file)
+    if copy is None:
+        return True
+    file = file.resolve()
+    with told(f"--runs-dir {copy.bucket.address}"):
+        return copy.key_of(file) in copy.bucket.versions(copy.key_of(file.parent))
+
+
 def remove_from_bucket(folder: Path, last: str) -> None:
     """Removes the objects that a folder stands for, the one named `last` at the end; its own claim stays.
 

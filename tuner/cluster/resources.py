@@ -9,6 +9,7 @@ from typing import Any
 from search_spaces.space import SearchSpace
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 from tuner.cluster.nodes import Node, read_nodes, with_gpu_memory
 from tuner.config import StudyConfig
 from tuner.trial.gpu_share import CUDA_CONTEXT_MIB
@@ -242,7 +243,7 @@ def largest_trained_mib(space: SearchSpace, base: TrainConfig, *, enough_mib: fl
 
 def _sum_of(nodes: Sequence[Node]) -> str:
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
-    return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'} with {cpus:g} CPUs and {gpus:g} GPUs"
+    return f"{counted(len(nodes), 'node')} with {cpus:g} CPUs and {gpus:g} GPUs"
 
 
 def _at_a_time(nodes: Sequence[Node], share: float) -> int:

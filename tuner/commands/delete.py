@@ -36,12 +36,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes:
         if not sys.stdin.isatty():
             raise ConfigError(f"{args.name} is not deleted: without a terminal, add --yes to confirm")
-        print(f"To be removed of study {args.name}:", *found.lines(), sep="\n  ", flush=True)
+        print(f"To be removed of study {args.name}:", *found.lines(), sep="\n  ")
+        if found.staying is not None:
+            print(f"  {found.staying}", flush=True)
         if input("Remove all this? [y/N] ").strip().lower() not in ("y", "yes"):
             print("Nothing was removed.")
             return 0
         found = _find(args)  # the answer may have come much later
     delete_study(found, lambda line: print(line, flush=True))
+    if found.staying is not None:
+        print(found.staying)
     return 0
 
 

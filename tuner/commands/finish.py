@@ -32,6 +32,9 @@ def add_parser(commands: Commands) -> None:
         help="then train on training and validation images: a last run of as many epochs",
     )
     finish.add_argument(
+        "--replace", action="store_true", help="make another model in place of the one that is there"
+    )
+    finish.add_argument(
         "--register", metavar="MODEL", help="name in MLflow's model registry that gets a version of it"
     )
     finish.add_argument(
@@ -43,7 +46,8 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Makes the model, or continues; returns 1 if the loss diverged, 130 if it was interrupted."""
     from tinytl.errors import NonFiniteLossError
-    from tuner.finish.finish import Wish, finish_study
+    from tuner.finish.finish import finish_study
+    from tuner.finish.wish import Wish
     from tuner.record.reading import open_study
 
     wish = Wish(
@@ -51,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         under_mib=args.under_mib,
         epochs=args.epochs,
         val_too=args.val_too,
+        replace=args.replace,
         register=args.register,
         tracking_uri=args.tracking_uri,
     )

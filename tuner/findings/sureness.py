@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.judgements_file import read_judgements
 from tinytl.training.judgements import Judgements
@@ -64,11 +65,7 @@ class Sureness:
         if best is None:
             return []
         others = [
-            trial
-            for trial in self.fitting
-            if trial.name != best.name
-            and not self._is_apart(best, trial)
-            and not self._is_better(trial, best)
+            trial for trial in self.fitting if trial.name != best.name and not self._is_apart(best, trial)
         ]
         return [best, *sorted(others, key=lambda trial: (-mean_score(trial), trial.peak_memory_mib))]
 
@@ -93,9 +90,9 @@ class Sureness:
         """By how much the best one's figure is expected to be too good, as it is the best of many.
 
         Validation images are drawn again, with repetition: how much better does the one that is chosen by
-        that was trained again (its mean depends less on the run that was chosen, and by how much is not
-        estimated), or if judgements are missing. None for a single trial, for one that
-        was trained again (its mean is over runs that were not chosen), or if judgements are missing.
+        those drawn look on them than on the others? None for a single trial, for one that was trained again
+        (its mean depends less on the run that was chosen, and by how much is not estimated), or if judgements
+        are missing.
         Source: Tsamardinos, Greasidou, Borboudakis, Machine Learning 107, 2018 (bootstrap bias correction).
         """
         best = self.study.best
@@ -117,7 +114,13 @@ class Sureness:
 
         None if all is sure, or nothing is known.
         """
-        return [*self._alike_line(), *self._front_line(), *self._gain_lines(), *self._luck_line()]
+        return [
+            *self._alike_line(),
+            *self._front_line(),
+            *self._failed_lines(),
+            *self._gain_lines(),
+            *self._luck_line(),
+        ]
 
     def _alike_line(self) -> list[str]:
         others = self.contenders[1:]
@@ -136,6 +139,16 @@ class Sureness:
         more = f" and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
         told = f"Not surely better than one with less memory: {', '.join(pairs[:NAMED])}{more}"
         return [told] if pairs else []
+
+    def _failed_lines(self) -> list[str]:
+        """Says of the best, and of what cannot be told apart from it, that a training failed."""
+        return [
+            f"{trial.name} failed with {counted(len(trial.confirmed.failures), 'other seed')} "
+            f"({next(iter(trial.confirmed.failures.values()))}): its mean is of those that ended, and a new "
+            "training may fail, too"
+            for trial in self.contenders
+            if trial.confirmed is not None and trial.confirmed.failures
+        ]
 
     def _gain_lines(self) -> list[str]:
         found = gain_texts(self.gains)
@@ -160,10 +173,6 @@ class Sureness:
             },
             "luck_of_the_best": self.luck,
         }
-
-    def _is_better(self, trial: Trial, best: Trial) -> bool:
-        """Whether `trial` is surely better than the best: it failed with a seed, so it is not the best."""
-        return mean_score(trial) > mean_score(best) and self._is_apart(trial, best)
 
     def _is_apart(self, better: Trial, other: Trial) -> bool:
         """Whether `better` is surely better; without figures of how sure it is, the figures are believed."""

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinytl.config.names import METRICS
+from tinytl.plural import counted
 from tuner.record.confirmed import ConfirmedResult
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known, metric_shared
@@ -154,8 +155,8 @@ def accuracy_text(trial: Trial) -> str:
     if trial.confirmed is None:
         return f"{trial.score:.3f}{spread}"
     seeds, _, failed = over_seeds(trial.confirmed).partition(", ")
-    counted = f"{seeds} seed{'s' if trial.confirmed.seeds > 1 else ''}{failed and f', {failed}'}"
-    return f"{trial.confirmed.mean:.3f}{spread} ({counted})"
+    n_seeds = counted(int(seeds), "seed") + (failed and f", {failed}")
+    return f"{trial.confirmed.mean:.3f}{spread} ({n_seeds})"
 
 
 def counts_line(study: StudyReading) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from tinytl.config.names import METRICS
 from tinytl.config.plan import describe
+from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
 from tinytl.networks.backbones import BACKBONES
+from tinytl.plural import counted
 from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE
 from tinytl.runs.judged import lines
@@ -19,6 +21,19 @@ from tuner.record import schema
 CARD = "README.md"
 TEST = "test.json"
 """What the model says of the test images, as `python -m tinytl evaluate --json` prints it."""
+NAMED = (
+    "class_weighting",
+    "sampling",
+    "mixup_alpha",
+    "cutmix_alpha",
+    "rand_augment",
+    "weight_average",
+    "label_smoothing",
+    "frozen_weights",
+    "moments",
+    "min_per_class",
+)
+"""Fields that change what a model learns: the card names them one by one."""
 MOST_NAMED = 20
 """Classes that a line names."""
 
@@ -54,8 +69,8 @@ def _summary(outcome: Outcome) -> Iterator[str]:
 def _headline(outcome: Outcome) -> str:
     if outcome.test is None:
         return "It was judged on no test images: the data set has none."
-    n_images, metric = len(outcome.test.labels), outcome.best.trial.metric
-    return f"On {n_images:,} test images: {METRICS[metric]} **{_with_error(outcome.test, metric)}**."
+    n_images, metric = counted(len(outcome.test.labels), "test image"), outcome.best.trial.metric
+    return f"On {n_images}: {METRICS[metric]} **{_with_error(outcome.test, metric)}**."
 
 
 def _with_error(found: Judgements, metric: str) -> str:
@@ -91,7 +106,7 @@ def _judged(outcome: Outcome) -> Iterator[str]:
         yield "There are no test images. The validation figures below are those by which it was chosen."
     else:
         found = outcome.test
-        yield f"On {len(found.labels):,} test images, by which nothing of this model was chosen:"
+        yield f"On {counted(len(found.labels), 'test image')}, {_chosen_by_test(outcome)}:"
         yield ""
         yield "| | |"
         yield "|---|---|"
@@ -114,9 +129,19 @@ def _judged(outcome: Outcome) -> Iterator[str]:
             yield f"The same training without them had {trial.metric_words} {on_val:.3f} on them."
     elif on_val:
         yield (
-            f"On the {len(outcome.data.val):,} validation images its {trial.metric_words} is {on_val:.3f}. "
-            "Configuration and length were chosen by them, so that is a little too good."
+            f"On the {counted(len(outcome.data.val), 'validation image')} its {trial.metric_words} is "
+            f"{on_val:.3f}. Configuration and length were chosen by them, so that is a little too good."
         )
+
+
+def _chosen_by_test(outcome: Outcome) -> str:
+    """Returns what the test images may have chosen of the model."""
+    if not outcome.named:
+        return "by which the program chose nothing of this model"
+    return (
+        "by which the program chose nothing; but a person named this trial, and may have seen its figures on "
+        "these images"
+    )
 
 
 def _memory(outcome: Outcome) -> Iterator[str]:
@@ -130,8 +155,8 @@ def _memory(outcome: Outcome) -> Iterator[str]:
     yield f"| The whole process that made this folder, resident | {outcome.process_mib:.0f} |"
     yield ""
     yield (
-        f"The step is of {outcome.run.config.batch_size} pictures, with {describe(outcome.run.config)}. Most "
-        "of the process is PyTorch's libraries and the images."
+        f"The step is of {counted(outcome.run.config.batch_size, 'picture')}, with "
+        f"{describe(outcome.run.config)}. Most of the process is PyTorch's libraries and the images."
     )
 
 
@@ -146,11 +171,16 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
     best, trial, study = outcome.best, outcome.best.trial, outcome.best.study
     under = "" if study.budget_mib is None else f", in {study.budget_mib:g} MiB or less"
     space = f" of space `{study.attributes[schema.SPACE]}`" if schema.SPACE in study.attributes else ""
-    which = "the best" if study.best is not None and study.best.name == trial.name else "chosen by name"
+    n_trials = counted(study.counts["complete"], "complete trial")
+    by = f"by {trial.metric_words} on the validation images{under}"
+    which = f"the best of {n_trials}{space}, {by}"
+    if outcome.named:
+        better = "" if study.best is None else f" The best, {by}, was `{study.best.label}`."
+        which = f"named by a person, one of {n_trials}{space}.{better}"
     yield (
-        f"Trial `{trial.label}` of study `{study.name}`: {which} of {study.counts['complete']} complete "
-        f"trials{space}, by {trial.metric_words} on the validation images{under}. There it had "
-        f"{accuracy_text(trial)} after {best.config.epochs} epochs. Searched: {described(trial.params)}."
+        f"Trial `{trial.label}` of study `{study.name}`: {which.removesuffix('.')}. There it had "
+        f"{trial.metric_words} {accuracy_text(trial)} after {counted(best.config.epochs, 'epoch')}. "
+        f"Searched: {described(trial.params)}."
     )
     if len(outcome.tried) > 1:
         yield ""
@@ -169,12 +199,22 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
 def _trained(outcome: Outcome) -> Iterator[str]:
     config = outcome.run.config
     on = "training and validation images" if outcome.val_too else "training images"
+    named = described({name: getattr(config, name) for name in NAMED})
     yield (
-        f"{config.method} with {config.norm} on {config.backbone}, {config.epochs} epochs on the {on} at "
-        f"{config.resolution} px, batches of {config.batch_size}, {config.optimizer} at "
-        f"{config.base_lr:.3g}, {config.lr_schedule} schedule, seed {config.seed}. The weights are those "
-        f"after the last epoch. `{CONFIG_FILE}` has every setting."
+        f"{config.method} with {config.norm} on {config.backbone}, {counted(config.epochs, 'epoch')} on the "
+        f"{on} at {config.resolution} px, batches of {config.batch_size}, {config.optimizer} at "
+        f"{config.base_lr:.3g}, {config.lr_schedule} schedule, seed {config.seed}. {named}. "
+        f"{_which_weights(config)} `{CONFIG_FILE}` has every setting."
     )
+
+
+def _which_weights(config: TrainConfig) -> str:
+    if config.weight_average:
+        return (
+            "The weights that trained are a moving average of their values at every step, with decay "
+            f"{config.weight_average:g}, as it was after the last epoch."
+        )
+    return "The weights are those after the last epoch."
 
 
 def _licence(outcome: Outcome) -> Iterator[str]:

@@ -5,11 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinytl.config.names import METRICS
+from tinytl.config.plan import PLANNED_FIELDS
+from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.training.judgements import Judgements
 from tuner.findings.best import Best
 from tuner.finish.training import FinishedRun
+
+PLAN = "plan"
+"""Key in `model.json`: the execution plan that was chosen."""
+
+
+def plan_of(config: TrainConfig) -> dict[str, Any]:
+    """Returns the fields of a configuration that say how it runs, not what it learns."""
+    return {name: getattr(config, name) for name in PLANNED_FIELDS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +28,8 @@ class Outcome:
 
     best: Best
     """The pair of configuration and plan that was chosen."""
+    named: bool
+    """Whether a person named the trial, and it is not the best."""
     data: DataSplits
     """The data set, as the study split it."""
     tried: Mapping[int, float | None]
@@ -49,6 +61,7 @@ class Outcome:
             "trial": trial.name,
             "metric": trial.metric,
             "run": self.run.folder.name,
+            PLAN: plan_of(self.best.config),
             "epochs_tried": {str(epochs): score for epochs, score in self.tried.items()},
             **val,
             **test,

@@ -11,6 +11,7 @@ from typing import Any
 from tinytl.config.flat import flat_from_config
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits, with_val_trained
+from tinytl.plural import counted
 from tinytl.runs.checkpoint_file import MAY_DIFFER
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import progress_for_this_output
@@ -68,7 +69,7 @@ class Training:
         config = with_whole_paths(dataclasses.replace(self.config, epochs=epochs, loader_workers=None))
         on = "training and validation images" if val_too else "training images"
         directory = RunDirectory(self.folder / self._name(config, val_too))
-        self.report(f"{epochs} epochs on {on}: {directory.path}")
+        self.report(f"{counted(epochs, 'epoch')} on {on}: {directory.path}")
         if directory.result_file.exists():
             result = read_run(directory.path).result
             assert result is not None

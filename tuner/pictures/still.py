@@ -17,6 +17,7 @@ from tinytl.plots.style import (
     save_figure,
     set_memory_axis,
 )
+from tinytl.plural import counted
 from tuner.findings.text import metric_axis
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
@@ -166,8 +167,9 @@ def plot_rungs(trials: Sequence[Trial], title: str, path: Path) -> None:
                 label=label,
             )
         gone_here = sum(trial.stopped_at == epoch for trial in here)
-        noun = "epoch" if epoch == 1 else "epochs"
-        axes.set_title(f"after {epoch} {noun}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9)
+        axes.set_title(
+            f"after {counted(epoch, 'epoch')}: {gone_here} of {len(here)} stopped", loc="left", fontsize=9
+        )
     front = pareto_front(complete)
     x, y = [r.peak_memory_mib for r in front], [r.score for r in front]
     last = panels[-1]

@@ -1,4 +1,7 @@
-"""One driver per study: a lock on its folder, and a sign of life in a storage that other machines share."""
+"""One driver per study: a lock on its folder, and a sign of life in a storage that other machines share.
+
+`tuner finish` has a lock of its own: of two processes, one makes the model.
+"""
 
 import json
 import os
@@ -20,14 +23,17 @@ from tuner.bucket.store import Bucket, told
 from tuner.record import schema
 
 LOCK_FILE = "driver.lock"
+FINISH_LOCK_FILE = "finish.lock"
+"""In a study's folder: held by the process that makes its model."""
 SEEN_BY = ".seen-by-"
 """Prefix of the files by which a node shows that it can write to a study's folder."""
 SIGN_OF_LIFE_S = 5.0
 """How often a driver writes that it is alive."""
 LOOKS_S = 1.0
 """A lock that is held longer is a driver's."""
-IN_BUCKET = "driver"
-"""Name of the claim in a study's folder of a bucket."""
+IN_BUCKET, FINISH_IN_BUCKET = "driver", "finish"
+"""Names of the claims in a study's folder of a bucket: of its driver, and of the process that makes its
+model."""
 GONE_AFTER_S = 30.0
 """A driver on another machine counts as gone once it has written nothing for this long."""
 
@@ -46,21 +52,27 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
         with bucket_claimed(copy.bucket, name):
             yield
         return
-    path = folder / LOCK_FILE
-    with naming_the_file(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
-        with _leaving_no_empty(folder):  # a file system may have no locks
-            free = _locked_soon(file)
-        if not free:
-            file.seek(0)
-            raise _taken(name, json.loads(file.read() or "{}"))
-        with _leaving_no_empty(folder):
-            with naming_the_file(path):
-                file.truncate(0)
-                os.write(file.fileno(), json.dumps(_me()).encode())  # nothing waits in a buffer for the close
+    with _locked(folder, LOCK_FILE, lambda holder: _taken(name, holder)):
+        yield
+
+
+@contextmanager
+def finish_claimed(folder: Path, name: str) -> Iterator[None]:
+    """Keeps other processes from making, logging or removing a study's model; ends as `folder_claimed`.
+
+    Raises:
+        ConfigError: naming the process that has it, or if the folder cannot be written.
+    """
+    copy = copy_of(folder)
+    if copy is None:
+        with _locked(folder, FINISH_LOCK_FILE, lambda holder: _being_finished(name, holder)):
             yield
+        return
+    try:
+        with _claimed(copy.bucket, name, FINISH_IN_BUCKET):
+            yield
+    except claims.TakenError as taken:
+        raise _being_finished(name, taken.holder) from None
 
 
 @contextmanager
@@ -71,15 +83,41 @@ def bucket_claimed(bucket: Bucket, name: str) -> Iterator[claims.Claim]:
         ConfigError: naming the driver that has it, or if the bucket refuses or does not answer.
     """
     try:
-        with told(f"--runs-dir {bucket.address}"), claims.claimed(bucket, f"{name}/{IN_BUCKET}") as claim:
-            try:
-                yield claim
-            finally:
-                with suppress(OSError):
-                    if all(claims.is_claim(key) for key in bucket.versions(name)):
-                        claim.withdraw()
+        with _claimed(bucket, name, IN_BUCKET) as claim:
+            yield claim
     except claims.TakenError as taken:
         raise _taken(name, taken.holder) from None
+
+
+@contextmanager
+def _claimed(bucket: Bucket, name: str, claim_name: str) -> Iterator[claims.Claim]:
+    with told(f"--runs-dir {bucket.address}"), claims.claimed(bucket, f"{name}/{claim_name}") as claim:
+        try:
+            yield claim
+        finally:
+            with suppress(OSError):
+                if all(claims.is_claim(key) for key in bucket.versions(name)):
+                    claim.withdraw()
+
+
+@contextmanager
+def _locked(folder: Path, lock_file: str, taken: Callable[[dict[str, Any]], ConfigError]) -> Iterator[None]:
+    """Holds a lock file of a study's folder, which says who holds it. `taken` makes the error from that."""
+    path = folder / lock_file
+    with naming_the_file(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        with _leaving_no_empty(folder):  # a file system may have no locks
+            free = _locked_soon(file)
+        if not free:
+            file.seek(0)
+            raise taken(json.loads(file.read() or "{}"))
+        with _leaving_no_empty(folder):
+            with naming_the_file(path):
+                file.truncate(0)
+                os.write(file.fileno(), json.dumps(_me()).encode())  # nothing waits in a buffer for the close
+            yield
 
 
 @contextmanager
@@ -199,7 +237,8 @@ def _locked_soon(file: IO[str]) -> bool:
 def is_empty(folder: Path) -> bool:
     """Whether a study's folder is not there, or holds nothing but what a killed driver left behind."""
     return not folder.exists() or all(
-        entry.name == LOCK_FILE or entry.name.startswith(SEEN_BY) for entry in folder.iterdir()
+        entry.name in (LOCK_FILE, FINISH_LOCK_FILE) or entry.name.startswith(SEEN_BY)
+        for entry in folder.iterdir()
     )
 
 
@@ -242,5 +281,16 @@ def _lives(holder: dict[str, Any]) -> bool:
 
 
 def _taken(name: str, holder: dict[str, Any]) -> ConfigError:
-    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
-    return ConfigError(f"study {name} is being run by {who}: wait for its end, or stop it with Ctrl-C there")
+    return ConfigError(
+        f"study {name} is being run by {_who(holder)}: wait for its end, or stop it with Ctrl-C there"
+    )
+
+
+def _being_finished(name: str, holder: dict[str, Any]) -> ConfigError:
+    return ConfigError(
+        f"study {name} is being finished by {_who(holder)}: wait for its end, or stop it with Ctrl-C there"
+    )
+
+
+def _who(holder: dict[str, Any]) -> str:
+    return f"process {holder['pid']} on {holder['host']}" if holder else "another process"

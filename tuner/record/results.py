@@ -61,10 +61,11 @@ def best_under(results: Sequence[Trial], budget_mib: float | None) -> Trial | No
 def best_confirmed(results: Sequence[Trial], budget_mib: float | None) -> Trial | None:
     """Returns the result with the best mean accuracy over seeds within the budget (None: any).
 
-    Only trials that were trained again count. One that failed with some seed counts only if all of them did.
+    Only trials that were trained again count, each by the mean of its seeds that ended. A seed that failed is
+    no accuracy, so it decides between equals alone; who reads the best is told of it.
     """
     fitting = [
-        ((not t.confirmed.failures, t.confirmed.mean, -t.peak_memory_mib), t)
+        ((t.confirmed.mean, not t.confirmed.failures, -t.peak_memory_mib), t)
         for t in results
         if t.confirmed is not None and within(t.peak_memory_mib, budget_mib)
     ]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.errors import NonFiniteLossError
+from tinytl.plural import counted
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.bucket.copies import named
 from tuner.record.confirmed import FOLDER, Outcomes, read_outcomes, run_name, write_outcomes
-from tuner.record.trials import Trial, figures_of
+from tuner.record.trials import Trial, figures_of, known
 from tuner.trial.trial_folder import borrowed
 
 if TYPE_CHECKING:
@@ -68,15 +69,51 @@ def train_with_seeds(
         ConfigError: for a `confirm.json` that is damaged or cannot be written.
     """
     outcomes = read_outcomes(prepared.folder)
-    waiting = [
-        (result.name, seed)
-        for result in trials
-        for seed in other_seeds(configs[result.name], seeds)
-        if seed not in outcomes.get(result.name, {})
-    ]
+    waiting = _waiting(trials, configs, seeds, outcomes)
     if waiting:
         peaks_mib = {result.name: result.trained_memory_mib for result in trials}
         _train_all(prepared, waiting, configs, peaks_mib, resources, outcomes, on_done, stopped)
+
+
+def cost_line(
+    folder: Path, trials: Sequence[Trial], configs: Mapping[str, TrainConfig], seeds: int, workers: int
+) -> str | None:
+    """Returns what training trials again will cost, in runs, epochs and time; None if nothing is left to do.
+
+    The time is that of the trials' own epochs, with `workers` runs at a time: the longest of them sets the
+    end, so it may take a run longer. Where a trial read stored features no epoch was timed, and the line says
+    so.
+
+    Raises:
+        ConfigError: for a `confirm.json` that is damaged.
+    """
+    waiting = _waiting(trials, configs, seeds, read_outcomes(folder))
+    if not waiting:
+        return None
+    epochs = {trial.name: configs[trial.name].epochs for trial in trials}
+    timed = {trial.name: known(trial.epoch_time_s) for trial in trials}
+    total_s = sum(epochs[name] * (timed[name] or 0.0) for name, _ in waiting) / workers
+    untimed = sum(timed[name] is None for name, _ in waiting)
+    without = f", without {counted(untimed, 'run')} whose epochs were not timed" if untimed else ""
+    time = f"about {total_s / 60:.1f} min" if total_s >= 60 else f"about {total_s:.0f} s"
+    return (
+        f"training again: {counted(len(waiting), 'run')} of "
+        f"{counted(len({name for name, _ in waiting}), 'trial')}, with up to "
+        f"{counted(seeds, 'other seed')} each: {counted(sum(epochs[name] for name, _ in waiting), 'epoch')}, "
+        f"{time} with {workers} at a time{without}"
+    )
+
+
+def _waiting(
+    trials: Sequence[Trial], configs: Mapping[str, TrainConfig], seeds: int, outcomes: Outcomes
+) -> list[tuple[str, int]]:
+    """Returns trial and seed of each run that has no result yet."""
+    return [
+        (trial.name, seed)
+        for trial in trials
+        for seed in other_seeds(configs[trial.name], seeds)
+        if seed not in outcomes.get(trial.name, {})
+    ]
 
 
 def other_seeds(config: TrainConfig, count: int) -> range:

@@ -13,22 +13,23 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optuna
 
 from tinytl.errors import ConfigError
 from tinytl.passwords import without_password
+from tinytl.plural import counted
 from tuner.addresses import sqlite_file
 from tuner.bucket.copies import copy_of, named, remove_from_bucket
 from tuner.bucket.database import send_mlflow
 from tuner.config import NO_TRACKING, STUDY_FILE, StudyConfig, check_study_name, read_study_file
 from tuner.record import schema
-from tuner.record.claim import LOCK_FILE, check_free, folder_claimed
+from tuner.record.claim import FINISH_LOCK_FILE, LOCK_FILE, check_free, finish_claimed, folder_claimed
 from tuner.record.journal import journal_of
 from tuner.record.storage import load_study, open_storage_of, study_exists
 from tuner.tracking.client import answering, open_mlflow
-from tuner.tracking.lookup import experiment_name, find_runs
+from tuner.tracking.lookup import experiment_name, find_runs, logged_models, registered_versions
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -51,22 +52,36 @@ class FoundStudy:
     """None: there is nothing of it in MLflow."""
     tracking_uri: str
     run_ids: tuple[str, ...]
-    """In MLflow."""
+    """In MLflow, without those of registered models."""
+    model_ids: tuple[str, ...] = ()
+    """MLflow's ids of finished models that it has logged, without registered ones."""
+    registered: tuple[str, ...] = ()
+    """Versions of registered models that were made of this study, such as `flowers/2`: they stay."""
 
     def lines(self) -> list[str]:
         """Returns a line for each thing that is there."""
         found = []
         if self.run_ids:
-            plural = "s" if len(self.run_ids) > 1 else ""
-            found.append(
-                f"{len(self.run_ids)} run{plural} in MLflow at {without_password(self.tracking_uri)}"
-            )
+            n_runs = counted(len(self.run_ids), "run")
+            models = counted(len(self.model_ids), "logged model")
+            what = f"{n_runs} and {models}" if self.model_ids else n_runs
+            found.append(f"{what} in MLflow at {without_password(self.tracking_uri)}")
         if self.study is not None:
-            found.append(f"the record of {len(_names(self.study))} trials in {self.storage}")
+            found.append(f"the record of {counted(len(_names(self.study)), 'trial')} in {self.storage}")
         if self.folder.is_dir():
             size = f" ({folder_mb(self.folder):.1f} MB)" if copy_of(self.folder) is None else ""
             found.append(f"the folder {named(self.folder)}{size}")
         return found
+
+    @property
+    def staying(self) -> str | None:
+        """A line for what stays of it in MLflow; None if nothing does."""
+        if not self.registered:
+            return None
+        named = ", ".join(f"models:/{version}" for version in self.registered)
+        return (
+            f"stays: {named} in MLflow's registry, with its run and files: remove it there if nobody uses it"
+        )
 
 
 def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str | None) -> FoundStudy:
@@ -92,14 +107,14 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
         runs_dir=runs_dir, tracking_uri=tracking_uri or settings.get("tracking_uri")
     ).resolved_tracking_uri
     client: MlflowClient | None = None
-    run_ids: tuple[str, ...] = ()
+    runs = _Runs((), (), ())
     if _may_have_runs(uri, attributes):
         try:
             client = open_mlflow(uri)
         except ConfigError as error:
             raise ConfigError(f"{error}; --tracking-uri {NO_TRACKING} leaves its runs there") from None
         with answering(uri):
-            run_ids = _run_ids(client, name, attributes)
+            runs = _runs_of(client, name, attributes)
     return FoundStudy(
         name=name,
         folder=folder,
@@ -108,7 +123,9 @@ def find_study(name: str, runs_dir: str, storage: str | None, tracking_uri: str 
         storage=named(journal_of(runs_dir, name)) if url is None else without_password(url),
         mlflow=client,
         tracking_uri=uri,
-        run_ids=run_ids,
+        run_ids=runs.run_ids,
+        model_ids=runs.model_ids,
+        registered=runs.registered,
     )
 
 
@@ -123,8 +140,11 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
     with ExitStack() as stack:
         if found.folder.is_dir():
             stack.enter_context(folder_claimed(found.folder, found.name))
+            stack.enter_context(finish_claimed(found.folder, found.name))
         if found.mlflow is not None and found.run_ids:
             with answering(found.tracking_uri):
+                for model_id in found.model_ids:
+                    found.mlflow.delete_logged_model(model_id)
                 for run_id in found.run_ids:
                     found.mlflow.delete_run(run_id)
         send_mlflow(str(found.folder.parent))  # also what a call before could not send
@@ -144,7 +164,7 @@ def delete_study(found: FoundStudy, tell: Callable[[str], None]) -> None:
 
 def _remove(folder: Path) -> None:
     """Removes a folder; the file that marks it as a study's goes last."""
-    last = (STUDY_FILE, LOCK_FILE)
+    last = (STUDY_FILE, LOCK_FILE, FINISH_LOCK_FILE)
     for entry in sorted(folder.iterdir(), key=lambda path: path.name in last):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -161,16 +181,32 @@ def _may_have_runs(uri: str, attributes: Mapping[str, Any]) -> bool:
     return file is None or file.exists()
 
 
-def _run_ids(client: MlflowClient, name: str, attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the study's runs, the parent last: a second call finds what is left by it."""
+class _Runs(NamedTuple):
+    run_ids: tuple[str, ...]
+    model_ids: tuple[str, ...]
+    registered: tuple[str, ...]
+
+
+def _runs_of(client: MlflowClient, name: str, attributes: Mapping[str, Any]) -> _Runs:
+    """Returns the study's runs, the parent last: a second call finds what is left by it.
+
+    Of a model that is registered, run and logged model are left out: a server may be loading it now.
+    """
     experiment = client.get_experiment_by_name(experiment_name(attributes))
     if experiment is None:
-        return ()
+        return _Runs((), (), ())
     study_id = attributes.get(schema.STUDY_ID)
-    return tuple(
-        run.info.run_id
-        for kind in ("trial", "model", "study")
-        for run in find_runs(client, experiment.experiment_id, name, study_id, kind)
+
+    def of_kind(kind: str) -> list[str]:
+        found = find_runs(client, experiment.experiment_id, name, study_id, kind)
+        return [run.info.run_id for run in found]
+
+    versions = {run_id: registered_versions(client, run_id) for run_id in of_kind("model")}
+    models = [run_id for run_id, found in versions.items() if not found]
+    return _Runs(
+        (*of_kind("trial"), *models, *of_kind("study")),
+        tuple(m for run_id in models for m in logged_models(client, experiment.experiment_id, run_id)),
+        tuple(version for found in versions.values() for version in found),
     )
 
 

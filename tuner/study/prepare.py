@@ -19,6 +19,7 @@ from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.passwords import without_password
+from tinytl.plural import counted
 from tinytl.runs.class_skew import check_metric
 from tinytl.runs.directory import with_whole_paths
 from tinytl.runs.tensorboard import check_tensorboard
@@ -226,7 +227,9 @@ def _starting_points(
     if config.warm_start is not None:
         points, left_out = front_of(config.warm_start, config.runs_dir, config.storage, space, config.seed)
         given += points
-        notes.append(f"Warm start: {len(points)} configurations from the front of {config.warm_start}.")
+        notes.append(
+            f"Warm start: {counted(len(points), 'configuration')} from the front of {config.warm_start}."
+        )
         notes += [f"  left out: {text}" for text in left_out]
     return given, notes
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 from tuner.bucket.copies import at_hand, copy_of, named
 from tuner.bucket.store import told
 from tuner.next_commands import retrain_command
@@ -40,8 +41,7 @@ class Prunable:
     def line(self) -> str:
         """Returns what this is, in a line."""
         size = "" if math.isnan(self.size_mb) else f", {self.size_mb:.1f} MB"
-        plural = "" if len(self.trials) == 1 else "s"
-        return f"checkpoints of {len(self.trials)} trial{plural} off the front of {self.study.name}{size}"
+        return f"checkpoints of {counted(len(self.trials), 'trial')} off the front of {self.study.name}{size}"
 
 
 def prune_study(
@@ -66,8 +66,12 @@ def prune_study(
         _remove(found)
     tell(f"removed: {found.line()}")
     if found.trials:
-        command = retrain_command(str(study.folder / "TRIAL" / "config.yaml"))
-        tell(f"These trials can no longer be exported or evaluated; `{command}` trains one again.")
+        file = study.folder / "TRIAL" / "config.yaml"
+        if copy_of(file) is None:
+            trains = f"`{retrain_command(str(file))}` trains one again"
+        else:  # training reads no bucket
+            trains = f"with {named(file)} copied here, `{retrain_command(file.name)}` trains one again"
+        tell(f"These trials can no longer be exported or evaluated; {trains}.")
     return found
 
 

@@ -33,7 +33,7 @@ from tuner.record.trials import Trial, merged_trials
 from tuner.record.writer import StudyRecords
 from tuner.stopping import Stopping
 from tuner.study import machine_times
-from tuner.study.confirm import train_with_seeds, trial_configs
+from tuner.study.confirm import cost_line, train_with_seeds, trial_configs
 from tuner.study.damaged import set_aside_damaged
 from tuner.study.driving import driven
 from tuner.study.opening import opened
@@ -332,6 +332,9 @@ def _look_again(
             again = [*front, *alike]
             configs = trial_configs(prepared.folder, again)
             seeds = prepared.config.confirm
+            cost = cost_line(prepared.folder, again, configs, seeds, resources.workers)
+            if cost is not None:
+                lines.note(cost)
             train_with_seeds(prepared, again, configs, seeds, resources, lines.confirmed, is_stopped)
         elif front:
             race(prepared, read, resources, lines, is_stopped)

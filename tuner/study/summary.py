@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tinytl.config.names import METRICS
+from tinytl.plural import counted
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
@@ -42,21 +43,25 @@ LINES_BESIDE_FRONT = 19
 def print_start(console: Console, prepared: PreparedStudy) -> None:
     """Prints what is searched, on which data, and the initial weights."""
     from tinytl.networks.backbones.weights import input_normalization
-    from tinytl.runs.class_skew import skew_line
+    from tinytl.runs.class_skew import skew_line, unjudged_line
 
     data, config = prepared.data, prepared.config
     budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
     console.print(
-        f"Study {prepared.name}: {config.trials} trials of {prepared.base.epochs} epochs, "
-        f"{prepared.base.backbone} on {data.name} ({len(data.classes)} classes, {len(data.train)} training "
-        f"and {len(data.val)} validation images){budget}",
+        f"Study {prepared.name}: {counted(config.trials, 'trial')} of "
+        f"{counted(prepared.base.epochs, 'epoch')}, {prepared.base.backbone} on {data.name} "
+        f"({len(data.classes)} classes, {len(data.train)} training and {len(data.val)} "
+        f"validation images){budget}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-    skew = skew_line(data, prepared.base, "--metric macro_f1")
-    if skew is not None:
-        console.print(skew, highlight=False, markup=False, soft_wrap=True)
+    for text in (
+        skew_line(data, prepared.base, "--metric macro_f1"),
+        unjudged_line(data, prepared.base.metric),
+    ):
+        if text is not None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
     for backbone, weights in prepared.weights.items():
         normalization = input_normalization(dataclasses.replace(prepared.base, backbone=backbone), weights)
         source = weights.backbone.named if weights.backbone is not None else "none"
@@ -140,7 +145,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         from tuner.pictures.still import plot_front, plot_rungs
 
         picture = study.folder / "front.png"
-        title = f"{prepared.base.backbone} on {prepared.data.name}, {prepared.base.epochs} epochs"
+        title = f"{prepared.base.backbone} on {prepared.data.name}, {counted(prepared.base.epochs, 'epoch')}"
         plot_front(study.complete, title, config.memory_budget_mib, picture)
         send(picture)
         line(f"Picture: {named(picture)}")

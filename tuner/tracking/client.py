@@ -13,7 +13,7 @@ from urllib.parse import quote
 from tinytl.errors import ConfigError
 from tinytl.files import disk_is_full, new_name_beside
 from tinytl.passwords import without_password
-from tuner.addresses import is_server, sqlite_file
+from tuner.addresses import dialect_of, is_server, sqlite_file
 from tuner.bucket.copies import copy_of, named
 from tuner.verbosity import apply_verbosity
 
@@ -217,6 +217,11 @@ def _connect_once(uri: str) -> None:
     """Raises at once if a database does not answer: MLflow would try for an hour."""
     import sqlalchemy
 
+    if dialect_of(uri) in ("", "file"):
+        raise ConfigError(
+            f"--tracking-uri {without_password(uri)}: MLflow has given up folders of files, which have no "
+            "registry: give sqlite:///FILE, another database or a server"
+        )
     engine = sqlalchemy.create_engine(uri)
     try:
         engine.connect().close()

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+_NO_REGISTRY = ("FEATURE_DISABLED", "ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+"""Error codes of a server without a registry of models."""
+
 
 def experiment_name(identity: Mapping[str, Any]) -> str:
     """Returns the experiment of the study with these user attributes."""
@@ -41,6 +44,25 @@ def refuse_taken_name(client: "MlflowClient", experiment: str, name: str) -> Non
 def is_taken(client: "MlflowClient", experiment_id: str, name: str) -> bool:
     """Whether the experiment has any study of that name."""
     return bool(_search(client, experiment_id, f"tags.study = '{name}' and tags.kind = 'study'"))
+
+
+def registered_versions(client: "MlflowClient", run_id: str) -> list[str]:
+    """Returns the versions of registered models that were made of a run, such as `flowers/2`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.search_model_versions(f"run_id='{run_id}'")
+    except MlflowException as error:
+        if error.error_code in _NO_REGISTRY:
+            return []
+        raise
+    return [f"{version.name}/{version.version}" for version in found]
+
+
+def logged_models(client: "MlflowClient", experiment_id: str, run_id: str) -> list[str]:
+    """Returns MLflow's ids of the models that were logged by a run."""
+    found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    return [str(model.model_id) for model in found]
 
 
 def _search(client: "MlflowClient", experiment_id: str, where: str) -> "list[Run]":

@@ -23,7 +23,7 @@ from tuner.record.sessions import program_of
 from tuner.record.trials import read_rows
 from tuner.tracking import picture_model
 from tuner.tracking.client import answering, check_database, open_mlflow
-from tuner.tracking.lookup import find_runs
+from tuner.tracking.lookup import find_runs, logged_models
 from tuner.tracking.note import LONGEST
 from tuner.tracking.picture_model import CLASS, PICTURE, PROBABILITIES, PROBABILITY
 from tuner.tracking.runs import StudyRuns, digests_of, study_labels
@@ -111,6 +111,8 @@ def log_finished(runs: StudyRuns, uri: str, model: FinishedModel) -> str:
         for run in _runs_of(runs, model):
             if run.info.status == "FINISHED":
                 return str(run.data.tags[MODEL_ID])
+            for model_id in logged_models(runs.client, runs.experiment_id, run.info.run_id):
+                runs.client.delete_logged_model(model_id)
             runs.client.delete_run(run.info.run_id)  # of a process that was killed
         run_id = _new_run(runs, model)
         model_id = _log_pyfunc(runs, uri, run_id, model)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from tinytl.config.names import METRICS
+from tinytl.plural import counted
 from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
 from tuner.record import schema
@@ -31,7 +32,7 @@ def _note(
 ) -> str:
     study, labels = summary.study, summary.labels
     front = study.front[-rows:]
-    searched = f"{study.requested} trials of space `{labels.identity[schema.SPACE]}`"
+    searched = f"{counted(study.requested, 'trial')} of space `{labels.identity[schema.SPACE]}`"
     lines = [f"**{summary.title}**: {searched}."]
     if front:
         lines += ["", *_front_lines(summary, run_ids, experiment_id, rows)]

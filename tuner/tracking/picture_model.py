@@ -35,7 +35,9 @@ class PictureModel:
         """
         from pandas import DataFrame
 
-        rows = self._probabilities(list(model_input[PICTURE]))
+        # MLflow makes one row of a dict with a list of one: its cell is that list.
+        cells = (cell if isinstance(cell, list) else [cell] for cell in model_input[PICTURE])
+        rows = self._probabilities([picture for cell in cells for picture in cell])
         names = self.trained.classes
         best = rows.argmax(1)
         return DataFrame(

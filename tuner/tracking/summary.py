@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tinytl.config.names import METRICS
+from tinytl.plural import counted
 from tuner.findings.sureness import Sureness
 from tuner.record import schema
 from tuner.record.reading import StudyReading
@@ -29,7 +30,7 @@ class StudySummary:
     def title(self) -> str:
         """Returns network, data set and length, as in the titles of the pictures."""
         identity = self.labels.identity
-        epochs = "" if schema.EPOCHS not in identity else f", {identity[schema.EPOCHS]} epochs"
+        epochs = "" if schema.EPOCHS not in identity else f", {counted(identity[schema.EPOCHS], 'epoch')}"
         return f"{identity.get(schema.BACKBONE, 'network')} on {identity[schema.DATASET]}{epochs}"
 
     @property

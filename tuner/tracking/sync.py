@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 from tuner.config import NO_TRACKING, StudyConfig
 from tuner.record.reading import StudyReading, read_study
 from tuner.record.sessions import session_at
@@ -30,7 +31,7 @@ class SyncCounts:
         return SyncCounts(self.written + other.written, self.in_line + other.in_line)
 
     def __str__(self) -> str:
-        return f"{self.written} run{'' if self.written == 1 else 's'} written, {self.in_line} in line"
+        return f"{counted(self.written, 'run')} written, {self.in_line} in line"
 
 
 def sync(

@@ -5,7 +5,9 @@ CPU the mean over the epoch, network what came and went since the trial began.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tinytl.errors import needs_extra
 
@@ -13,6 +15,8 @@ PREFIX = "system/"
 MLFLOW_VARIABLE = "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"
 """MLflow's own environment variable: `true` asks for these metrics, too."""
 _MB = 1e6
+_UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AttributeError)
+"""What psutil raises, beside its own errors, on systems whose files it does not know or may not read."""
 
 
 def check_psutil() -> None:
@@ -27,37 +31,52 @@ def is_asked_for(flag: bool) -> bool:
 
 
 class SystemMonitor:
-    """Measures from one call of `read` to the next. `folder`: of the disk that is looked at."""
+    """Measures from one call of `read` to the next. `folder`: of the disk that is looked at.
+
+    A figure that this machine does not give, or not now, is left out: a trial does not fail for it.
+    """
 
     def __init__(self, folder: Path) -> None:
         import psutil
 
         self._psutil = psutil
+        self._unreadable = (psutil.Error, *_UNREADABLE)
         self._folder = folder
-        self._process = psutil.Process()
-        self._network = psutil.net_io_counters()
-        psutil.cpu_percent()  # the first call has nothing to measure from
-        self._process.cpu_percent()
+        self._process = self._or_none(psutil.Process)
+        self._network = self._or_none(psutil.net_io_counters)
+        self._figures()  # the first call of a mean has nothing to measure from
 
     def read(self) -> dict[str, float]:
         """Returns the metrics of the time since the last call, by name: megabytes are 1e6 bytes.
 
         `cpu_utilization_percentage` is of all cores; `process_cpu_percentage` is 100 for one busy core.
         """
-        psutil = self._psutil
-        memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(self._folder))
-        found = {
-            "cpu_utilization_percentage": psutil.cpu_percent(),
-            "system_memory_usage_megabytes": memory.used / _MB,
-            "system_memory_usage_percentage": memory.percent,
-            "disk_usage_megabytes": disk.used / _MB,
-            "disk_usage_percentage": disk.percent,
-            "disk_available_megabytes": disk.free / _MB,
-            "process_cpu_percentage": self._process.cpu_percent(),
-            "process_memory_megabytes": self._process.memory_info().rss / _MB,
-        }
-        network = psutil.net_io_counters()
-        if network is not None and self._network is not None:  # a container may have no network
-            found["network_receive_megabytes"] = (network.bytes_recv - self._network.bytes_recv) / _MB
-            found["network_transmit_megabytes"] = (network.bytes_sent - self._network.bytes_sent) / _MB
-        return {PREFIX + name: round(float(value), 1) for name, value in found.items()}
+        return {PREFIX + name: round(float(value), 1) for name, value in self._figures().items()}
+
+    def _figures(self) -> dict[str, float]:
+        psutil, process, began = self._psutil, self._process, self._network
+        found: dict[str, float] = {}
+        if (cpu := self._or_none(psutil.cpu_percent)) is not None:
+            found["cpu_utilization_percentage"] = cpu
+        if (memory := self._or_none(psutil.virtual_memory)) is not None:
+            found["system_memory_usage_megabytes"] = memory.used / _MB
+            found["system_memory_usage_percentage"] = memory.percent
+        if (disk := self._or_none(lambda: psutil.disk_usage(str(self._folder)))) is not None:
+            found["disk_usage_megabytes"] = disk.used / _MB
+            found["disk_usage_percentage"] = disk.percent
+            found["disk_available_megabytes"] = disk.free / _MB
+        if process is not None and (busy := self._or_none(process.cpu_percent)) is not None:
+            found["process_cpu_percentage"] = busy
+        if process is not None and (resident := self._or_none(process.memory_info)) is not None:
+            found["process_memory_megabytes"] = resident.rss / _MB
+        network = self._or_none(psutil.net_io_counters)
+        if network is not None and began is not None:  # a container may have no network
+            found["network_receive_megabytes"] = (network.bytes_recv - began.bytes_recv) / _MB
+            found["network_transmit_megabytes"] = (network.bytes_sent - began.bytes_sent) / _MB
+        return found
+
+    def _or_none(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except self._unreadable:
+            return None

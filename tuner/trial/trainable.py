@@ -38,6 +38,8 @@ GAVE_UP = "gave_up"
 """In a trial's configuration: a result to report, in place of training it again."""
 EVENTS = "tensorboard"
 """In a trial's folder: TensorBoard's event files, as those of `python -m tinytl train`."""
+EVENTS_EVERY_S = 300.0
+"""How often the event files of a trial that trains go to a bucket: they grow, and are sent whole."""
 PREDECESSOR_S = 240.0
 """How long a trial waits for a process that still has its folder: its driver may have just been killed.
 
@@ -71,6 +73,8 @@ class TinyTLTrainable(tune.Trainable):
     board: TensorBoard | None
     """What writes TensorBoard's event files."""
     monitor: SystemMonitor | None
+    events_kept_s: float
+    """When the event files were last kept, by this process's clock."""
 
     def setup(
         self,
@@ -128,7 +132,9 @@ class TinyTLTrainable(tune.Trainable):
                         with naming_the_file(self.directory.path / EVENTS):
                             self.board.add(row)
                     # In this order: metrics without their checkpoint would be trained again.
-                    self.folder.keep(self.directory.last, self.directory.metrics_file, *self._event_files())
+                    self.folder.keep(self.directory.last, self.directory.metrics_file)
+                    if self.board is not None and time.monotonic() - self.events_kept_s > EVENTS_EVERY_S:
+                        self._keep_events()
                 return self._report()
             except NonFiniteLossError as error:
                 self.failure = {"failure": str(error)}
@@ -175,8 +181,8 @@ class TinyTLTrainable(tune.Trainable):
         self.failure = {}
         self.rows = []
         self.goes_on = False
+        self._claim.close()  # of the trial before, with its board
         self.trainer = self.share = self.board = self.monitor = None
-        self._claim.close()
         try:
             if GAVE_UP in config:
                 self.failure = config[GAVE_UP]
@@ -212,7 +218,10 @@ class TinyTLTrainable(tune.Trainable):
         """Opens what records the trial beside its metrics."""
         if self.tensorboard:
             with naming_the_file(self.directory.path / EVENTS):
-                self.board = TensorBoard(self.directory.path / EVENTS, len(self.rows))
+                # A process that was killed may not have sent the files of its last epochs.
+                self.board = TensorBoard(self.directory.path / EVENTS, len(self.rows), self.rows)
+            self.events_kept_s = time.monotonic()
+            self._claim.callback(self._keep_events)  # after the one below
             self._claim.callback(self.board.close)
         if self.system_metrics:
             self.monitor = SystemMonitor(self.directory.path)
@@ -224,8 +233,12 @@ class TinyTLTrainable(tune.Trainable):
             save_judgements(judged, self.directory.val_judgements)
             self.folder.keep(self.directory.val_judgements)
 
-    def _event_files(self) -> list[Path]:
-        return sorted((self.directory.path / EVENTS).glob("*")) if self.board is not None else []
+    def _keep_events(self) -> None:
+        """Keeps TensorBoard's event files, which are sent whole: a trial does not end for them."""
+        if self.board is not None:
+            self.events_kept_s = time.monotonic()
+            with suppress(ConfigError):
+                self.folder.keep(*sorted((self.directory.path / EVENTS).glob("*")))
 
     def _report(self) -> dict[str, Any]:
         row = self.rows[-1]

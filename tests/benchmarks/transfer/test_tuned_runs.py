@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import sys
@@ -6,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.transfer import comparison, tuned_runs
-from benchmarks.transfer.tuned_runs import GRID, Run, tuned
+from benchmarks.transfer.tuned_runs import GRID, Run, check_same_settings, tuned
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
 
 EPOCHS = 5
 
@@ -46,6 +49,29 @@ def test_a_rate_that_diverges_is_the_worst() -> None:
     trained: dict[float, int] = {}
     found, _ = tuned(lambda lr: Made(lr, 1.0, trained, diverges_from=2e-3), EPOCHS)  # type: ignore[arg-type, return-value]
     assert found.lr == pytest.approx(1e-3)
+
+
+def test_a_row_counts_only_for_the_settings_that_made_it() -> None:
+    row = {
+        "variant": "v",
+        "backbone": "b",
+        "runs": [{"seed": 0}],
+        "settings": {"epochs": 5, "resolution": 96},
+    }
+    path = Path("rows.json")
+    config = TrainConfig(epochs=5, resolution=96)
+    check_same_settings(row, config, [0], path)
+    for changed, seeds, named in (
+        ({"epochs": 3}, [0], "epochs 5, not 3"),
+        ({"resolution": 64}, [0], "resolution 96, not 64"),
+        ({}, [0, 1], r"seeds \[0\], not \[0, 1\]"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^rows.json has a row v of b with {named}: give what it was"):
+            check_same_settings(row, dataclasses.replace(config, **changed), seeds, path)
+    older = {"variant": "v", "backbone": "b", "settings": {"epochs": 5, "seeds": [0, 1]}}
+    check_same_settings(older, config, [0, 1], path)
+    with pytest.raises(ConfigError, match="seeds"):
+        check_same_settings(older, config, [0], path)
 
 
 @pytest.mark.slow

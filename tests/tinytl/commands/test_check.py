@@ -28,7 +28,7 @@ def test_from_a_check_to_training_without_what_it_found(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, page = tmp_path / "found.csv", tmp_path / "found.html"
-    assert _check(pictures, "--csv", str(table), "--html", str(page), "--min-per-class", "9") == 0
+    assert _check(pictures, "--csv", str(table), "--html", str(page), "--enough-per-class", "9") == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].startswith("set: 26 images of 2 classes (a, b): 18 to train, 8 to validate")
     assert shown[2] == "The same picture in two splits: 1"
@@ -41,7 +41,7 @@ def test_from_a_check_to_training_without_what_it_found(
     with table.open(newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)] == ["train/b/copy.png", "train/a/black.png"]
     flags = ("--exclude", str(table))
-    assert _check(pictures, *flags, "--json", "--min-per-class", "9") == 0
+    assert _check(pictures, *flags, "--json", "--enough-per-class", "9") == 0
     captured = capsys.readouterr()
     left = json.loads(captured.out)
     assert left["images"] == 24 and left["counts"] == {"few_pictures": 2}
@@ -73,7 +73,9 @@ def test_wrong_labels_are_looked_for_if_asked(pictures: Path, capsys: pytest.Cap
     ("flags", "message"),
     [
         (["--data-dir", "/nowhere"], "--data-dir /nowhere: no such folder"),
-        (["--min-per-class", "0"], "--min-per-class 0: must be at least 1"),
+        (["--enough-per-class", "0"], "--enough-per-class 0: must be at least 1"),
+        (["--min-per-class", "-1"], "min_per_class=-1 is below 0"),
+        (["--min-per-class", "99"], "--min-per-class 99 leaves no class of set: two are needed at least"),
         (["--csv", "/nowhere/f.csv"], "--csv /nowhere/f.csv: no such folder as /nowhere"),
         (["--html", "/"], "--html / is a folder: name a file"),
         (["--exclude", "/nowhere.txt"], "--exclude /nowhere.txt does not read (No such file or directory)"),

@@ -64,7 +64,7 @@ def test_every_field_has_a_flag() -> None:
         "class_weighting": "effective", "sampling": "balanced",
         "mixup_alpha": 0.25, "cutmix_alpha": 1.5, "weight_average": 0.75,
         "metric": "macro_f1", "dropout": 0.0,
-        "epochs": 3,
+        "epochs": 3, "min_per_class": 4,
         "batch_size": 6, "micro_batch_size": 2,
         "resolution": 64, "crop_scale_min": 0.5, "flip": True, "rand_augment": 7,
         "precision": "bfloat16", "seed": 9,

@@ -6,9 +6,9 @@ import pytest
 
 from tests.support.cases import small
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.excluded import names_of, parts_of
+from tinytl.data.excluded import names_of
 from tinytl.data.load import check_data_dir, load_dataset, load_whole_folder
-from tinytl.data.splits import ImageFiles
+from tinytl.data.splits import ImageFiles, parts_of
 from tinytl.errors import ConfigError
 
 MakeFolder = Callable[..., Path]
@@ -117,7 +117,7 @@ def test_a_folder_that_is_judged_whole_is_listed_too(make_imagefolder: MakeFolde
         ("notes.txt\n", "notes.txt (line 1) is no picture of pictures: paths are"),
         (
             "".join(f"red/{i:02}.png\n" for i in range(4)),
-            "leaves no picture to train class red: take lines out of the list, or move the class away",
+            "to train class red: take lines out of the list, or leave the class out by --min-per-class",
         ),
     ],
 )

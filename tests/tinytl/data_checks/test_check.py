@@ -14,7 +14,7 @@ COUNTS = {"train/a": 10, "train/b": 10, "val/a": 5, "val/b": 5}
 def _checked(root: Path, lines: list[str] | None = None, **fields: object) -> Checked:
     config = small(dataset="imagefolder", data_dir=str(root), num_classes=None, resolution=64, **fields)
     report = (lambda line: None) if lines is None else lines.append
-    return check_dataset(config, PlainProgress(report), min_per_class=5, labels=False)
+    return check_dataset(config, PlainProgress(report), enough=5, labels=False)
 
 
 def test_a_set_without_faults_has_no_finding(tmp_path: Path) -> None:
@@ -63,6 +63,6 @@ def test_what_is_excluded_is_not_checked(tmp_path: Path) -> None:
 
 def test_the_bundled_digits_are_checked() -> None:
     checked = check_dataset(
-        small(num_classes=None), PlainProgress(lambda line: None), min_per_class=20, labels=False
+        small(num_classes=None), PlainProgress(lambda line: None), enough=20, labels=False
     )
     assert checked.account == "digits: 1,797 images of 10 classes" and checked.findings == []

@@ -8,7 +8,7 @@ from tinytl.config.names import METRICS
 from tinytl.data.load import DataSplits
 from tinytl.data.splits import ImageSet
 from tinytl.errors import ConfigError
-from tinytl.runs.class_skew import check_metric, skew_line
+from tinytl.runs.class_skew import check_metric, skew_line, unjudged_line
 
 
 def data(*n_images: int) -> DataSplits:
@@ -34,6 +34,23 @@ def test_a_class_without_images_is_the_smallest() -> None:
 @pytest.mark.parametrize("changes", [{"class_weighting": "effective"}, {"sampling": "balanced"}])
 def test_nothing_is_said_of_what_is_done_already(changes: dict[str, str]) -> None:
     assert skew_line(data(12, 4, 4), small(**changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "means"),
+    [
+        ("accuracy_top1", "nothing says how well they are told apart"),
+        ("macro_f1", "metric=macro_f1 is the mean over the other 1 class"),
+    ],
+)
+def test_classes_without_validation_images_are_named_with_what_that_means(metric: str, means: str) -> None:
+    whole = data(5, 4, 3)
+    assert unjudged_line(whole, metric) is None
+    lacking = dataclasses.replace(whole, val=whole.val.take(np.array([0])))
+    assert unjudged_line(lacking, metric) == (
+        f"no validation image of 2 classes (with training images): b (4), c (3): {means}; --min-per-class N "
+        "leaves out classes with fewer than N pictures"
+    )
 
 
 def test_nothing_is_said_of_an_even_set() -> None:

@@ -20,6 +20,23 @@ def test_every_number_of_an_epoch_is_written(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 2.5), (2, 1.5)]
 
 
+def test_a_resumed_run_fills_what_the_files_lack_at_its_own_time(tmp_path: Path) -> None:
+    rows = [{"epoch": epoch, "loss": 3.0 - epoch, "timestamp_ms": 1000 * epoch} for epoch in (1, 2, 3)]
+    board = TensorBoard(tmp_path, 0)
+    board.add(rows[0])
+    board.close()
+    resumed = TensorBoard(tmp_path, 2, rows[:2])
+    resumed.add(rows[2])
+    resumed.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(one.step, one.value, one.wall_time) for one in events.Scalars("loss")] == [
+        (1, 2.0, 1.0),
+        (2, 1.0, 2.0),
+        (3, 0.0, 3.0),
+    ]
+
+
 def test_its_absence_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     line = r"^--tensorboard needs the package tensorboard: pip install 'tinytl-tuner\[tensorboard\]'$"

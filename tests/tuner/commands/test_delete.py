@@ -14,7 +14,7 @@ from tuner.bucket.copies import READ, copy_at
 from tuner.bucket.database import send_mlflow
 from tuner.bucket.store import Bucket, BucketError, open_bucket
 from tuner.record import schema
-from tuner.record.claim import folder_claimed
+from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage, study_names
 from tuner.tracking.client import open_mlflow
 
@@ -65,6 +65,34 @@ def test_record_folder_and_runs_go_and_another_study_stays(runs_dir, capsys):
     assert (runs_of(runs_dir, "mine"), runs_of(runs_dir, "other")) == (0, 3)
     assert delete(runs_dir, "--yes") == 2
     assert "no study mine under" in capsys.readouterr().err
+
+
+def test_a_logged_model_goes_and_a_registered_one_stays_with_its_run(runs_dir, capsys, monkeypatch):
+    client = MlflowClient(f"sqlite:///{runs_dir}/mlflow.db")
+    experiment = client.get_experiment_by_name("synthetic").experiment_id
+    tags = {"study": "mine", "kind": "model", schema.STUDY_ID: "id of mine"}
+    kept, gone = (client.create_run(experiment, tags=tags).info.run_id for _ in range(2))
+    models = [client.create_logged_model(experiment, "model", run_id).model_id for run_id in (kept, gone)]
+    client.create_registered_model("colors")
+    client.create_model_version("colors", f"runs:/{kept}/model", kept)
+
+    stays = "stays: models:/colors/1 in MLflow's registry, with its run and files: remove it there if nobody"
+    monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+    assert delete(runs_dir) == 0
+    asked = capsys.readouterr().out
+    assert "4 runs and 1 logged model in MLflow" in asked
+    assert stays in asked and asked.index(stays) < asked.index("Nothing was removed")
+    assert delete(runs_dir, "--yes") == 0
+    assert stays in capsys.readouterr().out
+    assert [model.model_id for model in client.search_logged_models([experiment])] == models[:1]
+    assert client.get_run(kept).info.lifecycle_stage == "active" and runs_of(runs_dir, "mine") == 1
+
+
+def test_a_study_that_is_being_finished_is_left_alone(runs_dir, capsys):
+    with finish_claimed(runs_dir / "mine", "mine"):
+        assert delete(runs_dir, "--yes") == 2
+    assert "study mine is being finished by process" in capsys.readouterr().err
+    assert runs_of(runs_dir, "mine") == 3 and records(runs_dir) == ["mine", "other"]
 
 
 @pytest.fixture

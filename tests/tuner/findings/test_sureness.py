@@ -65,6 +65,23 @@ def test_more_contenders_than_a_line_has_room_for(tmp_path: Path) -> None:
     assert found.lines()[0] == told
 
 
+def test_a_training_that_failed_is_told_and_does_not_hide_a_trial(tmp_path: Path) -> None:
+    s = tmp_path / "s"
+    failed = ConfirmedResult(own=0.8, again={1: 0.8}, failures={2: "loss is not finite at step 3"})
+    fine = ConfirmedResult(own=0.6, again={1: 0.6})
+    study = study_of(
+        s,
+        trial(s, "fails", slice(0, 100), 50, confirmed=failed),
+        trial(s, "weak", slice(0, 200), 40, confirmed=fine),
+    )
+    assert study.best is not None and study.best.name == "fails"
+    told = (
+        "fails failed with 1 other seed (loss is not finite at step 3): its mean is of those that ended, and "
+        "a new training may fail, too"
+    )
+    assert told in Sureness(study).lines()
+
+
 def test_a_front_says_what_memory_buys_nothing_sure(tmp_path: Path) -> None:
     s = tmp_path / "s"
     study = study_of(

@@ -1,5 +1,6 @@
 """A model from a study's best: a study made by hand on pictures that are there; its runs really train."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,15 +13,16 @@ from tests.support.studies import CLASSES, write_pictures
 from tinytl.__main__ import main as tinytl
 from tinytl.data.load import load_dataset
 from tinytl.memory.predict import resolve_plan
-from tinytl.runs.directory import RunDirectory
+from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import SAFETENSORS_FILE
 from tinytl.runs.trained import load_trained
 from tuner import __main__ as command
 from tuner.config import STUDY_FILE
 from tuner.finish.card import CARD, TEST
+from tuner.finish.model_folder import MODEL
 from tuner.finish.training import FOLDER
 from tuner.record import schema
-from tuner.record.claim import folder_claimed
+from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage
 
 METHODS = ("FT-Last", "TinyTL-B")
@@ -170,6 +172,10 @@ def test_a_call_that_was_cut_off_continues(runs, monkeypatch, capsys):
         (["--trial", "s-01"], "no trial s-01 in study s: did you mean s-001 or "),
         (["--trial", "s-002"], "trial s-002 is failed (loss is not finite at step 3): choose"),
         (["--register", "m"], "--register m: study s was begun without MLflow: add --tracking-uri"),
+        (
+            ["--register", "m", "--tracking-uri", "none"],
+            "m: --tracking-uri none has no registry of models",
+        ),
         (["--register", "m", "--tracking-uri", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
         (["--epochs", "0"], "epochs=0"),
     ],
@@ -179,6 +185,97 @@ def test_mistakes_cost_a_line_and_no_training(flags, message, runs, capsys):
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1 and shown.out == ""
     assert not (runs / "s" / "finish").exists() and not (runs / "s" / "model").exists()
+
+
+def test_a_model_that_is_there_is_used_or_replaced_and_never_silently_another(runs, monkeypatch, capsys):
+    finish(runs, "--epochs", "1")
+    for flags, named in (
+        (["--trial", "s-000"], "--trial s-000 would make another: add --replace"),
+        (["--epochs", "2", "--val-too"], "--epochs 2, --val-too would make another: add --replace"),
+        (["--under-mib", "15"], "--under-mib 15 (s-000, 10.0 MiB) would make another: add --replace"),
+        (["--trial", "s-001", "--epochs", "1"], "in RUNS/s/model: use it, or add --replace to make another"),
+        (["--trial", "s-002"], "trial s-002 is failed"),
+    ):
+        finish(runs, *flags, expect=2)
+        said = capsys.readouterr().err
+        assert named in said.replace(str(runs), "RUNS") and said.count("\n") == 1
+    assert about(runs)["trial"] == "s-001"
+
+    before = about(runs)["sha256"]
+    with monkeypatch.context() as cut:
+
+        def stop(*arguments, **fields):
+            raise KeyboardInterrupt
+
+        cut.setattr("tinytl.export.model.write_folder", stop)
+        finish(runs, "--epochs", "1", "--trial", "s-000", "--replace", expect=130)
+    assert about(runs)["sha256"] == before
+    finish(runs, "--epochs", "1", "--trial", "s-000", "--replace")
+    assert about(runs)["trial"] == "s-000" and about(runs)["sha256"] != before
+    assert [path.name for path in (runs / "s").glob(".model*")] == []
+    card = (runs / "s" / MODEL / CARD).read_text()
+    assert "named by a person, one of 2 complete trials. The best, by accuracy" in card
+    assert "a person named this trial, and may have seen its figures" in card
+    finish(runs, expect=2)
+    assert "; the best is s-001: use it, or add --replace" in capsys.readouterr().err
+
+
+def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys):
+    (runs / "s" / MODEL).mkdir()
+    (runs / "s" / MODEL / "mine.txt").write_text("mine")
+    finish(runs, expect=2)
+    said = capsys.readouterr().err
+    assert f"{runs}/s/model is not empty: choose another folder, or remove it" in said and "--out" not in said
+    assert not (runs / "s" / FOLDER).exists()
+
+
+def test_a_damaged_model_is_named(runs, capsys):
+    (runs / "s" / MODEL).mkdir()
+    (runs / "s" / MODEL / "model.json").write_text("{}")
+    finish(runs, expect=2)
+    assert "is damaged or no finished model: move it away, or add --replace" in capsys.readouterr().err
+
+
+def test_of_two_calls_one_makes_the_model(runs, capsys):
+    with finish_claimed(runs / "s", "s"):
+        finish(runs, expect=2)
+    said = capsys.readouterr().err
+    assert "study s is being finished by process" in said and said.count("\n") == 1
+    assert not (runs / "s" / FOLDER).exists()
+
+
+def test_the_card_names_what_changes_what_is_learned(runs):
+    config = read_config_file(RunDirectory(runs / "s" / "s-001").config_file)
+    fields = {
+        "mixup_alpha": 0.2,
+        "weight_average": 0.5,
+        "sampling": "balanced",
+        "class_weighting": "effective",
+    }
+    RunDirectory(runs / "s" / "s-001").write_config(dataclasses.replace(config, **fields))
+    finish(runs, "--epochs", "1")
+    card = (runs / "s" / MODEL / CARD).read_text()
+    for text in (
+        "class_weighting effective, sampling balanced, mixup_alpha 0.2, cutmix_alpha 0, rand_augment 0",
+        "a moving average of their values at every step, with decay 0.5",
+        "by which the program chose nothing of this model:",
+        "after 1 epoch. Searched:",
+    ):
+        assert text in card, text
+
+
+def test_a_study_without_complete_trials_is_one_line(tmp_path, capsys):
+    storage = open_storage(None, str(tmp_path))
+    study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
+    study.set_user_attr(schema.REQUESTED, 3)
+    study.add_trial(
+        optuna.create_trial(state=TrialState.FAIL, user_attrs={"name": "s-000", "failure": "loss"})
+    )
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none"}))
+    finish(tmp_path, expect=2)
+    expected = "tuner finish: there is no complete trial to choose from: s: 1 failed (of 3 requested)\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_a_study_that_runs_is_left_alone(runs, capsys):

@@ -24,11 +24,20 @@ def outcome(**fields):
     }
     run = FinishedRun(folder=Path("finish/s-000-2"), config=small(epochs=2), result=result)
     best = SimpleNamespace(
-        study=SimpleNamespace(name="s"), trial=SimpleNamespace(name="s-000", metric="macro_f1")
+        study=SimpleNamespace(name="s"),
+        trial=SimpleNamespace(name="s-000", metric="macro_f1"),
+        config=small(micro_batch_size=2, batch_size=4),
     )
     images = tinted_images(3, 0)
     data = DataSplits("d", ("a", "b", "c"), images, images, None, 0.5, True, digest="0123")
-    known = {"best": best, "data": data, "tried": {1: 0.2, 2: 0.3}, "on_train": run, "run": run}
+    known = {
+        "best": best,
+        "named": False,
+        "data": data,
+        "tried": {1: 0.2, 2: 0.3},
+        "on_train": run,
+        "run": run,
+    }
     known |= {"val_too": False, "test": None, "process_mib": 900.0, "command": "python -m tuner finish s"}
     return Outcome(**(known | fields))
 
@@ -37,6 +46,7 @@ def test_the_facts_of_a_model_are_json_with_what_is_not_known_as_null():
     found = json.loads(json.dumps(outcome().to_json()))
     assert (found["val_accuracy_top1"], found["val_macro_f1"]) == (0.5, 0.3)
     assert found["epochs_tried"] == {"1": 0.2, "2": 0.3} and found["measured_peak_memory_mib"] is None
+    assert found["plan"]["micro_batch_size"] == 2
     assert found["test_accuracy_top1"] is None and "test_accuracy_top1_standard_error" not in found
     assert found["images"] == {"name": "d", "digest": "0123", "train": 3, "val": 3, "test": None}
 

@@ -9,14 +9,24 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 
 import optuna
 import pytest
 
 from tinytl.errors import ConfigError
 from tinytl.files import try_lock
+from tuner.bucket.copies import READ, copy_at
 from tuner.record import schema
-from tuner.record.claim import GONE_AFTER_S, LOCK_FILE, _Claim, folder_claimed, is_empty, storage_claimed
+from tuner.record.claim import (
+    GONE_AFTER_S,
+    LOCK_FILE,
+    _Claim,
+    finish_claimed,
+    folder_claimed,
+    is_empty,
+    storage_claimed,
+)
 from tuner.record.storage import open_storage
 
 HOLD = """
@@ -41,6 +51,33 @@ def test_a_second_driver_is_refused_and_told_of_the_first_and_a_killed_one_leave
         holder.communicate()
     with folder_claimed(tmp_path / "s", "s"):
         pass
+
+
+def test_of_two_processes_one_makes_the_model_beside_a_driver(tmp_path):
+    argv = [sys.executable, "-c", HOLD.replace("folder_claimed", "finish_claimed"), str(tmp_path / "s")]
+    holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "claimed\n"
+        refused = f"study s is being finished by process {holder.pid} on {socket.gethostname()}"
+        with pytest.raises(ConfigError, match=refused), finish_claimed(tmp_path / "s", "s"):
+            pass
+        with folder_claimed(tmp_path / "s", "s"):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with finish_claimed(tmp_path / "s", "s"):
+        pass
+
+
+def test_in_a_bucket_too_one_makes_the_model_and_no_claim_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = copy_at(f"memory://{uuid.uuid4().hex}/runs", READ)
+    with finish_claimed(copy.root / "s", "s"):
+        refused = rf"^study s is being finished by process {os.getpid()} on "
+        with pytest.raises(ConfigError, match=refused), finish_claimed(copy.root / "s", "s"):
+            pass
+    assert copy.bucket.versions("s") == {}
 
 
 def test_a_command_that_looks_at_the_moment_of_a_start_is_in_nobodys_way(tmp_path):

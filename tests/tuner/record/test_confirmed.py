@@ -53,8 +53,10 @@ def test_the_best_is_so_by_its_mean_within_the_budget():
     c = result("c", 0.9, 30, confirmed(0.9, 0.9, failures=1))
     again = [result(trial.name, trial.accuracy_top1, trial.peak_memory_mib) for trial in (a, b, c)]
     assert best_confirmed([a, b, c], 20).name == "a"
-    assert best_confirmed([a, b, c], None).name == "a", "c failed with a seed"
-    assert best_confirmed([again[0], b, c], None).name == "b"
+    assert best_confirmed([a, b, c], None).name == "c", "a seed that failed is no accuracy"
+    equal = result("d", 0.9, 40, confirmed(0.9, 0.9))
+    assert best_confirmed([c, equal], None).name == "d", "of equals the one that did not fail"
+    assert best_confirmed([again[0], b, again[2]], None).name == "b"
     assert best_confirmed([*again[:2], c], None).name == "c"
     assert best_confirmed([a, b, c], 5) is None
     assert best_confirmed(again, None) is None

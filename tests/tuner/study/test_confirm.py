@@ -14,9 +14,9 @@ from tinytl.runs.directory import RunDirectory
 from tuner.cluster.resources import TrialResources
 from tuner.cluster.start import Cluster
 from tuner.config import StudyConfig
-from tuner.record.confirmed import confirmed_result, read_outcomes
+from tuner.record.confirmed import confirmed_result, read_outcomes, write_outcomes
 from tuner.record.trials import Trial
-from tuner.study.confirm import other_seeds, train_again, train_with_seeds, trial_configs
+from tuner.study.confirm import cost_line, other_seeds, train_again, train_with_seeds, trial_configs
 from tuner.study.prepare import prepare
 
 ONE_CPU = TrialResources(workers=2, cpus_per_trial=1.0, gpus_per_trial=0.0)
@@ -112,6 +112,25 @@ def prepared(tmp_path, colors):
     )
     found = prepare(config, datetime.datetime(2020, 1, 1))
     return dataclasses.replace(found, name=tmp_path.name, data=colors)
+
+
+def test_what_it_costs_is_said_before(tmp_path):
+    front = [
+        Trial(name="s-000", accuracy_top1=0.5, peak_memory_mib=10.0, epoch_time_s=30.0, params={}),
+        Trial(name="s-001", accuracy_top1=0.5, peak_memory_mib=10.0, epoch_time_s=math.nan, params={}),
+    ]
+    configs = {"s-000": trial_config(epochs=4, seed=0), "s-001": trial_config(epochs=4, seed=0)}
+    assert cost_line(tmp_path, front, configs, 2, workers=2) == (
+        "training again: 4 runs of 2 trials, with up to 2 other seeds each: 16 epochs, about 2.0 min with 2 "
+        "at a time, without 2 runs whose epochs were not timed"
+    )
+    write_outcomes(tmp_path, {"s-000": {1: {"accuracy_top1": 0.5}}, "s-001": {1: {}, 2: {}}})
+    assert cost_line(tmp_path, front, configs, 2, workers=3) == (
+        "training again: 1 run of 1 trial, with up to 2 other seeds each: 4 epochs, about 40 s with 3 at "
+        "a time"
+    )
+    write_outcomes(tmp_path, {"s-000": {1: {}, 2: {}}, "s-001": {1: {}, 2: {}}})
+    assert cost_line(tmp_path, front, configs, 2, workers=3) is None
 
 
 class Progress:

@@ -105,8 +105,11 @@ def test_objects_of_a_bucket_go_too(runs_dir, capsys, tmp_path, monkeypatch):
             bucket.write(file.relative_to(runs_dir).as_posix(), file.read_bytes())
     bucket.write(f"{made.NAME}/optuna.journal", (runs_dir / "optuna.journal").read_bytes())
     assert prune(copy_at(bucket.address, READ).root) == 0
-    said = capsys.readouterr().out.splitlines()[0]
-    assert said == f"removed: checkpoints of 4 trials off the front of {made.NAME}"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"removed: checkpoints of 4 trials off the front of {made.NAME}"
+    file = f"{bucket.address}/{made.NAME}/TRIAL/config.yaml"
+    again = "python -m tinytl train --config config.yaml --out DIR"
+    assert said[1].endswith(f"; with {file} copied here, `{again}` trains one again.")
     left = {key for key in bucket.versions(made.NAME) if ".pt" in key}
     assert f"{made.NAME}/{NAMES[0]}/last.pt" in left
     assert not {f"{made.NAME}/{name}/last.pt" for name in GONE} & left

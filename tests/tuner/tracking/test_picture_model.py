@@ -31,6 +31,13 @@ def test_bytes_and_the_path_of_a_file_are_the_same_picture(tmp_path: Path, pictu
     assert rows["probability"].tolist() == pytest.approx([expected.max()] * 2)
 
 
+def test_one_picture_in_a_list_is_one_picture(tmp_path: Path, picture: Path) -> None:
+    model = picture_model._load_pyfunc(str(save_run(tmp_path / "run")))
+    # What MLflow hands over for {"picture": [path]}, and for {"picture": [path, path]}.
+    one, two = DataFrame([{"picture": [str(picture)]}]), DataFrame({"picture": [str(picture)] * 2})
+    assert model.predict(one).equals(model.predict(two).head(1))
+
+
 def test_what_is_no_picture_is_named_by_its_row(tmp_path: Path, picture: Path) -> None:
     model = picture_model._load_pyfunc(str(save_run(tmp_path / "run")))
     with pytest.raises(ConfigError, match="picture-1"):

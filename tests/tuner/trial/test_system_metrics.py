@@ -35,6 +35,21 @@ def test_cpu_is_the_mean_since_the_last_call_and_memory_that_of_the_process(tmp_
     assert busy[f"{PREFIX}network_receive_megabytes"] >= 0
 
 
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), OSError("no /proc"), NotImplementedError("none")])
+def test_what_cannot_be_read_is_left_out_and_raises_nothing(tmp_path, monkeypatch, error):
+    def fails(*arguments, **fields):
+        raise error
+
+    monkeypatch.setattr(psutil, "disk_usage", fails)
+    monkeypatch.setattr(psutil.Process, "memory_info", fails)
+    found = {name.removeprefix(PREFIX) for name in SystemMonitor(tmp_path).read()}
+    assert "cpu_utilization_percentage" in found and "process_cpu_percentage" in found
+    assert not {"disk_usage_megabytes", "process_memory_megabytes"} & found
+    for name in ("Process", "net_io_counters", "cpu_percent", "virtual_memory"):
+        monkeypatch.setattr(psutil, name, fails)
+    assert SystemMonitor(tmp_path).read() == {}
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "asked"),
     [(False, None, False), (True, None, True), (False, "True", True), (False, "0", False)],

@@ -17,7 +17,8 @@ from tinytl.runs.trainer import Trainer
 from tuner.trial import trainable
 from tuner.trial.gpu_share import GpuShare
 from tuner.trial.system_metrics import PREFIX
-from tuner.trial.trainable import EVENTS, GAVE_UP, TinyTLTrainable
+from tuner.trial.trainable import EVENTS, EVENTS_EVERY_S, GAVE_UP, TinyTLTrainable
+from tuner.trial.trial_folder import TrialFolder
 
 BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
 
@@ -94,6 +95,27 @@ def test_event_files_and_system_metrics_are_written_if_they_are_asked_for_and_ch
     events.Reload()
     losses = [(event.step, event.value) for event in events.Scalars("loss")]
     assert losses == [(row["epoch"], pytest.approx(row["loss"])) for row in found], "each epoch once"
+
+
+def test_event_files_are_kept_when_a_trial_ends_or_makes_way_and_every_few_minutes(start, monkeypatch):
+    kept = []
+
+    def keep(self, *files):
+        kept.extend(file.parent.name for file in files if file.parent.name == EVENTS)
+
+    monkeypatch.setattr(TrialFolder, "keep", keep)
+    trial, folder = start(recorders={"tensorboard": True})
+    trial.step()
+    assert kept == []
+    trial.step()  # the last
+    assert kept == [EVENTS]
+    trial.cleanup()
+    assert kept == [EVENTS]
+    (folder / "last.pt").unlink()
+    again, _ = start(recorders={"tensorboard": True})
+    again.events_kept_s -= EVENTS_EVERY_S
+    again.step()
+    assert kept == [EVENTS, *(EVENTS for _ in (folder / EVENTS).iterdir())]
 
 
 def test_a_trial_that_was_cut_off_ends_as_if_it_was_not(start, tmp_path):

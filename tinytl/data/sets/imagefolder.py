@@ -4,11 +4,10 @@ What a folder holds is read once, by `list_imagefolder`; whatever is left aside 
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from tinytl.data.sets.labels_csv import LABELS_FILE, read_labels
 from tinytl.data.sets.listing import Listing, image_files
@@ -28,14 +27,18 @@ Members = list[tuple[Path, str]]
 """Pictures of a split with the name of their class's folder."""
 
 
-def load_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False) -> DataSplits:
+def load_imagefolder(data_dir: str | None, side: int) -> DataSplits:
     """Returns the files of a folder in splits, to be decoded at `side` pixels.
 
-    `any_count`: as in `list_imagefolder`.
+    If the folder has no val split, a class with one image has it in train alone; with two, one is left to
+    train if test images are to be made, too.
 
     Crops keep 70 %: in the few epochs of a search, smaller ones cost accuracy (docs/architecture.md).
+
+    Raises:
+        ConfigError: as `list_imagefolder`.
     """
-    listing = list_imagefolder(data_dir, side, any_count=any_count)
+    listing = list_imagefolder(data_dir, side)
     train, val, test = listing.train, listing.val, listing.test
     if val is None and test is None:
         train, val, test = three_way(train)
@@ -53,22 +56,25 @@ def load_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False
     return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True, account=account)
 
 
-def list_whole(data_dir: str, classes: Sequence[str], side: int) -> ImageFiles | None:
+def list_whole(data_dir: str, classes: Sequence[str], side: int, min_per_class: int = 0) -> ImageFiles | None:
     """Lists all images of a folder of classes, to be judged by a network that knows `classes`.
 
     The folder may have some of the classes alone. Returns None if it has splits, or no folders of classes.
 
     Raises:
-        ConfigError: for a folder that is missing, or has a class that the network does not know.
+        ConfigError: for a folder that is missing, or has a class of `min_per_class` images or more that the
+            network does not know; smaller ones are left out.
     """
     root = _existing(data_dir)
     layout = _layout(root, LeftOut())
     if layout.splits or _is_labelled_by_table(layout):
         return None
     members = _members(root, LeftOut(), layout.folders)
+    numbers = {name: number for number, name in enumerate(classes)}
+    sizes = Counter(name for _, name in members)
+    members = [(p, name) for p, name in members if printable(name) in numbers or sizes[name] >= min_per_class]
     if not members:
         return None
-    numbers = {name: number for number, name in enumerate(classes)}
     unknown = next((name for _, name in members if printable(name) not in numbers), None)
     if unknown is not None:
         raise ConfigError(f"--data-dir {data_dir}: class {printable(unknown)} is none of the network's")
@@ -83,14 +89,12 @@ def _existing(data_dir: str) -> Path:
     return root
 
 
-def list_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False) -> Listing:
+def list_imagefolder(data_dir: str | None, side: int) -> Listing:
     """Lists a folder without opening an image.
 
-    `any_count`: a class may have fewer images than there are splits to make; some of these then lack it.
-
     Raises:
-        ConfigError: for a folder that is missing, empty, or has one class; for a class with too few images to
-            split, with files of which none is an image, or that has no training images.
+        ConfigError: for a folder that is missing, empty, or has one class; for a class with files of which
+            none is an image, or that has no training images; if no class has enough of them to be validated.
     """
     if data_dir is None:
         raise ConfigError(
@@ -101,19 +105,19 @@ def list_imagefolder(data_dir: str | None, side: int, *, any_count: bool = False
     layout = _layout(root, left_out)
     if _is_labelled_by_table(layout):
         splits = read_labels(root, SPLIT_NAMES, left_out)
-        return _listing(root, root, data_dir, splits, left_out, side, any_count)
+        return _listing(root, root, data_dir, splits, left_out, side)
     if layout.files:
         left_out.add("outside class folders", len(layout.files))
     if not layout.splits:
         splits = {"train": _members(root, left_out, layout.folders)}
-        return _listing(root, root, data_dir, splits, left_out, side, any_count)
+        return _listing(root, root, data_dir, splits, left_out, side)
     for name in layout.folders:
         left_out.add(f"folder {printable(name)} that is no split")
     splits = {split: _members(root / name, left_out) for split, name in layout.splits.items()}
     for split, name in layout.splits.items():
         if split != "train" and not splits[split]:
             raise ConfigError(f"--data-dir {data_dir}: {root / name} has no images")
-    return _listing(root, root / layout.splits["train"], data_dir, splits, left_out, side, any_count)
+    return _listing(root, root / layout.splits["train"], data_dir, splits, left_out, side)
 
 
 @dataclass(frozen=True)
@@ -205,9 +209,8 @@ def _listing(
     splits: Mapping[str, Members],
     left_out: LeftOut,
     side: int,
-    any_count: bool,
 ) -> Listing:
-    """Numbers the classes and checks that each can be trained and validated."""
+    """Numbers the classes; checks that each has training images, and that there will be validation images."""
     folders = sorted({name for _, name in splits["train"]})
     if len(folders) < 2:
         raise ConfigError(f"--data-dir {data_dir}: {_too_few(train_dir, folders)}")
@@ -220,15 +223,13 @@ def _listing(
         if unknown is not None:
             folder = next(path for path, name in members if name == unknown).parent.parent
             raise ConfigError(f"{folder} has class {unknown}, which the training images do not have")
-    if "val" not in splits and not any_count:
+    if "val" not in splits:
         needed = 2 if "test" in splits else 3
-        counts = np.bincount([numbers[name] for _, name in splits["train"]])
-        for name, count in zip(classes, counts, strict=True):
-            if count < needed:
-                raise ConfigError(
-                    f"--data-dir {data_dir}: class {name} has {count} image(s); without a val folder each "
-                    f"class needs at least {needed}, one for each split"
-                )
+        if max(Counter(name for _, name in splits["train"]).values()) < needed:
+            raise ConfigError(
+                f"--data-dir {data_dir}: no class has the {needed} images that it needs to be trained and "
+                "validated: add pictures, or a folder val"
+            )
     files = {
         split: image_files(
             root, ((str(path.relative_to(root)), numbers[name]) for path, name in members), side

@@ -13,6 +13,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.pictures import BrokenPicture, broken_error, decode_all, find_broken
 from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 
 STORED_OVER_INPUT = 8 / 7
 """Images are kept a little larger than the network's input, so that crops have room (256 for 224)."""
@@ -120,7 +121,9 @@ def _kept(
     missing = np.setdiff1d(np.arange(len(splits.classes)), kept["train"].labels)
     if len(missing) or not len(kept["val"]):
         what = f"to train class {splits.classes[missing[0]]}" if len(missing) else "to validate"
-        raise ConfigError(f"--skip-broken: {len(bad)} images do not decode, and none is left {what}")
+        raise ConfigError(
+            f"--skip-broken: {counted(len(bad), 'file')} cannot be decoded, and none is left {what}"
+        )
     test = kept.get("test")
     account = f"{splits.account or splits.name}; skipped: {len(bad):,} that do not decode"
     return dataclasses.replace(

@@ -102,6 +102,13 @@ def test_missing_folder(tmp_path: Path) -> None:
         load_dataset(_config(tmp_path / "nowhere"))
 
 
+def test_a_class_with_one_picture_is_trained_and_not_judged(make_imagefolder: MakeFolder) -> None:
+    data = load_dataset(_config(make_imagefolder({"red": 10, "blue": 10, "rare": 1, "two": 2})))
+    assert data.classes == ("blue", "rare", "red", "two") and data.test is not None
+    counts = [np.bincount(part.labels, minlength=4).tolist() for part in (data.train, data.val, data.test)]
+    assert counts == [[6, 1, 6, 1], [2, 0, 2, 0], [2, 0, 2, 1]]
+
+
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
@@ -109,12 +116,12 @@ def test_missing_folder(tmp_path: Path) -> None:
         ({"red": 4}, "only one class (red) under {root}; two classes are needed at least"),
         ({"train/red": 4, "val/red": 1}, "only one class (red) under {root}/train; two classes"),
         (
-            {"red": 3, "blue": 2},
-            "class blue has 2 image(s); without a val folder each class needs at least 3, one for each split",
+            {"red": 2, "blue": 2},
+            "no class has the 3 images that it needs to be trained and validated: add pictures, or a folder",
         ),
         (
-            {"train/red": 3, "train/blue": 1, "test/red": 1},
-            "class blue has 1 image(s); without a val folder each class needs at least 2",
+            {"train/red": 1, "train/blue": 1, "test/red": 1},
+            "no class has the 2 images that it needs to be trained and validated",
         ),
         (
             {"train/red": 1, "train/blue": 1, "val/green": 1},

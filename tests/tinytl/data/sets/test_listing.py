@@ -125,6 +125,6 @@ def test_a_class_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
     for name in ("train1", "train3"):
         (tmp_path / f"{name}.png").write_bytes(b"")
     with pytest.raises(
-        ConfigError, match=r"^--skip-broken: 2 images do not decode, and none is left to train class b$"
+        ConfigError, match=r"^--skip-broken: 2 files cannot be decoded, and none is left to train class b$"
     ):
         in_memory_or_streamed(listed, small(loading="memory", skip_broken=True))

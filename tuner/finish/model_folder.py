@@ -1,0 +1,120 @@
+"""The folder of a study's finished model: whole or missing, here and in a bucket."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tinytl.errors import ConfigError
+from tinytl.export.folder import check_is_free
+from tinytl.files import naming_the_file, new_name_beside
+from tinytl.plural import counted
+from tinytl.runs.exported import ABOUT_FILE, TRAINED_ON
+from tuner.bucket.copies import bring_whole, copy_of, is_sent, named, send_whole, unmark
+from tuner.findings.best import choose_best
+from tuner.finish.card import CARD
+from tuner.finish.outcome import PLAN, plan_of
+from tuner.finish.training import FOLDER as RUNS
+from tuner.finish.wish import Wish
+from tuner.record.reading import StudyReading
+from tuner.tracking.model_run import FinishedModel
+
+MODEL = "model"
+"""In the study's folder: the finished model."""
+
+
+def is_made(study: StudyReading) -> bool:
+    """Whether a study has a finished model, which is then here and in its bucket.
+
+    Raises:
+        ConfigError: for a folder of that name that holds something else, or cannot be written.
+    """
+    folder = study.folder / MODEL
+    if bring_whole(folder, ABOUT_FILE):
+        if not is_sent(folder / ABOUT_FILE):  # of a call that was cut off
+            send_whole(folder, ABOUT_FILE)
+        return True
+    if copy_of(folder) is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # what was brought before another machine removed it
+    try:
+        check_is_free(folder)
+    except ConfigError as error:
+        raise ConfigError(str(error).removeprefix("--out ")) from None  # before hours of training
+    return False
+
+
+def read_model(study: StudyReading) -> FinishedModel:
+    """Returns the finished model of a study, which is there.
+
+    Raises:
+        ConfigError: for a `model.json` that is damaged.
+    """
+    folder = study.folder / MODEL
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        training = study.folder / RUNS / str(about["run"])
+        return FinishedModel(folder=folder, about=about, card=(folder / CARD).read_text(), training=training)
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ConfigError(
+            f"{named(folder)} is damaged or no finished model: move it away, or add --replace"
+        ) from None
+
+
+def in_words(model: FinishedModel) -> str:
+    """Returns what a model is, such as `s-001 after 4 epochs on training and validation images`."""
+    too = " on training and validation images" if _trained_on_val(model) else ""
+    return f"{model.about['trial']} after {counted(model.about['epoch'], 'epoch')}{too}"
+
+
+def differences(study: StudyReading, model: FinishedModel, wish: Wish) -> list[str]:
+    """Returns the flags of a call that would have made another model than the one that is there.
+
+    Raises:
+        ConfigError: if what they ask for cannot be chosen, as `choose_best`.
+    """
+    found = []
+    best = choose_best(study, wish.under_mib, wish.trial)
+    if wish.trial is not None and wish.trial != model.about["trial"]:
+        found.append(f"--trial {wish.trial}")
+    if wish.under_mib is not None:
+        same_plan = model.about.get(PLAN) in (None, plan_of(best.config))
+        if best.trial.name != model.about["trial"] or not same_plan:
+            found.append(
+                f"--under-mib {wish.under_mib:g} ({best.trial.name}, {best.trial.peak_memory_mib:.1f} MiB)"
+            )
+    if wish.epochs is not None and wish.epochs != model.about["epochs"]:
+        found.append(f"--epochs {wish.epochs}")
+    if wish.val_too and not _trained_on_val(model):
+        found.append("--val-too")
+    return found
+
+
+def _trained_on_val(model: FinishedModel) -> bool:
+    return "val" in model.about.get(TRAINED_ON, ())
+
+
+@contextmanager
+def set_aside(folder: Path) -> Iterator[None]:
+    """Moves an old model out of the way for the block, which writes a new one; removes it at the end.
+
+    If the block fails, the old one comes back. After a kill within the block there is no model, and the same
+    call makes the new one from its runs, which are kept.
+
+    Raises:
+        ConfigError: if it cannot be moved.
+    """
+    if not folder.exists():
+        yield
+        return
+    unmark(folder, ABOUT_FILE)  # else the old one in the bucket would look like the new one here
+    aside = new_name_beside(folder.resolve())
+    with naming_the_file(folder):
+        folder.rename(aside)
+    try:
+        yield
+    except BaseException:
+        if not folder.exists():
+            aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
