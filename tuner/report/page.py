@@ -33,8 +33,10 @@ from tuner.record import schema
 from tuner.record.reading import StudyReading, open_study
 from tuner.record.trials import Trial, known, read_rows
 from tuner.report import facts
+from tuner.report.data_section import write_data_table
 from tuner.report.made_by import commands
 from tuner.report.panels import Rows, front_panel, measured_mib, sections
+from tuner.report.picture_sections import picture_sections
 from tuner.tracking.links import links_or_reason
 
 FILE = "report.html"
@@ -43,21 +45,32 @@ _HERE = Path(__file__).parent
 _NAMED_AT_MOST = 5
 
 
-def write_report(name: str, runs_dir: str, storage: str | None = None, out: str | None = None) -> Path:
+def write_report(
+    name: str, runs_dir: str, storage: str | None = None, out: str | None = None, trial: str | None = None
+) -> Path:
     """Writes the report of a study as it stands; returns its path.
 
     Raises:
         ConfigError: if there is no such study, or a file of its folder is damaged; and what
             `write_report_of` raises.
     """
-    return write_report_of(open_study(name, runs_dir, storage), storage, out)
+    return write_report_of(open_study(name, runs_dir, storage), storage, out, trial)
 
 
-def write_report_of(study: StudyReading, storage: str | None = None, out: str | None = None) -> Path:
-    """Writes the report of a study that was read; returns its path. `storage`: as it was named.
+def write_report_of(
+    study: StudyReading, storage: str | None = None, out: str | None = None, trial: str | None = None
+) -> Path:
+    """Writes the report of a study that was read, and beside it the table of its data; returns its path.
+
+    Args:
+        study: with a complete trial.
+        storage: as it was named.
+        out: file to write; default: `report.html` in the study's folder.
+        trial: whose mistakes it shows; default: the best.
 
     Raises:
-        ConfigError: if none of its trials is complete, or the report cannot be written.
+        ConfigError: if none of its trials is complete, there is no such trial, or the report cannot be
+            written.
     """
     mlflow_at_hand(study.runs_dir)
     path = study.folder / FILE if out is None else Path(out)
@@ -66,8 +79,11 @@ def write_report_of(study: StudyReading, storage: str | None = None, out: str | 
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent} for the report: give --out FILE")
     _check_has_results(study)
-    write_whole(path, render(read_report(study, storage)))
-    send(path)
+    content = read_report(study, storage, trial)
+    table = write_data_table(content["data"], path)
+    write_whole(path, render(content))
+    for file in (path, *table):
+        send(file)
     return path
 
 
@@ -90,8 +106,11 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(content | own, plotly=get_plotlyjs())
 
 
-def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
-    """Returns all that the page of a study with a complete trial shows; `storage`: as it was named."""
+def read_report(study: StudyReading, storage: str | None, trial: str | None = None) -> dict[str, Any]:
+    """Returns all that the page of a study with a complete trial shows.
+
+    `storage`: as it was named. `trial`: whose mistakes it shows; default: the best.
+    """
     name, runs_dir, folder, settings = study.name, study.runs_dir, study.folder, study.settings
     rows, notes = _read_folders(study)
     tracking_uri = settings.get("tracking_uri") or StudyConfig(runs_dir=runs_dir).resolved_tracking_uri
@@ -106,40 +125,44 @@ def read_report(study: StudyReading, storage: str | None) -> dict[str, Any]:
     sureness = Sureness(study)
     panels = {"front": front_panel(study), "sections": sections(study, rows)}
     front_rows = _front_rows(study, sureness)
-    return panels | {
-        "name": name,
-        "made": facts.moment(datetime.now()),
-        "subtitle": _subtitle(study),
-        "state": _state(study, launch_command("--name", name, "--resume", where=where)),
-        "notes": notes,
-        "counts": counts_line(study).partition(": ")[2],
-        "hypervolume": hypervolume_line(study),
-        "budget": study.budget_mib,
-        "best": _best(study),
-        "sureness": sureness.lines(),
-        "front_rows": front_rows,
-        "has_unsure": any(row["no_better"] for row in front_rows),
-        "metric": METRICS[study.metric],
-        "has_tests": any(known(trial.test_score) is not None for trial in study.front),
-        "parameters": parameters,
-        "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
-        "links": links,
-        "problems": facts.problems(study),
-        "facts": facts.data_facts(study)
+    return (
+        panels
+        | picture_sections(study, trial, where)
         | {
-            "Search": facts.search_facts(study),
-            "Dates": facts.date_facts(study),
-        },
-        "space": dict(study.attributes.get(schema.PARAMETERS, {})),
-        "commands": commands(study),
-        "versions": facts.made_with(study),
-        "folder": facts.shown_folder(runs_dir, name),
-        "space_file": f"{study.attributes.get(schema.SPACE, 'space')}.yaml",
-        "where": where,
-        "mlflow": facts.in_mlflow(
-            name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
-        ),
-    }
+            "name": name,
+            "made": facts.moment(datetime.now()),
+            "subtitle": _subtitle(study),
+            "state": _state(study, launch_command("--name", name, "--resume", where=where)),
+            "notes": notes,
+            "counts": counts_line(study).partition(": ")[2],
+            "hypervolume": hypervolume_line(study),
+            "budget": study.budget_mib,
+            "best": _best(study),
+            "sureness": sureness.lines(),
+            "front_rows": front_rows,
+            "has_unsure": any(row["no_better"] for row in front_rows),
+            "metric": METRICS[study.metric],
+            "has_tests": any(known(trial.test_score) is not None for trial in study.front),
+            "parameters": parameters,
+            "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
+            "links": links,
+            "problems": facts.problems(study),
+            "facts": facts.data_facts(study)
+            | {
+                "Search": facts.search_facts(study),
+                "Dates": facts.date_facts(study),
+            },
+            "space": dict(study.attributes.get(schema.PARAMETERS, {})),
+            "commands": commands(study),
+            "versions": facts.made_with(study),
+            "folder": facts.shown_folder(runs_dir, name),
+            "space_file": f"{study.attributes.get(schema.SPACE, 'space')}.yaml",
+            "where": where,
+            "mlflow": facts.in_mlflow(
+                name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
+            ),
+        }
+    )
 
 
 def _check_has_results(study: StudyReading) -> None:
