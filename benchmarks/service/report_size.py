@@ -64,7 +64,7 @@ def opening(page_file: Path, size: tuple[int, int]) -> dict[str, Any]:
         "opened_s": round(opened_ms / 1000, 3),
         "opening_cpu_s": round(metrics["TaskDuration"], 3),
         "all_figures_s": round((opened_ms + others_ms) / 1000, 3),
-        "other_requests": sum(url != page_file.as_uri() for url in asked),
+        "other_requests": sum(url != page_file.as_uri() and not url.startswith("data:") for url in asked),
     }
 
 

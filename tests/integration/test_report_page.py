@@ -6,6 +6,8 @@ import time
 import pytest
 
 from tests.support.browser import DESKTOP, PHONE, opened_page
+from tests.support.judged_study import write_judged_study
+from tests.support.mlflow_studies import NAME
 from tests.support.synthetic_study import BUDGET_MIB, write_study
 from tuner.report.page import write_report
 
@@ -115,3 +117,24 @@ def test_a_dark_screen_has_dark_figures_and_paper_has_all_of_them_bright(show, t
         assert drawn(page) == page.evaluate("document.querySelectorAll('figure.panel').length")
         page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
         assert (tmp_path / "report.pdf").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_pictures_are_inside_the_page_and_tables_scroll_inside_themselves(tmp_path, monkeypatch, size):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_judged_study(tmp_path)
+    report = write_report(NAME, str(tmp_path))
+    with opened_page(size) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-opened]", state="attached", timeout=60_000)
+        page.wait_for_function("[...document.images].every(image => image.complete)")
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert set(widths) == {64} and len(widths) == 10  # the mistake, all by certainty, the label error
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no scrolling sideways"
+        assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+        heads = page.locator("#mistakes table.sortable tbody th")
+        assert heads.all_inner_texts() == ["b", "a"]  # the lowest F1 first
+        page.locator("#mistakes").get_by_role("button", name="class").click()
+        assert heads.all_inner_texts() == ["a", "b"]

@@ -94,7 +94,7 @@ def _matrix(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
     """Returns counts, each with its share of the true class's images, in percent."""
     counts = found.confusion(len(classes))
     chosen, n_images = matrix_classes(counts), counts.sum(1)
-    note = "A row per true class, a column per predicted one; the darker, the more of the row's images."
+    note = "A row per true class, a column per predicted one: numbers of images. Colour: the share of a row."
     if len(chosen) < len(classes):
         note += f" The {len(chosen)} of {len(classes)} classes that are confused most."
     rows = [

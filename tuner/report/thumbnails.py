@@ -25,6 +25,7 @@ class Thumbnails:
     def __init__(self, parts: Mapping[str, NamedPictures]) -> None:
         """`parts`: the pictures of each split; none, if they are gone."""
         self.parts = parts
+        self._left = MOST_THUMBNAILS
         self._made: dict[str, dict[str, Any] | None] = {}
 
     def of(self, file: str) -> dict[str, Any] | None:
@@ -32,9 +33,13 @@ class Thumbnails:
 
         None: it is not there, it does not decode, or the page has as many as it may.
         """
-        if file not in self._made and len(self._made) < MOST_THUMBNAILS:
+        if not self._left:
+            return None
+        if file not in self._made:
             self._made[file] = self._make(file)
-        return self._made.get(file)
+        found = self._made[file]
+        self._left -= found is not None
+        return found
 
     @cached_property
     def _places(self) -> dict[str, tuple[NamedPictures, int]]:

@@ -1,5 +1,7 @@
 import csv
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +11,7 @@ from tests.tuner.report.test_page import Page
 from tinytl.errors import ConfigError
 from tuner.__main__ import main
 from tuner.record.reading import open_study
+from tuner.report import page
 from tuner.report.picture_sections import picture_sections
 
 
@@ -20,7 +23,7 @@ def study(tmp_path, monkeypatch):
 
 def test_the_page_has_the_best_trial_s_mistakes_and_the_data(tmp_path, capsys):
     assert main(["report", made.NAME, "--runs-dir", str(tmp_path)]) == 0
-    page = Page(tmp_path / made.NAME / "report.html")
+    shown = Page(tmp_path / made.NAME / "report.html")
     for words in (
         f"{BEST} : accuracy 0.875",
         "Surest and wrong a (0.814) , not b (0.186) val/b/1.png",
@@ -29,10 +32,18 @@ def test_the_page_has_the_best_trial_s_mistakes_and_the_data(tmp_path, capsys):
         f"--runs-dir {tmp_path} --trial TRIAL",
         f"--exclude {tmp_path}/mine/report_data.csv",
     ):
-        assert words in page.text
-    assert set(page.loads) == {("img", "src")}
+        assert words in shown.text
+    assert set(shown.loads) == {("img", "src")}
     with (tmp_path / made.NAME / "report_data.csv").open(newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)] == ["val/b/1.png"]
+
+
+def test_page_and_table_go_to_the_bucket_of_the_study(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr(page, "send", sent.append)
+    page.write_report(made.NAME, str(tmp_path))
+    folder = tmp_path / made.NAME
+    assert sent == [folder / "report.html", folder / "report_data.csv"]
 
 
 def test_another_trial_s_on_request(tmp_path, capsys):
@@ -43,6 +54,17 @@ def test_another_trial_s_on_request(tmp_path, capsys):
     capsys.readouterr()
     assert main(["report", made.NAME, *where, "--trial", "none"]) == 2
     assert "no trial none in study mine" in capsys.readouterr().err
+
+
+def test_pictures_need_neither_torch_nor_ray(tmp_path):
+    code = (
+        "import sys; from tuner.__main__ import main\n"
+        f"assert main(['report', {made.NAME!r}, '--runs-dir', {str(tmp_path)!r}]) == 0\n"
+        "sys.exit(bool({'torch', 'ray', 'mlflow'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "data:image/jpeg" in (tmp_path / made.NAME / "report.html").read_text()
 
 
 def test_without_a_trial_within_the_budget_it_is_the_most_accurate(tmp_path):

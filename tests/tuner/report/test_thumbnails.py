@@ -35,7 +35,13 @@ def test_a_thumbnail_is_small_and_a_tiny_picture_keeps_its_size():
 def test_a_page_has_so_many_and_not_more(monkeypatch):
     monkeypatch.setattr(thumbnails, "MOST_THUMBNAILS", 2)
     found = Thumbnails(parts_of(np.zeros((4, 8, 8, 3), np.uint8)))
-    assert [found.of(f"val/{row}") is None for row in (0, 1, 2, 0)] == [False, False, True, False]
+    assert [found.of(file) is None for file in ("val/0", "val/9", "val/0", "val/1", "val/0")] == [
+        False,
+        True,  # is not there, so it takes no place
+        False,
+        True,
+        True,
+    ]
 
 
 def test_what_is_not_there_or_does_not_decode_has_none(tmp_path):
