@@ -124,45 +124,42 @@ def read_report(study: StudyReading, storage: str | None, trial: str | None = No
     where = where_flags(runs_dir, storage)
     sureness = Sureness(study)
     panels = {"front": front_panel(study), "sections": sections(study, rows)}
+    panels |= picture_sections(study, trial, where)
     front_rows = _front_rows(study, sureness)
-    return (
-        panels
-        | picture_sections(study, trial, where)
+    return panels | {
+        "name": name,
+        "made": facts.moment(datetime.now()),
+        "subtitle": _subtitle(study),
+        "state": _state(study, launch_command("--name", name, "--resume", where=where)),
+        "notes": notes,
+        "counts": counts_line(study).partition(": ")[2],
+        "hypervolume": hypervolume_line(study),
+        "budget": study.budget_mib,
+        "best": _best(study),
+        "sureness": sureness.lines(),
+        "front_rows": front_rows,
+        "has_unsure": any(row["no_better"] for row in front_rows),
+        "metric": METRICS[study.metric],
+        "has_tests": any(known(trial.test_score) is not None for trial in study.front),
+        "parameters": parameters,
+        "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
+        "links": links,
+        "problems": facts.problems(study),
+        "facts": facts.data_facts(study)
         | {
-            "name": name,
-            "made": facts.moment(datetime.now()),
-            "subtitle": _subtitle(study),
-            "state": _state(study, launch_command("--name", name, "--resume", where=where)),
-            "notes": notes,
-            "counts": counts_line(study).partition(": ")[2],
-            "hypervolume": hypervolume_line(study),
-            "budget": study.budget_mib,
-            "best": _best(study),
-            "sureness": sureness.lines(),
-            "front_rows": front_rows,
-            "has_unsure": any(row["no_better"] for row in front_rows),
-            "metric": METRICS[study.metric],
-            "has_tests": any(known(trial.test_score) is not None for trial in study.front),
-            "parameters": parameters,
-            "trials": [_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials],
-            "links": links,
-            "problems": facts.problems(study),
-            "facts": facts.data_facts(study)
-            | {
-                "Search": facts.search_facts(study),
-                "Dates": facts.date_facts(study),
-            },
-            "space": dict(study.attributes.get(schema.PARAMETERS, {})),
-            "commands": commands(study),
-            "versions": facts.made_with(study),
-            "folder": facts.shown_folder(runs_dir, name),
-            "space_file": f"{study.attributes.get(schema.SPACE, 'space')}.yaml",
-            "where": where,
-            "mlflow": facts.in_mlflow(
-                name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
-            ),
-        }
-    )
+            "Search": facts.search_facts(study),
+            "Dates": facts.date_facts(study),
+        },
+        "space": dict(study.attributes.get(schema.PARAMETERS, {})),
+        "commands": commands(study),
+        "versions": facts.made_with(study),
+        "folder": facts.shown_folder(runs_dir, name),
+        "space_file": f"{study.attributes.get(schema.SPACE, 'space')}.yaml",
+        "where": where,
+        "mlflow": facts.in_mlflow(
+            name, runs_dir, storage, settings.get("tracking_uri"), links, answers=no_links is None
+        ),
+    }
 
 
 def _check_has_results(study: StudyReading) -> None:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,13 @@ def test_without_a_trial_within_the_budget_it_is_the_most_accurate(tmp_path):
     assert picture_sections(reading, None, "")["mistakes"]["trial"] == BEST
     with pytest.raises(ConfigError, match="no trial"):
         picture_sections(reading, "other", "")
+
+
+def test_without_a_complete_trial_there_is_nothing_yet(tmp_path):
+    none = dataclasses.replace(open_study(made.NAME, str(tmp_path)), trials=())
+    found = picture_sections(none, None, "")
+    assert found["mistakes"] == {"found": None, "notes": ["Shown once a trial is complete."]}
+    assert "no folder of a complete trial holds a config.yaml" in found["data"]["notes"][0]
 
 
 def test_data_that_is_gone_costs_the_pictures_only(tmp_path):
