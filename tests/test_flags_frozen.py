@@ -14,14 +14,14 @@ FLAGS: dict[str, str] = {
         "--dry-run --epochs --exclude --experiment --from-config --gpus-per-trial --input-mean --input-std "
         "--list-spaces --lite-weights --max-failures --max-slowdown --memory-budget-mib --metric "
         "--min-per-class --name --pack --race-share --resume --rungs --runs-dir --sampler --scheduler "
-        "--seed --set --skip-broken --space --storage --submit --system-metrics --tensorboard --time-budget "
-        "--tracking-uri --trials --verbose --warm-start --weights --workers -v"
+        "--seed --set --skip-broken --space --storage --submit --system-metrics --tensorboard "
+        "--time-budget --tracking-uri --trials --verbose --warm-start --weights --workers -v"
     ),
     "tuner list": "--json --runs-dir --storage",
     "tuner status": "--json --runs-dir --storage NAME",
     "tuner compare": "--json --out --runs-dir --storage --under-mib NAME",
     "tuner prune": "--dry-run --runs-dir --storage NAME",
-    "tuner report": "--live --open --out --runs-dir --storage NAME",
+    "tuner report": "--live --open --out --runs-dir --storage --trial NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner finish": (
         "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
@@ -47,8 +47,8 @@ FLAGS: dict[str, str] = {
         "--micro-batch-size --min-per-class --mixup-alpha --moments --momentum --n-groups --norm "
         "--num-classes --optimizer --out --plan --precision --rand-augment --resolution --resume "
         "--sampling --seed --select --skip-broken --slice-mib --stock-below-kib --tensorboard "
-        "--update-blocks --update-layers --update-scheme --upsample-type --warmup-epochs "
-        "--weight-average --weight-decay --weight-standardization --weights"
+        "--update-blocks --update-layers --update-scheme --upsample-type --warmup-epochs --weight-average "
+        "--weight-decay --weight-standardization --weights"
     ),
     "tinytl evaluate": (
         "--data-dir --dataset --device --download --epoch --exclude --figures --images-at-once --json "

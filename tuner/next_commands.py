@@ -35,6 +35,14 @@ def tuner_command(command: str, *words: str, where: str = "", then: Sequence[str
     return f"python -m tuner {command}{_flags(*words)}{where}{_flags(*then)}"
 
 
+def check_command(dataset: str, data_dir: str | None, exclude: str | None) -> str:
+    """Returns the command that says what may be wrong with a data set, its labels as well."""
+    words = ["--dataset", dataset]
+    words += [] if data_dir is None else ["--data-dir", data_dir]
+    words += [] if exclude is None else ["--exclude", exclude]
+    return f"python -m tinytl check{_flags(*words)} --labels"
+
+
 def launch_command(*words: str, where: str = "") -> str:
     """Returns a command that starts a study: `python launch.py` in a checkout, else `python -m tuner launch`.
 

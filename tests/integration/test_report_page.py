@@ -9,6 +9,8 @@ import pytest
 
 from tests.support import mlflow_studies as made
 from tests.support.browser import DESKTOP, PHONE, opened_page
+from tests.support.judged_study import write_judged_study
+from tests.support.mlflow_studies import NAME
 from tests.support.synthetic_study import BUDGET_MIB, write_study
 from tuner.record.claim import folder_claimed
 from tuner.report.live import serve_live
@@ -218,3 +220,24 @@ def test_a_live_page_shows_what_is_new_and_keeps_what_the_reader_opened(tmp_path
             page.locator("#front-time .main-svg").first.wait_for()
     thread.join(60)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_pictures_are_inside_the_page_and_tables_scroll_inside_themselves(tmp_path, monkeypatch, size):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_judged_study(tmp_path)
+    report = write_report(NAME, str(tmp_path))
+    with opened_page(size) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        page.wait_for_selector("html[data-opened]", state="attached", timeout=60_000)
+        page.wait_for_function("[...document.images].every(image => image.complete)")
+        widths = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+        assert set(widths) == {64} and len(widths) == 10  # the mistake, all by certainty, the label error
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no scrolling sideways"
+        assert {url for url in asked if not url.startswith("data:")} == {report.as_uri()}
+        heads = page.locator("#mistakes table.sortable tbody th")
+        assert heads.all_inner_texts() == ["b", "a"]  # the lowest F1 first
+        page.locator("#mistakes").get_by_role("button", name="class").click()
+        assert heads.all_inner_texts() == ["a", "b"]

@@ -184,11 +184,16 @@ def _view_of(client, run, experiments, run_names, with_artifacts) -> dict:
 
 def artifacts(client, run_id: str) -> dict[str, str]:
     """Digest of each artifact's bytes, by its path."""
-    files = client.list_artifacts(run_id)
     with tempfile.TemporaryDirectory() as temporary:
         return {
-            file.path: hashlib.sha256(
-                Path(client.download_artifacts(run_id, file.path, temporary)).read_bytes()
+            path: hashlib.sha256(
+                Path(client.download_artifacts(run_id, path, temporary)).read_bytes()
             ).hexdigest()
-            for file in files
+            for path in _files_under(client, run_id, None)
         }
+
+
+def _files_under(client, run_id: str, folder: str | None) -> list[str]:
+    found = client.list_artifacts(run_id, folder)
+    inside = [path for one in found if one.is_dir for path in _files_under(client, run_id, one.path)]
+    return [one.path for one in found if not one.is_dir] + inside

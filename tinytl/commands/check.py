@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         download_dataset(config)
     check_data_dir(config)
     from tinytl.data_checks.check import check_dataset
+    from tinytl.data_checks.kept import KeptCheck, keep_check
     from tinytl.data_checks.page import write_page
     from tinytl.data_checks.summary import summary
     from tinytl.data_checks.written import as_json, write_csv
@@ -66,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
 
     progress = PlainProgress(_to_stderr) if args.json else progress_for_this_output()
     checked = check_dataset(config, progress, enough=args.enough_per_class, labels=args.labels)
+    kept = KeptCheck(account=checked.account, findings=checked.findings, labels=args.labels)
+    keep_check(kept, checked.digest, len(checked.pictures))
     if args.csv:
         write_csv(checked.findings, Path(args.csv))
     if args.html:

@@ -3,10 +3,16 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, given_fields
 from tinytl.config.flat import config_from_flat
+
+if TYPE_CHECKING:
+    from tinytl.config.train_config import TrainConfig
+    from tinytl.data.named_pictures import NamedPictures
+    from tinytl.data.splits import Split
+    from tinytl.runs.trained import TrainedNetwork
 
 SPLITS = ("train", "val", "test")
 EVAL_BATCH_SIZE = 32
@@ -44,7 +50,8 @@ def add_parser(commands: Commands) -> None:
     evaluate.add_argument(
         "--figures",
         metavar="DIR",
-        help="folder for pictures: which class is taken for which, and confidence against accuracy",
+        help="folder for pictures: which class is taken for which, confidence against accuracy, the surest "
+        "mistakes and the least certain pictures",
     )
     add_download_flag(evaluate)
     evaluate.set_defaults(run=run)
@@ -72,11 +79,11 @@ def add_epoch_flag(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the accuracy of the network that `args` name."""
-    from tinytl.data.load import check_data_dir, download_dataset, load_dataset, load_whole_folder
+    from tinytl.data.load import download_dataset
     from tinytl.errors import ConfigError, needs_extra
     from tinytl.plural import counted
-    from tinytl.runs.checkpoint_file import check_same_classes
-    from tinytl.runs.judged import flat, lines
+    from tinytl.runs.judged import flat, lines, picture_lines
+    from tinytl.runs.judged_pictures import WORST_MISTAKES, galleries
     from tinytl.runs.trained import load_trained
     from tinytl.training.evaluation import evaluate
 
@@ -94,18 +101,7 @@ def run(args: argparse.Namespace) -> int:
     config = config_from_flat({"num_classes": None} | given, trained.config)
     if args.download:
         download_dataset(config)
-    images, name, split = None, "", "all"
-    if args.split is None and args.data_dir is not None:
-        images = load_whole_folder(config, trained.classes)
-        name = Path(args.data_dir).expanduser().resolve().name
-    if images is None:
-        split = args.split or "val"
-        check_data_dir(config)
-        data = load_dataset(config, known=trained.classes)
-        check_same_classes({"classes": trained.classes}, data.classes, trained.path)
-        images, name = getattr(data, split), data.name
-    if images is None:
-        raise ConfigError(f"--split {split}: {name} has no {split} images")
+    name, split, images, named = _chosen_images(args, config, trained)
     found = evaluate(
         trained.net,
         trained.normalize,
@@ -115,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         precision=trained.precision,
         workers=config.loader_workers,
     )
+    judged = galleries(found, named, trained.classes)
     row: dict[str, Any] = {
         "checkpoint": str(trained.path),
         "epoch": trained.epoch,
@@ -123,12 +120,16 @@ def run(args: argparse.Namespace) -> int:
         "images": len(images),
     }
     if args.figures:
+        from tinytl.plots.gallery import save_galleries
         from tinytl.plots.judgements import save_judgements
 
-        paths = save_judgements(found, trained.classes, Path(args.figures), f"{name}, {split}")
+        folder, title = Path(args.figures), f"{name}, {split}"
+        paths = save_judgements(found, trained.classes, folder, title)
+        paths += save_galleries(judged, named, folder, title)
         row["figures"] = [str(path) for path in paths]
     if args.json:
-        print(json.dumps(row | flat(found, trained.classes), indent=2))
+        shown = {gallery: [one._asdict() for one in found_in] for gallery, found_in in judged.items()}
+        print(json.dumps(row | flat(found, trained.classes) | shown, indent=2))
         return 0
     which = (
         f"all {counted(len(images), 'image')}" if split == "all" else counted(len(images), f"{split} image")
@@ -136,7 +137,41 @@ def run(args: argparse.Namespace) -> int:
     print(f"{name}, {which} ({trained.path}, epoch {trained.epoch})")
     if split != "train" and split in trained.trained_on:
         print("these images trained the network: other images will not be judged as well")
-    print("\n".join(lines(found, trained.classes)))
+    print("\n".join([*lines(found, trained.classes), *picture_lines(judged[WORST_MISTAKES])]))
     for path in row.get("figures", ()):
         print(path)
     return 0
+
+
+def _chosen_images(
+    args: argparse.Namespace, config: "TrainConfig", trained: "TrainedNetwork"
+) -> tuple[str, str, "Split", "NamedPictures"]:
+    """Returns the data set's name, the split's, its images, and the same as files with their names.
+
+    Raises:
+        ConfigError: for a data set that cannot be loaded, has other classes, or lacks the split.
+    """
+    from tinytl.data.excluded import names_of
+    from tinytl.data.load import check_data_dir, load_dataset, load_whole_folder
+    from tinytl.data.named_pictures import NamedPictures, as_judged, named_parts
+    from tinytl.errors import ConfigError
+    from tinytl.runs.checkpoint_file import check_same_classes
+
+    if args.split is None and args.data_dir is not None:
+        whole = load_whole_folder(config, trained.classes)
+        if whole is not None:
+            named = NamedPictures(whole, names_of("all", whole, args.data_dir))
+            return Path(args.data_dir).expanduser().resolve().name, "all", whole, named
+    split = args.split or "val"
+    check_data_dir(config)
+    data = load_dataset(config, known=trained.classes)
+    check_same_classes({"classes": trained.classes}, data.classes, trained.path)
+    images = getattr(data, split)
+    if images is None:
+        raise ConfigError(f"--split {split}: {data.name} has no {split} images")
+    return (
+        data.name,
+        split,
+        images,
+        as_judged(named_parts(config, trained.classes)[1][split], images.labels, config),
+    )

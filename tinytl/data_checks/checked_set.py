@@ -1,6 +1,5 @@
 """The pictures of all splits in one row, test first: of two copies the training one is then the later."""
 
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,8 +7,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinytl.data.excluded import names_of
-from tinytl.data.pictures import BrokenPicture, decode_whole
-from tinytl.data.splits import DataSplits, ImageFiles, Split, parts_of
+from tinytl.data.named_pictures import NamedPictures
+from tinytl.data.pictures import BrokenPicture
+from tinytl.data.splits import DataSplits, Split, parts_of
 
 ORDER = ("test", "val", "train")
 
@@ -33,7 +33,9 @@ class CheckedSet:
         self.labels = np.concatenate([part.labels for part in self.parts.values()])
         self.splits = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
         self._starts = np.cumsum([0, *sizes])
-        self._names = [names_of(name, part, data_dir) for name, part in self.parts.items()]
+        self._named = [
+            NamedPictures(part, names_of(name, part, data_dir)) for name, part in self.parts.items()
+        ]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,15 +51,12 @@ class CheckedSet:
     def file(self, row: int) -> str:
         """Returns a picture's name: its path relative to the data folder."""
         number = self.splits[row]
-        return os.fsdecode(bytes(self._names[number][row - self._starts[number]]))
+        return self._named[number].file(int(row - self._starts[number]))
 
     def picture(self, row: int, at_least: int | None = None) -> Image.Image | BrokenPicture:
         """Decodes a picture, see `decode_whole`."""
         number = self.splits[row]
-        part, inside = list(self.parts.values())[number], int(row - self._starts[number])
-        if isinstance(part, ImageFiles):
-            return decode_whole(part.path(inside), at_least)
-        return Image.fromarray(part.images[inside])
+        return self._named[number].picture(int(row - self._starts[number]), at_least)
 
     def rows_of(self, name: str) -> slice:
         """Returns the rows of a split."""

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tinytl.data_checks.findings import Finding
+
 SMALLEST = 1e-12
 """A probability counts as this at least."""
 
@@ -33,6 +35,20 @@ class Suspect(NamedTuple):
     """The class that it looks like."""
     ratio: float
     """How many times as likely that class is."""
+
+
+def label_finding(suspect: Suspect, classes: tuple[str, ...], split: str, file: str) -> Finding:
+    """Returns the finding for a picture whose label is likely wrong."""
+    given, likely = classes[suspect.given], classes[suspect.likely]
+    return Finding(
+        kind="label",
+        split=split,
+        label=given,
+        file=file,
+        compared_with=likely,
+        number=suspect.ratio,
+        reason=f"it looks like {likely}, {_times(suspect.ratio)} as likely as {given}",
+    )
 
 
 def label_suspects(probabilities: Probabilities, labels: Labels) -> list[Suspect]:
@@ -92,3 +108,7 @@ def _check_shapes(probabilities: Probabilities, labels: Labels) -> None:
     n_classes = probabilities.shape[1]
     if len(labels) and not 0 <= labels.min() <= labels.max() < n_classes:
         raise ValueError(f"labels from {labels.min()} to {labels.max()} do not fit {n_classes} classes")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times" if ratio < 1000 else "over 999 times"

@@ -14,7 +14,7 @@ from tinytl.data.sets.listing import stored_side
 from tinytl.data.splits import ImageFiles
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.findings import Finding
-from tinytl.data_checks.label_errors import label_suspects
+from tinytl.data_checks.label_errors import label_finding, label_suspects
 from tinytl.data_checks.out_of_fold import out_of_fold_probabilities
 from tinytl.device import resolve_device
 from tinytl.features.compute import features_before_head
@@ -44,17 +44,11 @@ def find_suspect_labels(
     features, labels = frozen_features(pictures, whole, config, advance)
     probabilities = out_of_fold_probabilities(features, labels, len(pictures.classes))
     return [
-        Finding(
-            kind="label",
-            split=pictures.split(int(whole[suspect.row])),
-            label=pictures.classes[suspect.given],
-            file=pictures.file(int(whole[suspect.row])),
-            compared_with=pictures.classes[suspect.likely],
-            number=suspect.ratio,
-            reason=(
-                f"it looks like {pictures.classes[suspect.likely]}, "
-                f"{_times(suspect.ratio)} as likely as {pictures.classes[suspect.given]}"
-            ),
+        label_finding(
+            suspect,
+            pictures.classes,
+            pictures.split(int(whole[suspect.row])),
+            pictures.file(int(whole[suspect.row])),
         )
         for suspect in label_suspects(probabilities, labels.numpy())
     ]
@@ -103,7 +97,3 @@ def frozen_features(
         features.append(found.cpu())
         labels.append(of_part.cpu())
     return torch.cat(features), torch.cat(labels)
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.1f} times" if ratio < 10 else f"{ratio:.0f} times" if ratio < 1000 else "over 999 times"

@@ -4,11 +4,12 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tinytl.data.excluded import COLUMN
-from tinytl.data_checks.findings import Finding, by_kind
+from tinytl.data_checks.findings import KINDS, Finding, by_kind
 from tinytl.files import naming_the_file, written_whole
 
 COLUMNS = {
@@ -57,3 +58,18 @@ def as_json(account: str, n_pictures: int, findings: Sequence[Finding]) -> str:
         "findings": rows,
     }
     return json.dumps(content, indent=2)
+
+
+def findings_in(content: Mapping[str, Any]) -> list[Finding]:
+    """Returns the findings in what `as_json` wrote, once it is read.
+
+    Raises:
+        KeyError, TypeError, ValueError: for anything else.
+    """
+    findings = [
+        Finding(**{field: row[column] for column, field in COLUMNS.items()}) for row in content["findings"]
+    ]
+    unknown = {finding.kind for finding in findings} - set(KINDS)
+    if unknown:
+        raise ValueError(f"unknown kinds of findings: {unknown}")
+    return findings

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 
 from tinytl.plots.style import BLUE, GRID_ALPHA, MUTED, plain_text, save_formats
 from tinytl.training.judgements import Judgements
+from tinytl.training.mistakes import matrix_classes
 
-MOST_NAMED = 40
-"""Classes up to which each row and column of a confusion matrix has its name."""
 MOST_COUNTED = 16
 """Classes up to which each cell has its count."""
 
 
 def save_judgements(found: Judgements, classes: tuple[str, ...], folder: Path, title: str) -> list[Path]:
     """Writes `confusion.png` and `reliability.png` into `folder`, which is made; returns the files.
+
+    Of more than MOST_IN_MATRIX classes, the matrix has those that are confused most.
 
     Raises:
         ConfigError: if they cannot be written.
@@ -29,24 +30,31 @@ def save_judgements(found: Judgements, classes: tuple[str, ...], folder: Path, t
 
 
 def plot_confusion(counts: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Figure:
-    """Returns the figure of `counts`, `(C, C)`: a row for each true class, in shares of its images."""
-    n = len(classes)
+    """Returns the figure of `counts`, `(C, C)`: a row for each true class, in shares of its images.
+
+    Of more than MOST_IN_MATRIX classes, it has those that are confused most, and says so.
+    """
+    shown = matrix_classes(counts)
+    n = len(shown)
+    if n < len(classes):
+        title += f"\nthe {n} of {len(classes)} classes that are confused most"
     side = min(12.0, 3.0 + 0.3 * n)
     figure = Figure(figsize=(side + 1.0, side), layout="constrained")
     axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    both = np.ix_(shown, shown)
+    shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[both]
+    counts = counts[both]
     picture = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    if n <= MOST_NAMED:
-        names = [plain_text(name) for name in classes]
-        axes.set_xticks(range(n), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(n), names, fontsize=8)
+    names = [plain_text(classes[number]) for number in shown]
+    axes.set_xticks(range(n), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(n), names, fontsize=8)
     if n <= MOST_COUNTED:
         for i, j in zip(*counts.nonzero(), strict=True):
             ink = "white" if shares[i, j] > 0.6 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=ink, fontsize=8)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(plain_text(title), fontsize=10)
+    axes.set_title("\n".join(map(plain_text, title.splitlines())), fontsize=10)
     figure.colorbar(picture, label="share of the true class's images", shrink=0.7)
     return figure
 

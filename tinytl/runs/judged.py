@@ -1,15 +1,19 @@
 """What was said of a split's images, as text and as plain values."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinytl.config.names import METRICS
+from tinytl.errors import without_controls
 from tinytl.training.judgements import Judgements, OfClass
+from tinytl.training.mistakes import Judged, confused_pairs
 
 MOST_CLASSES = 20
 """Classes that a table shows; of more, those with the lowest F1."""
 MOST_PAIRS = 5
 """Pairs of classes that are named as the most confused."""
+MOST_PICTURES = 5
+"""Pictures that are named as the worst mistakes."""
 
 
 def flat(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -35,6 +39,15 @@ def lines(found: Judgements, classes: tuple[str, ...]) -> Iterator[str]:
     yield from _confused(found, classes)
 
 
+def picture_lines(mistakes: Sequence[Judged]) -> Iterator[str]:
+    """Yields the worst mistakes as text, the surest first."""
+    if mistakes:
+        yield ""
+        yield "surest and wrong:"
+    for one in mistakes[:MOST_PICTURES]:
+        yield f"  {without_controls(one.file)}: {one.predicted} {one.confidence:.3f}, not {one.label}"
+
+
 def _figure(found: Judgements, metric: str) -> str:
     return f"{getattr(found, metric):.3f} ± {found.standard_error(metric):.3f}"
 
@@ -58,15 +71,10 @@ def _share(value: float | None) -> str:
 
 
 def _confused(found: Judgements, classes: tuple[str, ...]) -> Iterator[str]:
-    counts = found.confusion(len(classes))
-    pairs = [
-        (int(counts[i, j]), classes[i], classes[j])
-        for i in range(len(classes))
-        for j in counts[i].nonzero()[0]
-        if i != j
-    ]
+    pairs = confused_pairs(found.confusion(len(classes)))[:MOST_PAIRS]
     if pairs:
         yield ""
         yield "most often wrong:"
-    for count, truth, said in sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:MOST_PAIRS]:
-        yield f"  {truth} taken for {said}: {count} of {int(counts[classes.index(truth)].sum())}"
+    for pair in pairs:
+        truth, said = classes[pair.truth], classes[pair.predicted]
+        yield f"  {truth} taken for {said}: {pair.n_taken} of {pair.n_images}"

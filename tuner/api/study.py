@@ -98,17 +98,17 @@ class Study:
         name = trial.trial if isinstance(trial, Pair) else trial.name if isinstance(trial, Trial) else trial
         return curve_table(self.reading.trial(name))
 
-    def report(self, path: str | Path | None = None) -> Path:
+    def report(self, path: str | Path | None = None, trial: str | None = None) -> Path:
         """Writes the study as one HTML file that loads nothing, and returns its path; a notebook shows it.
 
-        `path`: default RUNS_DIR/NAME/report.html.
+        `path`: default RUNS_DIR/NAME/report.html. `trial`: whose mistakes it shows; default: the best.
 
         Raises:
-            ConfigError: if no trial is complete, or the file cannot be written.
+            ConfigError: if no trial is complete, there is no such trial, or the file cannot be written.
         """
         from tuner.report.page import write_report_of
 
-        written = write_report_of(self.reading, self._storage, None if path is None else str(path))
+        written = write_report_of(self.reading, self._storage, None if path is None else str(path), trial)
         if in_notebook():
             show_page(written)
         return written

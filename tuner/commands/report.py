@@ -13,6 +13,9 @@ def add_parser(commands: Commands) -> None:
     report = commands.add_parser("report", help="the whole study as one HTML file that loads nothing")
     add_study_flags(report)
     report.add_argument("--out", metavar="FILE", help="file to write (default: RUNS_DIR/NAME/report.html)")
+    report.add_argument(
+        "--trial", metavar="TRIAL", help="the trial whose mistakes it shows (default: the best)"
+    )
     report.add_argument("--open", action="store_true", help="open it in the browser")
     report.add_argument(
         "--live",
@@ -29,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         return _follow(args)
     from tuner.report.page import write_report
 
-    path = write_report(args.name, args.runs_dir, args.storage, args.out)
+    path = write_report(args.name, args.runs_dir, args.storage, args.out, args.trial)
     _tell(path)
     if args.open:
         _open(path.resolve().as_uri())
@@ -46,9 +49,10 @@ def _follow(args: argparse.Namespace) -> int:
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    study = serve_live(args.name, args.runs_dir, args.storage, tell, _open if args.open else lambda url: None)
+    opened = _open if args.open else lambda url: None
+    study = serve_live(args.name, args.runs_dir, args.storage, tell, opened, trial=args.trial)
     if study.complete:
-        _tell(write_report_of(study, args.storage, args.out))
+        _tell(write_report_of(study, args.storage, args.out, args.trial))
     return 0
 
 

@@ -20,6 +20,7 @@ from tuner.report import facts, tables
 from tuner.report.folders import Rows, measured_mib, read_folders
 from tuner.report.made_by import commands
 from tuner.report.panels import front_panels, sections
+from tuner.report.picture_sections import picture_sections
 from tuner.tracking.links import links_or_reason
 
 
@@ -35,13 +36,19 @@ class Live:
     """Whether this is the last one."""
 
 
-def read_report(study: StudyReading, storage: str | None, live: Live | None = None) -> dict[str, Any]:
+def read_report(
+    study: StudyReading, storage: str | None, trial: str | None = None, live: Live | None = None
+) -> dict[str, Any]:
     """Returns all that the page of a study shows, by the names in `report.html`.
 
-    `storage`: as it was named. `live`: set if the page is served.
+    Args:
+        study: one reading.
+        storage: as it was named.
+        trial: whose mistakes it shows; default: the best.
+        live: set if the page is served.
 
     Raises:
-        ConfigError: for a file in the study's folder that is damaged.
+        ConfigError: for a file in the study's folder that is damaged, or if there is no such trial.
     """
     rows, notes = read_folders(study)
     sureness, classes = Sureness(study), read_class_counts(study.folder)
@@ -60,6 +67,7 @@ def read_report(study: StudyReading, storage: str | None, live: Live | None = No
         **_first(study, sureness),
         **_tables(study, sureness, rows, classes),
         **_about(study, rows, classes),
+        **picture_sections(study, trial, where_flags(study.runs_dir, storage)),
         **_beside(study, storage, notes, live is not None),
     }
 

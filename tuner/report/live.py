@@ -32,6 +32,7 @@ def serve_live(
     tell: Callable[[str], None],
     opened: Callable[[str], None] = lambda url: None,
     every_s: float = EVERY_S,
+    trial: str | None = None,
 ) -> StudyReading:
     """Serves a study's report until the study ends; returns the last reading.
 
@@ -42,9 +43,10 @@ def serve_live(
         tell: called with each line that a user has to see.
         opened: called with the address, once it answers.
         every_s: how often the study is read.
+        trial: whose mistakes the page shows; default: the best.
 
     Raises:
-        ConfigError: if the study does not run, or if it is deleted or damaged meanwhile.
+        ConfigError: if there is no such trial, the study does not run, or is deleted or damaged meanwhile.
         KeyboardInterrupt: after Ctrl-C.
     """
     study = open_study(name, runs_dir, storage)
@@ -55,7 +57,7 @@ def serve_live(
             f"`{write}` writes its report"
         )
     page = PageServer()
-    _make(page, study, storage, every_s)
+    _make(page, study, storage, trial, every_s)
     with served(page) as url:
         tell(f"{url} (Ctrl-C ends it)")
         opened(url)
@@ -63,7 +65,7 @@ def serve_live(
             begin_s = time.process_time()
             study = _read_again(study, storage)
             if study.holder is None or page.unasked_s < WATCHED_S:
-                _make(page, study, storage, every_s)
+                _make(page, study, storage, trial, every_s)
             time.sleep(max(every_s, (time.process_time() - begin_s) * (1 / SHARE - 1)))
         tell(f"Study {name} no longer runs: {study.ended} of {study.requested} trials ended")
         _last_call(page, every_s)
@@ -84,12 +86,14 @@ def version_of(study: StudyReading) -> str:
     return digest.hexdigest()[:16]
 
 
-def _make(page: PageServer, study: StudyReading, storage: str | None, every_s: float) -> None:
+def _make(
+    page: PageServer, study: StudyReading, storage: str | None, trial: str | None, every_s: float
+) -> None:
     """Publishes the page of a reading, if it is another one."""
     version = version_of(study)
     if version != page.version:
         live = Live(every_s=every_s, version=f'"{version}"', ended=study.holder is None)
-        page.publish(render(TEMPLATE, read_report(study, storage, live)), version)
+        page.publish(render(TEMPLATE, read_report(study, storage, trial, live)), version)
 
 
 def _read_again(study: StudyReading, storage: str | None) -> StudyReading:

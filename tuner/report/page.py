@@ -11,6 +11,7 @@ from tuner.bucket.database import mlflow_at_hand
 from tuner.next_commands import resume_command
 from tuner.record.reading import StudyReading, open_study
 from tuner.report.content import read_report
+from tuner.report.data_section import write_data_table
 from tuner.report.render import render
 
 FILE = "report.html"
@@ -18,28 +19,42 @@ FILE = "report.html"
 TEMPLATE = "report.html"
 
 
-def write_report(name: str, runs_dir: str, storage: str | None = None, out: str | None = None) -> Path:
+def write_report(
+    name: str, runs_dir: str, storage: str | None = None, out: str | None = None, trial: str | None = None
+) -> Path:
     """Writes the report of a study as it stands; returns its path.
 
     Raises:
         ConfigError: if there is no such study, or a file of its folder is damaged; and what
             `write_report_of` raises.
     """
-    return write_report_of(open_study(name, runs_dir, storage), storage, out)
+    return write_report_of(open_study(name, runs_dir, storage), storage, out, trial)
 
 
-def write_report_of(study: StudyReading, storage: str | None = None, out: str | None = None) -> Path:
-    """Writes the report of a study that was read; returns its path. `storage`: as it was named.
+def write_report_of(
+    study: StudyReading, storage: str | None = None, out: str | None = None, trial: str | None = None
+) -> Path:
+    """Writes the report of a study that was read, and beside it the table of its data; returns its path.
+
+    Args:
+        study: with a complete trial.
+        storage: as it was named.
+        out: file to write; default: `report.html` in the study's folder.
+        trial: whose mistakes it shows; default: the best.
 
     Raises:
-        ConfigError: if none of its trials is complete, or the report cannot be written.
+        ConfigError: if none of its trials is complete, there is no such trial, or the report cannot be
+            written.
     """
     mlflow_at_hand(study.runs_dir)
     path = study.folder / FILE if out is None else Path(out)
     check_place(path)
     _check_has_results(study)
-    write_whole(path, render(TEMPLATE, read_report(study, storage)))
-    send(path)
+    content = read_report(study, storage, trial)
+    table = write_data_table(content["data"], path)
+    write_whole(path, render(TEMPLATE, content))
+    for file in (path, *table):
+        send(file)
     return path
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinytl.runs.directory import RunDirectory
 from tuner.bucket.copies import bring_checkpoints
 from tuner.findings.kept_importance import known_importance
 from tuner.record.trials import CURVE_FILE
@@ -27,7 +28,9 @@ OF_A_TRIAL = ("config.yaml", CURVE_FILE, "last.pt")
 """Smallest first. `python -m tinytl evaluate` and `predict` read the checkpoint."""
 TAG = "artifacts"
 TABLE = "trials.json"
-_FORM = 1
+MISTAKES = "mistakes"
+"""Folder with what the best trial gets wrong."""
+_FORM = 2
 """A new number once files are made differently from the same results."""
 
 
@@ -50,7 +53,9 @@ def sync_study_artifacts(runs: StudyRuns, summary: StudySummary, folder: Path) -
     run_id = runs.parent.info.run_id
     spaces = {path.name: path.read_text() for path in sorted(folder.glob("*.yaml"))}
     sessions = [session.to_json() for session in runs.labels.sessions]
-    made_from = json.dumps([_FORM, summary.title, summary.rows, spaces, sessions], default=str)
+    made_from = json.dumps(
+        [_FORM, summary.title, summary.rows, spaces, sessions, _judged(summary)], default=str
+    )
     digest = _digest(made_from.encode())
     known = _known(runs.client, runs.parent)
     if known and set(known.values()) == {digest}:
@@ -58,12 +63,14 @@ def sync_study_artifacts(runs: StudyRuns, summary: StudySummary, folder: Path) -
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
         _write_texts(made, summary, spaces)
+        tables = [TABLE]
         if summary.study.complete:
             _write_pictures(made, summary)
+            tables += _write_mistakes(made, summary)
         runs.client.log_artifacts(run_id, str(made))
         names = sorted(path.name for path in made.iterdir())
-    table = json.dumps([{"path": TABLE, "type": "table"}])
-    tags = {TAG: json.dumps(dict.fromkeys(names, digest)), "mlflow.loggedArtifacts": table}
+    shown = json.dumps([{"path": path, "type": "table"} for path in tables])
+    tags = {TAG: json.dumps(dict.fromkeys(names, digest)), "mlflow.loggedArtifacts": shown}
     runs.log(run_id, tags=tags)
     return True
 
@@ -95,6 +102,24 @@ def _write_pictures(made: Path, summary: StudySummary) -> None:
     plot_front(complete, summary.title, budget_mib, made / "front.png")
     figure = front_figure(complete, summary.title, budget_mib)
     figure.write_html(made / "front.html", include_plotlyjs=True, div_id="front")
+
+
+def _write_mistakes(made: Path, summary: StudySummary) -> list[str]:
+    """Returns the paths of the tables that were written."""
+    from tuner.pictures.mistakes import TABLE as PER_CLASS
+    from tuner.pictures.mistakes import write_mistakes
+
+    wrote = write_mistakes(summary.study, made / MISTAKES, summary.title)
+    return [f"{MISTAKES}/{PER_CLASS}"] if wrote else []
+
+
+def _judged(summary: StudySummary) -> str | None:
+    """Returns a digest of what the best trial said of the validation images, if it has kept it."""
+    best = summary.study.best
+    path = None if best is None else RunDirectory(summary.study.folder / best.name).val_judgements
+    return (
+        None if best is None or path is None or not path.is_file() else best.name + _digest(path.read_bytes())
+    )
 
 
 def _known(client: "MlflowClient", run: "Run") -> dict[str, Any]:

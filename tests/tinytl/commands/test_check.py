@@ -12,6 +12,11 @@ from tinytl.__main__ import main
 COUNTS = {"train/a": 8, "train/b": 8, "val/a": 4, "val/b": 4}
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Val's first picture is among the training images of the other class, too, and there is a black one."""

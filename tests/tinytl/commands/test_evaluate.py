@@ -62,11 +62,36 @@ def test_pictures_of_what_is_taken_for_what(
 ) -> None:
     figures = tmp_path / "figures"
     found = _evaluate(capsys, str(run), "--figures", str(figures))
-    assert found["figures"] == [str(figures / name) for name in ("confusion.png", "reliability.png")]
+    names = ["confusion.png", "reliability.png"]
+    names += ["mistakes.png", "uncertain.png"] if found["worst_mistakes"] else ["uncertain.png"]
+    assert found["figures"] == [str(figures / name) for name in names]
     assert all(Path(path).stat().st_size > 5000 for path in found["figures"])
     (tmp_path / "file").touch()
     assert main(["evaluate", str(run), "--figures", str(tmp_path / "file")]) == 2
     assert "is a file: choose a folder" in capsys.readouterr().err
+
+
+def test_mistakes_and_uncertain_pictures_are_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = run.parent / "pictures"
+    other = tmp_path / "swapped"
+    shutil.copytree(pictures / "test" / "red", other / "blue")
+    shutil.copytree(pictures / "test" / "blue", other / "red")
+    for arguments, n_images in (("--split train", 9), (f"--data-dir {other}", 4)):
+        found = _evaluate(capsys, str(run), *arguments.split())
+        wrong = {row["file"]: row for row in found["worst_mistakes"]}
+        assert len(wrong) == n_images - round(found["accuracy_top1"] * n_images)
+        assert len(found["least_certain"]) == n_images
+        root = other if arguments.startswith("--data") else pictures
+        for row in found["least_certain"]:
+            assert (root / row["file"]).is_file() and f"/{row['label']}/" in f"/{row['file']}"
+            assert (row["file"] in wrong) is (row["predicted"] != row["label"])
+        capsys.readouterr()
+        assert main(["evaluate", str(run), *arguments.split()]) == 0
+        shown = capsys.readouterr().out
+        assert all((f"  {file}: " in shown) for file in list(wrong)[:5])
+    assert wrong  # with the labels swapped some are
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from pathlib import Path
 
@@ -5,6 +6,7 @@ from PIL import Image
 
 from tests.support.cases import small
 from tests.support.checked_pictures import blurred, patterned, several, write_pictures
+from tinytl.data.load import load_dataset
 from tinytl.data_checks.check import Checked, check_dataset
 from tinytl.runs.progress import PlainProgress
 
@@ -59,6 +61,15 @@ def test_what_is_excluded_is_not_checked(tmp_path: Path) -> None:
     (tmp_path / "drop.txt").write_text("train/a/copy.png\n")
     checked = _checked(root, exclude=str(tmp_path / "drop.txt"))
     assert checked.findings == [] and checked.account.endswith("; excluded: 1 by drop.txt")
+
+
+def test_its_digest_is_that_of_a_run_on_the_pictures_that_decode(tmp_path: Path) -> None:
+    config = small(dataset="imagefolder", data_dir=str(tmp_path), num_classes=None)
+    write_pictures(tmp_path, several(COUNTS))
+    assert _checked(tmp_path).digest == load_dataset(config).digest
+    (tmp_path / "val/b/0.png").write_bytes(b"no picture")
+    skipping = dataclasses.replace(config, skip_broken=True)
+    assert _checked(tmp_path).digest == load_dataset(skipping).digest
 
 
 def test_the_bundled_digits_are_checked() -> None:

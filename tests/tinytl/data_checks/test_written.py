@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tinytl.data_checks.findings import Finding
-from tinytl.data_checks.written import COLUMNS, as_json, write_csv
+from tinytl.data_checks.written import COLUMNS, as_json, findings_in, write_csv
 from tinytl.errors import ConfigError
 
 ODD = 'train/a/l\udcfctin, "x"\n.png'
@@ -32,6 +32,14 @@ def test_json_has_all_of_it() -> None:
     assert content["counts"] == {"leak": 1, "few_pictures": 1, "dark": 1}
     assert (content["data"], content["images"], len(content["findings"])) == ("pictures: 3", 3, 3)
     assert content["findings"][2]["file"] == ODD and content["findings"][0]["class"] == "b"
+
+
+def test_what_was_written_is_read_back() -> None:
+    content = json.loads(as_json("pictures: 3", 3, FINDINGS))
+    assert sorted(findings_in(content), key=repr) == sorted(FINDINGS, key=repr)
+    content["findings"][0]["kind"] = "none of ours"
+    with pytest.raises(ValueError, match="none of ours"):
+        findings_in(content)
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -4,22 +4,26 @@ import numpy as np
 import pytest
 
 from tests.tinytl.training.test_judgements import judgements
-from tinytl.plots.judgements import (
-    MOST_COUNTED,
-    MOST_NAMED,
-    plot_confusion,
-    plot_reliability,
-    save_judgements,
-)
+from tinytl.plots.judgements import MOST_COUNTED, plot_confusion, plot_reliability, save_judgements
+from tinytl.training.mistakes import MOST_IN_MATRIX
 
 
-@pytest.mark.parametrize("n", [2, MOST_COUNTED, MOST_COUNTED + 1, MOST_NAMED + 1])
-def test_a_confusion_matrix_has_counts_and_names_as_long_as_they_can_be_read(n: int) -> None:
+@pytest.mark.parametrize("n", [2, MOST_COUNTED, MOST_COUNTED + 1, MOST_IN_MATRIX])
+def test_a_confusion_matrix_has_names_and_as_long_as_they_can_be_read_counts(n: int) -> None:
     counts = np.diag(np.arange(n))
     axes = plot_confusion(counts, tuple(f"$c{turn}" for turn in range(n)), "x").axes[0]
     assert len(axes.texts) == (n - 1 if n <= MOST_COUNTED else 0)  # none in cells of 0
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert ("$c1" in names) is (n <= MOST_NAMED)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"$c{turn}" for turn in range(n)]
+
+
+def test_of_many_classes_a_matrix_has_the_most_confused_in_shares_of_all_their_images() -> None:
+    counts = np.diag(np.full(200, 4))
+    counts[np.arange(0, 80, 2), np.arange(1, 81, 2)] = np.arange(40, 0, -1)
+    axes = plot_confusion(counts, tuple(f"c{turn}" for turn in range(200)), "x").axes[0]
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == [f"c{turn}" for turn in range(MOST_IN_MATRIX)]
+    assert axes.get_title() == f"x\nthe {MOST_IN_MATRIX} of 200 classes that are confused most"
+    assert axes.images[0].get_array()[0, :2].tolist() == [4 / 44, 40 / 44]  # type: ignore[index]
 
 
 def test_a_row_is_in_shares_of_its_class() -> None:

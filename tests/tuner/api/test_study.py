@@ -8,6 +8,7 @@ from tests.support import mlflow_studies as made
 from tests.support.notebook import in_a_cell
 from tests.support.places import ROOT
 from tests.support.synthetic_study import write_study
+from tinytl.errors import ConfigError
 from tuner.record.claim import folder_claimed
 
 
@@ -56,6 +57,8 @@ def test_its_report_is_written_where_it_is_asked_for_and_shown_in_a_notebook(tmp
     with in_a_cell() as cell:
         path = study.report(tmp_path / "own.html")
     assert path == tmp_path / "own.html" and "many" in path.read_text()
+    with pytest.raises(ConfigError, match="no trial other"):
+        study.report(trial="other")
     assert "own.html" in cell.shown[0]["text/html"]
 
 
