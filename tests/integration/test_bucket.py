@@ -258,9 +258,12 @@ def test_a_model_is_finished_in_the_bucket_sent_whole_and_its_commands_work_ther
     # On another machine the model is there: nothing is made anew unless that is asked for.
     said = tuner("finish", "m", env=third, expect=2)
     assert f"in {PLACE}/m/model: use it, or add --replace to make another" in said
-    out = tuner("finish", "m", "--epochs", "2", "--replace", env=third)
+    tuner("finish", "m", "--epochs", "2", "--replace", env=third)
     assert json.loads(server.read(sent["model.json"]))["epochs"] == 2
     said = tuner("finish", "m", "--epochs", "1", env=second, expect=2)
-    assert "of m-000 after 2 epochs" in said and "--epochs 1 would make another: add --replace" in said
+    assert (
+        "of update_method-000 after 2 epochs" in said
+        and "--epochs 1 would make another: add --replace" in said
+    )
     tuner("delete", "m", "--yes", env=second)
     assert server.keys(f"{PREFIX}/m/") == []

@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "loader_workers": 3,
     "skip_broken": True,
     "exclude": "/drop.csv",
+    "min_per_class": 3,
     "num_classes": 4,
     "backbone": "proxylessnas_mobile",
     "weights": "file.pt",

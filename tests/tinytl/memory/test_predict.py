@@ -146,6 +146,7 @@ WITHOUT_EFFECT = {
     "loader_workers": 3,
     "skip_broken": True,
     "exclude": "/nowhere/drop.csv",
+    "min_per_class": 3,
     "weights": "/nowhere/weights.pt",
     "lite_weights": "/nowhere/lite.pt",
     "input_mean": (0.5, 0.5, 0.5),
