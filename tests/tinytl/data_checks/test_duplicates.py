@@ -23,7 +23,6 @@ def _bright(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(picture, np.int64) + 4, 0, 255).astype(np.uint8))
 
 
-COLOURS = {"cat": "red", "dog": "blue"}
 SAME, NEAR = (lambda p: p), _bright
 CASES = {
     "train and val": ("val/cat/a.png", "train/cat/b.png", SAME, "leak", "which is in val, not train"),
@@ -105,7 +104,8 @@ def test_of_several_that_are_nearly_alike_the_gravest_is_named(tmp_path: Path) -
 
 
 def test_pictures_of_one_colour_each_are_not_compared(tmp_path: Path) -> None:
-    plain = {f"train/{name}/a.png": Image.new("RGB", (32, 32), colour) for name, colour in COLOURS.items()}
+    places = {"train/cat": "red", "train/dog": "blue", "val/cat": "lime"}
+    plain = {f"{place}/a.png": Image.new("RGB", (32, 32), colour) for place, colour in places.items()}
     whole = checked_set(write_pictures(tmp_path, plain))
     facts, _ = scan(whole, 64)
     assert find_duplicates(whole, facts, np.arange(len(whole))) == []

@@ -10,7 +10,7 @@ def test_a_study_without_a_complete_trial_has_all_but_results(tmp_path):
     prepared = made.prepared_study(tmp_path, tracking_uri="none")
     made.start(made.new_study(prepared), 0)
     study = open_study(made.NAME, str(tmp_path))
-    content = read_report(study, None, Live(every_s=5, version="v", ended=False))
+    content = read_report(study, None, live=Live(every_s=5, version="v", ended=False))
     assert (content["best"], content["fronts"], content["front_rows"]) == (None, [], [])
     assert [section.id for section in content["sections"]] == ["importance"]
     assert "Shown once 4 trials are complete; 0 are." in content["sections"][0].note

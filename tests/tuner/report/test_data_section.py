@@ -73,7 +73,7 @@ def with_copies(tmp_path):
 def test_what_an_earlier_check_of_the_same_pictures_found_is_shown(with_copies, tmp_path):
     pictures = study_pictures(with_copies)
     assert [group["kind"] for group in section(with_copies, pictures)["groups"]] == ["label"]
-    check(tmp_path, "--min-per-class", "5")
+    check(tmp_path, "--enough-per-class", "5")
     found = section(with_copies, pictures)
     assert [group["kind"] for group in found["groups"]] == ["leak", "label"]
     leaks = found["groups"][0]
