@@ -168,10 +168,10 @@ def memory(result: Result) -> list[str]:
 
 
 def variants(result: Result) -> list[str]:
-    """The compared variants, with accuracy, rate and memory."""
+    """The compared variants, the most accurate first, with accuracy, rate and memory."""
     lines = [
         cells(row["variant"], top1(row), f"{row['base_lr']:.1g}", f"{row['least_mib']:.1f}")
-        for row in result["rows"]
+        for row in sorted(result["rows"], key=lambda row: -row["accuracy_top1_mean"])
     ]
     return [*table(["", "top-1, %", "base lr", "MiB"], lines), *source(result)]
 
