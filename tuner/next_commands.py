@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinytl.config.train_config import TrainConfig
 from tinytl.passwords import without_password, without_passwords
 from tuner.bucket.copies import named
 from tuner.config import StudyConfig
@@ -35,11 +36,12 @@ def tuner_command(command: str, *words: str, where: str = "", then: Sequence[str
     return f"python -m tuner {command}{_flags(*words)}{where}{_flags(*then)}"
 
 
-def check_command(dataset: str, data_dir: str | None, exclude: str | None) -> str:
-    """Returns the command that says what may be wrong with a data set, its labels as well."""
-    words = ["--dataset", dataset]
-    words += [] if data_dir is None else ["--data-dir", data_dir]
-    words += [] if exclude is None else ["--exclude", exclude]
+def check_command(config: TrainConfig) -> str:
+    """Returns the command that says what may be wrong with the data set of `config`, its labels as well."""
+    words = ["--dataset", config.dataset]
+    words += [] if config.data_dir is None else ["--data-dir", config.data_dir]
+    words += [] if config.exclude is None else ["--exclude", config.exclude]
+    words += ["--min-per-class", str(config.min_per_class)] if config.min_per_class else []
     return f"python -m tinytl check{_flags(*words)} --labels"
 
 

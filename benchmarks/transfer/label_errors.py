@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.shared.machine import write_result
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.load import list_dataset
+from tinytl.data.named_pictures import named_parts
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.label_errors import label_suspects
 from tinytl.data_checks.out_of_fold import out_of_fold_probabilities
@@ -83,7 +83,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = TrainConfig(dataset="imagefolder", data_dir=args.data_dir, backbone=args.backbone, device="cpu")
-    pictures = CheckedSet(list_dataset(config), config.data_dir)
+    data, named = named_parts(config)
+    pictures = CheckedSet(data.classes, named)
     start = time.process_time()
     features, labels = frozen_features(pictures, np.arange(len(pictures)), config)
     features_s = round(time.process_time() - start, 1)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from tests.support.cases import small
-from tinytl.data.load import list_dataset
+from tinytl.data.named_pictures import named_parts
 from tinytl.data_checks.checked_set import CheckedSet
 
 
@@ -40,7 +40,10 @@ def several(of: dict[str, int], first_seed: int = 1000) -> dict[str, Image.Image
     return {name: patterned(first_seed + i) for i, name in enumerate(names)}
 
 
-def checked_set(root: Path) -> CheckedSet:
-    """The pictures of a folder as a check lists them."""
-    config = small(dataset="imagefolder", data_dir=str(root), num_classes=None)
-    return CheckedSet(list_dataset(config), str(root))
+def checked_set(root: Path | None = None) -> CheckedSet:
+    """The pictures of a folder as a check lists them; without a folder, the digits."""
+    config = small(num_classes=None)
+    if root is not None:
+        config = small(dataset="imagefolder", data_dir=str(root), num_classes=None)
+    data, named = named_parts(config)
+    return CheckedSet(data.classes, named)

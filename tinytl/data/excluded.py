@@ -52,15 +52,16 @@ def without_excluded(splits: DataSplits, config: TrainConfig) -> DataSplits:
     )
 
 
-def check_enough_left(splits: DataSplits, exclude: str) -> None:
-    """Raises ConfigError if the list `exclude` leaves no picture to train a class, or to validate."""
+def check_enough_left(splits: DataSplits, config: TrainConfig) -> None:
+    """Raises ConfigError if what `config` leaves out leaves no picture to train a class, or to validate."""
+    flags = [] if config.exclude is None else [f"--exclude {config.exclude}"]
+    flags += [f"--min-per-class {config.min_per_class}"] if config.min_per_class else []
     missing = np.setdiff1d(np.arange(len(splits.classes)), splits.train.labels)
-    if len(missing) or not len(splits.val):
+    if flags and (len(missing) or not len(splits.val)):
         what = f"to train class {splits.classes[missing[0]]}" if len(missing) else "to validate"
-        raise ConfigError(
-            f"--exclude {exclude}: leaves no picture {what}: take lines out of the list, or leave "
-            "the class out by --min-per-class"
-        )
+        list_too = "take lines out of the list, or " if config.exclude is not None else ""
+        how = "leave the class out by --min-per-class" if len(missing) else "add pictures"
+        raise ConfigError(f"{' and '.join(flags)}: no picture is left {what}: {list_too}{how}")
 
 
 def without_listed(

@@ -84,8 +84,7 @@ def list_dataset(
         named = NAMED_SETS[config.dataset]
         splits = named.load(_folder_of(named, config), side, report)
     splits = without_small_classes(without_excluded(splits, config), config.min_per_class, known)
-    if config.exclude is not None:
-        check_enough_left(splits, config.exclude)
+    check_enough_left(splits, config)
     return splits
 
 

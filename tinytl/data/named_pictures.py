@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +46,17 @@ class NamedPictures:
 
 
 def named_parts(
-    config: TrainConfig, known: Collection[str] = ()
+    config: TrainConfig, known: Collection[str] = (), report: Callable[[str], None] = lambda line: None
 ) -> tuple[DataSplits, dict[str, NamedPictures]]:
     """Returns the splits of `config` as listed, and the pictures of each split that there is, by its name.
 
-    Decodes no file. A picture of arrays keeps the number that it has if none is left out. `known`: as in
-    `list_dataset`.
+    Decodes no file. A picture of arrays keeps the number that it has if none is left out. `known`, `report`:
+    as in `list_dataset`.
 
     Raises:
         ConfigError: as `list_dataset`.
     """
-    data = list_dataset(config, known=known)
+    data = list_dataset(config, report=report, known=known)
     with_all = dataclasses.replace(config, exclude=None, min_per_class=0)
     whole = data if with_all == config else list_dataset(with_all)
     excluded = [] if config.exclude is None else list(read_excluded(config))
@@ -68,6 +68,27 @@ def named_parts(
     return data, {name: NamedPictures(part, names[name]) for name, part in parts_of(data).items()}
 
 
+def without_broken_files(
+    data: DataSplits, named: Mapping[str, NamedPictures], config: TrainConfig
+) -> tuple[DataSplits, dict[str, NamedPictures]]:
+    """Returns what `named_parts` returned, without the files that do not decode. Decodes every file.
+
+    Raises:
+        ConfigError: naming those that do not, unless `config.skip_broken`.
+    """
+    whole = {name: _decodable(pictures, config) for name, pictures in named.items()}
+    parts = {name: pictures.part for name, pictures in whole.items()}
+    left = dataclasses.replace(data, train=parts["train"], val=parts["val"], test=parts.get("test"))
+    return left, whole
+
+
+def _decodable(pictures: NamedPictures, config: TrainConfig) -> NamedPictures:
+    if not isinstance(pictures.part, ImageFiles):
+        return pictures
+    whole = without_broken(pictures.part, config)
+    return NamedPictures(whole, pictures.names[np.isin(pictures.part.names, whole.names)])
+
+
 def as_judged(pictures: NamedPictures, labels: npt.NDArray[np.int64], config: TrainConfig) -> NamedPictures:
     """Returns the pictures that a network of `config` judged, whose labels, `(N,)`, are known, in its order.
 
@@ -77,9 +98,8 @@ def as_judged(pictures: NamedPictures, labels: npt.NDArray[np.int64], config: Tr
         ConfigError: if the labels are others: pictures have come, gone, or moved to another class.
     """
     found = pictures
-    if len(labels) < len(pictures) and config.skip_broken and isinstance(pictures.part, ImageFiles):
-        whole = without_broken(pictures.part, config)
-        found = NamedPictures(whole, pictures.names[np.isin(pictures.part.names, whole.names)])
+    if len(labels) < len(pictures) and config.skip_broken:
+        found = _decodable(pictures, config)
     if not np.array_equal(found.labels, labels):
         place = config.data_dir or config.dataset
         raise ConfigError(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.load import list_dataset
+from tinytl.data.named_pictures import named_parts
 from tinytl.data.pictures import BrokenPicture
 from tinytl.data.sets.digest import content_digest
-from tinytl.data.splits import DataSplits, ImageSet
+from tinytl.data.splits import DataSplits
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.class_counts import find_thin_classes
 from tinytl.data_checks.duplicates import find_duplicates
@@ -19,7 +19,6 @@ from tinytl.data_checks.odd_pictures import find_odd_pictures
 from tinytl.data_checks.page import is_pair
 from tinytl.data_checks.scan import broken_files, scan
 from tinytl.data_checks.thumbnails import SIDE, thumbnail
-from tinytl.errors import ConfigError
 from tinytl.runs.progress import PlainProgress
 
 
@@ -48,16 +47,10 @@ def check_dataset(config: TrainConfig, progress: PlainProgress, *, enough: int, 
     each split again for their digest; of each picture, 232 bytes stay in memory.
 
     Raises:
-        ConfigError: as `list_dataset`; for pictures of arrays of which a list excludes some, as their
-            numbers would change; with `labels`, for weights that cannot be read.
+        ConfigError: as `list_dataset`; with `labels`, for weights that cannot be read.
     """
-    data = list_dataset(config, report=progress.report)
-    if config.exclude is not None and isinstance(data.train, ImageSet):
-        raise ConfigError(
-            f"--exclude {config.exclude}: the pictures of {data.name} are no files but numbers, which would "
-            "change: check it without"
-        )
-    pictures = CheckedSet(data, config.data_dir)
+    data, named = named_parts(config, report=progress.report)
+    pictures = CheckedSet(data.classes, named)
     account = data.account or f"{data.name}: {len(pictures):,} images of {len(data.classes)} classes"
     progress.report(account)
     with progress:

@@ -6,10 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinytl.data.excluded import names_of
 from tinytl.data.named_pictures import NamedPictures
 from tinytl.data.pictures import BrokenPicture
-from tinytl.data.splits import DataSplits, Split, parts_of
+from tinytl.data.splits import Split
 
 ORDER = ("test", "val", "train")
 
@@ -25,17 +24,15 @@ class CheckedSet:
     splits: npt.NDArray[np.uint8]
     """`(N,)`, numbers of splits in `parts`."""
 
-    def __init__(self, data: DataSplits, data_dir: str | None) -> None:
-        parts = parts_of(data)
-        self.classes = data.classes
-        self.parts = {name: parts[name] for name in ORDER if name in parts}
+    def __init__(self, classes: tuple[str, ...], named: Mapping[str, NamedPictures]) -> None:
+        """`classes`: of a data set. `named`: the pictures of each split that there is, see `named_parts`."""
+        self.classes = classes
+        self._named = [named[name] for name in ORDER if name in named]
+        self.parts = {name: named[name].part for name in ORDER if name in named}
         sizes = [len(part) for part in self.parts.values()]
         self.labels = np.concatenate([part.labels for part in self.parts.values()])
         self.splits = np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes)
         self._starts = np.cumsum([0, *sizes])
-        self._named = [
-            NamedPictures(part, names_of(name, part, data_dir)) for name, part in self.parts.items()
-        ]
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -20,8 +20,8 @@ def add_parser(commands: Commands) -> None:
     report.add_argument(
         "--live",
         action="store_true",
-        help="serve it on 127.0.0.1 while the study runs, refreshed as trials go on, until the study or "
-        "Ctrl-C ends it; then write the file",
+        help="serve it on 127.0.0.1 while the study runs, refreshed as trials go on, and write the file when "
+        "the study ends; Ctrl-C ends it without a file",
     )
     report.set_defaults(run=run)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.named_pictures import NamedPictures, as_judged, named_parts
+from tinytl.data.named_pictures import NamedPictures, as_judged, named_parts, without_broken_files
 from tinytl.data.sets.digest import content_digest
 from tinytl.data.splits import DataSplits
 from tinytl.errors import ConfigError
@@ -44,15 +44,18 @@ class StudyPictures:
 def study_pictures(study: StudyReading) -> StudyPictures:
     """Returns the pictures of a study.
 
-    Reads the names of all files, and the bytes of 1,024 per split. If files that do not decode were left out
-    of the study, their digest is not compared: to know them, all would have to be decoded.
+    Reads the names of all files, and the bytes of 1,024 per split. If the study was to skip files that do not
+    decode, and there seem to be some, every file is decoded.
 
     Raises:
         ConfigError: if they are gone or have changed, or if no trial's folder says which they were.
     """
     config = _config_of(study)
     data, parts = named_parts(config)
-    _check_digest(data, config, study.attributes.get(schema.IMAGES_DIGEST))
+    was = study.attributes.get(schema.IMAGES_DIGEST)
+    if was is not None and config.skip_broken and _digest(data, config) != was:
+        data, parts = without_broken_files(data, parts, config)
+    _check_digest(data, config, was)
     return StudyPictures(config=config, classes=data.classes, parts=parts)
 
 
@@ -71,17 +74,19 @@ def known_classes(study: StudyReading, found: Judgements) -> tuple[str, ...]:
 
 
 def _check_digest(data: DataSplits, config: TrainConfig, was: str | None) -> None:
-    if was is None or config.skip_broken:
-        return
-    place = config.data_dir or config.dataset
-    try:
-        now = content_digest(data)
-    except OSError as error:  # a file went after it was listed, or may not be read
-        raise ConfigError(f"{place}: {error.filename}: {error.strerror}") from None
-    if now != was:
+    if was is not None and (now := _digest(data, config)) != was:
+        place = config.data_dir or config.dataset
         raise ConfigError(
             f"{place}: the pictures have changed since the study (digest {was} then, {now} now)"
         )
+
+
+def _digest(data: DataSplits, config: TrainConfig) -> str:
+    try:
+        return content_digest(data)
+    except OSError as error:  # a file went after it was listed, or may not be read
+        place = config.data_dir or config.dataset
+        raise ConfigError(f"{place}: {error.filename}: {error.strerror}") from None
 
 
 def _config_of(study: StudyReading) -> TrainConfig:

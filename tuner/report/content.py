@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from tinytl.config.names import METRICS
 from tinytl.passwords import without_password
+from tinytl.plural import counted
 from tuner.bucket.copies import named
 from tuner.config import STUDY_FILE, StudyConfig
 from tuner.findings.sureness import Sureness
@@ -134,15 +134,9 @@ def _beside(study: StudyReading, storage: str | None, notes: list[str], live: bo
         "notes": notes,
         "links": links,
         "where": where,
-        "compare": tuner_command("compare", name, _other(study), where=where, then=["--out", "comparison"]),
+        "compare": tuner_command("compare", name, "OTHER", where=where, then=["--out", "comparison"]),
         "mlflow": facts.in_mlflow(name, runs_dir, storage, mlflow_uri, links, answers=no_links is None),
     }
-
-
-def _other(study: StudyReading) -> str:
-    """Returns the name of the study beside this one that was changed last; a word in its place if none is."""
-    files = [file for file in Path(study.runs_dir).glob(f"*/{STUDY_FILE}") if file.parent.name != study.name]
-    return max(files, key=lambda file: file.stat().st_mtime).parent.name if files else "OTHER"
 
 
 def _subtitle(study: StudyReading) -> str:
@@ -155,7 +149,7 @@ def _subtitle(study: StudyReading) -> str:
     if schema.SPACE in identity:
         parts.append(f"space {identity[schema.SPACE]}")
     if schema.EPOCHS in identity:
-        parts.append(f"{identity[schema.EPOCHS]} epochs per trial")
+        parts.append(f"{counted(identity[schema.EPOCHS], 'epoch')} per trial")
     if study.budget_mib is not None:
         parts.append(f"budget {study.budget_mib:g} MiB")
     return " · ".join(parts)

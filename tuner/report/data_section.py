@@ -9,7 +9,6 @@ from tinytl.data_checks.kept import kept_check
 from tinytl.data_checks.page import is_pair
 from tinytl.data_checks.written import write_csv
 from tinytl.errors import ConfigError, without_controls
-from tuner.bucket.copies import named
 from tuner.findings.label_errors import best_judgements, likely_label_errors
 from tuner.findings.study_pictures import StudyPictures
 from tuner.next_commands import check_command
@@ -42,8 +41,7 @@ def data_section(
         notes.append(f"The rest is from the last tinytl check of these pictures ({check.account}).")
     command = None
     if pictures is not None and (check is None or not check.labels):
-        config = pictures.config
-        command = check_command(config.dataset, config.data_dir, config.exclude)
+        command = check_command(pictures.config)
     return {
         "notes": [without_controls(note) for note in notes],
         "groups": [_group(kind, group, thumbnails) for kind, group in by_kind(found).items()],
@@ -67,7 +65,7 @@ def write_data_table(data: dict[str, Any], report: Path) -> list[Path]:
     path = report.with_name(f"{report.stem}_data.csv")
     write_csv(data["findings"], path)  # an empty one, too: an older one would name what is mended
     if any(finding.file for finding in data["findings"]):
-        data["table"] = named(path)
+        data["table"] = path.name
     return [path]
 
 

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution
 
 from tinytl.config.names import METRICS
 from tinytl.plots.curves import MOST_NAMED
+from tinytl.plural import counted
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, Importance
 from tuner.findings.kept_importance import known_importance
 from tuner.findings.text import capitalized, importance_line, short
@@ -204,7 +205,7 @@ def _rungs(study: StudyReading) -> Section | None:
     for epoch in sorted({epoch for trial in judged for epoch in trial.rungs}):
         here = [trial for trial in judged if epoch in trial.rungs]
         text = f"{sum(trial.stopped_at == epoch for trial in here)} of {len(here)} stopped"
-        title = f"After {epoch} epoch{'' if epoch == 1 else 's'}"
+        title = f"After {counted(epoch, 'epoch')}"
         figure = rung_figure(here, epoch, span_mib)
         panels.append(panel_of(f"rung-{epoch}", title, text, f"{title}: {text}.", figure))
     end = f"{len(pareto_front(results))} of {len(results)} on the front"

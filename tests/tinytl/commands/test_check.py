@@ -106,12 +106,6 @@ def test_the_list_is_not_overwritten(
     assert listed.read_text() == "train/a/0.png\n"
 
 
-def test_numbers_of_pictures_do_not_shift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "f.csv").write_text("train/0\n")
-    assert main(["check", "--exclude", str(tmp_path / "f.csv")]) == 2
-    assert "the pictures of digits are no files but numbers, which would change" in capsys.readouterr().err
-
-
 def test_a_class_with_one_picture_is_said_and_no_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

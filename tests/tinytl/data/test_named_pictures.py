@@ -48,6 +48,16 @@ def test_names_do_not_depend_on_what_is_left_out(
     assert np.array_equal(np.asarray(after.picture(1)), np.asarray(before.picture(2)))
 
 
+def test_pictures_of_arrays_keep_their_numbers_without_small_classes() -> None:
+    whole = named_parts(small(num_classes=None))[1]["train"]
+    data, parts = named_parts(small(num_classes=None, min_per_class=179))
+    left = parts["train"]
+    assert len(data.classes) < 10 and 0 < len(left) < len(whole)
+    rows = {whole.file(row): row for row in range(len(whole))}
+    for row in range(len(left)):
+        assert np.array_equal(np.asarray(left.picture(row)), np.asarray(whole.picture(rows[left.file(row)])))
+
+
 def test_what_was_skipped_as_broken_has_no_row(make_imagefolder: MakeFolder) -> None:
     root = make_imagefolder({"train/red": 3, "train/blue": 3, "val/red": 3, "val/blue": 2})
     (root / "val/blue/00.png").write_bytes(b"no picture")

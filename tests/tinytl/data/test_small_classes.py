@@ -61,7 +61,7 @@ def test_pictures_of_all_splits_count_once_the_list_has_left_out_its_own(
     listed.write_text("train/few/00.png\n")
     assert load_dataset(_config(root, 4, exclude=str(listed))).classes == ("blue", "red")
     listed.write_text("train/few/00.png\ntrain/few/01.png\n")
-    with pytest.raises(ConfigError, match="leaves no picture to train class few"):
+    with pytest.raises(ConfigError, match="no picture is left to train class few"):
         load_dataset(_config(root, 2, exclude=str(listed)))
     assert load_dataset(_config(root, 3, exclude=str(listed))).classes == ("blue", "red")
 
@@ -74,6 +74,12 @@ def test_two_classes_are_left_at_least(make_imagefolder: MakeFolder, least: int,
         return
     with pytest.raises(ConfigError, match=rf"^--min-per-class {least} leaves {left} of .*: two are needed"):
         load_dataset(_config(root, least))
+
+
+def test_something_is_left_to_validate(make_imagefolder: MakeFolder) -> None:
+    root = make_imagefolder({"train/blue": 4, "train/few": 1, "train/red": 4, "val/few": 2})
+    with pytest.raises(ConfigError, match=r"^--min-per-class 4: no picture is left to validate: add "):
+        load_dataset(_config(root, 4))
 
 
 def test_arrays_too_and_what_a_network_knows_stays(make_imagefolder: MakeFolder) -> None:

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.cases import small
 from tests.support.checked_pictures import blurred, checked_set, patterned, several, write_pictures
-from tinytl.data.load import list_dataset
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.findings import Finding
 from tinytl.data_checks.odd_pictures import deviations, find_odd_pictures
@@ -76,7 +74,7 @@ def test_a_black_picture_stands_out_in_a_dark_set(tmp_path: Path) -> None:
 
 def test_the_bundled_digits_have_no_odd_picture() -> None:
     """8 x 8 pixels, a digit on black: small, dark in the mean, and all alike in that."""
-    assert _found(CheckedSet(list_dataset(small(num_classes=None)), None), 96) == []
+    assert _found(checked_set(), 96) == []
 
 
 def test_the_oddest_is_first_and_says_why(tmp_path: Path) -> None:

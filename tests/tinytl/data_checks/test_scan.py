@@ -2,9 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.cases import small
 from tests.support.checked_pictures import checked_set, patterned, several, write_pictures
-from tinytl.data.load import list_dataset
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.facts import facts_of
 from tinytl.data_checks.scan import broken_files, scan
@@ -47,7 +45,7 @@ def test_what_does_not_decode_is_a_finding_of_its_own(tmp_path: Path) -> None:
 
 
 def test_arrays_are_scanned_too() -> None:
-    pictures = CheckedSet(list_dataset(small(num_classes=None)), None)
+    pictures = checked_set()
     facts, broken = scan(pictures, 32)
     assert not broken and set(facts["width"].tolist()) == {8}
     assert pictures.file(0) == "test/0" and pictures.file(len(pictures) - 1).startswith("train/")

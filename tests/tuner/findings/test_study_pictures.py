@@ -47,13 +47,16 @@ def test_pictures_that_are_gone_or_others_are_refused(study, tmp_path):
         study_pictures(read(tmp_path))
 
 
-def test_with_pictures_left_out_as_broken_the_labels_decide(study, tmp_path):
+def test_pictures_left_out_as_broken_are_left_out_here_and_others_are_refused(study, tmp_path):
     (tmp_path / "pictures/val/a/9.png").write_bytes(b"no picture")
     for name in (BEST, OTHER, UNJUDGED):
         file = RunDirectory(tmp_path / made.NAME / name).config_file
         file.write_text(file.read_text().replace("skip_broken: false", "skip_broken: true"))
     found = study_pictures(read(tmp_path)).judged(np.array([0] * 4 + [1] * 4))
     assert [found.file(row) for row in range(4)] == [f"val/a/{number}.png" for number in range(4)]
+    (tmp_path / "pictures/val/a/0.png").rename(tmp_path / "pictures/val/a/7.png")  # the same labels
+    with pytest.raises(ConfigError, match="the pictures have changed since the study"):
+        study_pictures(read(tmp_path))
 
 
 def test_without_the_data_classes_have_the_names_that_were_kept_or_numbers(study, tmp_path):

@@ -1,16 +1,19 @@
 import csv
 import dataclasses
+import shlex
 import shutil
 
 import pytest
 
 from tests.support import mlflow_studies as made
 from tests.support.checked_pictures import several, write_pictures
-from tests.support.judged_study import BEST, COUNTS, OTHER, config_of, write_judged_study
+from tests.support.judged_study import BEST, COUNTS, OTHER, UNJUDGED, config_of, write_judged_study
 from tinytl.__main__ import main
+from tinytl.data.load import load_dataset
 from tinytl.data.named_pictures import named_parts
 from tinytl.runs.directory import RunDirectory
 from tuner.findings.study_pictures import study_pictures
+from tuner.record import schema
 from tuner.record.reading import open_study
 from tuner.report.data_section import MOST_OF_A_KIND, data_section, write_data_table
 from tuner.report.thumbnails import Thumbnails
@@ -52,10 +55,10 @@ def test_label_errors_with_pictures_and_the_command_for_the_rest(reading, tmp_pa
 def test_the_table_is_a_list_to_exclude(reading, tmp_path):
     found = section(reading, study_pictures(reading))
     assert write_data_table(found, tmp_path / "report.html") == [tmp_path / "report_data.csv"]
-    assert found["table"] == str(tmp_path / "report_data.csv")
+    assert found["table"] == "report_data.csv"
     with (tmp_path / "report_data.csv").open(newline="") as file:
         assert [(row["kind"], row["file"]) for row in csv.DictReader(file)] == [("label", "val/b/1.png")]
-    config = dataclasses.replace(config_of(tmp_path), exclude=found["table"])
+    config = dataclasses.replace(config_of(tmp_path), exclude=str(tmp_path / "report_data.csv"))
     val = named_parts(config)[1]["val"]
     assert "val/b/1.png" not in [val.file(row) for row in range(len(val))] and len(val) == 7
 
@@ -86,6 +89,20 @@ def test_what_an_earlier_check_of_the_same_pictures_found_is_shown(with_copies, 
     (tmp_path / "pictures/train/a/copy0.png").unlink()
     check(tmp_path)  # of other pictures
     assert len(section(with_copies, pictures)["groups"][0]["items"]) == MOST_OF_A_KIND
+
+
+def test_the_command_that_is_shown_makes_what_the_next_report_finds(tmp_path):
+    study = write_judged_study(tmp_path, COUNTS | {"train/c": 2})
+    config = dataclasses.replace(config_of(tmp_path), min_per_class=3)
+    study.set_user_attr(schema.IMAGES_DIGEST, load_dataset(config).digest)
+    for name in (BEST, OTHER, UNJUDGED):
+        RunDirectory(tmp_path / made.NAME / name).write_config(config)
+    reading = open_study(made.NAME, str(tmp_path))
+    command = section(reading, study_pictures(reading))["command"]
+    words = shlex.split(command.removesuffix(" --labels"))[3:]
+    assert words[-2:] == ["--min-per-class", "3"] and main([*words, "--json"]) == 0
+    found = section(reading, study_pictures(reading))
+    assert found["notes"][1].startswith("The rest is from the last tinytl check of these pictures")
 
 
 def test_without_the_pictures_a_check_is_shown_as_text(with_copies, tmp_path):

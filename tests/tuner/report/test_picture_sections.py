@@ -31,7 +31,7 @@ def test_the_page_has_the_best_trial_s_mistakes_and_the_data(tmp_path, capsys):
         "Confidence misses accuracy by 0.",
         "val, b : it looks like a, 4.4 times as likely as b",
         f"--runs-dir {tmp_path} --trial TRIAL",
-        f"--exclude {tmp_path}/mine/report_data.csv",
+        "report_data.csv beside this page",
     ):
         assert words in shown.text
     assert set(shown.loads) == {("img", "src")}

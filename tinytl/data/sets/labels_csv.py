@@ -51,7 +51,7 @@ def read_labels(
         splits.setdefault(split, []).append((path, row["label"]))
     if missing:
         shown = ", ".join(missing[:MOST_NAMED]) + (", ..." if len(missing) > MOST_NAMED else "")
-        raise ConfigError(f"{table} names {counted(len(missing), 'file')} that are not there: {shown}")
+        raise ConfigError(f"{table}: {counted(len(missing), 'file')} in it cannot be found: {shown}")
     if "train" not in splits:
         raise ConfigError(f"{table} names no image to train on")
     unnamed = len(set(pictures_under(root, left_out)) - labels.keys())

@@ -62,7 +62,7 @@ def test_splits_may_be_named_and_what_no_line_names_is_left_out(make: Callable[.
         (["name,kind", *ROWS], "file and label are needed, it has name, kind"),
         ([], "file and label are needed, it has nothing"),
         (["file,label", "red0.png"], "line 2: a file and a label are needed"),
-        (["file,label", *ROWS, "a.png,red", "b.png,red"], "names 2 files that are not there: a.png, b.png"),
+        (["file,label", *ROWS, "a.png,red", "b.png,red"], ": 2 files in it cannot be found: a.png, b.png"),
         (["file,label", *ROWS, "red0.png,blue"], "line 8: red0.png is 'blue', before it was 'red'"),
         (["file,label,split", "red0.png,red,fold1"], "line 2: split 'fold1' is none of train, val and test"),
         (["file,label,split", "red0.png,red,test"], "names no image to train on"),
