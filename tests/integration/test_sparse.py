@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 import yaml
 
 from tests.support.studies import (
@@ -26,6 +27,7 @@ def schemes_of(study):
     }
 
 
+@pytest.mark.slow  # a whole study, killed; test_study.py has one of another space
 def test_a_study_of_sparse_resumes_with_what_its_images_chose(tmp_path):
     pictures, runs_dir = write_pictures(tmp_path / "pictures"), tmp_path / "runs"
     flags = "--space sparse --trials 3 --epochs 3 --name s --workers 1 --memory-budget-mib 25".split()

@@ -6,6 +6,7 @@ import pytest
 from tests.support.cases import exists
 from tinytl.__main__ import main
 from tinytl.config.names import ENGINES, METHODS, NORMS
+from tinytl.config.plan import Needs
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.prediction import PARTS, MemoryPrediction
 
@@ -50,6 +51,7 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         return MemoryPrediction(peak_mib=peak, parts_mib={"temporary": peak}, peak_at="here forward")
 
     monkeypatch.setattr("tinytl.memory.table.predict_memory", predict)
+    monkeypatch.setattr("tinytl.memory.predict.needs_of", lambda choice: Needs(predict(choice).peak_mib, 1.0))
     monkeypatch.setattr("tinytl.memory.table.predict_memories", lambda configs: None)
     monkeypatch.setattr("tinytl.memory.table.stock_inference_peak_mib", lambda config: 5.0)
     monkeypatch.setattr("tinytl.memory.table.paper_memory", lambda config: 7.0)

@@ -131,12 +131,12 @@ def test_memory_falls_with_the_micro_batch() -> None:
 
 def test_nothing_is_executed_or_read() -> None:
     config = small(
-        method="FT-Full", weights="/nowhere/weights.pt", batch_size=16384, resolution=512, norm="frozen_bn"
+        method="FT-Full", weights="/nowhere/weights.pt", batch_size=1024, resolution=512, norm="frozen_bn"
     )
     state = torch.get_rng_state()
-    assert predict_memory(config).peak_mib > 250_000  # a quarter of a tebibyte
+    assert predict_memory(config).peak_mib > 15_000
     assert torch.equal(torch.get_rng_state(), state)
-    assert stock_inference_peak_mib(config) > 500_000
+    assert stock_inference_peak_mib(config) > 30_000
 
 
 WITHOUT_EFFECT = {

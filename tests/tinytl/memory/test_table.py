@@ -6,7 +6,7 @@ import pytest
 from tests.support.cases import exists, small
 from tinytl.config.flat import config_from_flat
 from tinytl.config.names import LITE_METHODS, METHODS, NORMS
-from tinytl.config.plan import describe, is_planned
+from tinytl.config.plan import Needs, describe, is_planned
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import resolve_plan
 from tinytl.memory.prediction import MemoryPrediction
@@ -26,11 +26,15 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         parts = {"parameters": 4.0, "temporary": peak - 4.0}
         return MemoryPrediction(peak_mib=peak, parts_mib=parts, peak_at="features.2 backward")
 
+    def needs_of(choice: TrainConfig) -> Needs:
+        return Needs(predict(choice).peak_mib, 1.0 if choice.stock_below_kib else 2.0)
+
     def measure(config: TrainConfig) -> float:
         assert is_planned(config)
         return predict(config).peak_mib + 0.5
 
     monkeypatch.setattr("tinytl.memory.table.predict_memory", predict)
+    monkeypatch.setattr("tinytl.memory.predict.needs_of", needs_of)
     monkeypatch.setattr("tinytl.memory.table.predict_memories", together.extend)
     monkeypatch.setattr("tinytl.memory.table.measure_memory", measure)
     monkeypatch.setattr("tinytl.memory.table.process_peak_mib", lambda: 300.0)

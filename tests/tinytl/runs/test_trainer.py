@@ -259,9 +259,12 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[TapedGraphs]]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"norm": "batch_norm", "batch_size": 4},
-        {"method": "TinyTL-L+B", "norm": "frozen_bn", "batch_size": 4, "micro_batch_size": 2},
-        {"optimizer": "sgd", "batch_size": 3, "precision": "bfloat16"},
+        pytest.param({"norm": "batch_norm", "batch_size": 4}, marks=pytest.mark.slow),
+        pytest.param(
+            {"method": "TinyTL-L+B", "norm": "frozen_bn", "batch_size": 4, "micro_batch_size": 2},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"optimizer": "sgd", "batch_size": 3, "precision": "bfloat16"}, marks=pytest.mark.slow),
         {"norm": "batch_norm", "batch_size": 4, "mixup_alpha": 0.4, "weight_average": 0.9},
     ],
     ids=["batch norm", "lite, micro-batches", "sgd, bfloat16", "mixed, averaged"],

@@ -88,7 +88,7 @@ def test_float32_is_left_alone() -> None:
 PREDICTED = itertools.product(("TinyTL-L+B", "FT-Full"), ("bfloat16", "float16"), ("lean", "stock"))
 
 
-@pytest.mark.parametrize(("method", "precision", "engine"), sampled(PREDICTED, 7))
+@pytest.mark.parametrize(("method", "precision", "engine"), sampled(PREDICTED, 8))
 def test_predicted_memory_is_measured_memory(method: str, precision: str, engine: str) -> None:
     config = small(method=method, norm="frozen_bn", engine=engine, precision=precision, resolution=32)
     assert predict_memory(config).peak_mib == pytest.approx(measure_memory(config), rel=0.02)

@@ -82,6 +82,7 @@ def test_a_write_that_fails_leaves_what_was_there(journal, monkeypatch):
     assert journal.path.read_bytes() == before
 
 
+@pytest.mark.slow  # a hundred processes
 def test_a_hundred_writers_killed_inside_an_append_stop_nobody(journal):
     """Each is killed at a random moment, most of them while they hold the lock."""
     rng, told = random.Random(0), []

@@ -306,6 +306,7 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
+@pytest.mark.slow  # a real server, killed
 def test_a_server_that_is_killed_costs_no_record(server, runs_dir, caplog, capsys):
     prepared = made.prepared_study(runs_dir, tracking_uri=server.uri)
     study = made.new_study(prepared)
