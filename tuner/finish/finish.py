@@ -206,11 +206,21 @@ def _add_what_is_missing(study: StudyReading, model: FinishedModel, wish: Wish, 
     others = differences(study, model, wish)
     if others:
         raise ConfigError(f"{there}; {', '.join(others)} would make another: add --replace, or leave it out")
-    best = choose_best(study, None).trial.name
-    since = f"; the best is {best}" if wish.trial is None and best != model.about["trial"] else ""
+    since = _other_best(study, model, wish)
     tracking = ModelTracking(study, wish, report)
     if wish.register is None and not tracking.lacks(model):
         raise ConfigError(f"{there}{since}: use it, or add --replace to make another")
     if since:
         report(f"{there}{since} now: --replace makes another")
     tracking.add(model)
+
+
+def _other_best(study: StudyReading, model: FinishedModel, wish: Wish) -> str:
+    """Returns `; the best is TRIAL` if that is another trial than the model's and no flag chose the trial."""
+    if wish.trial is not None or wish.under_mib is not None:
+        return ""
+    try:
+        best = choose_best(study, None).trial.name
+    except ConfigError:  # nothing fits the study's own budget, or a file is lost: the model is there
+        return ""
+    return "" if best == model.about["trial"] else f"; the best is {best}"

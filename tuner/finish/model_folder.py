@@ -71,13 +71,14 @@ def differences(study: StudyReading, model: FinishedModel, wish: Wish) -> list[s
     """Returns the flags of a call that would have made another model than the one that is there.
 
     Raises:
-        ConfigError: if what they ask for cannot be chosen, as `choose_best`.
+        ConfigError: if another trial is asked for that cannot be chosen, as `choose_best`.
     """
     found = []
-    best = choose_best(study, wish.under_mib, wish.trial)
     if wish.trial is not None and wish.trial != model.about["trial"]:
+        choose_best(study, wish.under_mib, wish.trial)
         found.append(f"--trial {wish.trial}")
     if wish.under_mib is not None:
+        best = choose_best(study, wish.under_mib, wish.trial)
         same_plan = model.about.get(PLAN) in (None, plan_of(best.config))
         if best.trial.name != model.about["trial"] or not same_plan:
             found.append(

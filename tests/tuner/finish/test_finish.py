@@ -220,6 +220,25 @@ def test_a_model_that_is_there_is_used_or_replaced_and_never_silently_another(ru
     assert "; the best is s-001: use it, or add --replace" in capsys.readouterr().err
 
 
+def test_a_model_that_is_there_needs_no_best_of_today(runs, capsys):
+    finish(runs, "--epochs", "1", "--under-mib", "15")
+    (runs / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none", "memory_budget_mib": 5}))
+    for flags in (["--under-mib", "15"], ["--trial", "s-000"], ["--epochs", "1"], []):
+        capsys.readouterr()
+        finish(runs, *flags, expect=2)
+        assert "in RUNS/s/model: use it, or add --replace" in capsys.readouterr().err.replace(
+            str(runs), "RUNS"
+        )
+    (runs / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none"}))
+    finish(runs, expect=2)
+    assert "/s/model; the best is s-001: use it" in capsys.readouterr().err
+    finish(runs, "--under-mib", "15", expect=2)
+    assert "/s/model: use it" in capsys.readouterr().err, "the same flags would make the same trial again"
+    RunDirectory(runs / "s" / "s-001").config_file.unlink()
+    finish(runs, expect=2)
+    assert "/s/model: use it" in capsys.readouterr().err
+
+
 def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys):
     (runs / "s" / MODEL).mkdir()
     (runs / "s" / MODEL / "mine.txt").write_text("mine")
