@@ -17,6 +17,7 @@ from tuner.finish.card import CARD
 from tuner.finish.outcome import PLAN, plan_of
 from tuner.finish.training import FOLDER as RUNS
 from tuner.finish.wish import Wish
+from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.tracking.model_run import FinishedModel
 
@@ -32,16 +33,27 @@ def is_made(study: StudyReading) -> bool:
     """
     folder = study.folder / MODEL
     if bring_whole(folder, ABOUT_FILE):
-        if not is_sent(folder / ABOUT_FILE):  # of a call that was cut off
+        if is_sent(folder / ABOUT_FILE):
+            return True
+        if _is_of(study, folder):  # of a call that was cut off
             send_whole(folder, ABOUT_FILE)
-        return True
+            return True
     if copy_of(folder) is not None:
-        shutil.rmtree(folder, ignore_errors=True)  # what was brought before another machine removed it
+        shutil.rmtree(folder, ignore_errors=True)  # a part, or of a study of that name that was deleted
     try:
         check_is_free(folder)
     except ConfigError as error:
         raise ConfigError(str(error).removeprefix("--out ")) from None  # before hours of training
     return False
+
+
+def _is_of(study: StudyReading, folder: Path) -> bool:
+    """Whether a model is of this study, not of one that had its name before."""
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        return bool(about[schema.STUDY_ID] == study.attributes.get(schema.STUDY_ID))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def read_model(study: StudyReading) -> FinishedModel:

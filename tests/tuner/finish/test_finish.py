@@ -20,7 +20,7 @@ from tuner import __main__ as command
 from tuner.config import STUDY_FILE
 from tuner.finish.card import CARD, TEST
 from tuner.finish.model_folder import MODEL
-from tuner.finish.training import FOLDER
+from tuner.finish.training import FOLDER, Training
 from tuner.record import schema
 from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage
@@ -162,6 +162,24 @@ def test_a_call_that_was_cut_off_continues(runs, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "trained before" in shown and "epoch 1/1" not in shown
     assert (runs / "s" / "model" / SAFETENSORS_FILE).is_file()
+
+
+def test_a_run_on_other_images_is_not_taken_for_this_one(runs, pictures, tmp_path):
+    finish(runs, "--epochs", "1")
+    before = about(runs)["run"]
+    others = tmp_path / "others"
+    shutil.copytree(pictures, others)
+    (others / "train" / "red" / "0.png").unlink()
+    file = RunDirectory(runs / "s" / "s-001").config_file
+    config = read_config_file(file)
+    names = []
+    for folder in (pictures, others):
+        data = load_dataset(dataclasses.replace(config, data_dir=str(folder)))
+        training = Training(
+            folder=runs / "s" / FOLDER, trial="s-001", config=config, data=data, report=lambda line: None
+        )
+        names.append(training.run(1).folder.name)
+    assert names[0] == before and names[1] != before
 
 
 @pytest.mark.parametrize(
