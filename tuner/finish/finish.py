@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from tinytl.config.train_config import TrainConfig
@@ -43,23 +44,28 @@ def finish_study(study: StudyReading, wish: Wish, report: Report) -> None:
     that is there is not made again, unless `wish.replace`: what MLflow lacks of it is added.
 
     Raises:
-        ConfigError: if a driver runs the study or another process finishes it, nothing can be chosen, MLflow
-            cannot register, the images have changed since, the model is there and nothing is left to do or
-            other flags made it, or a file cannot be written.
+        ConfigError: if a driver runs the study, another process finishes it (also if it took over the claim
+            in a bucket, because this one was silent for too long), nothing can be chosen, MLflow cannot
+            register, the images have changed since, the model is there and nothing is left to do or other
+            flags made it, or a file cannot be written.
         NonFiniteLossError: if the loss diverges in the first run.
     """
     check_free(study.folder, study.attributes, study.name)
-    with finish_claimed(study.folder, study.name):
-        if is_made(study) and not wish.replace:
-            _add_what_is_missing(study, read_model(study), wish, report)
+    with finish_claimed(study.folder, study.name) as check_claim:
+        if is_made(study, check_claim) and not wish.replace:
+            tracking, model = _missing(study, wish, report)
+            check_claim()
+            tracking.add(model)
             return
         best = choose_best(study, wish.under_mib, wish.trial)
         if wish.epochs is not None:  # a bad number is found before images are read
             dataclasses.replace(best.config, epochs=wish.epochs)
         tracking = ModelTracking(study, wish, report)
         target = study.folder / MODEL
-        _write(_train(best, wish, report), target, report)
+        _write(_train(best, wish, report), target, report, check_claim)
+        check_claim()
         send_whole(target, ABOUT_FILE)
+        check_claim()
         tracking.add(read_model(study))
     report(f"Model: {named(target)} ({CARD} is its card)")
     report(f"Use it: python -m tinytl predict {shlex.quote(str(target))} PICTURE")
@@ -166,7 +172,7 @@ def _judge(run: FinishedRun, data: DataSplits) -> Judgements | None:
     )
 
 
-def _write(outcome: Outcome, target: Path, report: Report) -> None:
+def _write(outcome: Outcome, target: Path, report: Report, check_claim: Callable[[], None]) -> None:
     trained = load_trained(outcome.run.folder, "last", "cpu")
     onnx = onnx_or_reason(trained, outcome.data.val, f"validation images of {outcome.data.name}")
     no_onnx = onnx if isinstance(onnx, str) else None
@@ -180,6 +186,7 @@ def _write(outcome: Outcome, target: Path, report: Report) -> None:
             **flat(outcome.test, outcome.data.classes),
         }
         beside[TEST] = json.dumps(judged) + "\n"
+    check_claim()
     with set_aside(target):
         write_model(
             _without_run(trained),
@@ -196,12 +203,13 @@ def _without_run(trained: TrainedNetwork) -> TrainedNetwork:
     return dataclasses.replace(trained, config=config)
 
 
-def _add_what_is_missing(study: StudyReading, model: FinishedModel, wish: Wish, report: Report) -> None:
-    """Logs and registers a model that is there, if that is left to do.
+def _missing(study: StudyReading, wish: Wish, report: Report) -> tuple[ModelTracking, FinishedModel]:
+    """Returns a model that is there, and where it is to be logged or registered.
 
     Raises:
         ConfigError: if nothing is left to do, or the flags ask for another model.
     """
+    model = read_model(study)
     there = f"study {study.name} has its model, of {in_words(model)}, in {named(model.folder)}"
     others = differences(study, model, wish)
     if others:
@@ -212,7 +220,7 @@ def _add_what_is_missing(study: StudyReading, model: FinishedModel, wish: Wish, 
         raise ConfigError(f"{there}{since}: use it, or add --replace to make another")
     if since:
         report(f"{there}{since} now: --replace makes another")
-    tracking.add(model)
+    return tracking, model
 
 
 def _other_best(study: StudyReading, model: FinishedModel, wish: Wish) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,10 @@ MODEL = "model"
 """In the study's folder: the finished model."""
 
 
-def is_made(study: StudyReading) -> bool:
+def is_made(study: StudyReading, check_claim: Callable[[], None]) -> bool:
     """Whether a study has a finished model, which is then here and in its bucket.
+
+    `check_claim`: called before the bucket is written (`finish_claimed`).
 
     Raises:
         ConfigError: for a folder of that name that holds something else, or cannot be written.
@@ -36,6 +38,7 @@ def is_made(study: StudyReading) -> bool:
         if is_sent(folder / ABOUT_FILE):
             return True
         if _is_of(study, folder):  # of a call that was cut off
+            check_claim()
             send_whole(folder, ABOUT_FILE)
             return True
     if copy_of(folder) is not None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from contextlib import contextmanager
 
 import optuna
 import pytest
@@ -12,18 +13,22 @@ from tests.support.cases import small
 from tests.support.studies import CLASSES, write_pictures
 from tinytl.__main__ import main as tinytl
 from tinytl.data.load import load_dataset
+from tinytl.errors import ConfigError
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import SAFETENSORS_FILE
 from tinytl.runs.trained import load_trained
 from tuner import __main__ as command
 from tuner.config import STUDY_FILE
+from tuner.finish import finish as finish_module
 from tuner.finish.card import CARD, TEST
 from tuner.finish.model_folder import MODEL
+from tuner.finish.model_tracking import ModelTracking
 from tuner.finish.training import FOLDER, Training
 from tuner.record import schema
 from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage
+from tuner.tracking.model_run import FinishedModel
 
 METHODS = ("FT-Last", "TinyTL-B")
 
@@ -38,8 +43,6 @@ def runs(tmp_path, pictures, monkeypatch):
     """Study s without MLflow: two complete trials in 10 and 20 MiB, one that failed. ONNX is left out."""
 
     def refuse() -> None:
-        from tinytl.errors import ConfigError
-
         raise ConfigError("an export needs the package onnx: pip install 'tinytl-tuner[export]'")
 
     monkeypatch.setattr("tinytl.export.model.check_packages", refuse)
@@ -279,6 +282,34 @@ def test_of_two_calls_one_makes_the_model(runs, capsys):
     said = capsys.readouterr().err
     assert "study s is being finished by process" in said and said.count("\n") == 1
     assert not (runs / "s" / FOLDER).exists()
+
+
+@pytest.mark.parametrize(("during", "written"), [("evaluate", False), ("send_whole", True)])
+def test_once_the_claim_is_lost_nothing_more_is_written(runs, during, written, monkeypatch, capsys):
+    lost = []
+
+    def check() -> None:
+        if lost:
+            raise ConfigError("another process has taken over")
+
+    @contextmanager
+    def claimed(folder, name):
+        yield check
+
+    real = getattr(finish_module, during)
+    monkeypatch.setattr(
+        finish_module, during, lambda *args, **fields: (lost.append(1), real(*args, **fields))[1]
+    )
+    monkeypatch.setattr(finish_module, "finish_claimed", claimed)
+    logged: list[FinishedModel] = []
+    monkeypatch.setattr(ModelTracking, "add", lambda self, model: logged.append(model))
+    finish(runs, "--epochs", "1", expect=2)
+    assert capsys.readouterr().err == "tuner finish: another process has taken over\n"
+    assert (runs / "s" / MODEL).exists() == written and logged == []
+    lost.clear()
+    monkeypatch.setattr(finish_module, during, real)
+    finish(runs, "--epochs", "1", "--replace")
+    assert [one.about["trial"] for one in logged] == ["s-001"]
 
 
 def test_the_card_names_what_changes_what_is_learned(runs):
