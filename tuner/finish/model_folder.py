@@ -63,17 +63,28 @@ def read_model(study: StudyReading) -> FinishedModel:
     """Returns the finished model of a study, which is there.
 
     Raises:
-        ConfigError: for a `model.json` that is damaged.
+        ConfigError: for a `model.json` that is damaged or lacks what is read of it.
     """
     folder = study.folder / MODEL
     try:
         about = json.loads((folder / ABOUT_FILE).read_text())
         training = study.folder / RUNS / str(about["run"])
-        return FinishedModel(folder=folder, about=about, card=(folder / CARD).read_text(), training=training)
+        model = FinishedModel(folder=folder, about=about, card=(folder / CARD).read_text(), training=training)
+        _check(model)
     except (OSError, ValueError, TypeError, KeyError):
         raise ConfigError(
             f"{named(folder)} is damaged or no finished model: move it away, or add --replace"
         ) from None
+    return model
+
+
+def _check(model: FinishedModel) -> None:
+    """Raises KeyError or TypeError if `model.json` lacks what is read of it, or has it as another type."""
+    kinds = {"trial": str, "epoch": int, "epochs": int, "backbone": str, "command": str}
+    if not all(isinstance(model.about[name], kind) for name, kind in kinds.items()):
+        raise TypeError
+    _trained_on_val(model)
+    _ = model.digest
 
 
 def in_words(model: FinishedModel) -> str:

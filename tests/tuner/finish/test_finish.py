@@ -269,11 +269,33 @@ def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys)
     assert not (runs / "s" / FOLDER).exists()
 
 
-def test_a_damaged_model_is_named(runs, capsys):
-    (runs / "s" / MODEL).mkdir()
-    (runs / "s" / MODEL / "model.json").write_text("{}")
+WHOLE = {"run": "s-001-1", "trial": "s-001", "epoch": 1, "epochs": 1, "backbone": "b", "command": "finish"}
+WHOLE |= {"sha256": {SAFETENSORS_FILE: "0123"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{",
+        "[]",
+        *(json.dumps({key: value for key, value in WHOLE.items() if key != lost}) for lost in WHOLE),
+        json.dumps(WHOLE | {"epoch": "one"}),
+        json.dumps(WHOLE | {"sha256": {}}),
+        json.dumps(WHOLE | {"trained_on": 1}),
+    ],
+)
+def test_a_damaged_model_is_named(text, runs, capsys):
+    folder = runs / "s" / MODEL
+    folder.mkdir()
+    (folder / CARD).touch()
+    (folder / "model.json").write_text(json.dumps(WHOLE))
     finish(runs, expect=2)
-    assert "is damaged or no finished model: move it away, or add --replace" in capsys.readouterr().err
+    assert "has its model, of s-001 after 1 epoch" in capsys.readouterr().err
+    (folder / "model.json").write_text(text)
+    finish(runs, expect=2)
+    said = f"{folder} is damaged or no finished model: move it away, or add --replace\n"
+    assert capsys.readouterr().err == f"tuner finish: {said}"
 
 
 def test_of_two_calls_one_makes_the_model(runs, capsys):
