@@ -22,7 +22,15 @@ from tuner.bucket.copies import named, send_whole
 from tuner.findings.best import Best, choose_best
 from tuner.finish.card import CARD, TEST, card
 from tuner.finish.lengths import best_length, try_lengths
-from tuner.finish.model_folder import MODEL, differences, in_words, is_made, read_model, set_aside
+from tuner.finish.model_folder import (
+    MODEL,
+    check_only_own,
+    differences,
+    in_words,
+    is_made,
+    read_model,
+    set_aside,
+)
 from tuner.finish.model_tracking import ModelTracking, Report
 from tuner.finish.outcome import Outcome
 from tuner.finish.training import FOLDER as RUNS
@@ -47,7 +55,7 @@ def finish_study(study: StudyReading, wish: Wish, report: Report) -> None:
         ConfigError: if a driver runs the study, another process finishes it (also if it took over the claim
             in a bucket, because this one was silent for too long), nothing can be chosen, MLflow cannot
             register, the images have changed since, the model is there and nothing is left to do or other
-            flags made it, or a file cannot be written.
+            flags made it, its folder holds other files, or a file cannot be written.
         NonFiniteLossError: if the loss diverges in the first run.
     """
     check_free(study.folder, study.attributes, study.name)
@@ -57,6 +65,7 @@ def finish_study(study: StudyReading, wish: Wish, report: Report) -> None:
             check_claim()
             tracking.add(model)
             return
+        check_only_own(study.folder / MODEL)
         best = choose_best(study, wish.under_mib, wish.trial)
         if wish.epochs is not None:  # a bad number is found before images are read
             dataclasses.replace(best.config, epochs=wish.epochs)

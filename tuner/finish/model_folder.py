@@ -3,17 +3,18 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import shorten
 
 from tinytl.errors import ConfigError
 from tinytl.export.folder import check_is_free
-from tinytl.files import naming_the_file, new_name_beside
+from tinytl.files import naming_the_file
 from tinytl.plural import counted
-from tinytl.runs.exported import ABOUT_FILE, TRAINED_ON
+from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE, TRAINED_ON
 from tuner.bucket.copies import bring_whole, copy_of, is_sent, named, send_whole, unmark
 from tuner.findings.best import choose_best
-from tuner.finish.card import CARD
+from tuner.finish.card import CARD, TEST
 from tuner.finish.outcome import PLAN, plan_of
 from tuner.finish.training import FOLDER as RUNS
 from tuner.finish.wish import Wish
@@ -23,10 +24,16 @@ from tuner.tracking.model_run import FinishedModel
 
 MODEL = "model"
 """In the study's folder: the finished model."""
+OWN = (CARD, TEST, ABOUT_FILE, CONFIG_FILE, SAFETENSORS_FILE, MODEL_FILE)
+"""Every file of a model."""
+NAMED_CHARS = 200
+"""How much a line names of what lies in a folder."""
 
 
 def is_made(study: StudyReading, check_claim: Callable[[], None]) -> bool:
     """Whether a study has a finished model, which is then here and in its bucket.
+
+    An old one that a killed `--replace` had set aside comes back.
 
     `check_claim`: called before the bucket is written (`finish_claimed`).
 
@@ -34,6 +41,7 @@ def is_made(study: StudyReading, check_claim: Callable[[], None]) -> bool:
         ConfigError: for a folder of that name that holds something else, or cannot be written.
     """
     folder = study.folder / MODEL
+    _put_back(folder)  # after a kill
     if bring_whole(folder, ABOUT_FILE):
         if is_sent(folder / ABOUT_FILE):
             return True
@@ -121,27 +129,59 @@ def _trained_on_val(model: FinishedModel) -> bool:
     return "val" in model.about.get(TRAINED_ON, ())
 
 
+def check_only_own(folder: Path) -> None:
+    """Raises ConfigError, naming them, if a model's folder holds what this program did not put there."""
+    foreign = (
+        sorted(path.name for path in folder.iterdir() if path.name not in OWN) if folder.is_dir() else []
+    )
+    if foreign:
+        raise ConfigError(
+            f"{named(folder)} holds what is not the model's: {shorten(', '.join(foreign), NAMED_CHARS)}: "
+            "move it elsewhere, as --replace removes the folder"
+        )
+
+
 @contextmanager
 def set_aside(folder: Path) -> Iterator[None]:
     """Moves an old model out of the way for the block, which writes a new one; removes it at the end.
 
-    If the block fails, the old one comes back. After a kill within the block there is no model, and the same
-    call makes the new one from its runs, which are kept.
+    If the block fails, the old one comes back; after a kill within the block, in the next call (`is_made`).
 
     Raises:
-        ConfigError: if it cannot be moved.
+        ConfigError: if the folder holds what is not the model's, or cannot be moved.
     """
     if not folder.exists():
         yield
         return
+    check_only_own(folder)
     unmark(folder, ABOUT_FILE)  # else the old one in the bucket would look like the new one here
-    aside = new_name_beside(folder.resolve())
+    aside = _aside(folder)
     with naming_the_file(folder):
         folder.rename(aside)
     try:
         yield
     except BaseException:
-        if not folder.exists():
-            aside.rename(folder)
+        _put_back(folder)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    _put_back(folder)
+
+
+def _aside(folder: Path) -> Path:
+    """Returns where a model waits that is being replaced: no name that counts as left over after a while."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def _put_back(folder: Path) -> None:
+    """Puts a model that was set aside back if there is no new one, else removes it.
+
+    Raises:
+        ConfigError: if it cannot be moved.
+    """
+    aside = _aside(folder)
+    if (folder / ABOUT_FILE).is_file():
+        with suppress(OSError):
+            (aside / ABOUT_FILE).unlink(missing_ok=True)  # what is half removed never comes back
+            shutil.rmtree(aside)
+    elif (aside / ABOUT_FILE).is_file() and not folder.exists():
+        with naming_the_file(folder):
+            aside.rename(folder)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import time
 from contextlib import contextmanager
 
 import optuna
@@ -14,6 +16,7 @@ from tests.support.studies import CLASSES, write_pictures
 from tinytl.__main__ import main as tinytl
 from tinytl.data.load import load_dataset
 from tinytl.errors import ConfigError
+from tinytl.files import new_name_beside
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import SAFETENSORS_FILE
@@ -258,6 +261,62 @@ def test_a_model_that_is_there_needs_no_best_of_today(runs, capsys):
     RunDirectory(runs / "s" / "s-001").config_file.unlink()
     finish(runs, expect=2)
     assert "/s/model: use it" in capsys.readouterr().err
+
+
+def test_what_a_person_put_beside_a_model_is_named_and_stays(runs, capsys):
+    finish(runs, "--epochs", "1")
+    mine = runs / "s" / MODEL / "mine.txt"
+    mine.write_text("mine")
+    (runs / "s" / MODEL / "labels").mkdir()
+    capsys.readouterr()
+    finish(runs, "--epochs", "2", "--replace", expect=2)
+    shown = capsys.readouterr()
+    assert shown.err == (
+        f"tuner finish: {runs}/s/model holds what is not the model's: labels, mine.txt: move it elsewhere, "
+        "as --replace removes the folder\n"
+    )
+    assert shown.out == "" and mine.read_text() == "mine" and about(runs)["epochs"] == 1
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_a_replace_that_is_killed_leaves_the_old_model_or_the_new(written, runs, monkeypatch, capsys):
+    finish(runs, "--epochs", "1")
+    folder = runs / "s" / MODEL
+    days_ago_s = time.time() - 2e5
+    os.utime(folder, (days_ago_s, days_ago_s))
+    write = finish_module.write_model
+
+    def killed(*args, **fields):
+        if written:
+            write(*args, **fields)
+        raise SystemExit(9)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(finish_module, "write_model", killed)
+        cut.setattr("tuner.finish.model_folder._put_back", lambda folder: None)  # a kill runs nothing more
+        with pytest.raises(SystemExit):
+            finish(runs, "--epochs", "2", "--replace")
+    assert folder.exists() == written
+    capsys.readouterr()
+    finish(runs, expect=2)
+    epochs = "2 epochs" if written else "1 epoch"
+    assert f"study s has its model, of s-001 after {epochs}, in" in capsys.readouterr().err
+    assert [path.name for path in (runs / "s").iterdir() if path.name.startswith(".model")] == []
+
+
+def test_a_model_of_days_ago_comes_back_if_the_new_one_cannot_be_written(runs, monkeypatch, capsys):
+    finish(runs, "--epochs", "1")
+    folder = runs / "s" / MODEL
+    days_ago_s = time.time() - 2e5
+    os.utime(folder, (days_ago_s, days_ago_s))
+
+    def full(*args, **fields):
+        new_name_beside(folder)  # as any writer calls it
+        raise ConfigError("make room")
+
+    monkeypatch.setattr(finish_module, "write_model", full)
+    finish(runs, "--epochs", "1", "--replace", expect=2)
+    assert about(runs)["epochs"] == 1
 
 
 def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys):
