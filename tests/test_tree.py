@@ -45,10 +45,6 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tuner/finish/test_finish.py",
         "the card is read there, of models that were made",
     ),
-    "tuner/finish/model_folder.py": (
-        "tests/tuner/finish/test_finish.py",
-        "what is there, what other flags would make, and what is replaced, is seen there",
-    ),
     "tuner/finish/wish.py": (
         "tests/tuner/finish/test_model_tracking.py",
         "it holds flags and does nothing; what they do is seen there and in test_finish",

@@ -27,6 +27,8 @@ CHECKPOINTS = (".pt",)
 """Ends of the names of files that are brought one trial at a time."""
 _ADDRESS = "address"
 _VERSIONS = ".versions.json"
+_SENT = "sent"
+"""Stands there for the version of an object that was written from here."""
 _LOCK = ".lock"
 _OF_MLFLOW = ("mlartifacts", "mlflow.db")
 _LEFT_THERE = ("export", "mlartifacts", "model")
@@ -200,7 +202,8 @@ def bring_whole(folder: Path, marker: str) -> bool:
     """Makes a folder what the bucket has of it, if it is in a copy; returns whether the folder is whole.
 
     It is whole if it has the file `marker`, which `send_whole` sends last. If the bucket's is not, one that
-    is whole here stays: it has not been sent yet.
+    is whole here stays if it was neither brought nor sent since it changed. Else it is removed: another
+    machine has removed the bucket's, or is about to write another.
 
     Raises:
         ConfigError: if the bucket refuses or does not answer.
@@ -209,13 +212,17 @@ def bring_whole(folder: Path, marker: str) -> bool:
     if copy is None:
         return (folder / marker).is_file()
     folder = folder.resolve()
+    key = copy.key_of(folder / marker)
     with told(f"--runs-dir {copy.bucket.address}"):
         there = copy.bucket.versions(copy.key_of(folder))
-        if copy.key_of(folder / marker) in there:
+        if key in there:
             bring_folder(folder)
             for file in [path for path in folder.rglob("*") if path.is_file()]:
                 if copy.key_of(file) not in there:
                     file.unlink(missing_ok=True)
+        elif key in _read_versions(copy):
+            shutil.rmtree(folder, ignore_errors=True)
+            _know(copy, key, None)
     return (folder / marker).is_file()
 
 
@@ -229,14 +236,15 @@ def send_whole(folder: Path, marker: str) -> None:
     copy = copy_of(folder)
     if copy is None:
         return
+    unmark(folder, marker)
     folder = folder.resolve()
     last = copy.key_of(folder / marker)
     with told(f"--runs-dir {copy.bucket.address}"):
-        there = copy.bucket.versions(copy.key_of(folder))
-        copy.bucket.remove(sorted(there, key=lambda key: key != last))
+        copy.bucket.remove(copy.bucket.versions(copy.key_of(folder)))
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     for file in sorted(files, key=lambda path: copy.key_of(path) == last):
         send(file)
+    _know(copy, last, _SENT)
 
 
 def unmark(folder: Path, marker: str) -> None:
@@ -247,8 +255,10 @@ def unmark(folder: Path, marker: str) -> None:
     """
     copy = copy_of(folder)
     if copy is not None:
+        key = copy.key_of(folder.resolve() / marker)
+        _know(copy, key, None)  # before it is gone there: else what is here would count as gone, too
         with told(f"--runs-dir {copy.bucket.address}"):
-            copy.bucket.remove([copy.key_of(folder.resolve() / marker)])
+            copy.bucket.remove([key])
 
 
 def is_sent(file: Path) -> bool:
@@ -359,6 +369,16 @@ def _is_below(key: str, folder: str) -> bool:
 def _read_versions(copy: Copy) -> dict[str, str]:
     path = copy.root / _VERSIONS
     return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def _know(copy: Copy, key: str, version: str | None) -> None:
+    """Keeps which version of an object was brought or sent; None: neither, as far as is known."""
+    with _alone(copy):
+        known = _read_versions(copy)
+        known.pop(key, None)
+        if version is not None:
+            known[key] = version
+        write_whole(copy.root / _VERSIONS, json.dumps(known))
 
 
 def _folder() -> Path | None:

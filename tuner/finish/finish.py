@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from tinytl.config.train_config import TrainConfig
@@ -21,7 +22,15 @@ from tuner.bucket.copies import named, send_whole
 from tuner.findings.best import Best, choose_best
 from tuner.finish.card import CARD, TEST, card
 from tuner.finish.lengths import best_length, try_lengths
-from tuner.finish.model_folder import MODEL, differences, in_words, is_made, read_model, set_aside
+from tuner.finish.model_folder import (
+    MODEL,
+    check_only_own,
+    differences,
+    in_words,
+    is_made,
+    read_model,
+    set_aside,
+)
 from tuner.finish.model_tracking import ModelTracking, Report
 from tuner.finish.outcome import Outcome
 from tuner.finish.training import FOLDER as RUNS
@@ -43,23 +52,29 @@ def finish_study(study: StudyReading, wish: Wish, report: Report) -> None:
     that is there is not made again, unless `wish.replace`: what MLflow lacks of it is added.
 
     Raises:
-        ConfigError: if a driver runs the study or another process finishes it, nothing can be chosen, MLflow
-            cannot register, the images have changed since, the model is there and nothing is left to do or
-            other flags made it, or a file cannot be written.
+        ConfigError: if a driver runs the study, another process finishes it (also if it took over the claim
+            in a bucket, because this one was silent for too long), nothing can be chosen, MLflow cannot
+            register, the images have changed since, the model is there and nothing is left to do or other
+            flags made it, its folder holds other files, or a file cannot be written.
         NonFiniteLossError: if the loss diverges in the first run.
     """
     check_free(study.folder, study.attributes, study.name)
-    with finish_claimed(study.folder, study.name):
-        if is_made(study) and not wish.replace:
-            _add_what_is_missing(study, read_model(study), wish, report)
+    with finish_claimed(study.folder, study.name) as check_claim:
+        if is_made(study, check_claim) and not wish.replace:
+            tracking, model = _missing(study, wish, report)
+            check_claim()
+            tracking.add(model)
             return
+        check_only_own(study.folder / MODEL)
         best = choose_best(study, wish.under_mib, wish.trial)
         if wish.epochs is not None:  # a bad number is found before images are read
             dataclasses.replace(best.config, epochs=wish.epochs)
         tracking = ModelTracking(study, wish, report)
         target = study.folder / MODEL
-        _write(_train(best, wish, report), target, report)
+        _write(_train(best, wish, report), target, report, check_claim)
+        check_claim()
         send_whole(target, ABOUT_FILE)
+        check_claim()
         tracking.add(read_model(study))
     report(f"Model: {named(target)} ({CARD} is its card)")
     report(f"Use it: python -m tinytl predict {shlex.quote(str(target))} PICTURE")
@@ -166,7 +181,7 @@ def _judge(run: FinishedRun, data: DataSplits) -> Judgements | None:
     )
 
 
-def _write(outcome: Outcome, target: Path, report: Report) -> None:
+def _write(outcome: Outcome, target: Path, report: Report, check_claim: Callable[[], None]) -> None:
     trained = load_trained(outcome.run.folder, "last", "cpu")
     onnx = onnx_or_reason(trained, outcome.data.val, f"validation images of {outcome.data.name}")
     no_onnx = onnx if isinstance(onnx, str) else None
@@ -180,6 +195,7 @@ def _write(outcome: Outcome, target: Path, report: Report) -> None:
             **flat(outcome.test, outcome.data.classes),
         }
         beside[TEST] = json.dumps(judged) + "\n"
+    check_claim()
     with set_aside(target):
         write_model(
             _without_run(trained),
@@ -196,21 +212,32 @@ def _without_run(trained: TrainedNetwork) -> TrainedNetwork:
     return dataclasses.replace(trained, config=config)
 
 
-def _add_what_is_missing(study: StudyReading, model: FinishedModel, wish: Wish, report: Report) -> None:
-    """Logs and registers a model that is there, if that is left to do.
+def _missing(study: StudyReading, wish: Wish, report: Report) -> tuple[ModelTracking, FinishedModel]:
+    """Returns a model that is there, and where it is to be logged or registered.
 
     Raises:
         ConfigError: if nothing is left to do, or the flags ask for another model.
     """
+    model = read_model(study)
     there = f"study {study.name} has its model, of {in_words(model)}, in {named(model.folder)}"
     others = differences(study, model, wish)
     if others:
         raise ConfigError(f"{there}; {', '.join(others)} would make another: add --replace, or leave it out")
-    best = choose_best(study, None).trial.name
-    since = f"; the best is {best}" if wish.trial is None and best != model.about["trial"] else ""
+    since = _other_best(study, model, wish)
     tracking = ModelTracking(study, wish, report)
     if wish.register is None and not tracking.lacks(model):
         raise ConfigError(f"{there}{since}: use it, or add --replace to make another")
     if since:
         report(f"{there}{since} now: --replace makes another")
-    tracking.add(model)
+    return tracking, model
+
+
+def _other_best(study: StudyReading, model: FinishedModel, wish: Wish) -> str:
+    """Returns `; the best is TRIAL` if that is another trial than the model's and no flag chose the trial."""
+    if wish.trial is not None or wish.under_mib is not None:
+        return ""
+    try:
+        best = choose_best(study, None).trial.name
+    except ConfigError:  # nothing fits the study's own budget, or a file is lost: the model is there
+        return ""
+    return "" if best == model.about["trial"] else f"; the best is {best}"

@@ -62,6 +62,8 @@ class ModelTracking:
         if self.runs is None:
             return
         try:
+            mlflow_at_hand(self.study.runs_dir)  # other studies may have ended while the model was trained
+            self.runs = open_runs(self.study, self.uri)
             self._log(self.runs, model)
         except ConfigError as error:
             if self.name is not None:

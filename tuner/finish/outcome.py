@@ -12,6 +12,7 @@ from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.training.judgements import Judgements
 from tuner.findings.best import Best
 from tuner.finish.training import FinishedRun
+from tuner.record import schema
 
 PLAN = "plan"
 """Key in `model.json`: the execution plan that was chosen."""
@@ -58,6 +59,7 @@ class Outcome:
             test |= {f"test_{name}_standard_error": self.test.standard_error(name) for name in METRICS}
         return {
             "study": self.best.study.name,
+            schema.STUDY_ID: self.best.study.attributes.get(schema.STUDY_ID),
             "trial": trial.name,
             "metric": trial.metric,
             "run": self.run.folder.name,

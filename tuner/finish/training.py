@@ -83,7 +83,8 @@ class Training:
         return FinishedRun(folder=directory.path, config=config, result=result)
 
     def _name(self, config: TrainConfig, val_too: bool) -> str:
-        """Returns the name of a run's folder: of another configuration it is another one."""
+        """Returns the name of a run's folder: of another configuration or other images it is another one."""
         decisive = {k: v for k, v in flat_from_config(config).items() if k not in MAY_DIFFER}
+        decisive["images"] = self.data.digest  # a copy of a bucket may have runs of a deleted study's images
         digest = blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=4).hexdigest()
         return f"{self.trial}-{config.epochs}{'-val' if val_too else ''}-{digest}"

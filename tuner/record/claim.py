@@ -57,8 +57,11 @@ def folder_claimed(folder: Path, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def finish_claimed(folder: Path, name: str) -> Iterator[None]:
+def finish_claimed(folder: Path, name: str) -> Iterator[Callable[[], None]]:
     """Keeps other processes from making, logging or removing a study's model; ends as `folder_claimed`.
+
+    Yields what is to be called before each write: it raises if the claim in a bucket is lost, so that the
+    block ends with a ConfigError. A lock on a folder is never lost.
 
     Raises:
         ConfigError: naming the process that has it, or if the folder cannot be written.
@@ -66,11 +69,11 @@ def finish_claimed(folder: Path, name: str) -> Iterator[None]:
     copy = copy_of(folder)
     if copy is None:
         with _locked(folder, FINISH_LOCK_FILE, lambda holder: _being_finished(name, holder)):
-            yield
+            yield lambda: None
         return
     try:
-        with _claimed(copy.bucket, name, FINISH_IN_BUCKET):
-            yield
+        with _claimed(copy.bucket, name, FINISH_IN_BUCKET) as claim:
+            yield claim.check
     except claims.TakenError as taken:
         raise _being_finished(name, taken.holder) from None
 

@@ -267,3 +267,22 @@ def test_a_folder_that_was_sent_in_part_is_not_brought(bucket, monkeypatch):
     bucket.write("s/model/weights", b"half of them")
     assert not bring_whole(elsewhere, "about") and not elsewhere.exists()
     assert bring_whole(here, "about") and (here / "weights").read_text() == "weights"
+
+
+def test_a_whole_folder_that_another_machine_removed_is_gone_and_not_sent_again(bucket):
+    here, elsewhere = (copy_at(bucket.address, role).root / "s" / "model" for role in (READ, "elsewhere"))
+    here.mkdir(parents=True)
+    (here / "about").write_text("old")
+    send_whole(here, "about")
+    assert bring_whole(elsewhere, "about")
+    for what in (here, elsewhere):  # the one that sent it, and the one that brought it
+        remove_from_bucket(here, last="about")
+        assert not bring_whole(what, "about") and not what.exists()
+    elsewhere.mkdir()
+    (elsewhere / "about").write_text("new")  # killed before it was sent
+    assert not is_sent(elsewhere / "about") and bring_whole(elsewhere, "about")
+    send_whole(elsewhere, "about")
+    assert bring_whole(here, "about") and (here / "about").read_text() == "new"
+    unmark(elsewhere, "about")  # killed before it wrote another
+    assert not bring_whole(here, "about") and not here.exists()
+    assert bring_whole(elsewhere, "about") and (elsewhere / "about").read_text() == "new"

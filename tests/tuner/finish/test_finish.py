@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import time
+from contextlib import contextmanager
 
 import optuna
 import pytest
@@ -12,18 +15,23 @@ from tests.support.cases import small
 from tests.support.studies import CLASSES, write_pictures
 from tinytl.__main__ import main as tinytl
 from tinytl.data.load import load_dataset
+from tinytl.errors import ConfigError
+from tinytl.files import new_name_beside
 from tinytl.memory.predict import resolve_plan
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import SAFETENSORS_FILE
 from tinytl.runs.trained import load_trained
 from tuner import __main__ as command
 from tuner.config import STUDY_FILE
+from tuner.finish import finish as finish_module
 from tuner.finish.card import CARD, TEST
 from tuner.finish.model_folder import MODEL
-from tuner.finish.training import FOLDER
+from tuner.finish.model_tracking import ModelTracking
+from tuner.finish.training import FOLDER, Training
 from tuner.record import schema
 from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage
+from tuner.tracking.model_run import FinishedModel
 
 METHODS = ("FT-Last", "TinyTL-B")
 
@@ -38,8 +46,6 @@ def runs(tmp_path, pictures, monkeypatch):
     """Study s without MLflow: two complete trials in 10 and 20 MiB, one that failed. ONNX is left out."""
 
     def refuse() -> None:
-        from tinytl.errors import ConfigError
-
         raise ConfigError("an export needs the package onnx: pip install 'tinytl-tuner[export]'")
 
     monkeypatch.setattr("tinytl.export.model.check_packages", refuse)
@@ -164,6 +170,24 @@ def test_a_call_that_was_cut_off_continues(runs, monkeypatch, capsys):
     assert (runs / "s" / "model" / SAFETENSORS_FILE).is_file()
 
 
+def test_a_run_on_other_images_is_not_taken_for_this_one(runs, pictures, tmp_path):
+    finish(runs, "--epochs", "1")
+    before = about(runs)["run"]
+    others = tmp_path / "others"
+    shutil.copytree(pictures, others)
+    (others / "train" / "red" / "0.png").unlink()
+    file = RunDirectory(runs / "s" / "s-001").config_file
+    config = read_config_file(file)
+    names = []
+    for folder in (pictures, others):
+        data = load_dataset(dataclasses.replace(config, data_dir=str(folder)))
+        training = Training(
+            folder=runs / "s" / FOLDER, trial="s-001", config=config, data=data, report=lambda line: None
+        )
+        names.append(training.run(1).folder.name)
+    assert names[0] == before and names[1] != before
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -220,6 +244,81 @@ def test_a_model_that_is_there_is_used_or_replaced_and_never_silently_another(ru
     assert "; the best is s-001: use it, or add --replace" in capsys.readouterr().err
 
 
+def test_a_model_that_is_there_needs_no_best_of_today(runs, capsys):
+    finish(runs, "--epochs", "1", "--under-mib", "15")
+    (runs / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none", "memory_budget_mib": 5}))
+    for flags in (["--under-mib", "15"], ["--trial", "s-000"], ["--epochs", "1"], []):
+        capsys.readouterr()
+        finish(runs, *flags, expect=2)
+        assert "in RUNS/s/model: use it, or add --replace" in capsys.readouterr().err.replace(
+            str(runs), "RUNS"
+        )
+    (runs / "s" / STUDY_FILE).write_text(json.dumps({"tracking_uri": "none"}))
+    finish(runs, expect=2)
+    assert "/s/model; the best is s-001: use it" in capsys.readouterr().err
+    finish(runs, "--under-mib", "15", expect=2)
+    assert "/s/model: use it" in capsys.readouterr().err, "the same flags would make the same trial again"
+    RunDirectory(runs / "s" / "s-001").config_file.unlink()
+    finish(runs, expect=2)
+    assert "/s/model: use it" in capsys.readouterr().err
+
+
+def test_what_a_person_put_beside_a_model_is_named_and_stays(runs, capsys):
+    finish(runs, "--epochs", "1")
+    mine = runs / "s" / MODEL / "mine.txt"
+    mine.write_text("mine")
+    (runs / "s" / MODEL / "labels").mkdir()
+    capsys.readouterr()
+    finish(runs, "--epochs", "2", "--replace", expect=2)
+    shown = capsys.readouterr()
+    assert shown.err == (
+        f"tuner finish: {runs}/s/model holds what is not the model's: labels, mine.txt: move it elsewhere, "
+        "as --replace removes the folder\n"
+    )
+    assert shown.out == "" and mine.read_text() == "mine" and about(runs)["epochs"] == 1
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_a_replace_that_is_killed_leaves_the_old_model_or_the_new(written, runs, monkeypatch, capsys):
+    finish(runs, "--epochs", "1")
+    folder = runs / "s" / MODEL
+    days_ago_s = time.time() - 2e5
+    os.utime(folder, (days_ago_s, days_ago_s))
+    write = finish_module.write_model
+
+    def killed(*args, **fields):
+        if written:
+            write(*args, **fields)
+        raise SystemExit(9)
+
+    with monkeypatch.context() as cut:
+        cut.setattr(finish_module, "write_model", killed)
+        cut.setattr("tuner.finish.model_folder._put_back", lambda folder: None)  # a kill runs nothing more
+        with pytest.raises(SystemExit):
+            finish(runs, "--epochs", "2", "--replace")
+    assert folder.exists() == written
+    capsys.readouterr()
+    finish(runs, expect=2)
+    epochs = "2 epochs" if written else "1 epoch"
+    assert f"study s has its model, of s-001 after {epochs}, in" in capsys.readouterr().err
+    assert [path.name for path in (runs / "s").iterdir() if path.name.startswith(".model")] == []
+
+
+def test_a_model_of_days_ago_comes_back_if_the_new_one_cannot_be_written(runs, monkeypatch, capsys):
+    finish(runs, "--epochs", "1")
+    folder = runs / "s" / MODEL
+    days_ago_s = time.time() - 2e5
+    os.utime(folder, (days_ago_s, days_ago_s))
+
+    def full(*args, **fields):
+        new_name_beside(folder)  # as any writer calls it
+        raise ConfigError("make room")
+
+    monkeypatch.setattr(finish_module, "write_model", full)
+    finish(runs, "--epochs", "1", "--replace", expect=2)
+    assert about(runs)["epochs"] == 1
+
+
 def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys):
     (runs / "s" / MODEL).mkdir()
     (runs / "s" / MODEL / "mine.txt").write_text("mine")
@@ -229,11 +328,33 @@ def test_a_folder_of_that_name_is_found_before_anything_is_trained(runs, capsys)
     assert not (runs / "s" / FOLDER).exists()
 
 
-def test_a_damaged_model_is_named(runs, capsys):
-    (runs / "s" / MODEL).mkdir()
-    (runs / "s" / MODEL / "model.json").write_text("{}")
+WHOLE = {"run": "s-001-1", "trial": "s-001", "epoch": 1, "epochs": 1, "backbone": "b", "command": "finish"}
+WHOLE |= {"sha256": {SAFETENSORS_FILE: "0123"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "{",
+        "[]",
+        *(json.dumps({key: value for key, value in WHOLE.items() if key != lost}) for lost in WHOLE),
+        json.dumps(WHOLE | {"epoch": "one"}),
+        json.dumps(WHOLE | {"sha256": {}}),
+        json.dumps(WHOLE | {"trained_on": 1}),
+    ],
+)
+def test_a_damaged_model_is_named(text, runs, capsys):
+    folder = runs / "s" / MODEL
+    folder.mkdir()
+    (folder / CARD).touch()
+    (folder / "model.json").write_text(json.dumps(WHOLE))
     finish(runs, expect=2)
-    assert "is damaged or no finished model: move it away, or add --replace" in capsys.readouterr().err
+    assert "has its model, of s-001 after 1 epoch" in capsys.readouterr().err
+    (folder / "model.json").write_text(text)
+    finish(runs, expect=2)
+    said = f"{folder} is damaged or no finished model: move it away, or add --replace\n"
+    assert capsys.readouterr().err == f"tuner finish: {said}"
 
 
 def test_of_two_calls_one_makes_the_model(runs, capsys):
@@ -242,6 +363,34 @@ def test_of_two_calls_one_makes_the_model(runs, capsys):
     said = capsys.readouterr().err
     assert "study s is being finished by process" in said and said.count("\n") == 1
     assert not (runs / "s" / FOLDER).exists()
+
+
+@pytest.mark.parametrize(("during", "written"), [("evaluate", False), ("send_whole", True)])
+def test_once_the_claim_is_lost_nothing_more_is_written(runs, during, written, monkeypatch, capsys):
+    lost = []
+
+    def check() -> None:
+        if lost:
+            raise ConfigError("another process has taken over")
+
+    @contextmanager
+    def claimed(folder, name):
+        yield check
+
+    real = getattr(finish_module, during)
+    monkeypatch.setattr(
+        finish_module, during, lambda *args, **fields: (lost.append(1), real(*args, **fields))[1]
+    )
+    monkeypatch.setattr(finish_module, "finish_claimed", claimed)
+    logged: list[FinishedModel] = []
+    monkeypatch.setattr(ModelTracking, "add", lambda self, model: logged.append(model))
+    finish(runs, "--epochs", "1", expect=2)
+    assert capsys.readouterr().err == "tuner finish: another process has taken over\n"
+    assert (runs / "s" / MODEL).exists() == written and logged == []
+    lost.clear()
+    monkeypatch.setattr(finish_module, during, real)
+    finish(runs, "--epochs", "1", "--replace")
+    assert [one.about["trial"] for one in logged] == ["s-001"]
 
 
 def test_the_card_names_what_changes_what_is_learned(runs):

@@ -1,10 +1,16 @@
 """What is said of MLflow before a model is made; what is written there: tests/integration/test_finish.py."""
 
+import sqlite3
+import uuid
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tinytl.errors import ConfigError
+from tuner.bucket.copies import copy_at
+from tuner.bucket.database import DATABASE, bring_database, send_database
+from tuner.finish import model_tracking
 from tuner.finish.model_tracking import ModelTracking
 from tuner.finish.wish import Wish
 from tuner.record.reading import StudyReading
@@ -52,3 +58,38 @@ def test_without_a_name_a_missing_mlflow_is_a_line(tmp_path):
     assert not tracking.lacks(MODEL)
     (line,) = said
     assert line.startswith("the model will not be in MLflow: --tracking-uri sqlite:///")
+
+
+def write_row(folder: Path, row: str) -> None:
+    with closing(sqlite3.connect(folder / DATABASE)) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS runs (name TEXT)")
+        database.execute("INSERT INTO runs VALUES (?)", [row])
+
+
+def test_a_study_that_ended_during_the_training_is_in_nobodys_way(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = copy_at(f"memory://{uuid.uuid4().hex}/runs", "read")
+    elsewhere = copy_at(here.bucket.address, "elsewhere")
+    write_row(here.root, "before")
+    assert send_database(here)
+    opened: list[str] = []
+    monkeypatch.setattr(model_tracking, "open_runs", lambda study, uri: opened.append(uri) or object())
+    monkeypatch.setattr(model_tracking, "serve_command", lambda uri, model_id: "serve")
+    said: list[str] = []
+    tracking = ModelTracking(study(here.root, None), Wish(), said.append)
+
+    bring_database(elsewhere)  # while the model is trained
+    write_row(elsewhere.root, "another study")
+    assert send_database(elsewhere)
+
+    def log(runs, uri, model) -> str:
+        write_row(here.root, "model")
+        return "m-1"
+
+    monkeypatch.setattr(model_tracking, "log_finished", log)
+    tracking.add(MODEL)
+    assert said == ["MLflow has it as models:/m-1: serve"] and len(opened) == 2
+    bring_database(elsewhere)
+    with closing(sqlite3.connect(elsewhere.root / DATABASE)) as database:
+        rows = database.execute("SELECT name FROM runs").fetchall()
+    assert rows == [("before",), ("another study",), ("model",)]

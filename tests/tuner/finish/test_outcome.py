@@ -24,7 +24,7 @@ def outcome(**fields):
     }
     run = FinishedRun(folder=Path("finish/s-000-2"), config=small(epochs=2), result=result)
     best = SimpleNamespace(
-        study=SimpleNamespace(name="s"),
+        study=SimpleNamespace(name="s", attributes={"study_id": "0a1b"}),
         trial=SimpleNamespace(name="s-000", metric="macro_f1"),
         config=small(micro_batch_size=2, batch_size=4),
     )
@@ -46,6 +46,7 @@ def test_the_facts_of_a_model_are_json_with_what_is_not_known_as_null():
     found = json.loads(json.dumps(outcome().to_json()))
     assert (found["val_accuracy_top1"], found["val_macro_f1"]) == (0.5, 0.3)
     assert found["epochs_tried"] == {"1": 0.2, "2": 0.3} and found["measured_peak_memory_mib"] is None
+    assert (found["study"], found["study_id"]) == ("s", "0a1b")
     assert found["plan"]["micro_batch_size"] == 2
     assert found["test_accuracy_top1"] is None and "test_accuracy_top1_standard_error" not in found
     assert found["images"] == {"name": "d", "digest": "0123", "train": 3, "val": 3, "test": None}
