@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from tinytl.plots.style import (
     BLUE,
@@ -21,6 +22,14 @@ from tinytl.plural import counted
 from tuner.findings.text import metric_axis
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
+
+_BESIDE = (
+    ((-5, 5), "right", "bottom"),
+    ((6, -6), "left", "top"),
+    ((6, 5), "left", "bottom"),
+    ((-5, -6), "right", "top"),
+)
+"""Places of a name beside its dot, the best first: offset in points, and which corner of it that is."""
 
 
 def plot_front(results: Sequence[Trial], title: str, budget_mib: float | None, path: Path) -> None:
@@ -48,16 +57,6 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
     if baselines:
         _add_baselines(axes, baselines, ORANGE, label="baselines")
         _add_errors(axes, baselines, ORANGE)
-    for result in [*front, *(result for result in baselines if result not in front)]:
-        method = result.baseline or result.params.get("method", result.name)
-        axes.annotate(
-            str(method),
-            (result.peak_memory_mib, result.score),
-            xytext=(-5, 5),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-        )
     if budget_mib is not None:
         axes.axvline(
             budget_mib, color="#b45309", linestyle="--", linewidth=1, label=f"budget {budget_mib:g} MiB"
@@ -69,7 +68,28 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    _add_names(figure, axes, [*front, *(result for result in baselines if result not in front)])
     return figure
+
+
+def _add_names(figure: Figure, axes: Axes, trials: Sequence[Trial]) -> None:
+    """Writes the baseline or method of each trial beside its dot, where no name before it stands."""
+    figure.draw_without_rendering()  # places are those of the final layout
+    taken: list[Bbox] = []
+    for trial in trials:
+        name = str(trial.baseline or trial.params.get("method", trial.name))
+        dot = (trial.peak_memory_mib, trial.score)
+        texts = [
+            axes.annotate(name, dot, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8)
+            for offset, ha, va in _BESIDE
+        ]
+        boxes = [text.get_window_extent() for text in texts]
+        free = [turn for turn, box in enumerate(boxes) if not box.count_overlaps(taken)]
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        for turn, text in enumerate(texts):
+            if turn != chosen:
+                text.remove()
 
 
 def fronts_figure(studies: Mapping[str, Sequence[Trial]]) -> Figure:

@@ -1,6 +1,6 @@
 from PIL import Image
 
-from tuner.pictures.still import fronts_figure, plot_front, plot_rungs
+from tuner.pictures.still import front_figure, fronts_figure, plot_front, plot_rungs
 from tuner.record.trials import Trial
 
 
@@ -22,6 +22,29 @@ def test_the_front_is_drawn_to_a_png(tmp_path):
     drawn = {colour for _, colour in colours}
     assert (11, 83, 148) in drawn, "the front's blue"
     assert (180, 83, 9) in drawn, "the budget's line"
+
+
+def test_names_of_dots_that_are_near_do_not_stand_on_each_other():
+    near = [
+        Trial(
+            name=f"joint-{i:03d}",
+            accuracy_top1=0.9 + i / 100,
+            peak_memory_mib=20.0 + i / 10,
+            params={"method": "TinyTL-L+B"},
+            source="baseline tinytl_paper" if i == 2 else None,
+        )
+        for i in range(3)
+    ]
+    far = Trial(name="far", accuracy_top1=0.1, peak_memory_mib=10.0, params={"method": "FT-Last"})
+    (axes,) = front_figure([far, *near], "a title", None).axes
+    assert sorted(text.get_text() for text in axes.texts) == [
+        "FT-Last",
+        "TinyTL-L+B",
+        "TinyTL-L+B",
+        "tinytl_paper",
+    ]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(box.count_overlaps(boxes[:turn]) for turn, box in enumerate(boxes))
 
 
 def test_the_rungs_have_a_panel_each_and_one_for_the_end(tmp_path):
