@@ -27,8 +27,6 @@ CHECKPOINTS = (".pt",)
 """Ends of the names of files that are brought one trial at a time."""
 _ADDRESS = "address"
 _VERSIONS = ".versions.json"
-_SENT = "sent"
-"""Stands there for the version of an object that was written from here."""
 _LOCK = ".lock"
 _OF_MLFLOW = ("mlartifacts", "mlflow.db")
 _LEFT_THERE = ("export", "mlartifacts", "model")
@@ -198,83 +196,6 @@ def send(path: Path) -> None:
                     copy.bucket.write(copy.key_of(file), file.read_bytes())
 
 
-def bring_whole(folder: Path, marker: str) -> bool:
-    """Makes a folder what the bucket has of it, if it is in a copy; returns whether the folder is whole.
-
-    It is whole if it has the file `marker`, which `send_whole` sends last. If the bucket's is not, one that
-    is whole here stays if it was neither brought nor sent since it changed. Else it is removed: another
-    machine has removed the bucket's, or is about to write another.
-
-    Raises:
-        ConfigError: if the bucket refuses or does not answer.
-    """
-    copy = copy_of(folder)
-    if copy is None:
-        return (folder / marker).is_file()
-    folder = folder.resolve()
-    key = copy.key_of(folder / marker)
-    with told(f"--runs-dir {copy.bucket.address}"):
-        there = copy.bucket.versions(copy.key_of(folder))
-        if key in there:
-            bring_folder(folder)
-            for file in [path for path in folder.rglob("*") if path.is_file()]:
-                if copy.key_of(file) not in there:
-                    file.unlink(missing_ok=True)
-        elif key in _read_versions(copy):
-            shutil.rmtree(folder, ignore_errors=True)
-            _know(copy, key, None)
-    return (folder / marker).is_file()
-
-
-def send_whole(folder: Path, marker: str) -> None:
-    """Makes what the bucket has of a folder what is here, if it is in a copy: `marker` goes first and comes
-    last.
-
-    Raises:
-        ConfigError: if the bucket refuses or does not answer.
-    """
-    copy = copy_of(folder)
-    if copy is None:
-        return
-    unmark(folder, marker)
-    folder = folder.resolve()
-    last = copy.key_of(folder / marker)
-    with told(f"--runs-dir {copy.bucket.address}"):
-        copy.bucket.remove(copy.bucket.versions(copy.key_of(folder)))
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    for file in sorted(files, key=lambda path: copy.key_of(path) == last):
-        send(file)
-    _know(copy, last, _SENT)
-
-
-def unmark(folder: Path, marker: str) -> None:
-    """Makes a folder count as not whole in its bucket, if it is in a copy: it is about to change here.
-
-    Raises:
-        ConfigError: if the bucket refuses or does not answer.
-    """
-    copy = copy_of(folder)
-    if copy is not None:
-        key = copy.key_of(folder.resolve() / marker)
-        _know(copy, key, None)  # before it is gone there: else what is here would count as gone, too
-        with told(f"--runs-dir {copy.bucket.address}"):
-            copy.bucket.remove([key])
-
-
-def is_sent(file: Path) -> bool:
-    """Whether the bucket has a file; True for one that is in no copy.
-
-    Raises:
-        ConfigError: if the bucket refuses or does not answer.
-    """
-    copy = copy_of(file)
-    if copy is None:
-        return True
-    file = file.resolve()
-    with told(f"--runs-dir {copy.bucket.address}"):
-        return copy.key_of(file) in copy.bucket.versions(copy.key_of(file.parent))
-
-
 def remove_from_bucket(folder: Path, last: str) -> None:
     """Removes the objects that a folder stands for, the one named `last` at the end; its own claim stays.
 
@@ -293,7 +214,7 @@ def remove_from_bucket(folder: Path, last: str) -> None:
 def _bring(copy: Copy, under: str, wanted: Callable[[str], bool], *, deep: bool) -> bool:
     """Brings wanted objects that have changed; returns whether the bucket has any there, wanted or not."""
     with _alone(copy):
-        known = _read_versions(copy)
+        known = known_versions(copy)
         found_there = {k: v for k, v in copy.bucket.versions(under, deep=deep).items() if not is_claim(k)}
         there = {key: version for key, version in found_there.items() if wanted(key)}
         if deep:
@@ -332,7 +253,7 @@ def _remove_gone(copy: Copy, chosen: Callable[[str], bool]) -> None:
         gone = [path for path in folders if all(map(is_claim, copy.bucket.versions(path.name)))]
         if not gone:
             return
-        known = _read_versions(copy)
+        known = known_versions(copy)
         for folder in gone:
             known = {key: version for key, version in known.items() if not _is_below(key, folder.name)}
             with naming_the_file(folder):
@@ -366,15 +287,16 @@ def _is_below(key: str, folder: str) -> bool:
     return key.startswith(f"{folder}/")
 
 
-def _read_versions(copy: Copy) -> dict[str, str]:
+def known_versions(copy: Copy) -> dict[str, str]:
+    """Returns the version of each object that was brought, or what was noted of it."""
     path = copy.root / _VERSIONS
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _know(copy: Copy, key: str, version: str | None) -> None:
+def note_version(copy: Copy, key: str, version: str | None) -> None:
     """Keeps which version of an object was brought or sent; None: neither, as far as is known."""
     with _alone(copy):
-        known = _read_versions(copy)
+        known = known_versions(copy)
         known.pop(key, None)
         if version is not None:
             known[key] = version

@@ -18,7 +18,8 @@ from tinytl.runs.judged import flat
 from tinytl.runs.trained import TrainedNetwork, load_trained
 from tinytl.training.evaluation import evaluate
 from tinytl.training.judgements import Judgements
-from tuner.bucket.copies import named, send_whole
+from tuner.bucket.copies import named
+from tuner.bucket.whole_folders import send_whole
 from tuner.findings.best import Best, choose_best
 from tuner.finish.card import CARD, TEST, card
 from tuner.finish.lengths import best_length, try_lengths

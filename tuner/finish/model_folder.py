@@ -12,7 +12,8 @@ from tinytl.export.folder import check_is_free
 from tinytl.files import naming_the_file
 from tinytl.plural import counted
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE, TRAINED_ON
-from tuner.bucket.copies import bring_whole, copy_of, is_sent, named, send_whole, unmark
+from tuner.bucket.copies import copy_of, named
+from tuner.bucket.whole_folders import bring_whole, is_sent, send_whole, unmark
 from tuner.findings.best import choose_best
 from tuner.finish.card import CARD, TEST
 from tuner.finish.outcome import PLAN, plan_of

@@ -8,7 +8,8 @@ import pytest
 from tinytl.errors import ConfigError
 from tinytl.runs.exported import ABOUT_FILE
 from tuner.bucket import claims
-from tuner.bucket.copies import READ, copy_at, is_sent, send_whole, unmark
+from tuner.bucket.copies import READ, copy_at
+from tuner.bucket.whole_folders import is_sent, send_whole, unmark
 from tuner.finish.model_folder import MODEL, is_made
 from tuner.record import schema
 from tuner.record.claim import finish_claimed
