@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.data.splits import DataSplits, ImageSet, Split, parts_of
+from tinytl.data.splits import DataSplits, ImageSet, Split, parts_of, with_parts
 from tinytl.errors import ConfigError
 
 COLUMN = "file"
@@ -45,11 +45,8 @@ def without_excluded(splits: DataSplits, config: TrainConfig) -> DataSplits:
     if config.exclude is None:
         return splits
     kept, count = without_listed(parts_of(splits), config, splits.name)
-    test = kept.get("test")
     account = f"{splits.account or splits.name}; excluded: {count:,} by {Path(config.exclude).name}"
-    return dataclasses.replace(
-        splits, train=kept["train"], val=kept["val"], test=test if test else None, account=account
-    )
+    return dataclasses.replace(with_parts(splits, kept), account=account)
 
 
 def check_enough_left(splits: DataSplits, config: TrainConfig) -> None:

@@ -14,7 +14,7 @@ from tinytl.data.excluded import Names, names_of, read_excluded
 from tinytl.data.load import list_dataset
 from tinytl.data.pictures import BrokenPicture, decode_whole
 from tinytl.data.sets.listing import without_broken
-from tinytl.data.splits import DataSplits, ImageFiles, Split, parts_of
+from tinytl.data.splits import DataSplits, ImageFiles, Split, parts_of, with_parts
 from tinytl.errors import ConfigError
 
 
@@ -77,9 +77,7 @@ def without_broken_files(
         ConfigError: naming those that do not, unless `config.skip_broken`.
     """
     whole = {name: _decodable(pictures, config) for name, pictures in named.items()}
-    parts = {name: pictures.part for name, pictures in whole.items()}
-    left = dataclasses.replace(data, train=parts["train"], val=parts["val"], test=parts.get("test"))
-    return left, whole
+    return with_parts(data, {name: pictures.part for name, pictures in whole.items()}), whole
 
 
 def _decodable(pictures: NamedPictures, config: TrainConfig) -> NamedPictures:

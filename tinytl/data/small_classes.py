@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tinytl.data.splits import DataSplits, Split, parts_of
+from tinytl.data.splits import DataSplits, Split, parts_of, with_parts
 from tinytl.errors import ConfigError
 from tinytl.plural import counted
 
@@ -46,13 +46,9 @@ def without_small_classes(splits: DataSplits, least: int, known: Collection[str]
     gone = [(splits.classes[turn], int(counts[turn])) for turn in np.flatnonzero(~stays)]
     numbers = np.cumsum(stays) - 1
     left_parts = {name: _of_classes(part, stays, numbers) for name, part in parts.items()}
-    test = left_parts.get("test")
     return dataclasses.replace(
-        splits,
+        with_parts(splits, left_parts),
         classes=tuple(splits.classes[turn] for turn in kept),
-        train=left_parts["train"],
-        val=left_parts["val"],
-        test=test if test else None,
         account=f"{splits.account or splits.name}; {_left_out(gone, least)}",
     )
 

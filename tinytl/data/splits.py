@@ -6,6 +6,7 @@ Search and training see train and val; test is read once, at the end.
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -99,6 +100,11 @@ def parts_of(splits: DataSplits) -> dict[str, Split]:
     """Returns the splits that there are, by name: train, val and perhaps test."""
     parts = {"train": splits.train, "val": splits.val, "test": splits.test}
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def with_parts(splits: DataSplits, parts: Mapping[str, Split]) -> DataSplits:
+    """Returns `splits` with other images, by the names of `parts_of`. A test split without any is none."""
+    return replace(splits, train=parts["train"], val=parts["val"], test=parts.get("test") or None)
 
 
 def stratified_split(

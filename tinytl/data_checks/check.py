@@ -1,6 +1,5 @@
 """A data set checked: listed, scanned once, and all findings in one list."""
 
-import dataclasses
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.named_pictures import named_parts
 from tinytl.data.pictures import BrokenPicture
 from tinytl.data.sets.digest import content_digest
-from tinytl.data.splits import DataSplits
+from tinytl.data.splits import DataSplits, with_parts
 from tinytl.data_checks.checked_set import CheckedSet
 from tinytl.data_checks.class_counts import find_thin_classes
 from tinytl.data_checks.duplicates import find_duplicates
@@ -80,7 +79,7 @@ def _without(data: DataSplits, pictures: CheckedSet, broken: Collection[int]) ->
         name: part.take(np.flatnonzero(whole[pictures.rows_of(name)]))
         for name, part in pictures.parts.items()
     }
-    return dataclasses.replace(data, train=kept["train"], val=kept["val"], test=kept.get("test"))
+    return with_parts(data, kept)
 
 
 def _rows_of(pictures: CheckedSet, findings: list[Finding]) -> dict[str, int]:

@@ -53,9 +53,15 @@ def study_pictures(study: StudyReading) -> StudyPictures:
     config = _config_of(study)
     data, parts = named_parts(config)
     was = study.attributes.get(schema.IMAGES_DIGEST)
-    if was is not None and config.skip_broken and _digest(data, config) != was:
+    now = None if was is None else _digest(data, config)
+    if now != was and config.skip_broken:
         data, parts = without_broken_files(data, parts, config)
-    _check_digest(data, config, was)
+        now = _digest(data, config)
+    if now != was:
+        place = config.data_dir or config.dataset
+        raise ConfigError(
+            f"{place}: the pictures have changed since the study (digest {was} then, {now} now)"
+        )
     return StudyPictures(config=config, classes=data.classes, parts=parts)
 
 
@@ -71,14 +77,6 @@ def known_classes(study: StudyReading, found: Judgements) -> tuple[str, ...]:
         if kept is not None and len(kept.names) >= n_classes:
             return tuple(kept.names)
     return tuple(f"class {number}" for number in range(n_classes))
-
-
-def _check_digest(data: DataSplits, config: TrainConfig, was: str | None) -> None:
-    if was is not None and (now := _digest(data, config)) != was:
-        place = config.data_dir or config.dataset
-        raise ConfigError(
-            f"{place}: the pictures have changed since the study (digest {was} then, {now} now)"
-        )
 
 
 def _digest(data: DataSplits, config: TrainConfig) -> str:

@@ -6,15 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinytl.data.splits import DataSplits, parts_of
 from tinytl.errors import ConfigError
 from tinytl.files import write_whole
-
-if TYPE_CHECKING:
-    from tinytl.data.splits import DataSplits
 
 FILE = "classes.json"
 """In the study's folder. The record has the number of classes alone: a thousand names are too many for it."""
@@ -35,13 +32,11 @@ class ClassCounts:
 
 def counts_of(data: DataSplits) -> ClassCounts:
     """Returns the classes of a data set that was loaded."""
-    splits = {"train": data.train, "val": data.val, "test": data.test}
     return ClassCounts(
         names=tuple(data.classes),
         images={
             name: np.bincount(split.labels, minlength=len(data.classes)).tolist()
-            for name, split in splits.items()
-            if split is not None
+            for name, split in parts_of(data).items()
         },
     )
 
