@@ -3,7 +3,9 @@
 import argparse
 import dataclasses
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tinytl.config.flags import Commands, add_config_flags, add_download_flag, add_lr_ratio_flag, given_fields
 from tinytl.config.flat import config_from_flat
@@ -94,13 +96,21 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     if result:  # only the first of several processes has it
-        test = result["test_accuracy_top1"]
-        shown = "no test images" if test is None else f"test accuracy {test:.3f}"
+        test = _accuracy(result, "test") or "no test images"
         best = ""
         if config.metric != "accuracy_top1":
             best = (
                 f"best {METRICS[config.metric]} {result['best_score']:.3f} in epoch {result['best_epoch']}; "
             )
-        shown = f"val accuracy {result['val_accuracy_top1']:.3f}, {shown}; {best}"
-        print(f"{shown}results in {directory.result_file}")
+        val = _accuracy(result, "val") or "no validation images"
+        print(f"{val}, {test}; {best}results in {directory.result_file}")
     return 0
+
+
+def _accuracy(result: Mapping[str, Any], split: str) -> str | None:
+    """Returns top-1 accuracy with its standard error, as text; None without such images."""
+    accuracy = result[f"{split}_accuracy_top1"]
+    if accuracy is None:
+        return None
+    error = result["test_accuracy_top1_standard_error" if split == "test" else "accuracy_top1_standard_error"]
+    return f"{split} accuracy {accuracy:.3f} ± {error:.3f}"

@@ -208,6 +208,7 @@ def _of_the_run(trained: TrainedNetwork) -> dict[str, Any]:
     found["training_peak_memory_mib"] = row.get("peak_memory_mib")
     if record.result is not None and trained.epoch == record.epoch_numbers[-1]:  # the last was tested
         found |= {f"test_{name}": record.result.get(f"test_{name}") for name in METRICS}
+        found["test_standard_error"] = record.result.get(f"test_{trained.config.metric}_standard_error")
     return found
 
 
@@ -250,5 +251,5 @@ def _figure(about: Mapping[str, Any], split: str, metric: str) -> str:
     value = about[f"{split}_{metric}"]
     if value is None:
         return ""
-    error = about["val_standard_error"] if (split, metric) == ("val", about["metric"]) else None
+    error = about.get(f"{split}_standard_error") if metric == about["metric"] else None
     return f"{split} {METRICS[metric]} {value:.3f}" + ("" if error is None else f" ± {error:.3f}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tinytl.config.names import METRICS
 from tinytl.plural import counted
-from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, spread
+from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, spread, test_text
 from tuner.record import schema
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known, metric_shared
@@ -62,7 +62,7 @@ def _front_html(front: Sequence[Trial]) -> str:
         [
             trial.label,
             accuracy_text(trial),
-            _cell(trial.test_score, ".3f"),
+            test_text(trial) or "",
             f"{trial.peak_memory_mib:.1f}",
             _cell(trial.slowdown, ".2f"),
             describe(trial.params),

@@ -28,6 +28,8 @@ class Pair:
     """How far other validation images, and seeds if it was trained again, would move `score`."""
     test_score: float
     """That metric on the test images; NaN if they were not read for this trial."""
+    test_standard_error: float
+    """How far other test images would move `test_score`; NaN in an older study."""
     accuracy_top1: float
     """On the validation images, 0 to 1."""
     test_accuracy_top1: float
@@ -62,6 +64,7 @@ def pair_of(best: Best) -> Pair:
         score=mean_score(trial),
         standard_error=trial.error_over_seeds,
         test_score=trial.test_score,
+        test_standard_error=trial.test_standard_error,
         accuracy_top1=trial.accuracy_top1,
         test_accuracy_top1=trial.test_accuracy_top1,
         peak_memory_mib=trial.peak_memory_mib,

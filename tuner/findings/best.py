@@ -17,7 +17,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.sureness import Sureness
-from tuner.findings.text import accuracy_text, counts_line, describe, shortened
+from tuner.findings.text import accuracy_text, counts_line, describe, shortened, test_text
 from tuner.next_commands import tuner_command, where_flags
 from tuner.record.reading import StudyReading
 from tuner.record.results import within
@@ -48,6 +48,7 @@ class Best:
             "memory_budget_mib": self.study.budget_mib,
             **self.trial.to_json(),
             **{f"test_{name}": self.trial.on_test.get(name) for name in METRICS},
+            "test_standard_error": known(self.trial.test_standard_error),
             **Sureness(self.study).to_json(),
             "confirmed": confirmed and {"mean": confirmed.mean, "seeds": confirmed.seeds},
             "config": flat_from_config(self.config),
@@ -108,8 +109,8 @@ def print_best(console: Console, best: Best) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     trial, study = best.trial, best.study
-    test = known(trial.test_score)
-    tested = "" if test is None else f", on the test images {test:.3f}"
+    test = test_text(trial)
+    tested = "" if test is None else f", on the test images {test}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
     line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
     seconds = known(trial.epoch_time_s)

@@ -11,7 +11,7 @@ from tuner.findings.best import choose_best
 from tuner.next_commands import retrain_command
 from tuner.record import schema
 from tuner.record.reading import StudyReading
-from tuner.record.trials import Trial
+from tuner.record.trials import Trial, known
 
 FOLDER = "export"
 """In the study's folder: the exported trials, a folder each."""
@@ -41,6 +41,7 @@ def export_trial(
         "trial": name,
         "metric": chosen.metric,
         **{f"test_{name}": chosen.on_test.get(name) for name in METRICS},
+        "test_standard_error": known(chosen.test_standard_error),
     }
 
     from tinytl.export.folder import export_run, shown

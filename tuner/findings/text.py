@@ -34,7 +34,7 @@ def front_table(front: Sequence[Trial], width: int | None = None) -> Table:
     column if there is any.
 
     `width`: of the terminal, in characters. If the figures do not fit, the beginning that all names share is
-    left out, then the columns in `_LESS_NEEDED`; the caption says so.
+    left out, then the errors of test, then the columns in `_LESS_NEEDED`; the caption names these.
     """
     shared = shared_params(front)
     columns, notes = _fitting(_front_columns(front), width)
@@ -52,7 +52,7 @@ def front_table(front: Sequence[Trial], width: int | None = None) -> Table:
     return table
 
 
-_NAME = "trial"
+_NAME, _TEST = "trial", "test"
 _LESS_NEEDED = ("epoch s", "slowdown", "seeds")
 """Columns that a narrow terminal does without, in this order."""
 _LEAST_CONFIGURATION = 14
@@ -70,8 +70,7 @@ def _front_columns(front: Sequence[Trial]) -> dict[str, list[str]]:
     if any(trial.confirmed is not None for trial in front):
         columns["seeds"] = ["1" if t.confirmed is None else over_seeds(t.confirmed) for t in front]
     if any(known(trial.test_score) is not None for trial in front):
-        tests = [known(trial.test_score) for trial in front]
-        columns["test"] = ["-" if test is None else f"{test:.3f}" for test in tests]
+        columns[_TEST] = [test_text(trial) or "-" for trial in front]
     columns["peak MiB"] = [f"{trial.peak_memory_mib:.1f}" for trial in front]
     if any(trial.curve for trial in front):
         columns["slowdown"] = [slowdown_text(trial) for trial in front]
@@ -90,6 +89,8 @@ def _fitting(columns: dict[str, list[str]], width: int | None) -> tuple[dict[str
     if not fits() and beginning and not others:
         columns[_NAME] = [f"…{name.removeprefix(beginning)}" for name in columns[_NAME]]
         notes.append(f"… stands for {beginning}.")
+    if not fits() and _TEST in columns:
+        columns[_TEST] = [cell.partition(" ")[0] for cell in columns[_TEST]]
     for title in _LESS_NEEDED:
         if not fits() and columns.pop(title, None) is not None:
             left_out.append(title)
@@ -157,6 +158,14 @@ def accuracy_text(trial: Trial) -> str:
     seeds, _, failed = over_seeds(trial.confirmed).partition(", ")
     n_seeds = counted(int(seeds), "seed") + (failed and f", {failed}")
     return f"{trial.confirmed.mean:.3f}{spread} ({n_seeds})"
+
+
+def test_text(trial: Trial) -> str | None:
+    """Returns a trial's metric on the test images, with its standard error if that is known."""
+    score, error = known(trial.test_score), known(trial.test_standard_error)
+    if score is None:
+        return None
+    return f"{score:.3f}" if error is None else f"{score:.3f} ± {error:.3f}"
 
 
 def counts_line(study: StudyReading) -> str:

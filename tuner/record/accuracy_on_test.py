@@ -11,10 +11,12 @@ from tinytl.errors import ConfigError
 from tinytl.files import write_whole
 from tuner.bucket.copies import bring_checkpoints
 from tuner.record.by_trial import read_by_trial
+from tuner.record.schema import STANDARD_ERROR as ERROR
 from tuner.record.trials import Trial
 
 FILE = "test_accuracy.json"
-"""In the study's folder: each of `METRICS` on the test images by trial; of an older study, accuracies."""
+"""In the study's folder: each of `METRICS` on the test images and its standard error, by trial; of an older
+study, accuracies."""
 _IMAGES_AT_ONCE = 32
 
 
@@ -84,4 +86,5 @@ def _judge(run: Path, classes: Sequence[str], images: Split) -> dict[str, float]
         precision=trained.precision,
         workers=trained.config.loader_workers,
     )
-    return {name: getattr(found, name) for name in METRICS}
+    figures = {name: getattr(found, name) for name in METRICS}
+    return figures | {f"{name}_{ERROR}": found.standard_error(name) for name in METRICS}

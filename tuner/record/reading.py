@@ -191,6 +191,7 @@ class StudyReading:
                 **{name: known(getattr(trial, name)) for name in METRICS},
                 "standard_error": known(trial.standard_error),
                 **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
+                "test_standard_error": known(trial.test_standard_error),
                 f"confirmed_{trial.metric}": None if trial.confirmed is None else trial.confirmed.mean,
                 "peak_memory_mib": known(trial.peak_memory_mib),
                 **{name: known(figure) for name, figure in trial.plan_figures.items()},
@@ -224,6 +225,11 @@ class StudyReading:
             **{
                 f"test_{name}": {k: v[name] for k, v in self.on_test.items() if k in shown and name in v}
                 for name in METRICS
+            },
+            "test_standard_error": {
+                trial.name: known(trial.test_standard_error)
+                for trial in self.trials
+                if trial.name in shown and known(trial.test_standard_error) is not None
             },
         }
 

@@ -72,7 +72,8 @@ class Trial:
     on_front: bool = False
     """Whether no other complete trial beats it in the metric and memory."""
     on_test: Mapping[str, float] = field(default_factory=dict)
-    """Each of `METRICS` on the test images, which are read once, for the final front."""
+    """Each of `METRICS` on the test images, which are read once, for the final front, and their standard
+    errors."""
     measured_slowdown: float = math.nan
     """That of `plan`, measured at the end of the study for the final front."""
     confirmed: ConfirmedResult | None = None
@@ -110,6 +111,11 @@ class Trial:
     def test_score(self) -> float:
         """The study's metric on the test images; NaN if they were not read."""
         return self.on_test.get(self.metric, math.nan)
+
+    @property
+    def test_standard_error(self) -> float:
+        """How far other test images would move `test_score`; NaN if that is not known."""
+        return self.on_test.get(f"{self.metric}_{schema.STANDARD_ERROR}", math.nan)
 
     @property
     def test_accuracy_top1(self) -> float:

@@ -12,7 +12,7 @@ from tinytl.config.names import METRICS
 from tinytl.config.train_command import plan_flags
 from tuner.findings.difference import Difference
 from tuner.findings.sureness import Sureness
-from tuner.findings.text import accuracy_text, describe, epoch_text, short, slowdown_text
+from tuner.findings.text import accuracy_text, describe, epoch_text, short, slowdown_text, test_text
 from tuner.record.class_counts import ClassCounts
 from tuner.record.reading import StudyReading
 from tuner.record.results import within
@@ -25,14 +25,13 @@ def best_of(study: StudyReading) -> dict[str, Any] | None:
     best = study.best
     if best is None:
         return None
-    test = known(best.test_score)
     mean, _, spread = accuracy_text(best).partition(" ")
     return {
         "trial": best.name,
         "label": best.label,
         "accuracy": mean,
         "spread": spread,
-        "test": None if test is None else f"{test:.3f}",
+        "test": test_text(best),
         "memory": f"{best.peak_memory_mib:.1f}",
         "slowdown": None if best.plan is None else slowdown_text(best),
         "epoch": epoch_text(best),
@@ -186,12 +185,11 @@ def csv_address(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def figures_of(trial: Trial) -> dict[str, Any]:
     """Returns the figures of a complete trial as text."""
-    test = known(trial.test_score)
     return {
         "trial": trial.name,
         "label": trial.label,
         "accuracy": accuracy_text(trial),
-        "test": "-" if test is None else f"{test:.3f}",
+        "test": test_text(trial) or "-",
         "memory": f"{trial.peak_memory_mib:.1f}",
         "slowdown": slowdown_text(trial),
         "epoch": epoch_text(trial),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from tinytl.config.names import METRICS
 from tinytl.plural import counted
 from tuner.findings.sureness import Sureness
-from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text
+from tuner.findings.text import accuracy_text, describe, shared_params, slowdown_text, test_text
 from tuner.record import schema
 from tuner.record.trials import known
 from tuner.tracking.summary import StudySummary
@@ -74,8 +74,7 @@ def _front_lines(
         if trial.name in run_ids:
             cells[0] = f"[{trial.label}](#/experiments/{experiment_id}/runs/{run_ids[trial.name]})"
         if has_test:
-            value = known(trial.test_score)
-            cells.append("" if value is None else f"{value:.3f}")
+            cells.append(test_text(trial) or "")
         own = {key: value for key, value in trial.params.items() if key not in shared}
         cells += [f"{trial.peak_memory_mib:.1f}", slowdown_text(trial), describe(own)]
         lines.append("| " + " | ".join(cells) + " |")

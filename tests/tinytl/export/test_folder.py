@@ -61,6 +61,7 @@ def test_the_folder_says_what_one_needs(exported: tuple[Path, Path, Path]) -> No
     assert said["normalization"]["mean"] == [0.4, 0.4, 0.4]
     for key in ("val_accuracy_top1", "test_accuracy_top1", "test_macro_f1", "test_balanced_accuracy"):
         assert said[key] == result[key]
+    assert said["test_standard_error"] == result["test_accuracy_top1_standard_error"]
     assert (said["val_macro_f1"], said["metric"]) == (result["macro_f1"], "accuracy_top1")
     assert said["training_peak_memory_mib"] == result["predicted_peak_mib"]
     assert said["check"]["images"] == "8 validation images of pictures"
@@ -75,9 +76,12 @@ def test_the_folder_says_what_one_needs(exported: tuple[Path, Path, Path]) -> No
 def test_the_text_has_the_metric_of_the_run_and_top_1(exported: tuple[Path, Path, Path]) -> None:
     _, _, out = exported
     figures = {"val_macro_f1": 0.5, "val_standard_error": 0.02, "val_accuracy_top1": 0.7}
-    unknown = dict.fromkeys(("test_macro_f1", "test_accuracy_top1"))
-    first = shown(about(out) | figures | unknown | {"metric": "macro_f1", "test_macro_f1": 0.4}, out)[0]
-    assert first.endswith(" of 3, val macro F1 0.500 ± 0.020, test macro F1 0.400, val accuracy 0.700")
+    unknown = dict.fromkeys(("test_macro_f1", "test_accuracy_top1", "test_standard_error"))
+    judged = {"metric": "macro_f1", "test_macro_f1": 0.4, "test_standard_error": 0.03}
+    first = shown(about(out) | figures | unknown | judged, out)[0]
+    assert first.endswith(
+        " of 3, val macro F1 0.500 ± 0.020, test macro F1 0.400 ± 0.030, val accuracy 0.700"
+    )
     plain = shown(about(out) | figures | unknown | {"val_standard_error": None}, out)[0]
     assert plain.endswith(" of 3, val accuracy 0.700")
 

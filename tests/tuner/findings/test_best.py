@@ -55,7 +55,8 @@ def study(tmp_path):
             )
         )
     (tmp_path / "s" / "study.json").write_text('{"memory_budget_mib": 25}')
-    (tmp_path / "s" / "test_accuracy.json").write_text('{"s-001": 0.55}')
+    tested = {"s-001": {"accuracy_top1": 0.55, "accuracy_top1_standard_error": 0.02}}
+    (tmp_path / "s" / "test_accuracy.json").write_text(json.dumps(tested))
     return found
 
 
@@ -72,6 +73,7 @@ def test_it_is_the_best_within_the_budget(flags, trial, budget, study, tmp_path,
     said = json.loads(capsys.readouterr().out)
     assert (said["trial"], said["memory_budget_mib"]) == (trial, budget)
     assert said["test_accuracy_top1"] == (0.55 if trial == "s-001" else None)
+    assert said["test_standard_error"] == (0.02 if trial == "s-001" else None)
     assert said["confirmed"] is None
     config = parsed(shlex.split(said["command"]))
     assert flat_from_config(config) == said["config"]
@@ -102,7 +104,7 @@ def test_what_is_printed(study, tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     lines = text.splitlines()
     assert lines[0] == "s-001, the best of 3 complete trials under 25 MiB"
-    assert lines[1] == "accuracy 0.600, on the test images 0.550; epoch 1.5 s in the study"
+    assert lines[1] == "accuracy 0.600, on the test images 0.550 ± 0.020; epoch 1.5 s in the study"
     assert lines[2] == "peak memory 20.0 MiB"
     begin = lines.index("Train it:") + 1
     assert max(map(len, lines[:begin])) <= 80

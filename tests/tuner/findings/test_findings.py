@@ -88,7 +88,8 @@ def test_the_best_is_by_the_mean_over_seeds(make_study, folder, tmp_path):
             {f"s-{i:03d}": {"1": {"accuracy_top1": accuracy}} for i, accuracy in enumerate((0.5, 0.6, 0.3))}
         )
     )
-    (folder / "test_accuracy.json").write_text('{"s-001": 0.4, "left-the-front": 0.1}')
+    tested = {"s-001": {"accuracy_top1": 0.4, "accuracy_top1_standard_error": 0.1}, "left-the-front": 0.1}
+    (folder / "test_accuracy.json").write_text(json.dumps(tested))
     lines = lines_of(study, tmp_path)
     best = next(line for line in lines if line.startswith("Best"))
     assert best.startswith("Best under 40 MiB: s-001, accuracy 0.555 ± 0.045 (2 seeds) in 12.0 MiB")
@@ -102,6 +103,7 @@ def test_the_best_is_by_the_mean_over_seeds(make_study, folder, tmp_path):
         "failed": 0,
     }
     assert found["test_accuracy_top1"] == {"s-001": 0.4}
+    assert found["test_standard_error"] == {"s-001": 0.1}
 
 
 def test_a_study_without_folder_or_trials(make_study, tmp_path):

@@ -64,6 +64,15 @@ def test_the_front_shows_accuracy_memory_and_time_then_names_and_numbers():
     ]
 
 
+def test_the_test_images_have_a_column_with_errors_if_the_terminal_is_wide_enough():
+    trial = result("joint-003", test=0.9, method="TinyTL-B")
+    assert row_of(front_table([trial]), 110)[2] == "0.900"
+    trial = dataclasses.replace(trial, on_test={"accuracy_top1": 0.9, "accuracy_top1_standard_error": 0.02})
+    assert "0.912   0.900 ± 0.020       45.7" in " ".join(lines_of(front_table([trial], 110), 110))
+    narrow = " ".join(lines_of(front_table([trial], 56), 56))
+    assert "0.912   0.900       45.7" in narrow and "±" not in narrow
+
+
 def test_a_trial_that_computed_no_epoch_whole_has_no_time():
     trial = dataclasses.replace(result("joint-003", method="FT-Last"), epoch_time_s=math.nan)
     assert row_of(front_table([trial]), 110)[3] == "-"
