@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support.cases import ALL_CASES, small
+from tests.support.sampled import sampled
 from tinytl.build import Built, build_model
 from tinytl.config.names import BACKBONES
 from tinytl.config.plan import lean_plan
@@ -34,7 +35,7 @@ def _shared(config: TrainConfig, built: Built, data: DataSplits) -> SharedFeatur
     return shared_features(config, built.net, data, built.normalization, CPU)
 
 
-@pytest.mark.parametrize(("backbone", "norm", "way"), FORWARDS, ids=map(" ".join, FORWARDS))
+@pytest.mark.parametrize(("backbone", "norm", "way"), sampled(FORWARDS, 5), ids=map(" ".join, FORWARDS))
 def test_a_classifier_makes_of_stored_features_what_the_network_makes_of_images(
     feature_store: Path, splits: DataSplits, backbone: str, norm: str, way: str
 ) -> None:
@@ -59,7 +60,7 @@ def test_a_classifier_makes_of_stored_features_what_the_network_makes_of_images(
         assert one.dtype is other.dtype and torch.equal(one, other)
 
 
-@pytest.mark.parametrize("case", ALL_CASES)
+@pytest.mark.parametrize("case", sampled(ALL_CASES, 4))
 def test_only_a_frozen_network_with_its_own_statistics_shares(
     feature_store: Path, splits: DataSplits, case: str
 ) -> None:

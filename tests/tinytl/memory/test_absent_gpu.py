@@ -1,6 +1,7 @@
 """16 bits on a GPU are predicted on a machine without one."""
 
 import dataclasses
+import itertools
 import warnings
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.sampled import sampled
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.predict import predict_memory
@@ -47,9 +49,10 @@ def test_a_forward_that_backward_recomputes_casts_again() -> None:
     assert x.grad is not None and x.grad.dtype == torch.float32
 
 
-@pytest.mark.parametrize("engine", ["lean", "stock"])
-@pytest.mark.parametrize("norm", ["frozen_bn", "batch_norm"])
-@pytest.mark.parametrize("checkpoint", ["none", "all"])
+IN_16_BITS = itertools.product(("lean", "stock"), ("frozen_bn", "batch_norm"), ("none", "all"))
+
+
+@pytest.mark.parametrize(("engine", "norm", "checkpoint"), sampled(IN_16_BITS, 3))
 def test_16_bits_need_less_than_32_and_one_kind_as_much_as_the_other(
     engine: str, norm: str, checkpoint: str
 ) -> None:

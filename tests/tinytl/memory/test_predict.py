@@ -61,12 +61,15 @@ def test_parts_of_full_fine_tuning(optimizer: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"method": "FT-Full"},
-        {"method": "FT-Full", "optimizer": "adamw", "micro_batch_size": 1, "checkpoint": "all"},
-        {"method": "TinyTL-L+B", "backbone": "proxylessnas_mobile"},
-        {"method": "FT-Last", "precision": "float16", "num_classes": 10},
-    ],
+    sampled(
+        [
+            {"method": "TinyTL-L+B", "backbone": "proxylessnas_mobile"},
+            {"method": "FT-Full"},
+            {"method": "FT-Last", "precision": "float16", "num_classes": 10},
+            {"method": "FT-Full", "optimizer": "adamw", "micro_batch_size": 1, "checkpoint": "all"},
+        ],
+        3,
+    ),
     ids=str,
 )
 def test_prediction_of_moments_in_8_bits(changes: dict[str, Any]) -> None:
@@ -80,13 +83,16 @@ def test_prediction_of_moments_in_8_bits(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"method": "FT-Full", "norm": "batch_norm"},
-        {"method": "FT-Full", "norm": "frozen_bn", "micro_batch_size": 1, "checkpoint": "all"},
-        {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd"},
-        {"method": "Sparse", "norm": "frozen_bn", "channel_ratio": 0.5, "update_blocks": 3},
-        {"method": "FT-Last", "norm": "frozen_bn", "engine": "stock"},
-    ],
+    sampled(
+        [
+            {"method": "FT-Full", "norm": "batch_norm"},
+            {"method": "FT-Full", "norm": "frozen_bn", "micro_batch_size": 1, "checkpoint": "all"},
+            {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd"},
+            {"method": "Sparse", "norm": "frozen_bn", "channel_ratio": 0.5, "update_blocks": 3},
+            {"method": "FT-Last", "norm": "frozen_bn", "engine": "stock"},
+        ],
+        3,
+    ),
     ids=lambda changes: changes["method"],
 )
 def test_an_average_of_weights_is_a_part_of_its_own(changes: dict[str, Any]) -> None:

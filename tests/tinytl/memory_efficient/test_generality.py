@@ -80,11 +80,10 @@ def test_any_part_may_train(name):
 
 
 NETS_IN_TURN = ["mobilenet_v3_large", "efficientnet_b0", *NETS]
-IN_SETTINGS = list(itertools.product(NETS_IN_TURN, SETTINGS))
+IN_SETTINGS = list(itertools.product(NETS_IN_TURN, SETTINGS, ("all", "biases")))
 
 
-@pytest.mark.parametrize(("name", "setting"), sampled(IN_SETTINGS, 5))
-@pytest.mark.parametrize("trained", ["all", "biases"])
+@pytest.mark.parametrize(("name", "setting", "trained"), sampled(IN_SETTINGS, 13))
 def test_every_type_size_and_layout(name, setting, trained):
     """Other kernels run in float32 than in float64, on other sizes, in another layout."""
     net = plain_net(name)

@@ -30,7 +30,7 @@ PEAKS = [
 
 @pytest.mark.parametrize(
     ("method", "form", "limit"),
-    sampled([("TinyTL-B", "int8", 11.5), ("TinyTL-B", "bfloat16", 13), ("TinyTL-L+B", "int8", 23)], 2),
+    sampled([("TinyTL-B", "int8", 11.5), ("TinyTL-B", "bfloat16", 13), ("TinyTL-L+B", "int8", 23)], 3),
 )
 def test_peak_with_stored_weights(method, form, limit):
     config = TrainConfig(

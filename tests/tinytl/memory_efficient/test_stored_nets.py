@@ -78,7 +78,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("backbone", "method", "norm", "form", "how"), sampled(CASES, 7))
+@pytest.mark.parametrize(("backbone", "method", "norm", "form", "how"), sampled(CASES, 13))
 def test_gradients_of_parts_are_those_of_stock(
     backbone: str, method: str, norm: str, form: str, how: str
 ) -> None:

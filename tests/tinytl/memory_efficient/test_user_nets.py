@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.support.lean_networks import SETTINGS, assert_as_stock, assert_refused_alike
+from tests.support.sampled import sampled
 from tinytl.memory_efficient import make_memory_efficient_
 
 
@@ -38,7 +39,7 @@ class EditsAnswers(nn.Module):
         return self.head(flat)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 3), ids=str)
 def test_a_network_may_edit_and_view_what_it_gets(setting):
     net = EditsAnswers().eval()
     lean, stock = both(net)

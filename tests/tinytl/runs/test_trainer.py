@@ -66,9 +66,14 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
         {"norm": "batch_norm"},
         {"method": "TinyTL-L+B", "norm": "frozen_bn", "micro_batch_size": 2},
         {"method": "FT-Full", "norm": "frozen_bn", "checkpoint": "all", "moments": "int8"},
-        {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+        pytest.param(
+            {"optimizer": "sgd", "weight_decay": 1e-4, "lr_schedule": "exponential", "warmup_epochs": 0.5},
+            marks=pytest.mark.slow,
+        ),
         {"weight_average": 0.5, "norm": "batch_norm"},
-        {"weight_average": 0.99, "method": "TinyTL-L+B", "norm": "frozen_bn"},
+        pytest.param(
+            {"weight_average": 0.99, "method": "TinyTL-L+B", "norm": "frozen_bn"}, marks=pytest.mark.slow
+        ),
         {
             "rand_augment": 9,
             "mixup_alpha": 0.4,

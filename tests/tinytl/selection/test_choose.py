@@ -5,6 +5,7 @@ import pytest
 
 from tests.support.cases import small
 from tests.support.colours import classes_of_one_colour, colours
+from tests.support.sampled import sampled
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import DataSplits
 from tinytl.memory.predict import predict_memory, resolve_plan, with_scheme
@@ -52,7 +53,7 @@ def test_parts_come_by_worth_per_byte() -> None:
     )
 
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
+@pytest.mark.parametrize("norm", sampled(["frozen_bn", "group_norm"], 2))
 def test_it_needs_no_more_memory_than_the_last_blocks_would(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

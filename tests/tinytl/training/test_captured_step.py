@@ -108,7 +108,7 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("config", sampled(RECORDED.values(), 5), ids=RECORDED)
+@pytest.mark.parametrize("config", sampled(RECORDED.values(), 11), ids=RECORDED)
 def test_replays_train_to_the_same_bits_as_steps_that_are_not_recorded(config: TrainConfig) -> None:
     graphs = TapedGraphs()
     recorded, plain = Training(config, graphs), Training(config)
@@ -339,8 +339,10 @@ def test_warming_up_an_optimizer_leaves_it_alone(optimizer: str, moments: str) -
     assert built.state_dict() == before and all(p.grad is None for p in net.parameters())
 
 
-@pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full"])
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adam int8"])
+@pytest.mark.parametrize(
+    ("method", "optimizer"),
+    sampled(itertools.product(("TinyTL-L+B", "FT-Full"), ("adam", "sgd", "adam int8")), 5),
+)
 def test_the_host_does_not_wait_for_a_gpu_in_a_replay(
     method: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,7 @@ def test_a_plan_says_whether_it_is_done(changes: dict[str, object], released: bo
             assert step.keywords["releases_gradients"] == released  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("moments", "norm"), [("int8", "frozen_bn"), ("float32", "batch_norm")])
+@pytest.mark.parametrize(("moments", "norm"), sampled([("int8", "frozen_bn"), ("float32", "batch_norm")], 2))
 def test_a_prediction_knows_it(moments: str, norm: str) -> None:
     fields = {"method": "FT-Full", "norm": norm, "resolution": 64, "moments": moments, "checkpoint": "all"}
     config = lean_plan(small(**fields))

@@ -132,8 +132,10 @@ def test_moments_of_another_memory_format_are_laid_out_as_their_parameters() -> 
     torch.testing.assert_close(stepped(other, second), stepped(one, first))
 
 
-@pytest.mark.parametrize("norm", ["frozen_bn", "group_norm"])
-@pytest.mark.parametrize("method", ["FT-Full", "TinyTL-L+B"])
+@pytest.mark.parametrize(
+    ("norm", "method"),
+    sampled(itertools.product(("frozen_bn", "group_norm"), ("FT-Full", "TinyTL-L+B")), 3),
+)
 def test_micro_batches_give_the_gradient_of_the_whole(norm: str, method: str) -> None:
     config = small(norm=norm, method=method, dropout=0.3, label_smoothing=0.1, batch_size=5)
     net = _awake(config).double()  # so that no kink of ReLU6 lies within rounding

@@ -46,13 +46,13 @@ def test_another_trial_is_judged_anew(study, fits):
     assert fits and more == parameter_importance(study(21))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"of": 3}', '{"of": "OF", "importance": {"x": 1}}'])
-def test_a_damaged_file_is_written_anew(study, content):
+def test_a_damaged_file_is_written_anew(study):
     first = known_importance(study())
     path = study().folder / FILE
-    path.write_text(content.replace("OF", json.loads(path.read_text())["of"]))
-    assert known_importance(study()) == first
-    assert json.loads(path.read_text())["importance"].keys() == first.keys()
+    for content in ("", "{", "[]", '{"of": 3}', '{"of": "OF", "importance": {"x": 1}}'):
+        path.write_text(content.replace("OF", json.loads(path.read_text())["of"]))
+        assert known_importance(study()) == first
+        assert json.loads(path.read_text())["importance"].keys() == first.keys()
 
 
 def test_a_folder_that_is_not_there_is_not_made(study):

@@ -13,6 +13,7 @@ from tuner.__main__ import main
 from tuner.record import schema
 from tuner.record.claim import folder_claimed
 from tuner.record.reading import open_study
+from tuner.report import live
 from tuner.report.live import serve_live, version_of
 
 EVERY_S = 0.05
@@ -64,7 +65,8 @@ class Driver:
 
 
 @pytest.fixture
-def driver(tmp_path):
+def driver(tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "SHARE", 1.0)  # nothing else runs here that needs the processor
     driver = Driver(tmp_path)
     yield driver
     driver.end()

@@ -6,7 +6,11 @@ from tuner.study.launching import launch_study
 
 def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(tmp_path, capsys):
     config = StudyConfig(
-        weights="none", settings=("resolution=32",), runs_dir=str(tmp_path / "runs"), dry_run=True
+        space="separate_lr",
+        weights="none",
+        settings=("resolution=32",),
+        runs_dir=str(tmp_path / "runs"),
+        dry_run=True,
     )
     assert launch_study(config, Console()) is None
     shown = capsys.readouterr().out
