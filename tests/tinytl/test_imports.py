@@ -13,7 +13,7 @@ from tinytl.data.splits import DataSplits
 from tinytl.runs.trainer import Trainer
 import tinytl.runs.run
 
-config = TrainConfig(backbone="efficientnet_lite0", method="TinyTL-B", weights="none", resolution=32)
+config = TrainConfig(backbone="mobilenet_v2", method="TinyTL-B", weights="none", resolution=32)
 digits = load_dataset(config)
 train, val = digits.train.take(range(8)), digits.val.take(range(8))
 few = DataSplits(digits.name, digits.classes, train, val, None, 1.0, False)

@@ -1,5 +1,6 @@
-"""MobileNetV2 1.0 of torchvision (3,504,872 parameters with 1,000 classes).
+"""MobileNetV2 1.0 as torchvision has it (3,504,872 parameters with 1,000 classes), and its weights.
 
+torchvision itself is not imported: that takes 150 MiB and more of a process.
 Source: Sandler et al. 2018; torchvision.models.mobilenet_v2, weights IMAGENET1K_V1 and IMAGENET1K_V2.
 """
 
@@ -7,24 +8,35 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tinytl.errors import ConfigError, needs_extra
+from tinytl.errors import ConfigError
+from tinytl.networks.backbones.inverted_residual import BlockSpec, InvertedResidualNet
 from tinytl.networks.backbones.weights_file import checkpoints_folder, fetch_verified, load_tensors
 
 INPUT_MEAN = (0.485, 0.456, 0.406)
 INPUT_STD = (0.229, 0.224, 0.225)
+_STAGES = (
+    # expansion, width, blocks, stride of the first block
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+"""Source: Sandler et al. 2018, table 2."""
 V1_URL = "https://download.pytorch.org/models/mobilenet_v2-b0353104.pth"
 V2_URL = "https://download.pytorch.org/models/mobilenet_v2-7ebf99e0.pth"
 
 
 def build(num_classes: int = 1000) -> nn.Module:
-    """Returns torchvision's network with random weights.
-
-    Raises:
-        ConfigError: if torchvision is not installed.
-    """
-    with needs_extra("backbone mobilenet_v2", "torchvision"):
-        from torchvision.models import mobilenet_v2
-    return mobilenet_v2(weights=None, num_classes=num_classes)
+    """Returns the network with random weights, under torchvision's names."""
+    blocks = [
+        BlockSpec(width, 3, stride if index == 0 else 1, expand)
+        for expand, width, count, stride in _STAGES
+        for index in range(count)
+    ]
+    return InvertedResidualNet(blocks, num_classes=num_classes)
 
 
 def imagenet_v1_state_dict() -> dict[str, Tensor]:

@@ -34,12 +34,22 @@ def test_parameters_and_output() -> None:
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 1000)
 
 
-def test_without_torchvision_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_torchvision_s_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.mobilenet_v2(num_classes=7).double()
+    for buffer in theirs.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    line = r"^backbone mobilenet_v2 needs the package torchvision: pip install 'tinytl-tuner\[torchvision\]'$"
-    with pytest.raises(ConfigError, match=line):
-        mobilenet_v2.build()
+    ours = mobilenet_v2.build(7).double()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    for mode in (False, True):
+        torch.manual_seed(1)
+        expected = theirs.train(mode)(x)
+        torch.manual_seed(1)
+        assert torch.equal(ours.train(mode)(x), expected)
+    assert [tuple(p.shape) for p in ours.parameters()] == [tuple(p.shape) for p in theirs.parameters()]
 
 
 def test_names_of_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:
