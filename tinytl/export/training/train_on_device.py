@@ -1,0 +1,399 @@
+"""Trains the classifier in this folder on your pictures, judges it, and labels pictures with it.
+
+step.onnx is the network's forward and backward pass, predict.onnx its forward pass alone; both read the
+trained parameters as inputs. Pictures, optimiser and checkpoints are here. README.md says more.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+try:  # glibc gives blocks that are larger back to the system as soon as they are free: a fifth of the peak
+    ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, in bytes
+except (OSError, AttributeError):
+    pass  # another C library
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ImportError as error:
+    print(f"{error}: python -m pip install numpy onnxruntime pillow", file=sys.stderr)
+    raise SystemExit(2) from None
+
+FOLDER, CHECKPOINT = Path(__file__).resolve().parent, "checkpoint.npz"
+ENDINGS = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
+STORED_OVER_INPUT = 8 / 7  # a picture is first made a square with room for crops: 256 pixels wide for 224
+ASPECT_RATIO_MAX = 4 / 3  # of a crop
+Arrays = dict[str, np.ndarray]
+Pictures = Sequence[tuple[Path, str]]  # with the names of their classes
+AfterStep = Callable[[int], None]  # of the number of pictures so far
+Inputs = Iterator[tuple[Arrays, int]]  # of a graph, for a micro-batch, and the number of pictures in it
+Image.MAX_IMAGE_PIXELS = None  # a limit for servers that open strangers' files
+warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, without the file's name
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do about it, in one line."""
+
+
+def read_manifest(folder: Path) -> SimpleNamespace:
+    """Returns `manifest.json`, with its own SHA-256 as `digest`, if the folder's other files have theirs."""
+    try:
+        text = (folder / "manifest.json").read_bytes()
+        manifest: SimpleNamespace = json.loads(text, object_hook=lambda pairs: SimpleNamespace(**pairs))
+        if manifest.format != 1:
+            raise ValueError("it is of another version than this program")
+        for name, digest in vars(manifest.sha256).items():
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            if found != digest and not name.endswith((".py", ".md")):  # those are yours to change
+                raise ValueError(f"{name} is damaged or of another export: its SHA-256 differs")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder} is no whole export ({error}): copy it again") from None
+    manifest.digest = hashlib.sha256(text).hexdigest()
+    return manifest
+
+
+def read_state(path: Path, manifest: SimpleNamespace) -> Arrays:
+    """Returns the arrays of an export, with zeros as moments and counts if it has none, or a checkpoint."""
+    start = {"step": 0, "epoch": 0, "classes": manifest.classes, "manifest": manifest.digest}
+    state = {name: np.array(value) for name, value in start.items()}
+    for moment in ("first",) if manifest.optimizer == "sgd" else ("first", "second"):
+        state |= {f"{moment}:{each.name}": np.zeros(each.shape, np.float32) for each in manifest.parameters}
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            found = dict(arrays)
+        if path.name == CHECKPOINT and not found.keys() >= state.keys():
+            raise ValueError("it has not all arrays")
+    except Exception as error:  # damaged archives raise anything
+        raise UserError(f"{path} is damaged ({error}): remove it") from None
+    if found.get("manifest", manifest.digest) != manifest.digest:
+        raise UserError(f"{path} is of another export: remove it, or move it to the folder that it is from")
+    return state | found
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file beside `path` and renames it: after a kill or on a full disk the old file is whole."""
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): what was there before stays") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def find_pictures(folder: Path) -> Pictures:
+    """Returns the pictures anywhere under each folder in `folder`, in order. Hidden files are left out."""
+    paths = [path.relative_to(folder) for path in sorted(folder.glob("*/**/*"))]
+    paths = [path for path in paths if path.suffix.lower() in ENDINGS and "/." not in f"/{path}"]
+    if not paths:
+        raise UserError(f"{folder} has no pictures in folders of classes, such as cat/1.jpg")
+    return [(folder / path, path.parts[0]) for path in paths]
+
+
+def square(path: Path, side: int) -> Image.Image:
+    """Decodes a picture's central square, `side` pixels wide: RGB, upright, white behind transparency."""
+    try:
+        with Image.open(path) as opened:
+            opened.draft(None, (side, side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            picture = ImageOps.exif_transpose(opened)
+        if picture.mode == "F":
+            raise ValueError("its pixels are floats: save it with 8 bits")
+        if picture.mode.startswith("I"):  # 16 bits, of which Pillow would cut off what is over 255
+            values = np.asarray(picture).astype(np.int64).clip(0)
+            depth = next(bits for bits in (8, 10, 12, 14, 16, 32) if values.max() < 2**bits)
+            picture = Image.fromarray((values >> (depth - 8)).astype(np.uint8))
+        if picture.has_transparency_data:
+            layers = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
+        picture = picture.convert("RGB")
+    except Exception as error:  # decoders raise anything, and each means that this file is no picture
+        raise UserError(f"{path} does not decode as a picture ({error}): repair or remove it") from None
+    edge = min(picture.size)
+    left, top = (picture.width - edge) // 2, (picture.height - edge) // 2
+    return picture.crop((left, top, left + edge, top + edge)).resize((side, side), Image.Resampling.BILINEAR)
+
+
+def random_crop(picture: Image.Image, scale_min: float, flip: bool, rng: np.random.Generator) -> Image.Image:
+    """Cuts out a box between 3:4 and 4:3 with at least `scale_min` of the area; mirrors half of them."""
+    side, limit = picture.width, math.log(ASPECT_RATIO_MAX)
+    area, aspect = rng.uniform(scale_min, 1.0), math.exp(rng.uniform(-limit, limit))
+    height = min(side, max(1, round(side * math.sqrt(area / aspect))))
+    width = min(side, max(1, round(side * math.sqrt(area * aspect))))
+    top, left = int(rng.integers(0, side - height + 1)), int(rng.integers(0, side - width + 1))
+    box = picture.crop((left, top, left + width, top + height))
+    return ImageOps.mirror(box) if flip and rng.random() < 0.5 else box
+
+
+def lr_factor(schedule: SimpleNamespace, epochs: int, step: int, steps_per_epoch: int) -> float:
+    """Returns what multiplies the learning rates at `step` (from 0): warm-up, then the schedule."""
+    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    step -= warmup_steps
+    if step < 0:
+        return (step + warmup_steps + 1) / warmup_steps
+    if schedule.name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / (epochs * steps_per_epoch - warmup_steps)))
+    return float(schedule.gamma ** (step // steps_per_epoch)) if schedule.name == "exponential" else 1.0
+
+
+def update_(state: Arrays, gradients: Arrays, manifest: SimpleNamespace, factor: float) -> None:
+    """Takes a step of SGD, Adam or AdamW as PyTorch does; `factor` multiplies the learning rates."""
+    state["step"] += 1
+    step, (beta1, beta2), decay = int(state["step"]), manifest.betas, manifest.weight_decay
+    for each in manifest.parameters:
+        parameter, gradient, first = state[each.name], gradients[each.name], state[f"first:{each.name}"]
+        lr = factor * getattr(manifest.learning_rates, each.group)
+        if manifest.optimizer == "adamw":
+            parameter *= 1 - lr * decay
+        elif decay:
+            gradient += decay * parameter
+        if manifest.optimizer == "sgd":
+            first *= manifest.momentum
+            first += gradient
+            parameter -= lr * first
+        else:
+            second = state[f"second:{each.name}"]
+            first += (1 - beta1) * (gradient - first)
+            second += (1 - beta2) * (gradient**2 - second)
+            parameter -= lr / (1 - beta1**step) * first / (np.sqrt(second / (1 - beta2**step)) + manifest.eps)
+
+
+def peak_mib() -> float:
+    """Returns the most memory that this process has had, in MiB."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 2**10
+
+
+class Classifier:
+    """The exported network with what training changes: `state`, arrays as in its files, changed in place."""
+
+    def __init__(self, folder: Path, threads: int, resume: bool = True) -> None:
+        self.folder, self.threads, self.manifest = folder, threads, read_manifest(folder)
+        has_begun = (folder / CHECKPOINT).exists()
+        if has_begun and not resume:
+            raise UserError(f"{folder / CHECKPOINT} is there: add --resume, or remove it to start anew")
+        self.state = read_state(folder / (CHECKPOINT if has_begun else "state.npz"), self.manifest)
+        self.parameters = {each.name: self.state[each.name] for each in self.manifest.parameters}
+        self.classes: list[str] = self.state["classes"].tolist()
+
+    def session(self, graph: str) -> onnxruntime.InferenceSession:
+        """Opens a graph with those options that were measured to need the least memory."""
+        options = onnxruntime.SessionOptions()
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
+        try:
+            return onnxruntime.InferenceSession(self.folder / graph, options)
+        except Exception as error:  # the file is what was exported: this onnxruntime cannot run it
+            why = f"onnxruntime {onnxruntime.__version__} cannot run {graph} ({' '.join(str(error).split())})"
+            remedy = f"python -m pip install onnxruntime=={self.manifest.runtime.onnxruntime}"
+            raise UserError(f"{why}: {remedy}") from None
+
+    def pictures(self, folder: Path) -> Pictures:
+        """Returns the pictures of `folder`, which may have some of the network's classes alone."""
+        found, known = find_pictures(folder), ", ".join(self.classes)
+        if unknown := ", ".join(sorted({name for _, name in found}.difference(self.classes))):
+            raise UserError(f"{folder}: {unknown} is none of the classes {known}")
+        return found
+
+    def take_classes(self, names: list[str], is_new: bool) -> None:
+        """Compares the pictures' classes with the network's; `is_new`: other ones get a new head."""
+        differ = ", ".join(sorted(set(names) ^ set(self.classes)))
+        if differ and len(names) != len(self.classes):
+            counts = f"{len(names)} classes to train, {len(self.classes)} in the network ({differ})"
+            raise UserError(f"{counts}: add pictures, or export again with --num-classes {len(names)}")
+        if differ and not is_new:
+            raise UserError(f"pictures and network differ in {differ}: rename folders, or add --new-classes")
+        if differ:
+            self.state["classes"], self.classes = np.array(names), names
+            rng, bound = np.random.default_rng(self.manifest.seed), 1 / math.sqrt(self.manifest.features)
+            for each in self.manifest.parameters:
+                if each.group == "classifier":
+                    self.parameters[each.name][...] = rng.uniform(-bound, bound, each.shape)
+            for name in self.state.keys() - self.parameters.keys() - {"classes", "manifest"}:
+                self.state[name][...] = 0  # moments and counts
+
+    def inputs(self, pictures: Pictures, rng: np.random.Generator | None = None) -> Inputs:
+        """Yields micro-batches in the same arrays; to train, `rng` draws crops, mirrors and dropout."""
+        manifest, n, side = self.manifest, self.manifest.micro_batch_size, self.manifest.resolution
+        images, labels = np.zeros((n, 3, side, side), np.uint8), np.zeros(n, np.int64)
+        scale_min, flip = manifest.augmentation.crop_scale_min, manifest.augmentation.flip
+        weights = manifest.class_weights if self.classes == manifest.classes else None
+        weights = np.array(weights or [1] * len(self.classes), np.float32)
+        for start in range(0, len(pictures), n):
+            part = pictures[start : start + n]
+            for row, (path, name) in enumerate(part):
+                picture = square(path, math.ceil(side * STORED_OVER_INPUT))
+                if rng is not None:
+                    picture = random_crop(picture, scale_min, flip, rng)
+                picture = picture.resize((side, side), Image.Resampling.BILINEAR)
+                images[row], labels[row] = np.asarray(picture).transpose(2, 0, 1), self.classes.index(name)
+            feed = {"images": images, "labels": labels}
+            feed["weights"] = weights[labels] * (np.arange(n) < len(part))  # 0 for rows without a picture
+            if rng is not None and manifest.dropout:
+                kept = rng.spawn(1)[0].random((n, manifest.features)) >= manifest.dropout
+                feed["keep"] = kept.astype(np.float32) / np.float32(1 - manifest.dropout)
+            yield feed, len(part)
+
+    def logits(self, pictures: Pictures) -> np.ndarray:
+        """Returns `(N, C)`. The graph is in memory only meanwhile."""
+        graph, rows = self.session("predict.onnx"), []
+        for inputs, n in self.inputs(pictures):
+            rows += list(graph.run(["logits"], self.parameters | {"images": inputs["images"]})[0][:n])
+        return np.stack(rows)
+
+    def accuracy(self, pictures: Pictures) -> float:
+        """Returns the share of pictures whose class has the largest logit."""
+        labels = [self.classes.index(name) for _, name in pictures]
+        return float(np.mean(self.logits(pictures).argmax(1) == labels))
+
+    def gradients(self, graph: onnxruntime.InferenceSession, inputs: Inputs) -> tuple[float, int, Arrays]:
+        """Returns the loss, the hits and the gradients of all micro-batches, each a sum over pictures."""
+        outputs = ["loss", "hits", *(f"grad:{name}" for name in self.parameters)]
+        loss_sum, n_hits, sums = 0.0, 0, list[np.ndarray]()
+        for feed, _ in inputs:
+            loss, hits, *found = graph.run(outputs, feed | self.parameters)
+            loss_sum, n_hits = loss_sum + float(loss), n_hits + int(hits)
+            for total, gradient in zip(sums, found, strict=False):
+                total += gradient
+            sums = sums or found
+            del found  # or it would be in memory beside the gradients of the next micro-batch
+        return loss_sum, n_hits, dict(zip(self.parameters, sums, strict=True))
+
+    def train_epoch(self, pictures: Pictures, epochs: int, after_step: AfterStep) -> tuple[float, float]:
+        """Trains one of `epochs`, as state and seed determine it; returns mean loss and accuracy."""
+        epoch, size, n = int(self.state["epoch"]), self.manifest.batch_size, len(pictures)
+        rng, graph = np.random.default_rng((self.manifest.seed, epoch)), self.session("step.onnx")
+        order, n_steps, loss_sum, n_hits = rng.permutation(n), math.ceil(n / size), 0.0, 0
+        for step in range(n_steps):
+            batch = [pictures[index] for index in order[step * size : (step + 1) * size]]
+            loss, hits, gradients = self.gradients(graph, self.inputs(batch, rng))
+            if not math.isfinite(loss):
+                raise UserError(f"no finite loss in step {step + 1} of epoch {epoch + 1}: export lower rates")
+            for gradient in gradients.values():
+                gradient /= len(batch)
+            factor = lr_factor(self.manifest.schedule, epochs, epoch * n_steps + step, n_steps)
+            update_(self.state, gradients, self.manifest, factor)
+            loss_sum, n_hits = loss_sum + loss, n_hits + hits
+            after_step(step * size + len(batch))
+        self.state["epoch"] += 1
+        return loss_sum / n, n_hits / n
+
+
+def train(folder: Path, given: argparse.Namespace) -> None:
+    """Trains on pictures; after each epoch checkpoint.npz and a line of metrics.jsonl are written."""
+    network, metrics = Classifier(folder, given.threads, given.resume), folder / "metrics.jsonl"
+    has_splits, val = (given.folder / "train").is_dir(), given.folder / "val"
+    pictures = find_pictures(given.folder / "train" if has_splits else given.folder)
+    network.take_classes(sorted({name for _, name in pictures}), given.new_classes)
+    val = given.val or (val if has_splits and val.is_dir() else None)
+    judged = network.pictures(val) if val else []
+    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    lines = [line for line in lines if json.loads(line)["epoch"] <= network.state["epoch"]]
+    epochs, n_done = given.epochs or network.manifest.epochs, int(network.state["epoch"])
+    print(
+        f"{len(pictures)} pictures to train, {len(judged)} to validate; {n_done} of {epochs} epochs are done"
+    )
+
+    def after_step(n_done: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{n_done} of {len(pictures)} pictures\x1b[K", end="\r", file=sys.stderr, flush=True)
+        if given.budget_mib and peak_mib() > given.budget_mib:
+            raise UserError(f"the process needs {peak_mib():.0f} MiB, over --budget-mib {given.budget_mib}")
+
+    while (epoch := int(network.state["epoch"]) + 1) <= epochs:
+        began = time.perf_counter()
+        loss, accuracy = network.train_epoch(pictures, epochs, after_step)
+        line = {"epoch": epoch, "loss": loss, "train_accuracy_top1": accuracy}
+        line["images_per_s"] = len(pictures) / (time.perf_counter() - began)
+        if judged:
+            line["accuracy_top1"] = network.accuracy(judged)
+        line |= {"epoch_time_s": time.perf_counter() - began, "process_peak_mib": peak_mib()}
+        lines.append(json.dumps(line))
+        write_whole(metrics, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
+        write_whole(folder / CHECKPOINT, lambda file: np.savez(file, allow_pickle=False, **network.state))
+        print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
+        after_step(len(pictures))
+
+
+def evaluate(folder: Path, given: argparse.Namespace) -> None:
+    """Prints the accuracy on pictures (a fraction) of checkpoint.npz, or of state.npz if there is none."""
+    network, val = Classifier(folder, given.threads), given.folder / "val"
+    pictures = network.pictures(val if val.is_dir() else given.folder)
+    print(f"accuracy {network.accuracy(pictures):.4f} of {len(pictures)} pictures")
+
+
+def predict(folder: Path, given: argparse.Namespace) -> None:
+    """Prints the most probable classes of pictures, and their probabilities."""
+    network = Classifier(folder, given.threads)
+    logits = network.logits([(path, network.classes[0]) for path in given.files])
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    for path, row in zip(given.files, odds / odds.sum(1, keepdims=True), strict=True):
+        best = np.argsort(-row, kind="stable")[: given.top]
+        print(path, *(f"{network.classes[number]} {row[number]:.3f}" for number in best), sep="\t")
+
+
+def above_0(text: str) -> int:
+    """Reads a whole number of a flag."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns what reads the command line. Without a usage text a mistake is one line."""
+    plain = argparse.RawDescriptionHelpFormatter
+    program = argparse.ArgumentParser(description=__doc__, formatter_class=plain, usage=argparse.SUPPRESS)
+    commands = program.add_subparsers(required=True, metavar="COMMAND", prog=program.prog)
+    for run in (train, evaluate, predict):
+        command = commands.add_parser(run.__name__, help=run.__doc__, usage=argparse.SUPPRESS)
+        command.set_defaults(run=run)
+        flag = command.add_argument
+        flag(
+            "--threads", type=above_0, default=os.cpu_count() or 1, metavar="N", help="default: one per core"
+        )
+        if run is predict:
+            flag("files", type=Path, nargs="+", metavar="FILE", help="a picture")
+            flag("--top", type=above_0, default=1, metavar="K", help="classes per picture (default: 1)")
+        else:
+            text = "pictures: CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg"
+            flag("folder", type=Path, metavar="FOLDER", help=text)
+        if run is train:
+            flag("--epochs", type=above_0, metavar="N", help="in all (default: those of the export)")
+            flag("--resume", action="store_true", help="continue after the last whole epoch, if there is one")
+            flag("--val", type=Path, metavar="FOLDER", help="CLASS/*.jpg, judged after each epoch")
+            flag("--budget-mib", type=above_0, metavar="X", help="end if the process needs more MiB than X")
+            flag("--new-classes", action="store_true", help="a new last layer for classes of other names")
+    return program
+
+
+def main(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """Runs a command; returns the exit code: 0, 2 after a mistake, 130 if interrupted."""
+    try:
+        given = parser().parse_args(argv)
+        given.run(folder, given)
+    except KeyboardInterrupt:
+        print("interrupted: the last whole epoch stays, train --resume continues after it", file=sys.stderr)
+        return 130
+    except (UserError, OSError, MemoryError) as error:
+        print(str(error) or "memory is full", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
