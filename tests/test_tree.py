@@ -17,6 +17,10 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tinytl/data/sets/test_named_set.py",
         "archives, folders, damage and missing parts stand in tables of all sets; it has no case of its own",
     ),
+    "tinytl/export/training/traced_step.py": (
+        "tests/tinytl/export/training/test_translation.py",
+        "its steps are translated there and compared with stock's",
+    ),
     "tinytl/memory/followed_steps.py": (
         "tests/tinytl/memory/test_predict.py",
         "the cache is seen from predictions; what a GPU is asked for them: test_gpu_scratch",

@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 
-from tinytl.commands import check, evaluate, export, list_names, memory, plot, predict, train
+from tinytl.commands import check, evaluate, export, import_folder, list_names, memory, plot, predict, train
 from tinytl.config.one_line_parser import OneLineParser
 from tinytl.errors import ConfigError, NonFiniteLossError, in_one_line
 from tinytl.files import full_disk_line
 from tinytl.streams import use_patient_streams
 
-COMMANDS = (check, train, evaluate, predict, export, memory, plot, list_names)
+COMMANDS = (check, train, evaluate, predict, export, import_folder, memory, plot, list_names)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/memory.md and docs/memory_time.png from benchmarks/results/*.json.
+"""Writes the tables of docs/memory.md and docs/devices.md, and docs/memory_time.png, from results/*.json.
 
 A table is between `<!-- table: NAME -->` and `<!-- end -->`, so that no figure is typed by hand. A table
 stays as it is, and is named, if its result file is missing.
@@ -17,6 +17,11 @@ from benchmarks.transfer.published import CHECKPOINT_REPORT, CHECKPOINT_REPORT_M
 from tinytl.config.names import BACKBONES
 
 PAGE = ROOT / "docs" / "memory.md"
+DEVICES = ROOT / "docs" / "devices.md"
+BOARDS = {"512 MB": 512, "1 GB": 1024, "2 GB": 2048, "4 GB": 4096}
+"""Memory in MiB; makers count a MB as 2**20 bytes."""
+FOR_THE_SYSTEM_MIB = 150
+"""What a board's system and its services are taken to need."""
 STEPS = (
     ("frozen_bn", "FT-Last", 8),
     ("frozen_bn", "TinyTL-B", 8),
@@ -225,6 +230,39 @@ def stored_accuracy(result: Result) -> list[str]:
     return comparison(result | {"rows": [row for row in result["rows"] if row["variant"] in wanted]})
 
 
+def device_process(result: Result) -> list[str]:
+    """The process of each program, and its processor time per picture."""
+    head = ["trained", "folder, MiB", "`tinytl train`, `smallest`, MiB", "`fast`, MiB"]
+    head += ["folder, s a picture", "`fast`, s a picture", "folder / `fast`"]
+    lines = [
+        cells(
+            row["trained"],
+            f"**{row['device_peak_mib']:.0f}**",
+            f"{row['smallest_peak_mib']:.0f}",
+            f"{row['fast_peak_mib']:.0f}",
+            f"{row['device_s_per_picture']:.3f}",
+            f"{row['fast_s_per_picture']:.3f}",
+            f"{row['time_ratio']:.2f}",
+        )
+        for row in result["rows"]
+    ]
+    return table(head, lines) + source(result)
+
+
+def boards(result: Result) -> list[str]:
+    """Which program of which configuration fits which board."""
+    lines = []
+    for row in result["rows"]:
+        for program, kind in (("folder", "device"), ("`tinytl train`", "smallest")):
+            mib = row[f"{kind}_peak_mib"]
+            fits = ("yes" if mib + FOR_THE_SYSTEM_MIB <= size else "no" for size in BOARDS.values())
+            lines.append(cells(f"{row['trained']}, {program}", *fits))
+    note = f"*The process below and {FOR_THE_SYSTEM_MIB} MiB for the system, against the board's memory.*"
+    return [*table(["", *BOARDS], lines), "", note]
+
+
+DEVICE_TABLES: dict[str, Callable[[Result], list[str]]] = {"boards": boards, "device process": device_process}
+"""The tables of docs/devices.md, all of the result file `device_process`."""
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     **{f"numbers {backbone}": (f"memory_engine_{backbone}", numbers) for backbone in BACKBONES},
     "peers": ("memory_peers_mobilenet_v2", peers),
@@ -251,6 +289,10 @@ def main() -> None:
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
+    process = folder / f"device_process_{stamp}.json"
+    if process.exists():
+        of_device = {name: make(json.loads(process.read_text())) for name, make in DEVICE_TABLES.items()}
+        DEVICES.write_text(fill(DEVICES.read_text(), of_device, str(DEVICES)))
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory.time_figure import plot_memory_time
 

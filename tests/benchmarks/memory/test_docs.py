@@ -2,12 +2,20 @@ import re
 
 import pytest
 
-from benchmarks.memory.docs import PAGE, TABLES, numbers
+from benchmarks.memory.docs import DEVICE_TABLES, DEVICES, PAGE, TABLES, boards, numbers
 
 
 def test_the_page_has_a_place_for_every_table():
     places = re.findall(r"<!-- table: (.*) -->", PAGE.read_text())
     assert sorted(places) == sorted([*TABLES, "oracle"])
+    assert re.findall(r"<!-- table: (.*) -->", DEVICES.read_text()) == list(DEVICE_TABLES)
+
+
+def test_a_board_has_its_system_beside_the_process():
+    row = {"trained": "biases", "device_peak_mib": 362.0, "smallest_peak_mib": 362.1}
+    lines = boards({"rows": [row]})
+    assert "| biases, folder | yes | yes | yes | yes |" in lines
+    assert "| biases, `tinytl train` | no | yes | yes | yes |" in lines
 
 
 @pytest.mark.parametrize(("mib", "time", "cell"), [(60.0, 0.9, "| 75.0 |"), (80.0, 1.2, "| 75.0, missed |")])

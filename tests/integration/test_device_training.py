@@ -1,0 +1,116 @@
+"""The device's program with an exported graph trains as tinytl does, from the same state and batches."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.cases import small
+from tests.support.sampled import sampled
+from tinytl.build import build_model
+from tinytl.config.flat import flat_from_config
+from tinytl.config.plan import lean_plan
+from tinytl.config.train_config import TrainConfig
+from tinytl.export.training.folder import PROGRAM_FILE, export_training
+from tinytl.runs.checkpoint_file import save_checkpoint
+from tinytl.training.step import InputNormalizer, build_optimizer, training_step
+
+STEPS, CPU = 20, torch.device("cpu")
+CASES = [
+    {"method": "TinyTL-B"},
+    {"method": "Sparse", "optimizer": "adamw", "weight_decay": 0.01, "channel_ratio": 0.5},
+    {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd", "base_lr": 0.05},
+    {"method": "TinyTL-L+B", "optimizer": "sgd", "base_lr": 0.05, "backbone": "efficientnet_lite0"},
+]
+
+
+def program_of(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("exported_program", folder / PROGRAM_FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def batches(config: TrainConfig) -> list[tuple[Tensor, Tensor]]:
+    """Each class has a colour of its own, so that there is something to learn."""
+    generator = torch.Generator().manual_seed(2)
+    found = []
+    for _ in range(STEPS):
+        labels = torch.randint(0, 3, (config.batch_size,), generator=generator)
+        shape = (config.batch_size, 3, config.resolution, config.resolution)
+        images = torch.randint(0, 128, shape, generator=generator, dtype=torch.uint8)
+        images[torch.arange(len(labels)), labels] += 100
+        found.append((images, labels))
+    return found
+
+
+def trained(
+    config: TrainConfig, state: dict[str, Tensor], engine: str, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """What tinytl's step makes of the state on the batches."""
+    net = build_model(TrainConfig(**vars(config) | {"engine": engine, "checkpoint": "none"})).net
+    net.load_state_dict(state)
+    net.to(dtype).train()
+    optimizer = build_optimizer(net, config)
+    normalize = InputNormalizer(config, CPU)
+    for images, labels in batches(config):
+        training_step(
+            net,
+            optimizer,
+            lambda images: normalize(images).to(dtype),
+            images,
+            labels,
+            micro_batch_size=config.samples_in_memory,
+            label_smoothing=config.label_smoothing,
+        )
+    return {name: p.detach().double() for name, p in net.named_parameters() if p.requires_grad}
+
+
+def distance(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """Of all that trains, relative to its norm."""
+    difference = sum(float((one[name] - other[name]).square().sum()) for name in one)
+    return float((difference / sum(float(tensor.square().sum()) for tensor in other.values())) ** 0.5)
+
+
+@pytest.mark.parametrize("changes", sampled(CASES, 3), ids=str)
+def test_twenty_steps_end_with_the_parameters_of_tinytl(changes: dict[str, Any], tmp_path: Path) -> None:
+    fields = {"norm": "frozen_bn", "resolution": 64, "batch_size": 4, "dropout": 0.0, "num_classes": 3}
+    config = lean_plan(small(**{**fields, "base_lr": 1e-3, "micro_batch_size": 2} | changes))
+    torch.manual_seed(0)
+    state = build_model(config).net.state_dict()
+    saved = {"net": state, "config": flat_from_config(config), "classes": ["a", "b", "c"], "epoch": 0}
+    (tmp_path / "run").mkdir()
+    inputs = {"input_mean": (0.5, 0.5, 0.5), "input_std": (0.25, 0.25, 0.25)}
+    save_checkpoint(saved | inputs, tmp_path / "run" / "last.pt")
+    export_training(tmp_path / "run", tmp_path / "out", micro_batch_size=2)
+    config = TrainConfig(**vars(config) | inputs)
+
+    program = program_of(tmp_path / "out")
+    device = program.Classifier(tmp_path / "out", threads=1)
+    graph = device.session("step.onnx")
+    for images, labels in batches(config):
+        feeds = [
+            ({"images": images[i : i + 2].numpy(), "labels": labels[i : i + 2].numpy(), "weights": ones}, 2)
+            for i, ones in ((0, np.ones(2, np.float32)), (2, np.ones(2, np.float32)))
+        ]
+        _, _, gradients = device.gradients(graph, iter(feeds))
+        for gradient in gradients.values():
+            gradient /= config.batch_size
+        program.update_(device.state, gradients, device.manifest, 1.0)
+    found = {name: torch.from_numpy(array).double() for name, array in device.parameters.items()}
+
+    lean = trained(config, state, "lean", torch.float32)
+    moved = distance({k: state[k].double() for k in lean}, lean)
+    of_rounding = distance(
+        trained(config, state, "stock", torch.float32), trained(config, state, "stock", torch.float64)
+    )
+    # Adam divides by the size of a gradient, so rounding moves what has hardly any as far as all else.
+    assert distance(found, lean) < max(1e-4, 2 * of_rounding) < moved / 4
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["dropout"] == 0.0

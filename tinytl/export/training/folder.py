@@ -1,0 +1,282 @@
+"""Writes the folder that trains on a device: two graphs, a state, a manifest, a program, and texts."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinytl.build import build_model
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError, needs_extra
+from tinytl.export.folder import check_is_free, digests_of, write_folder
+from tinytl.export.training import train_on_device
+from tinytl.export.training.graph_writer import OPSET
+from tinytl.export.training.start import Start, augmentation, start_of, training_state
+from tinytl.export.training.traced_step import lean_network, traced_prediction, traced_step
+from tinytl.export.training.translation import translated
+from tinytl.networks.dropout import RowwiseDropout
+from tinytl.runs.directory import config_text, environment
+from tinytl.runs.exported import CONFIG_FILE, WEIGHTS_FILE
+from tinytl.training.class_weights import class_weights
+from tinytl.training.param_groups import build_param_groups
+from tinytl.training.step import InputNormalizer
+
+MANIFEST_FILE = "manifest.json"
+STATE_FILE = "state.npz"
+STEP_FILE = "step.onnx"
+PREDICT_FILE = "predict.onnx"
+PROGRAM_FILE = "train_on_device.py"
+FORMAT = 1
+"""Version of the folder, which the program compares."""
+LARGEST_DIFFERENCE = 1e-2
+"""Of a gradient from that of PyTorch in 64 bits, relative to its norm: in 32 bits some inputs of a ReLU6 lie
+on the other side of its kinks."""
+NOT_THERE: Mapping[str, Any] = {
+    "mixup_alpha": 0.0,
+    "cutmix_alpha": 0.0,
+    "rand_augment": 0,
+    "weight_average": 0.0,
+    "sampling": "shuffled",
+    "precision": "float32",
+    "moments": "float32",
+}
+"""Fields that the device's program does not know, and what it does in their place."""
+
+
+def export_training(
+    source: Path, out: Path, *, epoch: str | None = None, micro_batch_size: int = 1
+) -> dict[str, Any]:
+    """Writes a folder that trains without PyTorch; returns the content of its `manifest.json`.
+
+    The graph's gradients are compared with PyTorch's first. The folder is written whole or not at all.
+
+    Args:
+        source: a run's folder or checkpoint, or a configuration's file.
+        out: a folder that is empty or missing.
+        epoch: `best` or `last`, of a run.
+        micro_batch_size: pictures in memory at a time on the device, at most the batch.
+
+    Raises:
+        ConfigError: if a package is missing, `out` cannot be written, the source cannot be read, the
+            configuration cannot train so, or the graph's gradients differ from PyTorch's.
+    """
+    with needs_extra("export --training", "export"):
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    check_is_free(out)
+    start = start_of(source, epoch)
+    config = _for_device(start.config, micro_batch_size)
+    weights = _class_weights(start, config)
+    net = lean_network(config, start.state)
+    state = training_state(net, start._replace(config=config))
+    groups = {p: group["name"] for group in build_param_groups(net, config) for p in group["params"]}
+    named = {name: groups[p] for name, p in net.named_parameters() if p.requires_grad}
+    rates = {group["name"]: group["lr"] for group in build_param_groups(net, config)}
+    step = translated(traced_step(net, config), "step").SerializeToString()
+    predict = translated(traced_prediction(net, config), "predict").SerializeToString()
+    difference = gradient_difference(step, config, start.state)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise ConfigError(
+            f"{start.source}: a gradient of {STEP_FILE} differs from PyTorch's by {difference:.1e} of its "
+            f"norm, more than {LARGEST_DIFFERENCE:g}: nothing is written; other versions of torch or "
+            "onnxruntime may agree"
+        )
+    manifest = {
+        "format": FORMAT,
+        "classes": list(start.classes),
+        "resolution": config.resolution,
+        "micro_batch_size": config.samples_in_memory,
+        "batch_size": config.batch_size,
+        "features": next((d.features for d in net.modules() if isinstance(d, RowwiseDropout)), 0),
+        "parameters": [
+            {"name": name, "shape": list(state[name].shape), "group": group} for name, group in named.items()
+        ],
+        "learning_rates": rates,
+        "weight_decay": config.weight_decay,
+        "optimizer": config.optimizer,
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "momentum": config.momentum,
+        "schedule": {
+            "name": config.lr_schedule,
+            "gamma": config.gamma,
+            "warmup_epochs": config.warmup_epochs,
+        },
+        "epochs": config.epochs,
+        "label_smoothing": config.label_smoothing,
+        "dropout": config.dropout,
+        "class_weights": weights,
+        "augmentation": augmentation(start),
+        "seed": config.order_seed,
+        "opset": OPSET,
+        "runtime": {name: version(name) for name in ("onnxruntime", "numpy", "pillow")},
+        "trained": {name: getattr(config, name) for name in ("backbone", "method", "norm", "frozen_weights")}
+        | {"epoch": start.epoch},
+        "left_out": left_out(start.config),
+        "check": {"largest_difference": difference, "tolerance": LARGEST_DIFFERENCE},
+        "environment": environment(),
+    }
+    contents = {
+        STEP_FILE: step,
+        PREDICT_FILE: predict,
+        STATE_FILE: _arrays({name: tensor.numpy() for name, tensor in state.items()}),
+        WEIGHTS_FILE: _saved(start.state),
+        CONFIG_FILE: config_text(config).encode(),
+        PROGRAM_FILE: Path(train_on_device.__file__).read_bytes(),
+        "README.md": readme(manifest).encode(),
+    }
+    digests = digests_of(contents)
+    manifest["sha256_for_import"] = {name: digests.pop(name) for name in (WEIGHTS_FILE, CONFIG_FILE)}
+    manifest["sha256"] = digests
+    text = json.dumps(manifest, indent=2) + "\n"
+    write_folder(out, contents | {MANIFEST_FILE: text.encode()})
+    return manifest
+
+
+def _for_device(config: TrainConfig, micro_batch_size: int) -> TrainConfig:
+    if config.norm == "batch_norm":
+        raise ConfigError(
+            "norm=batch_norm: the statistics of a whole batch are in its backward pass, and a device holds a "
+            "few pictures at a time: train with norm frozen_bn or group_norm"
+        )
+    if not 1 <= micro_batch_size <= config.batch_size:
+        raise ConfigError(
+            f"--micro-batch-size {micro_batch_size}: must be from 1 to the batch of {config.batch_size}"
+        )
+    if config.batch_size % micro_batch_size:
+        raise ConfigError(
+            f"--micro-batch-size {micro_batch_size}: must divide the batch of {config.batch_size}"
+        )
+    known = {name: value for name, value in NOT_THERE.items() if name != "moments"}
+    checkpoint = "none" if config.checkpoint == "auto" else config.checkpoint
+    return dataclasses.replace(
+        config,
+        **known,
+        micro_batch_size=micro_batch_size,
+        checkpoint=checkpoint,
+        device="cpu",
+    )
+
+
+def left_out(config: TrainConfig) -> list[str]:
+    """Returns what a configuration asks for that the device's program does in another way, in words."""
+    return [
+        f"{name}={getattr(config, name)}: {value} there"
+        for name, value in NOT_THERE.items()
+        if getattr(config, name) != value
+    ]
+
+
+def _class_weights(start: Start, config: TrainConfig) -> list[float] | None:
+    if config.class_weighting == "none":
+        return None
+    if start.data is None:
+        raise ConfigError(
+            f"class_weighting={config.class_weighting} counts the training pictures, and the data set cannot "
+            f"be read here: data_dir is {config.data_dir}"
+        )
+    weights = class_weights(start.data.train.labels, config, torch.device("cpu"))
+    return None if weights is None else weights.tolist()
+
+
+def gradient_difference(step: bytes, config: TrainConfig, state: Mapping[str, Tensor]) -> float:
+    """Returns by how much a gradient differs from that of PyTorch's own modules in 64 bits, relative to its
+    norm: the largest of all parameters, on noise.
+    """
+    import onnxruntime
+
+    stock = dataclasses.replace(config, engine="stock", checkpoint="none", weights="none", lite_weights=None)
+    net = build_model(stock).net
+    net.load_state_dict(dict(state))
+    generator = torch.Generator().manual_seed(0)
+    n, side = config.samples_in_memory, config.resolution
+    images = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(n) % (config.num_classes or 1)
+    names = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    feed = {"images": images.numpy(), "labels": labels.numpy(), "weights": np.ones(n, np.float32)}
+    for module in net.modules():
+        if isinstance(module, RowwiseDropout) and config.dropout:
+            feed["keep"] = np.ones((n, module.features), np.float32)
+            module.p = 0.0
+    feed |= {name: parameter.detach().numpy() for name, parameter in names.items()}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(step, options, providers=["CPUExecutionProvider"])
+    found = session.run([f"grad:{name}" for name in names], feed)
+    _loss(net.double().train(), config, images, labels).backward()
+    return max(
+        float((torch.from_numpy(own).double() - p.grad).norm() / p.grad.norm().clamp(min=1e-30))
+        for own, p in zip(found, names.values(), strict=True)
+        if p.grad is not None
+    )
+
+
+def _loss(net: nn.Module, config: TrainConfig, images: Tensor, labels: Tensor) -> Tensor:
+    logits = net(InputNormalizer(config, torch.device("cpu"))(images).double())
+    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=config.label_smoothing)
+
+
+def _arrays(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _saved(state: Mapping[str, Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
+    return buffer.getvalue()
+
+
+def readme(manifest: Mapping[str, Any]) -> str:
+    """Returns the folder's own page, for the person at the device."""
+    about, n_classes = manifest["trained"], len(manifest["classes"])
+    lines = [
+        f"# A classifier of {n_classes} classes that trains here",
+        "",
+        f"{about['method']} on {about['backbone']}, pictures of {manifest['resolution']} pixels, "
+        f"{manifest['micro_batch_size']} in memory at a time. Python with three packages is enough:",
+        "",
+        "    python -m pip install numpy onnxruntime pillow",
+        f"    python {PROGRAM_FILE} train PICTURES --epochs {manifest['epochs']}",
+        f"    python {PROGRAM_FILE} evaluate PICTURES/val",
+        f"    python {PROGRAM_FILE} predict picture.jpg",
+        "",
+        "`PICTURES` has a folder per class, or `train/` and `val/` with a folder per class in each. An epoch "
+        "ends with a whole `checkpoint.npz`; after a power cut, `train ... --resume` goes on from it.",
+        "`--budget-mib X` ends with an error if the whole process needs more than X MiB.",
+        "",
+        "Classes: " + ", ".join(manifest["classes"]) + ".",
+        "",
+        f"`{WEIGHTS_FILE}` and `{CONFIG_FILE}` are not needed here. With them, `python -m tinytl import DIR "
+        "--out RUN` on another machine makes a run of what was trained, which `tinytl evaluate`, `predict` "
+        "and `export` take.",
+    ]
+    if manifest["left_out"]:
+        lines += ["", "Other than in the run's configuration: " + "; ".join(manifest["left_out"]) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def shown(manifest: Mapping[str, Any], out: Path) -> list[str]:
+    """Returns a description of the folder, in lines for a terminal."""
+    about, trained = manifest["trained"], sum(np.prod(p["shape"]) for p in manifest["parameters"])
+    sizes = {name: (out / name).stat().st_size / 2**20 for name in (STEP_FILE, STATE_FILE)}
+    lines = [
+        f"{about['method']} on {about['backbone']}: {int(trained):,} numbers train, from epoch "
+        f"{about['epoch']} on",
+        f"{STEP_FILE} {sizes[STEP_FILE]:.1f} MiB, opset {OPSET}, {manifest['micro_batch_size']} x 3 x "
+        f"{manifest['resolution']} x {manifest['resolution']}; {STATE_FILE} {sizes[STATE_FILE]:.1f} MiB",
+        "checked: a gradient differs from PyTorch's in 64 bits by "
+        f"{manifest['check']['largest_difference']:.1e} of its norm at most (allowed: "
+        f"{LARGEST_DIFFERENCE:g})",
+    ]
+    lines += [f"not there: {words}" for words in manifest["left_out"]]
+    return [*lines, f"{out}: copy it to the device, then: python {PROGRAM_FILE} train PICTURES"]
