@@ -55,7 +55,8 @@ FLAGS: dict[str, str] = {
         "--loader-workers --loading --min-per-class --skip-broken --split RUN"
     ),
     "tinytl predict": "--device --epoch --json --top FILE RUN",
-    "tinytl export": "--epoch --json --out RUN",
+    "tinytl export": "--epoch --json --micro-batch-size --out --training RUN",
+    "tinytl import": "--out DIR",
     "tinytl memory": (
         "--act-func --all --backbone --batch-size --bias-blocks --budget-mib --channel-ratio --checkpoint "
         "--cuda-graph --curve --device --downsample-ratio --dropout --engine --expand --figure "

@@ -17,6 +17,8 @@ KNOWN = frozenset(
         ("tinytl/data/sets/cars.py", "_samples"),
         ("tinytl/data/sets/food101.py", "_image_files"),
         ("tinytl/data/sets/food101.py", "_labels"),
+        ("tinytl/export/training/translation.py", "_schema"),
+        ("tinytl/export/training/translation.py", "_to_copy"),
         ("tinytl/gradient_checkpoints/function.py", "_version"),
         ("tinytl/gradient_checkpoints/function.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/gradient_checkpoints/recompute.py", "_buffers"),

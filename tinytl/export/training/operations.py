@@ -209,7 +209,7 @@ def _addmm(w: GraphWriter, of: Value, bias: Entry, one: Entry, other: Entry) -> 
     return w.add("Gemm", [one, other, bias], of.shape)
 
 
-@converts(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+@converts(aten.view.default, aten.reshape.default)
 def _view(w: GraphWriter, of: Value, x: Entry, *_: Any) -> Value:
     return w.add("Reshape", [x, of.shape], of.shape, of.dtype)
 
