@@ -26,7 +26,11 @@ def add_parser(commands: Commands) -> None:
         help="write a trained network as ONNX for a device, or to train there",
         description=DESCRIPTION,
     )
-    export.add_argument("trained", metavar="RUN", help="folder of a run, or one of its checkpoint files")
+    export.add_argument(
+        "trained",
+        metavar="RUN",
+        help="folder of a run, or one of its checkpoint files; with --training also a config.yaml",
+    )
     export.add_argument("--out", required=True, metavar="DIR", help="folder to write: empty or missing")
     add_epoch_flag(export)
     export.add_argument("--training", action="store_true", help="write a folder that trains without PyTorch")

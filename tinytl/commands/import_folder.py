@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tinytl.config.flags import Commands
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 
 DESCRIPTION = """Make a run of a folder that `tinytl export --training` wrote, with what its program trained
 on the device. `tinytl evaluate`, `predict` and `export` take the run."""
@@ -30,5 +31,5 @@ def run(args: argparse.Namespace) -> int:
     if not args.out:
         raise ConfigError("--out is empty: name a folder")
     state = bring_back(Path(args.folder), Path(args.out))
-    print(f"{args.out}: {len(state['classes'])} classes, {state['epoch']} epochs trained")
+    print(f"{args.out}: {len(state['classes'])} classes, {counted(state['epoch'], 'epoch')} trained")
     return 0

@@ -1,5 +1,6 @@
 """What a device trained, as a run: `evaluate`, `predict` and `export` take it."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from tinytl.networks.backbones.weights_file import load_tensors
 from tinytl.runs.checkpoint_file import save_checkpoint
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import CONFIG_FILE, WEIGHTS_FILE
+from tinytl.runs.record import read_epochs
 
 CHECKPOINT_FILE = "checkpoint.npz"
 METRICS_FILE = "metrics.jsonl"
@@ -36,8 +38,8 @@ def bring_back(folder: Path, out: Path) -> dict[str, Any]:
     manifest, arrays = _manifest(folder), _trained(folder)
     if str(arrays.get("manifest", manifest["digest"])) != manifest["digest"]:
         raise ConfigError(f"{folder / CHECKPOINT_FILE} is of another export than {MANIFEST_FILE} beside it")
-    config = read_config_file(folder / CONFIG_FILE)
-    net = build_model(config).net
+    config, begun = read_config_file(folder / CONFIG_FILE), int(manifest["trained"]["epoch"])
+    net = build_model(dataclasses.replace(config, weights="none", lite_weights=None)).net
     net.load_state_dict(load_tensors(folder / WEIGHTS_FILE, str(folder / WEIGHTS_FILE)))
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     for name, parameter in parameters.items():
@@ -49,16 +51,16 @@ def bring_back(folder: Path, out: Path) -> dict[str, Any]:
         "net": net.state_dict(),
         "config": flat_from_config(config),
         "classes": [str(name) for name in arrays.get("classes", manifest["classes"])],
-        "epoch": int(arrays.get("epoch", 0)),
+        "epoch": begun + int(arrays.get("epoch", 0)),
         "best_accuracy_top1": -1.0,
         "input_mean": config.input_mean,
         "input_std": config.input_std,
     }
+    rows = _rows(folder, begun) or [{"epoch": state["epoch"]}]
     directory = RunDirectory(out)
     directory.make()
-    directory.start(config, _rows(folder))
-    for path in (directory.best, directory.last):
-        save_checkpoint(state, path)
+    directory.start(config, rows)
+    save_checkpoint(state, directory.best)  # not the last: there is no optimiser to resume with
     return state
 
 
@@ -69,7 +71,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
         text = path.read_bytes()
         found: dict[str, Any] = json.loads(text)
         digests = dict(found["sha256_for_import"])
-    except (OSError, ValueError, KeyError) as error:
+        _ = found["classes"], found["trained"]["epoch"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no manifest of an `export --training` ({error})") from None
     for name, digest in digests.items():
         file = folder / name
@@ -88,8 +91,9 @@ def _trained(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
         raise ConfigError(f"{path} is missing or damaged ({type(error).__name__})") from None
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
+def _rows(folder: Path, begun: int) -> list[dict[str, Any]]:
+    """Returns the device's epochs, after the `begun` ones of the export, without damaged lines."""
     path = folder / METRICS_FILE
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [dict(row) | {"epoch": begun + row["epoch"]} for row in read_epochs(path).rows]

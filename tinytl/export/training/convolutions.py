@@ -29,12 +29,14 @@ def convolution(
     frozen norm meets the same folded weight as the forward pass, so there is one. A transposed convolution of
     stride 1 with a constant weight is a plain one, which a runtime has faster kernels for.
     """
-    if isinstance(x, Value) and x.source is not None and x.factor is not None and isinstance(weight, Tensor):
+    whole = groups == 1 or transposed or groups == weight.shape[0]
+    if isinstance(x, Value) and x.source and x.factor is not None and isinstance(weight, Tensor) and whole:
         weight = _with_factor(weight, x.factor, transposed or groups > 1)
         x = x.source
     kernel = tuple(weight.shape[2:])
-    if kernel == (1, 1) and isinstance(weight, Tensor) and _is_turned(weight):
-        return _by_transposed(w, x, weight, bias)
+    plain = tuple(stride) == kernel == (1, 1) and not any(padding) and not transposed and groups == 1
+    if plain and bias is None and isinstance(weight, Tensor) and _is_turned(weight):
+        return _by_transposed(w, x, weight)
     if transposed and isinstance(weight, Tensor) and tuple(stride) == (1, 1) and not any(output_padding):
         padding = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
         weight, transposed = _turned(weight, groups), False
@@ -75,9 +77,8 @@ def _with_factor(weight: Tensor, factor: Tensor, first: bool) -> Tensor:
     return (turned * factor.view(-1, 1, 1, 1)).transpose(0, 1)
 
 
-def _by_transposed(w: GraphWriter, x: Entry, weight: Tensor, bias: Entry | None) -> Value:
+def _by_transposed(w: GraphWriter, x: Entry, weight: Tensor) -> Value:
     """A 1x1 convolution with a weight `(C', C, 1, 1)` of which the forward pass has the transposed one."""
-    assert bias is None
     n, channels, height, width = x.shape
     out, pixels = weight.shape[0], height * width
     known = weight.transpose(0, 1).reshape(channels, out, 1, 1)

@@ -112,8 +112,6 @@ class GraphWriter:
         from onnx import numpy_helper
 
         tensor = tensor.detach().contiguous()
-        if tensor.dtype is torch.bfloat16:
-            raise NotImplementedError("constants of 16 bits")
         array = (tensor.float() if tensor.dtype is torch.float64 else tensor).numpy()
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._known:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tinytl.export.training.convolutions import convolution, convolution_backward
 from tinytl.export.training.graph_writer import Entry, GraphWriter, Value
 from tinytl.export.training.group_norms import group_norm, group_norm_backward
+from tinytl.memory_efficient.ops import bit_mask  # noqa: F401  # registers the operations of `tinytl`
 
 aten, own = torch.ops.aten, torch.ops.tinytl
 Shape = tuple[int, ...]
@@ -209,7 +210,7 @@ def _addmm(w: GraphWriter, of: Value, bias: Entry, one: Entry, other: Entry) -> 
     return w.add("Gemm", [one, other, bias], of.shape)
 
 
-@converts(aten.view.default, aten.reshape.default)
+@converts(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
 def _view(w: GraphWriter, of: Value, x: Entry, *_: Any) -> Value:
     return w.add("Reshape", [x, of.shape], of.shape, of.dtype)
 
@@ -363,6 +364,8 @@ def _resizes(backward: Any, forward: Any) -> None:
 
 def _weights(resize: Any, before: int, after: int, how: tuple[Any, ...]) -> Tensor:
     """Returns the matrix `(after, before)` by which a resize makes one axis of another."""
+    if any(isinstance(scale, float) for scale in how):
+        raise NotImplementedError("a resize by a factor: give it a size")
     return _matrix(resize, before, after, how[:1] if how and isinstance(how[0], bool) else ())
 
 

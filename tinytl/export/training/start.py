@@ -37,7 +37,7 @@ class Start(NamedTuple):
     """The optimiser's state dict; None if it has taken no step."""
     epoch: int
     data: DataSplits | None
-    """The data set, if it can be read here."""
+    """The data set, if it is here and has these classes."""
     source: str
 
 
@@ -52,12 +52,18 @@ def start_of(source: Path, epoch: str | None) -> Start:
         ConfigError: if there is no checkpoint, or it is damaged; of a configuration also if its data or
             weights cannot be read.
     """
-    if source.suffix in (".yaml", ".yml") or not source.exists():
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file: name a run's folder, a checkpoint or a config.yaml")
+    if source.is_file() and source.suffix in (".yaml", ".yml"):
+        if epoch is not None:
+            raise ConfigError(f"--epoch {epoch} is for a run: {source} is a configuration")
         return _of_configuration(with_whole_paths(read_config_file(source)), source)
     path = source
     if source.is_dir():
         directory = RunDirectory(source)
         path = directory.best if epoch == "best" else directory.last
+        if epoch is None and not path.exists():  # what a device trained has the best alone
+            path = directory.best
         if not path.exists():
             raise ConfigError(
                 f"{source} has no {path.name}: export --training needs a run whose first epoch has ended, or "
@@ -69,10 +75,9 @@ def start_of(source: Path, epoch: str | None) -> Start:
         input_mean=tuple(state["input_mean"]),
         input_std=tuple(state["input_std"]),
     )
-    data = _data_or_none(config)
-    return Start(
-        config, tuple(state["classes"]), state["net"], state.get("optimizer"), state["epoch"], data, str(path)
-    )
+    classes = tuple(state["classes"])
+    data = _data_or_none(config, classes)
+    return Start(config, classes, state["net"], state.get("optimizer"), state["epoch"], data, str(path))
 
 
 def _of_configuration(config: TrainConfig, source: Path) -> Start:
@@ -85,11 +90,13 @@ def _of_configuration(config: TrainConfig, source: Path) -> Start:
     return Start(config, data.classes, built.net.state_dict(), None, 0, data, str(source))
 
 
-def _data_or_none(config: TrainConfig) -> DataSplits | None:
+def _data_or_none(config: TrainConfig, classes: tuple[str, ...]) -> DataSplits | None:
+    """Returns the data set that the network knows, if it is here and still has its classes."""
     try:
-        return load_dataset(_streamed(config))
+        data = load_dataset(_streamed(config))
     except (ConfigError, OSError):
         return None
+    return data if data.classes == classes else None
 
 
 def _streamed(config: TrainConfig) -> TrainConfig:
@@ -107,8 +114,8 @@ def augmentation(start: Start) -> dict[str, Any]:
 
 
 def training_state(net: nn.Module, start: Start) -> dict[str, Tensor]:
-    """Returns what trains by its name, the moments so far as `first:NAME` and `second:NAME`, and the numbers
-    of steps and epochs done. Moments in 8 bits begin anew, and steps with them.
+    """Returns what trains by its name, the moments so far as `first:NAME` and `second:NAME`, the number of
+    steps that they average, and 0 epochs: those of the device count from here. Moments in 8 bits begin anew.
 
     Args:
         net: of the start's configuration and state, in 32 bits.
@@ -116,7 +123,7 @@ def training_state(net: nn.Module, start: Start) -> dict[str, Tensor]:
     """
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     found = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    found["epoch"] = torch.tensor(start.epoch)
+    found["epoch"] = torch.tensor(0)
     found["step"] = torch.tensor(0)
     if start.optimizer is None:
         return found

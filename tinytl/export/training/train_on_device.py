@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
-try:  # glibc gives blocks that are larger back to the system as soon as they are free: a fifth of the peak
+try:  # glibc then gives larger blocks back to the system as soon as they are free
     ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, in bytes
 except (OSError, AttributeError):
     pass  # another C library
@@ -54,8 +54,9 @@ def read_manifest(folder: Path) -> SimpleNamespace:
         if manifest.format != 1:
             raise ValueError("it is of another version than this program")
         for name, digest in vars(manifest.sha256).items():
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-            if found != digest and not name.endswith((".py", ".md")):  # those are yours to change
+            if name.endswith((".py", ".md")):  # yours to change
+                continue
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{name} is damaged or of another export: its SHA-256 differs")
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} is no whole export ({error}): copy it again") from None
@@ -99,7 +100,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def find_pictures(folder: Path) -> Pictures:
     """Returns the pictures anywhere under each folder in `folder`, in order. Hidden files are left out."""
     paths = [path.relative_to(folder) for path in sorted(folder.glob("*/**/*"))]
-    paths = [path for path in paths if path.suffix.lower() in ENDINGS and "/." not in f"/{path}"]
+    shown = [path for path in paths if "/." not in f"/{path}" and "/@" not in f"/{path}"]
+    paths = [path for path in shown if path.suffix.lower() in ENDINGS and (folder / path).is_file()]
     if not paths:
         raise UserError(f"{folder} has no pictures in folders of classes, such as cat/1.jpg")
     return [(folder / path, path.parts[0]) for path in paths]
@@ -121,6 +123,8 @@ def square(path: Path, side: int) -> Image.Image:
             layers = picture.convert("RGBA")
             picture = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
         picture = picture.convert("RGB")
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise anything, and each means that this file is no picture
         raise UserError(f"{path} does not decode as a picture ({error}): repair or remove it") from None
     edge = min(picture.size)
@@ -173,9 +177,22 @@ def update_(state: Arrays, gradients: Arrays, manifest: SimpleNamespace, factor:
 
 
 def peak_mib() -> float:
-    """Returns the most memory that this process has had, in MiB."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 2**10
+    """Returns the most memory that this process has had, in MiB; 0 where the system is not Linux."""
+    try:
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) / 2**10
+    except (OSError, KeyError):
+        return 0.0
+
+
+def run(graph: onnxruntime.InferenceSession, outputs: list[str], feed: Arrays) -> list[np.ndarray]:
+    """Runs a graph."""
+    try:
+        return list(graph.run(outputs, feed))
+    except Exception as error:  # what onnxruntime raises depends on the operation
+        raise UserError(
+            f"onnxruntime failed, maybe for want of memory: {' '.join(str(error).split())}"
+        ) from None
 
 
 class Classifier:
@@ -215,7 +232,7 @@ class Classifier:
         differ = ", ".join(sorted(set(names) ^ set(self.classes)))
         if differ and len(names) != len(self.classes):
             counts = f"{len(names)} classes to train, {len(self.classes)} in the network ({differ})"
-            raise UserError(f"{counts}: add pictures, or export again with --num-classes {len(names)}")
+            raise UserError(f"{counts}: add pictures, or train and export a network of these classes")
         if differ and not is_new:
             raise UserError(f"pictures and network differ in {differ}: rename folders, or add --new-classes")
         if differ:
@@ -253,7 +270,7 @@ class Classifier:
         """Returns `(N, C)`. The graph is in memory only meanwhile."""
         graph, rows = self.session("predict.onnx"), []
         for inputs, n in self.inputs(pictures):
-            rows += list(graph.run(["logits"], self.parameters | {"images": inputs["images"]})[0][:n])
+            rows += list(run(graph, ["logits"], self.parameters | {"images": inputs["images"]})[0][:n])
         return np.stack(rows)
 
     def accuracy(self, pictures: Pictures) -> float:
@@ -266,7 +283,7 @@ class Classifier:
         outputs = ["loss", "hits", *(f"grad:{name}" for name in self.parameters)]
         loss_sum, n_hits, sums = 0.0, 0, list[np.ndarray]()
         for feed, _ in inputs:
-            loss, hits, *found = graph.run(outputs, feed | self.parameters)
+            loss, hits, *found = run(graph, outputs, feed | self.parameters)
             loss_sum, n_hits = loss_sum + float(loss), n_hits + int(hits)
             for total, gradient in zip(sums, found, strict=False):
                 total += gradient
@@ -283,7 +300,9 @@ class Classifier:
             batch = [pictures[index] for index in order[step * size : (step + 1) * size]]
             loss, hits, gradients = self.gradients(graph, self.inputs(batch, rng))
             if not math.isfinite(loss):
-                raise UserError(f"no finite loss in step {step + 1} of epoch {epoch + 1}: export lower rates")
+                raise UserError(
+                    f"no finite loss in step {step + 1} of epoch {epoch + 1}: export lower learning rates"
+                )
             for gradient in gradients.values():
                 gradient /= len(batch)
             factor = lr_factor(self.manifest.schedule, epochs, epoch * n_steps + step, n_steps)
@@ -302,8 +321,7 @@ def train(folder: Path, given: argparse.Namespace) -> None:
     network.take_classes(sorted({name for _, name in pictures}), given.new_classes)
     val = given.val or (val if has_splits and val.is_dir() else None)
     judged = network.pictures(val) if val else []
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    lines = [line for line in lines if json.loads(line)["epoch"] <= network.state["epoch"]]
+    lines = metrics.read_text().splitlines()[: int(network.state["epoch"])] if metrics.exists() else []
     epochs, n_done = given.epochs or network.manifest.epochs, int(network.state["epoch"])
     print(
         f"{len(pictures)} pictures to train, {len(judged)} to validate; {n_done} of {epochs} epochs are done"
@@ -325,7 +343,7 @@ def train(folder: Path, given: argparse.Namespace) -> None:
         line |= {"epoch_time_s": time.perf_counter() - began, "process_peak_mib": peak_mib()}
         lines.append(json.dumps(line))
         write_whole(metrics, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
-        write_whole(folder / CHECKPOINT, lambda file: np.savez(file, allow_pickle=False, **network.state))
+        write_whole(folder / CHECKPOINT, lambda file: np.savez(file, **network.state))  # type: ignore[arg-type]
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
         after_step(len(pictures))
 
@@ -376,7 +394,12 @@ def parser() -> argparse.ArgumentParser:
             flag("--epochs", type=above_0, metavar="N", help="in all (default: those of the export)")
             flag("--resume", action="store_true", help="continue after the last whole epoch, if there is one")
             flag("--val", type=Path, metavar="FOLDER", help="CLASS/*.jpg, judged after each epoch")
-            flag("--budget-mib", type=above_0, metavar="X", help="end if the process needs more MiB than X")
+            flag(
+                "--budget-mib",
+                type=above_0,
+                metavar="X",
+                help="end if the process needs more MiB than X (Linux)",
+            )
             flag("--new-classes", action="store_true", help="a new last layer for classes of other names")
     return program
 

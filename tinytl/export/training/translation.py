@@ -27,14 +27,15 @@ _VIEWS = {
     aten.permute.default,
     aten.unsqueeze.default,
     aten.squeeze.dim,
+    aten.squeeze.dims,
     aten.expand.default,
     aten.slice.Tensor,
     aten.select.int,
 }
 _WRITTEN = {"grad_input", "out"}
 """Arguments that an operation writes, and does not read."""
-_STORED = (torch.int8, torch.bfloat16)
-"""Types in which weights are stored to be small: a graph makes them float as it runs."""
+_STORED = torch.int8
+"""The type in which weights are stored to be small: a graph makes them float as it runs."""
 
 
 @dataclass
@@ -185,7 +186,7 @@ def _is_constant(arguments: Any) -> bool:
 
 def _makes_float(target: Any, args: Any) -> bool:
     """Whether an operation makes a stored weight float: a graph does so as it runs."""
-    return target is aten._to_copy.default and args[0].dtype in _STORED
+    return target is aten._to_copy.default and args[0].dtype is _STORED
 
 
 def _computed(target: Any, args: Any, kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """MobileNetV2 1.0 as torchvision has it (3,504,872 parameters with 1,000 classes), and its weights.
 
-torchvision itself is not imported: that takes 150 MiB and more of a process.
+torchvision itself is not imported: it needs 150 MiB and more of a process.
 Source: Sandler et al. 2018; torchvision.models.mobilenet_v2, weights IMAGENET1K_V1 and IMAGENET1K_V2.
 """
 

@@ -21,15 +21,20 @@ def test_what_comes_back_is_a_run(exported: tuple[Path, Path], pictures: Path, t
     np.savez(
         folder / "checkpoint.npz", **arrays | {"epoch": np.int64(7), "classes": np.array(sorted(COLORS))}
     )
-    assert bring_back(folder, tmp_path / "back")["epoch"] == 7
-    back, began = load_trained(tmp_path / "back", "last", "cpu"), load_trained(run, "last", "cpu")
-    assert (back.epoch, back.classes) == (7, tuple(sorted(COLORS)))
+    assert bring_back(folder, tmp_path / "back")["epoch"] == 2 + 7
+    back, began = load_trained(tmp_path / "back", "best", "cpu"), load_trained(run, "last", "cpu")
+    assert (back.epoch, back.classes) == (9, tuple(sorted(COLORS)))
     for name, tensor in back.net.state_dict().items():
         same = torch.equal(tensor, began.net.state_dict()[name])
         assert same == (name != "classifier.1.bias"), name
     picture = next((pictures / "val" / "red").iterdir())
     assert back.probabilities([picture])[0].argmax() == 1, "by its bias"
-    assert main(["evaluate", str(tmp_path / "back"), "--split", "val"]) == 0
+    for words in (
+        ["evaluate", str(tmp_path / "back"), "--split", "val"],
+        ["export", str(tmp_path / "back"), "--out", str(tmp_path / "plain")],
+        ["export", str(tmp_path / "back"), "--training", "--out", str(tmp_path / "again")],
+    ):
+        assert main(words) == 0
 
 
 def test_a_damaged_or_foreign_state_does_not_come_back(

@@ -20,8 +20,9 @@ def test_a_run_whose_data_is_elsewhere(tmp_path: Path) -> None:
     assert (start.classes, start.epoch, start.data) == (("red", "green", "blue"), 1, None)
     assert start.config.input_mean == (0.5, 0.4, 0.3)
     assert augmentation(start) == {"crop_scale_min": 0.7, "flip": False}
+    assert start_of(run, None).source == start.source
     with pytest.raises(ConfigError, match=r"has no last.pt: export --training needs a run"):
-        start_of(run, None)
+        start_of(run, "last")
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "int8"])
@@ -39,6 +40,10 @@ def test_moments_come_with_what_trains(optimizer: str, tmp_path: Path) -> None:
     names = {"classifier.1.weight", "classifier.1.bias"}
     moments = {"adam": ("first:", "second:"), "sgd": ("first:",), "int8": ()}[optimizer]
     assert state.keys() == names | {"epoch", "step"} | {f"{m}{name}" for m in moments for name in names}
-    assert int(state["epoch"]) == 3 and int(state["step"]) == (1 if optimizer == "adam" else 0)
+    assert (
+        int(state["epoch"]) == 0
+        and start.epoch == 3
+        and int(state["step"]) == (1 if optimizer == "adam" else 0)
+    )
     for moment in moments:
         assert float(state[f"{moment}classifier.1.bias"].abs().min()) > 0

@@ -379,7 +379,13 @@ def start(folder: Path, *words: object, blocked: Path) -> subprocess.Popen[str]:
     command = [sys.executable, str(folder / PROGRAM.name), *map(str, words)]
     env = os.environ | {"PYTHONPATH": str(blocked)}
     return subprocess.Popen(
-        command, env=env, cwd=blocked, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=env,
+        cwd=blocked,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )
 
 
@@ -458,7 +464,7 @@ def test_new_classes_start_a_new_head(folder: Path, pictures: Path, tmp_path: Pa
     fails(
         say(folder, "train", fewer, "--resume", "--new-classes"),
         "2 classes to train, 3 in the network (violet)",
-        "--num-classes 2",
+        "train and export a network of these classes",
     )
     one = write_pictures(tmp_path / "one", classes=("blue",))
     fails(say(folder, "train", one, "--resume"), "1 classes to train, 3 in the network (green, violet)")

@@ -14,6 +14,7 @@ from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
+from tinytl.export.training.folder import LARGEST_DIFFERENCE
 from tinytl.export.training.traced_step import lean_network, traced_prediction, traced_step
 from tinytl.export.training.translation import translated
 from tinytl.networks.dropout import RowwiseDropout
@@ -100,7 +101,7 @@ def test_a_step_has_the_gradients_of_stock_in_64_bits(case: str) -> None:
     assert float(loss) == pytest.approx(expected.item(), rel=1e-5)
     assert int(hits) == int((logits.argmax(1) == batch["labels"]).sum())
     # Of weights in 8 bits an activation may lie on a kink, in 32 bits on its other side.
-    exactness = 2e-2 if config.frozen_weights == "int8" else 1e-4
+    exactness = LARGEST_DIFFERENCE if config.frozen_weights == "int8" else 1e-4
     for (name, parameter), grad in zip(own.items(), grads, strict=True):
         assert parameter.grad is not None
         difference = (torch.from_numpy(grad).double() - parameter.grad).norm()
