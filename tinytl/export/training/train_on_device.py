@@ -5,7 +5,6 @@ trained parameters as inputs. Pictures, optimiser and checkpoints are here. READ
 """
 
 import argparse
-import ctypes
 import hashlib
 import json
 import math
@@ -18,10 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
-try:  # glibc then gives larger blocks back to the system as soon as they are free
-    ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD, in bytes
-except (OSError, AttributeError):
-    pass  # another C library
 try:
     import numpy as np
     import onnxruntime
@@ -210,7 +205,7 @@ class Classifier:
     def session(self, graph: str) -> onnxruntime.InferenceSession:
         """Opens a graph with those options that were measured to need the least memory."""
         options = onnxruntime.SessionOptions()
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.enable_mem_pattern = False  # which holds what is never used at the same time
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
         try:
