@@ -25,7 +25,7 @@ STEPS, CPU = 20, torch.device("cpu")
 CASES = [
     {"method": "TinyTL-B"},
     {"method": "Sparse", "optimizer": "adamw", "weight_decay": 0.01, "channel_ratio": 0.5},
-    {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd", "base_lr": 0.05},
+    {"method": "TinyTL-L+B", "norm": "group_norm", "optimizer": "sgd", "base_lr": 0.003},
     {"method": "TinyTL-L+B", "optimizer": "sgd", "base_lr": 0.05, "backbone": "efficientnet_lite0"},
 ]
 

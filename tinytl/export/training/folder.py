@@ -37,9 +37,11 @@ PREDICT_FILE = "predict.onnx"
 PROGRAM_FILE = "train_on_device.py"
 FORMAT = 1
 """Version of the folder, which the program compares."""
-LARGEST_DIFFERENCE = 0.03
-"""Of loss, logits or a gradient from those of PyTorch in 64 bits, relative to their norm. In 32 bits some
-inputs of a ReLU6 lie on the other side of its kinks; a wrong graph is off by far more."""
+LARGEST_DIFFERENCE = 1e-2
+"""Of loss, logits or a gradient from those of PyTorch in 64 bits, relative to their norm."""
+BATCHES_TRIED = 5
+"""In 32 bits an input of a ReLU6 may lie on the other side of its kink, for PyTorch as for a graph: on some
+batches of noise by chance. A wrong graph is off on each."""
 LEFT_OUT: Mapping[str, Any] = {
     "mixup_alpha": 0.0,
     "cutmix_alpha": 0.0,
@@ -86,7 +88,7 @@ def export_training(
         predict = translated(traced_prediction(net, config), "predict").SerializeToString()
     except NotImplementedError as error:
         raise ConfigError(f"{start.source}: this network cannot train as an ONNX graph: {error}") from None
-    difference = largest_difference(step, predict, config, start.state)
+    difference = _difference(step, predict, config, start.state)
     if not difference <= LARGEST_DIFFERENCE:
         raise ConfigError(
             f"{start.source}: what {STEP_FILE} or {PREDICT_FILE} computes differs from PyTorch's by "
@@ -191,16 +193,29 @@ def _class_weights(start: Start, config: TrainConfig) -> list[float] | None:
     return None if weights is None else weights.tolist()
 
 
+def _difference(step: bytes, predict: bytes, config: TrainConfig, state: Mapping[str, Tensor]) -> float:
+    """Returns the largest difference on the first batch of noise on which it is small, else the least."""
+    least = math.inf
+    for seed in range(BATCHES_TRIED):
+        found = largest_difference(step, predict, config, state, seed)
+        if not math.isfinite(found):
+            return found
+        least = min(least, found)
+        if least <= LARGEST_DIFFERENCE:
+            break
+    return least
+
+
 def largest_difference(
-    step: bytes, predict: bytes, config: TrainConfig, state: Mapping[str, Tensor]
+    step: bytes, predict: bytes, config: TrainConfig, state: Mapping[str, Tensor], seed: int
 ) -> float:
     """Returns by how much loss, logits or a gradient differ from those of PyTorch's own modules in 64 bits,
-    relative to their norm, on noise: the largest; infinity if a number is not finite.
+    relative to their norm, on a batch of noise: the largest; infinity if a number is not finite.
     """
     stock = dataclasses.replace(config, engine="stock", checkpoint="none", weights="none", lite_weights=None)
     net = build_model(stock).net
     net.load_state_dict(dict(state))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     n, side = config.samples_in_memory, config.resolution
     images = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=generator)
     labels = torch.arange(n) % (config.num_classes or 1)
