@@ -73,7 +73,7 @@ def export_run(
     onnx = checked_onnx(trained, *_images_to_check(config))
     files = {
         MODEL_FILE: onnx.model,
-        WEIGHTS_FILE: _weights(trained),
+        WEIGHTS_FILE: weights_bytes(trained.net.state_dict()),
         CONFIG_FILE: config_text(config).encode(),
     }
     about = {
@@ -160,9 +160,10 @@ def some_images(images: Split, side: int) -> Tensor:
     return next(batches)[0]
 
 
-def _weights(trained: TrainedNetwork) -> bytes:
+def weights_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """Returns a state dict as the content of a file that `torch.load` reads."""
     buffer = io.BytesIO()
-    torch.save({name: t.contiguous() for name, t in trained.net.state_dict().items()}, buffer)
+    torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
     return buffer.getvalue()
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, needs_extra
-from tinytl.export.folder import check_is_free, digests_of, write_folder
+from tinytl.export.folder import check_is_free, digests_of, weights_bytes, write_folder
 from tinytl.export.training import train_on_device
 from tinytl.export.training.graph_writer import OPSET
 from tinytl.export.training.start import Start, augmentation, start_of, training_state
@@ -80,9 +80,9 @@ def export_training(
     weights = _class_weights(start, config)
     net = lean_network(config, start.state)
     state = training_state(net, start._replace(config=config))
-    groups = {p: group["name"] for group in build_param_groups(net, config) for p in group["params"]}
-    named = {name: groups[p] for name, p in net.named_parameters() if p.requires_grad}
-    rates = {group["name"]: group["lr"] for group in build_param_groups(net, config)}
+    groups = build_param_groups(net, config)
+    group_of = {parameter: group["name"] for group in groups for parameter in group["params"]}
+    named = {name: group_of[p] for name, p in net.named_parameters() if p.requires_grad}
     try:
         step = translated(traced_step(net, config), "step").SerializeToString()
         predict = translated(traced_prediction(net, config), "predict").SerializeToString()
@@ -105,7 +105,7 @@ def export_training(
         "parameters": [
             {"name": name, "shape": list(state[name].shape), "group": group} for name, group in named.items()
         ],
-        "learning_rates": rates,
+        "learning_rates": {group["name"]: group["lr"] for group in groups},
         "weight_decay": config.weight_decay,
         "optimizer": config.optimizer,
         "betas": [0.9, 0.999],
@@ -134,7 +134,7 @@ def export_training(
         STEP_FILE: step,
         PREDICT_FILE: predict,
         STATE_FILE: _arrays({name: tensor.numpy() for name, tensor in state.items()}),
-        WEIGHTS_FILE: _saved(start.state),
+        WEIGHTS_FILE: weights_bytes(start.state),
         CONFIG_FILE: config_text(config).encode(),
         PROGRAM_FILE: Path(train_on_device.__file__).read_bytes(),
         "README.md": readme(manifest).encode(),
@@ -255,12 +255,6 @@ def _ran(model: bytes, feed: Mapping[str, Any]) -> list[Any]:
 def _arrays(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _saved(state: Mapping[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
     return buffer.getvalue()
 
 

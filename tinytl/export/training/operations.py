@@ -18,7 +18,6 @@ from tinytl.export.training.group_norms import group_norm, group_norm_backward
 from tinytl.memory_efficient.ops import bit_mask  # noqa: F401  # registers the operations of `tinytl`
 
 aten, own = torch.ops.aten, torch.ops.tinytl
-Shape = tuple[int, ...]
 Converter = Callable[..., Any]
 """Called with the writer, the shape and the type of the result, and the operation's own arguments."""
 CONVERTERS: dict[Any, Converter] = {
@@ -124,7 +123,7 @@ def _interior(w: GraphWriter, of: Value, x: Entry, low: float, high: float) -> V
 
 
 @converts(own.apply_bits.default)
-def _where(w: GraphWriter, of: Value, grad: Entry, mask: Value, out: Any = None) -> Value:
+def _masked(w: GraphWriter, of: Value, grad: Entry, mask: Value, out: Any = None) -> Value:
     """A product: onnxruntime's own `Where` needs four times as long."""
     kept = w.add("Cast", [mask], tuple(mask.shape), to=1)
     return w.add("Mul", [grad, kept], tuple(grad.shape))
@@ -132,12 +131,12 @@ def _where(w: GraphWriter, of: Value, grad: Entry, mask: Value, out: Any = None)
 
 @converts(aten.hardtanh_backward.default, aten.hardtanh_backward.grad_input)
 def _hardtanh_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry, low: float, high: float) -> Value:
-    return _where(w, of, grad, _interior(w, of, x, low, high))
+    return _masked(w, of, grad, _interior(w, of, x, low, high))
 
 
 @converts(aten.threshold_backward.default, aten.threshold_backward.grad_input)
 def _threshold_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry, threshold: float) -> Value:
-    return _where(w, of, grad, w.add("Greater", [x, float(threshold)], tuple(x.shape), torch.bool))
+    return _masked(w, of, grad, w.add("Greater", [x, float(threshold)], tuple(x.shape), torch.bool))
 
 
 @converts(aten.sigmoid_backward.default, aten.sigmoid_backward.grad_input)
@@ -160,7 +159,7 @@ def _hardsigmoid(w: GraphWriter, of: Value, x: Entry) -> Value:
 
 @converts(aten.hardsigmoid_backward.default, aten.hardsigmoid_backward.grad_input)
 def _hardsigmoid_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry) -> Value:
-    return _where(w, of, w.add("Mul", [grad, 1 / 6], of.shape), _interior(w, of, x, -3.0, 3.0))
+    return _masked(w, of, w.add("Mul", [grad, 1 / 6], of.shape), _interior(w, of, x, -3.0, 3.0))
 
 
 @converts(aten.hardswish_backward.default, aten.hardswish_backward.out)
@@ -212,13 +211,15 @@ def _addmm(w: GraphWriter, of: Value, bias: Entry, one: Entry, other: Entry) -> 
     return w.add("Gemm", [one, other, bias], of.shape)
 
 
-@converts(aten.view.default, aten._unsafe_view.default, aten.reshape.default)
+@converts(
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+)
 def _view(w: GraphWriter, of: Value, x: Entry, *_: Any) -> Value:
-    return w.add("Reshape", [x, of.shape], of.shape, of.dtype)
-
-
-@converts(aten.unsqueeze.default, aten.squeeze.dim, aten.squeeze.dims)
-def _other_rank(w: GraphWriter, of: Value, x: Entry, *_: Any) -> Value:
     return w.add("Reshape", [x, of.shape], of.shape, of.dtype)
 
 
@@ -227,13 +228,8 @@ def _expand(w: GraphWriter, of: Value, x: Entry, *_: Any, **__: Any) -> Value:
     return w.add("Expand", [x, of.shape], of.shape, of.dtype)
 
 
-@converts(aten.t.default)
-def _t(w: GraphWriter, of: Value, x: Entry) -> Value:
-    return w.add("Transpose", [x], of.shape, of.dtype, perm=[1, 0])
-
-
-@converts(aten.transpose.int)
-def _transpose(w: GraphWriter, of: Value, x: Entry, one: int, other: int) -> Value:
+@converts(aten.transpose.int, aten.t.default)
+def _transpose(w: GraphWriter, of: Value, x: Entry, one: int = 0, other: int = 1) -> Value:
     order = list(range(len(x.shape)))
     order[one], order[other] = order[other], order[one]
     return w.add("Transpose", [x], of.shape, of.dtype, perm=order)

@@ -203,12 +203,13 @@ def _attribute(module: Any, name: Any) -> Tensor:
 
 
 def _meta(node: fx.Node) -> Any:
-    return node.meta["val"] if "val" in node.meta else node.meta["tensor_meta"]
+    """Returns what has the shape and the type of what a node makes; None if it makes nothing."""
+    return node.meta.get("val", node.meta.get("tensor_meta"))
 
 
 def _result_of(node: fx.Node) -> Value:
     """Returns the shape and type of what a node makes, of the first if it makes several."""
-    meta: Any = node.meta.get("val", node.meta.get("tensor_meta"))
+    meta = _meta(node)
     if isinstance(meta, (list, tuple)) and not hasattr(meta, "shape"):
         meta = next(one for one in meta if one is not None)
     if meta is None:

@@ -1,10 +1,8 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests.tinytl.conftest import COLORS
+from tests.tinytl.conftest import COLORS, write_imagefolder
 from tinytl.__main__ import main
 
 TRAIN = (
@@ -15,15 +13,8 @@ TRAIN = (
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name, color in COLORS.items():
-        for split, count in (("train", 6), ("val", 3)):
-            (folder / split / name).mkdir(parents=True)
-            for index in range(count):
-                noise = np.random.default_rng(index).integers(-30, 30, (40, 56, 3))
-                pixels = np.clip(noise + color, 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{index}.png")
-    return folder
+    counts = {f"{split}/{name}": count for name in COLORS for split, count in (("train", 6), ("val", 3))}
+    return write_imagefolder(tmp_path_factory.mktemp("pictures"), counts, (56, 40))
 
 
 @pytest.fixture(scope="session")
