@@ -60,5 +60,5 @@ def alias_note(value: str) -> str | None:
     if fields is None:
         return None
     ratios = [f"{name}={ratio:g}" for name, ratio in fields.items() if name != "method"]
-    besides = f" with {' and '.join(ratios)}, where these are not given" if ratios else ""
+    besides = f" with {' and '.join(ratios)}, if these are not given" if ratios else ""
     return f"method {value} stands for {fields['method']}{besides}"

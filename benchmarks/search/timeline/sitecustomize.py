@@ -34,7 +34,8 @@ WATCHED = {
     "tuner.cluster.start": ("Cluster.begin", "Cluster.dashboard_url"),
     "tuner.tracking.client": ("open_mlflow",),
     "tuner.study.prepare": ("prepare",),
-    "tuner.study.run": ("run_study", "_predict_first"),
+    "tuner.study.run": ("run_study",),
+    "tuner.study.searching": ("predict_first",),
     "tuner.study.ray_tune": ("run_trials",),
     "tuner.tracking.live": ("StudyTracking.__init__",),
 }

@@ -77,6 +77,5 @@ def test_what_an_alias_stands_for_is_a_sentence() -> None:
     assert alias_note("scratch") is None
     assert alias_note("bias") == "method bias stands for TinyTL-B"
     assert alias_note("deep") == (
-        "method deep stands for FT-Full with lr_ratio.late=0.6 and lr_ratio.early=0.4, "
-        "where these are not given"
+        "method deep stands for FT-Full with lr_ratio.late=0.6 and lr_ratio.early=0.4, if these are not given"
     )
