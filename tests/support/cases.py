@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinytl.config.names import BACKBONES, METHODS, NORMS
+from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import ImageSet
 
@@ -14,6 +15,15 @@ def small(**changes: Any) -> TrainConfig:
     """A configuration that trains in a fraction of a second, on the CPU of any machine."""
     fields = {"backbone": "mobilenet_v2", "weights": "none", "num_classes": 3, "device": "cpu"}
     return TrainConfig(**fields | {"resolution": 32, "batch_size": 4} | changes)
+
+
+def settled(**changes: Any) -> TrainConfig:
+    """Returns `small(**changes)` with its plan settled: the whole batch, nothing recomputed, all blocks lean.
+
+    For an open plan, the memory and the time of three ways to run are predicted first. That takes several
+    times as long as the few steps that a test trains.
+    """
+    return lean_plan(small(**changes))
 
 
 def exists(method: str, norm: str) -> bool:

@@ -13,7 +13,8 @@ from tinytl.config.names import METRICS
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 2, "val/blue": 1, "test/red": 3, "test/blue": 1}
 FLAGS = (
     "train --dataset imagefolder --weights none --backbone mobilenet_v2 --resolution 32 --device cpu "
-    "--method FT-Full --norm group_norm --batch-size 4 --base-lr 3e-3 --epochs 3"
+    "--method FT-Full --norm group_norm --batch-size 4 --base-lr 3e-3 --epochs 3 "
+    "--micro-batch-size 4 --checkpoint none --stock-below-kib 0"
 ).split()
 
 

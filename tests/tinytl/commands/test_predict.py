@@ -9,7 +9,8 @@ from tinytl.__main__ import main
 PICTURES = {"train/red": 8, "train/blue": 8, "val/red": 2, "val/blue": 2}
 FLAGS = (
     "train --dataset imagefolder --backbone efficientnet_lite0 --resolution 32 --device cpu "
-    "--method TinyTL-B --batch-size 4 --base-lr 1e-2 --epochs 4 --input-mean 0.4"
+    "--method TinyTL-B --batch-size 4 --base-lr 1e-2 --epochs 4 --input-mean 0.4 "
+    "--micro-batch-size 4 --checkpoint none --stock-below-kib 0"
 ).split()
 
 

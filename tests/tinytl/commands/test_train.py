@@ -12,13 +12,15 @@ import pytest
 from tests.support.file_server import serve, whole
 from tests.support.places import ROOT
 from tests.support.published_sets import cub200
+from tests.tinytl.conftest import write_imagefolder
 from tinytl.__main__ import main
 from tinytl.config.plan import lean_plan
 
 PICTURES = {"train/red": 5, "train/blue": 4, "val/red": 1, "val/blue": 1, "test/red": 1, "test/blue": 1}
 FLAGS = (
     "train --dataset imagefolder --weights none --backbone mobilenet_v2 --resolution 32 --device cpu "
-    "--method TinyTL-L+B --norm group_norm --batch-size 2 --base-lr 1e-3"
+    "--method TinyTL-L+B --norm group_norm --batch-size 2 --base-lr 1e-3 "
+    "--micro-batch-size 2 --checkpoint none --stock-below-kib 0"  # nothing has to be looked for
 ).split()
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 FEW = {"train/red": 3, "train/blue": 3, "val/red": 1, "val/blue": 1}
@@ -211,6 +213,17 @@ def test_a_run_does_not_resume_without_other_pictures(
     assert main(["train", "--resume", "--out", str(out)]) == 0
 
 
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without a result, which nothing may change."""
+    folder = tmp_path_factory.mktemp("unfinished")
+    pictures, out = write_imagefolder(folder / "pictures", PICTURES), folder / "out"
+    data = ["--data-dir", str(pictures), "--epochs", "2", "--method", "FT-Last"]
+    assert main([*FLAGS, *data, "--out", str(out)]) == 0
+    (out / "result.json").unlink()
+    return out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -221,22 +234,14 @@ def test_a_run_does_not_resume_without_other_pictures(
     ],
 )
 def test_mistakes_with_an_unfinished_run(
-    make_imagefolder: Callable[..., Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: str,
-    message: str,
+    unfinished: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
 ) -> None:
-    out = tmp_path / "out"
-    data = ["--data-dir", str(make_imagefolder(PICTURES)), "--epochs", "2", "--method", "FT-Last"]
-    assert main([*FLAGS, *data, "--out", str(out)]) == 0
-    (out / "result.json").unlink()
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in unfinished.iterdir()}
     capsys.readouterr()
-    assert main(["train", "--out", str(out), *arguments.split()]) == 2
+    assert main(["train", "--out", str(unfinished), *arguments.split()]) == 2
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in unfinished.iterdir()} == before
 
 
 def test_a_missing_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

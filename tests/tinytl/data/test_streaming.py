@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.support.cases import small
+from tests.support.cases import settled, small
 from tinytl.data.batches import eval_batches, train_batches
 from tinytl.data.load import DataSplits, ImageFiles, load_dataset
 from tinytl.data.streaming import WORKERS_MAX, default_workers, stream_squares
@@ -136,7 +136,7 @@ def test_arrays_do_not_stream() -> None:
 
 
 def test_training_from_a_stream_is_training_from_memory(folder: Path) -> None:
-    config = small(method="FT-Full", norm="group_norm", num_classes=None, epochs=2, dropout=0.3)
+    config = settled(method="FT-Full", norm="group_norm", num_classes=None, epochs=2, dropout=0.3)
     results = []
     for loading, workers in (("memory", None), ("stream", 0), ("stream", 2)):
         trainer = Trainer(dataclasses.replace(config, loader_workers=workers), _load(folder, loading))
@@ -149,7 +149,7 @@ def test_training_from_a_stream_is_training_from_memory(folder: Path) -> None:
 
 
 def test_a_run_from_a_stream_goes_on_as_if_it_had_not_stopped(folder: Path) -> None:
-    config = small(method="TinyTL-L+B", num_classes=None, epochs=2, loader_workers=1)
+    config = settled(method="TinyTL-L+B", num_classes=None, epochs=2, loader_workers=1)
     data = _load(folder, "stream")
     whole = Trainer(config, data)
     whole.train_epoch()

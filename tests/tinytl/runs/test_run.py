@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cases import small
+from tests.support.cases import settled
 from tinytl.config.flat import config_from_flat
 from tinytl.config.names import METRICS
 from tinytl.config.plan import describe, lean_plan
@@ -24,11 +24,16 @@ SILENT = PlainProgress(lambda line: None)
 
 def _config(root: Path, **changes: Any) -> TrainConfig:
     fields = {"dataset": "imagefolder", "data_dir": str(root), "num_classes": None, "batch_size": 2}
-    return small(**fields | {"method": "TinyTL-L+B", "epochs": 2} | changes)
+    return settled(**fields | {"method": "TinyTL-L+B", "epochs": 2} | changes)
+
+
+def _open(config: TrainConfig) -> TrainConfig:
+    """Returns `config` with its plan open, as a user leaves it."""
+    return dataclasses.replace(config, micro_batch_size=None, checkpoint="auto", stock_below_kib=None)
 
 
 def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -> None:
-    config, out, lines = _config(make_imagefolder(SPLITS)), tmp_path / "deep" / "out", []
+    config, out, lines = _open(_config(make_imagefolder(SPLITS))), tmp_path / "deep" / "out", []
     result = train_run(config, out, PlainProgress(lines.append), notes=["a note"])
     assert sorted(path.name for path in out.iterdir()) == [
         "best.pt",
@@ -81,9 +86,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         assert sum(row["n_images"] for row in result["per_class"][split]) == 3
     assert result["test_accuracy_top1"] in {0, 1 / 3, 2 / 3, 1}
     assert result["predicted_peak_mib"] == rows[0]["peak_memory_mib"] == rows[1]["peak_memory_mib"]
-    assert config_from_flat(result["config"]) == resolve_plan(
-        _config(Path(config.data_dir or ""), num_classes=2)
-    )
+    assert config_from_flat(result["config"]) == resolve_plan(dataclasses.replace(config, num_classes=2))
 
     assert lines.pop(0) == "a note"
     assert lines[0] == "pictures: 13 images of 2 classes (blue, red): 7 to train, 3 to validate, 3 to test"
@@ -172,7 +175,7 @@ def test_a_resumed_run_keeps_its_plan_whatever_is_fastest_today(
             raise KeyboardInterrupt
 
     monkeypatch.setattr("tinytl.runs.planned_config.fastest_format", fastest)
-    config, out = _config(make_imagefolder(SPLITS)), tmp_path / "out"
+    config, out = _open(_config(make_imagefolder(SPLITS))), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         train_run(config, out, PlainProgress(stop_in_epoch_2))
     result = train_run(config, out, SILENT, resume=True)

@@ -1,12 +1,14 @@
 """Which trial is exported. Nothing is converted here: `tests/tinytl/test_export.py` does that."""
 
 import json
+import shutil
 
 import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
 
+from tests.tuner.conftest import train_trial
 from tinytl.runs.directory import RunDirectory
 from tuner import __main__ as command
 from tuner.record import schema
@@ -22,15 +24,16 @@ def quick(monkeypatch):
     monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
 
 
-@pytest.fixture
-def runs(tmp_path, make_trial):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, colors):
     """Study s: two complete trials on its front, then one pruned, one failed, one infeasible, one cut off."""
-    storage = open_storage(None, str(tmp_path))
+    folder = tmp_path_factory.mktemp("whole")
+    storage = open_storage(None, str(folder))
     study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
     study.set_user_attr(schema.REQUESTED, 5)
     for i, method in enumerate(METHODS):
         name = f"s-{i:03d}"
-        make_trial(f"s/{name}", method=method, epochs=1)
+        train_trial(folder / "s" / name, colors, method=method, epochs=1)
         study.add_trial(
             optuna.create_trial(
                 values=[0.5 + i / 10, 10.0 * (i + 1)],
@@ -50,7 +53,14 @@ def runs(tmp_path, make_trial):
     ):
         name = {"name": f"s-{i:03d}", "peak_memory_mib": 9.0}
         study.add_trial(optuna.create_trial(state=state, user_attrs=name | attributes))
-    (tmp_path / "s" / "test_accuracy.json").write_text('{"s-001": 0.55}')
+    (folder / "s" / "test_accuracy.json").write_text('{"s-001": 0.55}')
+    return folder
+
+
+@pytest.fixture
+def runs(whole, tmp_path):
+    """A copy of the study, to export from."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -11,13 +11,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.support.cases import small
+from tests.support.cases import settled
 from tests.support.studies import CLASSES, write_pictures
 from tinytl.__main__ import main as tinytl
 from tinytl.data.load import load_dataset
 from tinytl.errors import ConfigError
 from tinytl.files import new_name_beside
-from tinytl.memory.predict import resolve_plan
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tinytl.runs.exported import SAFETENSORS_FILE
 from tinytl.runs.trained import load_trained
@@ -53,16 +52,14 @@ def runs(tmp_path, pictures, monkeypatch):
     study = optuna.create_study(study_name="s", storage=storage, directions=["maximize", "minimize"])
     study.set_user_attr(schema.REQUESTED, 3)
     for index, method in enumerate(METHODS):
-        config = resolve_plan(
-            small(
-                method=method,
-                norm="group_norm",
-                dataset="imagefolder",
-                data_dir=str(pictures),
-                epochs=1,
-                batch_size=12,
-                base_lr=1e-2,
-            )
+        config = settled(
+            method=method,
+            norm="group_norm",
+            dataset="imagefolder",
+            data_dir=str(pictures),
+            epochs=1,
+            batch_size=12,
+            base_lr=1e-2,
         )
         folder = tmp_path / "s" / f"s-{index:03d}"
         folder.mkdir(parents=True)

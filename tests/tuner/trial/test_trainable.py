@@ -8,7 +8,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.cases import small
+from tests.support.cases import settled
 from tinytl.config.names import METRICS
 from tinytl.data.load import load_dataset
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
@@ -20,7 +20,7 @@ from tuner.trial.system_metrics import PREFIX
 from tuner.trial.trainable import EVENTS, EVENTS_EVERY_S, GAVE_UP, TinyTLTrainable
 from tuner.trial.trial_folder import TrialFolder
 
-BASE = small(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
+BASE = settled(method="FT-Last", norm="frozen_bn", epochs=2, batch_size=32, resolution=32)
 
 PLANS = {"trained_memory_mib": 7.0, "plans": {"slowdown": 1.3}}
 
