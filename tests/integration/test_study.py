@@ -3,18 +3,17 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+import launch
 from tests.support import published_sets as published
 from tests.support.places import ROOT
 from tests.support.studies import (
     SMALL,
-    TIMEOUT_S,
     check_whole,
     command,
     doors_of,
@@ -31,6 +30,7 @@ from tests.support.studies import (
     write_pictures,
 )
 from tuner.cluster.metrics import BEST_ACCURACY, FRONT, TRAINED, TRIALS
+from tuner.cluster.start import Cluster
 from tuner.record.schema import ENDED
 
 
@@ -62,7 +62,8 @@ def searched(pictures, tmp_path_factory):
     assert before and interrupted["trials"]["running"] >= 1
     saved, pages = epochs_saved(runs_dir / "first"), []
     each_second = {"RAY_metrics_report_interval_ms": "1000"}
-    with started(resume("first", runs_dir), folder / "log of the resumed", each_second) as driver:
+    again = resume("first", runs_dir, "--workers", "1")  # each imports for some seconds
+    with started(again, folder / "log of the resumed", each_second) as driver:
         while driver.poll() is None:
             pages += filter(None, [metrics_of(driver.pid)])
             time.sleep(0.3)
@@ -169,12 +170,13 @@ class TestFinishedStudy:
         ).read_text()
         assert (runs_dir / "first" / "front.png").stat().st_size > 10_000
 
-    def test_its_name_is_taken(self, searched, pictures):
+    def test_its_name_is_taken(self, searched, pictures, capsys, monkeypatch):
         runs_dir, *_ = searched
-        argv = command(pictures, runs_dir, "--name", "first")
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
-        assert done.returncode == 2
-        assert "study first exists" in done.stderr and "--resume" in done.stderr
+        monkeypatch.setattr(Cluster, "begin", lambda self: None)  # which would end with this process alone
+        _, _, *flags = command(pictures, runs_dir, "--name", "first")
+        assert launch.main(flags) == 2
+        shown = capsys.readouterr().err
+        assert "study first exists" in shown and "--resume" in shown
 
 
 @pytest.mark.slow  # two more studies; test_search.py has the suggestions

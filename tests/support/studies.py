@@ -1,5 +1,6 @@
 """Whole studies as a user starts them: a driver in a process of its own, and the files that it left."""
 
+import io
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from http.client import HTTPException
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.places import ROOT
+from tuner.__main__ import main as tuner
 from tuner.record.storage import load_study
 
 CLASSES = ("red", "green", "blue")
@@ -163,8 +165,10 @@ def raylet_of(node: subprocess.Popen) -> int | None:
 
 
 def status_of(name, runs_dir, *flags) -> dict:
-    argv = [sys.executable, "-m", "tuner", "status", name, "--runs-dir", str(runs_dir), "--json", *flags]
-    return json.loads(run(argv))
+    """Returns what `python -m tuner status` prints, without a process of its own."""
+    with redirect_stdout(io.StringIO()) as out:
+        assert tuner(["status", name, "--runs-dir", str(runs_dir), "--json", *flags]) == 0
+    return json.loads(out.getvalue())
 
 
 def mlflow_runs(name, runs_dir, kind) -> list[mlflow.entities.Run]:

@@ -28,6 +28,8 @@ from tuner.study.prepare import prepare
 from tuner.trial_config import parse_settings, trial_config
 
 ROOT = Path(launch.__file__).parent
+ONE_WAY = ("checkpoint=none", "stock_below_kib=0")
+"""Settings that leave few plans to predict."""
 
 
 @pytest.fixture
@@ -278,7 +280,7 @@ class TestWeights:
         lite = self.lite_residuals(tmp_path)
         argv = ["--space", "joint", "--backbone", "mobilenet_v2", "--weights", "none", "--lite-weights", lite]
         argv += ["--trials", "1"]
-        one_size = ("resolution=64", "norm=frozen_bn", "batch_size=8", "micro_batch_size=8")
+        one_size = ("resolution=64", "norm=frozen_bn", "batch_size=8", "micro_batch_size=8", *ONE_WAY)
         for setting in ("method=TinyTL-L,TinyTL-L+B", *one_size, *self.geometry):
             argv += ["--set", setting]
         assert launch.main([*argv, "--dry-run", "--runs-dir", str(runs_dir)]) == 0
@@ -354,7 +356,8 @@ def test_a_study_that_was_killed_before_it_was_whole_can_be_started_or_removed(c
     (runs_dir / "mine").mkdir(parents=True)
     (runs_dir / "mine" / "driver.lock").write_text("{}")
     argv = ["--name", "mine", "--weights", "none", "--runs-dir", str(runs_dir)]
-    argv += ["--set", "resolution=32", "--set", "method=FT-Last", "--trials", "2"]
+    argv += [f"--set={setting}" for setting in ("resolution=32", "method=FT-Last", *ONE_WAY)]
+    argv += ["--trials", "2"]
     assert launch.main([*argv, "--dry-run"]) == 0
     directions = ["maximize", "minimize"]
     optuna.create_study(study_name="mine", storage=open_storage(None, str(runs_dir)), directions=directions)
@@ -406,7 +409,8 @@ def test_list_spaces_names_them_all(capsys):
 
 
 def test_a_dry_run_shows_memory_and_writes_nothing(capsys, runs_dir):
-    argv = ["--dry-run", "--trials", "4", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    argv = ["--dry-run", "--trials", "3", "--set", "resolution=32", "--runs-dir", str(runs_dir)]
+    argv += [f"--set={setting}" for setting in ONE_WAY]
     assert launch.main(argv) == 0
     out = capsys.readouterr().out
     assert "user_report" in out and "tinytl_paper" in out and "memory MiB" in out

@@ -67,6 +67,7 @@ class Driver:
 @pytest.fixture
 def driver(tmp_path, monkeypatch):
     monkeypatch.setattr(live, "SHARE", 1.0)  # nothing else runs here that needs the processor
+    monkeypatch.setattr(live, "LAST_CALL_S", 4 * EVERY_S)
     driver = Driver(tmp_path)
     yield driver
     driver.end()

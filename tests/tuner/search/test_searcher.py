@@ -31,7 +31,14 @@ from tuner.stopping import TIME_SPENT, Stopping
 from tuner.trial_config import trial_config
 
 BASE = TrainConfig(weights="none", num_classes=3, device="cpu")
-SETTINGS = {"resolution": 32, "method": ["FT-Last", "TinyTL-B"], "norm": "frozen_bn", "batch_size": [8, 16]}
+SETTINGS = {
+    "resolution": 32,
+    "method": ["FT-Last", "TinyTL-B"],
+    "norm": "frozen_bn",
+    "batch_size": [8, 16],
+    "checkpoint": "none",  # fewer plans to predict
+}
+EVERY_PLAN = {"method": "FT-Full", "batch_size": 8, "checkpoint": "auto"}
 POINT = {"batch_size": 8, "method": "FT-Last", "base_lr": 1e-3, "weight_decay": 0.0}
 
 
@@ -112,7 +119,13 @@ def test_a_suggestion_has_a_name_of_the_study_its_memory_and_its_folder(tmp_path
 
 @pytest.mark.parametrize("plan", ["fast", "smallest", "budget"])
 def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
-    settings = {"method": "FT-Full", "norm": "batch_norm", "batch_size": 8, "plan": plan}
+    settings = {
+        "method": "FT-Full",
+        "norm": "batch_norm",
+        "batch_size": 8,
+        "plan": plan,
+        "checkpoint": "auto",
+    }
     if plan == "budget":
         open_config = trial_config(BASE, SETTINGS | settings | {"plan": "smallest"})
         settings["budget_mib"] = predict_memory(open_config).peak_mib
@@ -129,9 +142,8 @@ def test_a_suggestion_carries_what_its_plan_chose(plan, tmp_path):
 
 
 def test_a_trial_trains_with_its_fastest_plan_and_has_the_memory_of_the_least_within_the_slowdown(tmp_path):
-    wide = {"method": "FT-Full", "batch_size": 8}
     for max_slowdown in (1.0, 1.5, 2.0, math.inf):
-        search = make_search(tmp_path / str(max_slowdown), max_slowdown=max_slowdown, **wide)
+        search = make_search(tmp_path / str(max_slowdown), max_slowdown=max_slowdown, **EVERY_PLAN)
         found = ask(search, "a")
         search.close()
         curve = memory_curve(trial_config(BASE, search.candidates._values(search.study.trials[0].params)))
@@ -148,13 +160,12 @@ def test_a_trial_trains_with_its_fastest_plan_and_has_the_memory_of_the_least_wi
 
 
 def test_a_trial_trains_with_the_fastest_plan_that_its_worker_holds_or_with_the_smallest(tmp_path):
-    wide = {"method": "FT-Full", "batch_size": 8}
-    free = make_search(tmp_path / "free", **wide)
+    free = make_search(tmp_path / "free", **EVERY_PLAN)
     ask(free, "a")
     free.close()
     (trial,) = merged_trials(free.study.trials[:1])
     for held_mib, plan in ((trial.curve[1].peak_memory_mib, trial.curve[1]), (0.0, trial.curve[-1])):
-        search = make_search(tmp_path / str(held_mib), held_mib=held_mib, **wide)
+        search = make_search(tmp_path / str(held_mib), held_mib=held_mib, **EVERY_PLAN)
         found = ask(search, "a")
         search.close()
         assert found["trained_memory_mib"] == plan.peak_memory_mib
@@ -163,12 +174,11 @@ def test_a_trial_trains_with_the_fastest_plan_that_its_worker_holds_or_with_the_
 
 
 def test_a_trial_that_was_cut_off_goes_on_with_the_plan_with_which_it_began(tmp_path):
-    wide = {"method": "FT-Full", "batch_size": 8}
-    first = make_search(tmp_path, **wide)
+    first = make_search(tmp_path, **EVERY_PLAN)
     begun = ask(first, "a")
     first.close()
     first.records.end_cut_off()
-    again = make_search(tmp_path, held_mib=0.0, study=first.study, **wide)  # as if on a smaller machine
+    again = make_search(tmp_path, held_mib=0.0, study=first.study, **EVERY_PLAN)  # as if on a smaller machine
     assert ask(again, "a")["config"] == begun["config"]
     again.close()
 
@@ -192,8 +202,7 @@ def test_a_trial_that_was_cut_off_gets_the_configuration_back_that_was_lost(lost
 
 
 def test_a_trial_goes_on_with_a_plan_that_would_not_be_chosen_any_more(tmp_path):
-    wide = {"method": "FT-Full", "batch_size": 8}
-    first = make_search(tmp_path, **wide)
+    first = make_search(tmp_path, **EVERY_PLAN)
     name = ask(first, "a")["name"]
     first.close()
     first.records.end_cut_off()
@@ -202,7 +211,7 @@ def test_a_trial_goes_on_with_a_plan_that_would_not_be_chosen_any_more(tmp_path)
         read_config_file(directory.config_file), micro_batch_size=1, stock_below_kib=640.0
     )
     directory.write_config(begun)
-    again = make_search(tmp_path, study=first.study, **wide)
+    again = make_search(tmp_path, study=first.study, **EVERY_PLAN)
     found = ask(again, "a")
     again.close()
     assert found["config"] == begun
