@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from tinytl.data.splits import DataSplits
 from tinytl.memory.predict import predict_memory, resolve_plan, with_scheme
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
 from tinytl.networks.update_scheme import (
+    Part,
     candidates,
     last_scheme,
     layers_of,
     scheme_of,
+    scheme_of_parts,
 )
 from tinytl.selection import choose
 
@@ -26,6 +29,17 @@ DATA = colours(24, 12)
 def nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(choose, "_KNOWN", {})
+
+
+@pytest.fixture
+def some_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first five parts train. How many need no more memory than others takes some fifteen predictions."""
+
+    def first_parts(_: TrainConfig, config: TrainConfig, order: Sequence[Part]) -> TrainConfig:
+        scheme = scheme_of_parts(order[:5], config)
+        return dataclasses.replace(config, update_scheme=scheme.text(layers_of(config)))
+
+    monkeypatch.setattr(choose, "filled_as", first_parts)
 
 
 def made_up(config: TrainConfig) -> choose.Scores:
@@ -58,7 +72,9 @@ def test_it_needs_no_more_memory_than_the_last_blocks_would(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(choose._JUDGES, "fisher", lambda config, *_: first_blocks_first(config))
-    config = dataclasses.replace(CONFIG, norm=norm, update_blocks=3, channel_ratio=0.5, resolution=64)
+    config = dataclasses.replace(
+        CONFIG, norm=norm, update_blocks=3, channel_ratio=0.5, resolution=64, checkpoint="none"
+    )
     found = choose.chosen(config, DATA, RANDOM_WEIGHTS)
     last = with_scheme(dataclasses.replace(config, select="last"))
     peaks = [
@@ -77,6 +93,7 @@ def test_what_does_harm_comes_last_and_of_that_the_least_first() -> None:
     assert order[8:16] == 8 * ["2.pw1"]
 
 
+@pytest.mark.usefixtures("some_train")
 def test_a_damaged_file_of_scores_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(choose._JUDGES, "fisher", lambda config, *_: made_up(config))
     first = choose.chosen(CONFIG, DATA, RANDOM_WEIGHTS)
@@ -96,6 +113,7 @@ def test_a_budget_is_filled_in_that_order(monkeypatch: pytest.MonkeyPatch) -> No
     assert blocks == list(range(min(blocks), 18))
 
 
+@pytest.mark.usefixtures("some_train")
 def test_scores_are_computed_once_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +163,7 @@ def test_what_is_settled_stays_and_what_needs_no_images_reads_none() -> None:
         assert found == config or (config.select == "last" and scheme_of(found) == last_scheme(config))
 
 
+@pytest.mark.usefixtures("some_train")
 def test_a_choice_by_real_gradients_trains() -> None:
     found = choose.chosen(CONFIG, DATA, RANDOM_WEIGHTS)
     assert scheme_of(found).channels and found.select == "fisher"

@@ -49,6 +49,9 @@ def on_a_gpu_s_path() -> Iterator[None]:
 class Training:
     """A network and its optimiser, trained on random batches; `graphs`: what records its steps."""
 
+    losses: list[tuple[float, int]]
+    """Of the steps of a run that others are compared with."""
+
     def __init__(self, config: TrainConfig, graphs: Graphs | None = None) -> None:
         self.config = dataclasses.replace(lean_plan(config), cuda_graph=graphs is not None)
         torch.manual_seed(0)
@@ -94,6 +97,15 @@ def assert_same_bits(one: Training, other: Training) -> None:
     assert [name for name in own if not torch.equal(own[name], theirs[name])] == []
 
 
+@pytest.fixture(scope="module")
+def plain() -> Training:
+    """A training of CONFIG after a run whose steps are not recorded: what several are compared with."""
+    with gpu_emulated():
+        training = Training(CONFIG)
+        training.losses = training.run()
+    return training
+
+
 RECORDED = {
     f"{name}-{precision}-{optimizer}-{checkpoint}": dataclasses.replace(
         config, precision=precision, optimizer=optimizer, checkpoint=checkpoint
@@ -119,7 +131,9 @@ def test_replays_train_to_the_same_bits_as_steps_that_are_not_recorded(config: T
     assert (passes, steps) == (1 + 3 * n_passes, 3)  # one was compared with its like
 
 
-@pytest.mark.parametrize("changes", [{}, {"class_weighting": "inverse", "precision": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", sampled([{"class_weighting": "inverse", "precision": "bfloat16"}, {}], 2), ids=str
+)
 def test_replays_of_mixed_labels_train_to_the_same_bits(changes: dict[str, Any]) -> None:
     config = dataclasses.replace(CONFIG, mixup_alpha=1.0, **changes)
     recorded, plain = Training(config, TapedGraphs()), Training(config)
@@ -128,7 +142,7 @@ def test_replays_of_mixed_labels_train_to_the_same_bits(changes: dict[str, Any])
     assert isinstance(recorded.step, CapturedStep) and recorded.step.buffers is not None
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", sampled(["adam", "adamw"], 2))
 def test_replays_of_8_bit_moments_train_to_the_same_bits(optimizer: str) -> None:
     config = small(
         method="FT-Full", norm="frozen_bn", optimizer=optimizer, moments="int8", micro_batch_size=2
@@ -174,10 +188,9 @@ def test_masks_and_rates_of_each_step_are_its_own(monkeypatch: pytest.MonkeyPatc
     assert all("drawn" not in vars(module) for module in recorded.net.modules())
 
 
-def test_groups_and_checkpoints_are_those_of_a_step_that_is_not_recorded() -> None:
-    recorded, plain = Training(CONFIG, TapedGraphs()), Training(CONFIG)
+def test_groups_and_checkpoints_are_those_of_a_step_that_is_not_recorded(plain: Training) -> None:
+    recorded = Training(CONFIG, TapedGraphs())
     recorded.run()
-    plain.run()
     assert recorded.optimizer.state_dict()["param_groups"] == plain.optimizer.state_dict()["param_groups"]
 
 
@@ -249,22 +262,22 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("nth", [1, 2])
-@pytest.mark.parametrize(("fail", "reason"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(("name", "nth"), sampled(itertools.product(REFUSALS, (1, 2)), 3))
 def test_what_cannot_be_recorded_runs_as_it_is_and_says_why(
-    fail: Callable[[], Any], reason: str, nth: int, caplog: pytest.LogCaptureFixture
+    name: str, nth: int, plain: Training, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused, plain = Training(CONFIG, Broken(nth, fail)), Training(CONFIG)
-    assert refused.run() == plain.run()
+    fail, reason = REFUSALS[name]
+    refused = Training(CONFIG, Broken(nth, fail))
+    assert refused.run() == plain.losses
     assert_same_bits(refused, plain)
     assert isinstance(refused.step, CapturedStep) and refused.step.refusal == reason
     assert [record.message for record in caplog.records] == [f"steps run without a CUDA graph: {reason}"]
     assert all(parameter.grad is None for parameter in refused.net.parameters())
 
 
-def test_a_graph_with_other_gradients_is_not_used() -> None:
-    refused, plain = Training(CONFIG, Broken(1, nothing)), Training(CONFIG)
-    assert refused.run() == plain.run()
+def test_a_graph_with_other_gradients_is_not_used(plain: Training) -> None:
+    refused = Training(CONFIG, Broken(1, nothing))
+    assert refused.run() == plain.losses
     assert_same_bits(refused, plain)
     assert isinstance(refused.step, CapturedStep)
     assert refused.step.refusal == "its gradients are not those of the same pass without one"

@@ -1,5 +1,6 @@
 """Each published set, read from small archives in its format; and what can be wrong with them."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +58,38 @@ def _same(one: DataSplits, other: DataSplits) -> bool:
     )
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns the folder of a set's archives: of each set once, to be copied."""
+
+    @functools.cache
+    def write(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        WRITERS[name](folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def extracted(
+    tmp_path_factory: pytest.TempPathFactory, written: Callable[[str], Path]
+) -> Callable[[str], Path]:
+    """Returns the folder of a set that was read once, with its archives: of each set once, to be copied."""
+
+    @functools.cache
+    def extract(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name) / "data"
+        shutil.copytree(written(name), folder)
+        load_dataset(config_of(name, folder))
+        return folder
+
+    return extract
+
+
 @pytest.mark.parametrize("name", WRITERS)
-def test_archives_as_published(name: str, tmp_path: Path) -> None:
-    WRITERS[name](tmp_path)
+def test_archives_as_published(name: str, written: Callable[[str], Path], tmp_path: Path) -> None:
+    shutil.copytree(written(name), tmp_path, dirs_exist_ok=True)
     archives = contents(tmp_path)
     config = config_of(name, tmp_path)
     check_data_dir(config)
@@ -130,19 +160,6 @@ ARCHIVES = {
 }
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    folders: dict[str, Path] = {}
-
-    def write(name: str) -> Path:
-        if name not in folders:
-            folders[name] = tmp_path_factory.mktemp(name)
-            WRITERS[name](folders[name])
-        return folders[name]
-
-    return write
-
-
 @pytest.mark.parametrize(
     ("name", "archive", "damage"),
     sampled(
@@ -186,11 +203,10 @@ def test_a_damaged_archive_is_named_and_left(
 )
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_damaged_table_is_named(
-    written: Callable[[str], Path], tmp_path: Path, name: str, file: str, damage: str
+    extracted: Callable[[str], Path], tmp_path: Path, name: str, file: str, damage: str
 ) -> None:
     folder = tmp_path / "data"
-    shutil.copytree(written(name), folder)
-    load_dataset(config_of(name, folder))
+    shutil.copytree(extracted(name), folder)
     broken = folder / file
     if damage == "cut":
         broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
@@ -205,12 +221,11 @@ def test_a_damaged_table_is_named(
 @pytest.mark.parametrize("loading", ["memory", "stream"])
 @pytest.mark.parametrize("damage", ["gone", "empty"])
 def test_an_image_that_is_missing_or_empty_is_named(
-    written: Callable[[str], Path], tmp_path: Path, damage: str, loading: str
+    extracted: Callable[[str], Path], tmp_path: Path, damage: str, loading: str
 ) -> None:
     folder = tmp_path / "data"
-    shutil.copytree(written("food101"), folder)
+    shutil.copytree(extracted("food101"), folder)
     config = config_of("food101", folder, loading=loading)
-    load_dataset(config)
     broken = folder / "food-101" / "images" / "dish_007" / "1.jpg"
     broken.unlink() if damage == "gone" else broken.write_bytes(b"")
     with pytest.raises(ConfigError) as caught:
