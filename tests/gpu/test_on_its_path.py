@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.gpu.emulated_path import followed_step
 from benchmarks.gpu.graph import STEPS, trained_apart
 from tests.support.cases import small
+from tests.support.sampled import sampled
 from tests.support.taped_graphs import TapedGraphs
 from tinytl.build import build_model
 from tinytl.config.plan import lean_plan
@@ -40,7 +41,7 @@ def gradients(config: TrainConfig, device: torch.device) -> dict[str, Tensor]:
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("changes", METHODS, **NAMED)
+@pytest.mark.parametrize("changes", sampled(METHODS, 3), **NAMED)
 def test_lean_gradients_are_stock_s_in_float64(changes: dict[str, Any], device: torch.device) -> None:
     lean = lean_plan(small(**changes, resolution=64, dropout=0.0, device=device.type))
     stock = dataclasses.replace(lean, engine="stock", checkpoint="none")
@@ -51,7 +52,7 @@ def test_lean_gradients_are_stock_s_in_float64(changes: dict[str, Any], device: 
         assert float((found[name] - gradient).abs().max()) <= 1e-8 * largest, name
 
 
-@pytest.mark.parametrize("changes", METHODS, **NAMED)
+@pytest.mark.parametrize("changes", sampled(METHODS, 3), **NAMED)
 def test_a_step_needs_the_memory_that_is_predicted(changes: dict[str, Any], device: torch.device) -> None:
     config = lean_plan(small(**changes, resolution=128, batch_size=8, device="cuda"))
     predicted = predict_memory(config).peak_mib
@@ -68,7 +69,7 @@ RECORDED = [
 ]
 
 
-@pytest.mark.parametrize("changes", RECORDED, **NAMED)
+@pytest.mark.parametrize("changes", sampled(RECORDED, 3), **NAMED)
 def test_a_step_as_a_graph_trains_as_one_that_is_not(
     changes: dict[str, Any], device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:

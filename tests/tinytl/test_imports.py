@@ -13,7 +13,8 @@ from tinytl.data.splits import DataSplits
 from tinytl.runs.trainer import Trainer
 import tinytl.runs.run
 
-config = TrainConfig(backbone="mobilenet_v2", method="TinyTL-B", weights="none", resolution=32)
+fields = dict(backbone="mobilenet_v2", method="TinyTL-B", weights="none", resolution=32)
+config = TrainConfig(**fields, stock_below_kib=0.0)
 digits = load_dataset(config)
 train, val = digits.train.take(range(8)), digits.val.take(range(8))
 few = DataSplits(digits.name, digits.classes, train, val, None, 1.0, False)

@@ -122,7 +122,7 @@ def _needed_mib(n: int, side: int, resolution: int, at_once: int) -> float:
     return tracker.prediction().peak_mib - (pictures.nbytes + out.nbytes) / 2**20
 
 
-@pytest.mark.parametrize("config", sampled(GPU_CASES, 7))
+@pytest.mark.parametrize("config", sampled(GPU_CASES, 13))
 def test_resizing_on_a_gpu_needs_less_than_the_step(config: TrainConfig) -> None:
     predicted = predict_memory(config)
     state = sum(predicted.parts_mib[part] for part in ("parameters", "optimizer", "batch_and_buffers"))

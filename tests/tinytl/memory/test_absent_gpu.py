@@ -52,7 +52,7 @@ def test_a_forward_that_backward_recomputes_casts_again() -> None:
 IN_16_BITS = itertools.product(("lean", "stock"), ("frozen_bn", "batch_norm"), ("none", "all"))
 
 
-@pytest.mark.parametrize(("engine", "norm", "checkpoint"), sampled(IN_16_BITS, 3))
+@pytest.mark.parametrize(("engine", "norm", "checkpoint"), sampled(IN_16_BITS, 5))
 def test_16_bits_need_less_than_32_and_one_kind_as_much_as_the_other(
     engine: str, norm: str, checkpoint: str
 ) -> None:

@@ -81,7 +81,7 @@ def test_what_depends_on_numbers_is_left_to_the_mode() -> None:
             torch.nonzero(x)
 
 
-@pytest.mark.parametrize("config", sampled(SPREAD_CASES.values(), 11), ids=SPREAD_CASES)
+@pytest.mark.parametrize("config", sampled(SPREAD_CASES.values(), 17), ids=SPREAD_CASES)
 def test_a_step_with_remembered_answers_holds_what_it_holds_without(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ IN_RUNS = [
 ]
 
 
-@pytest.mark.parametrize(("backbone", "method", "norm", "recompute"), sampled(IN_RUNS, 5))
+@pytest.mark.parametrize(("backbone", "method", "norm", "recompute"), sampled(IN_RUNS, 11))
 def test_a_network_in_runs_computes_what_stock_does(
     backbone: str, method: str, norm: str, recompute: str, runs: list[int]
 ) -> None:

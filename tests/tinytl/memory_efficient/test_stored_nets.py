@@ -78,7 +78,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("backbone", "method", "norm", "form", "how"), sampled(CASES, 13))
+@pytest.mark.parametrize(("backbone", "method", "norm", "form", "how"), sampled(CASES, 23))
 def test_gradients_of_parts_are_those_of_stock(
     backbone: str, method: str, norm: str, form: str, how: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_gradients_of_parts_are_those_of_stock(
 
 
 @pytest.mark.parametrize(
-    ("form", "setting"), sampled(list(zip(itertools.cycle(FORMS[1:]), SETTINGS, strict=False)), 5)
+    ("form", "setting"), sampled(list(zip(itertools.cycle(FORMS[:0:-1]), SETTINGS, strict=False)), 8)
 )
 def test_stored_weights_are_used_as_stock_does(form: str, setting: Any) -> None:
     for method, norm in (("TinyTL-B", "frozen_bn"), ("TinyTL-B", "group_norm")):

@@ -39,7 +39,7 @@ class EditsAnswers(nn.Module):
         return self.head(flat)
 
 
-@pytest.mark.parametrize("setting", sampled(SETTINGS, 3), ids=str)
+@pytest.mark.parametrize("setting", sampled(SETTINGS, 5), ids=str)
 def test_a_network_may_edit_and_view_what_it_gets(setting):
     net = EditsAnswers().eval()
     lean, stock = both(net)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.support.cases import small
+from tests.support.sampled import sampled
 from tinytl.memory.fake_step import FakeStep
 from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.step_time.measure import prepared_step
@@ -78,17 +79,15 @@ def test_what_was_not_measured_counts_as_something_like_it(
 
 @pytest.mark.parametrize(
     ("method", "norm", "checkpoint", "resolution", "batch_size"),
-    [
-        (
-            "TinyTL-L+B",
-            "frozen_bn",
-            "none",
-            160,
-            9,
-        ),  # slices of the first blocks, of which three are followed
-        ("FT-Full", "group_norm", "all", 96, 12),
-        ("FT-Full", "frozen_bn", "depthwise", 32, 2),
-    ],
+    sampled(
+        [
+            # Slices of the first blocks, of which three are followed.
+            ("TinyTL-L+B", "frozen_bn", "none", 160, 9),
+            ("FT-Full", "group_norm", "all", 96, 12),
+            ("FT-Full", "frozen_bn", "depthwise", 32, 2),
+        ],
+        2,
+    ),
 )
 def test_fake_tensors_count_the_operations_of_real_ones(
     method: str, norm: str, checkpoint: str, resolution: int, batch_size: int

@@ -219,7 +219,7 @@ def test_optimizers(optimizer: str, kind: type[torch.optim.Optimizer], state: se
     assert moved == {name for name, p in net.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("optimizer", sampled(["adamw", "adam"], 2))
 def test_moments_in_8_bits(optimizer: str) -> None:
     config = small(optimizer=optimizer, method="FT-Full", moments="int8", weight_decay=0.01, base_lr=1e-3)
     net = _awake(config)
@@ -330,7 +330,7 @@ def _follow_on_a_fake_gpu(
     assert steps
 
 
-@pytest.mark.parametrize("config", sampled(GPU_CASES.values(), 7), ids=GPU_CASES)
+@pytest.mark.parametrize("config", sampled(GPU_CASES.values(), 13), ids=GPU_CASES)
 def test_the_host_does_not_wait_for_a_gpu_in_a_step(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,7 +352,7 @@ REPEATED_CASES = {
 }
 
 
-@pytest.mark.parametrize("config", sampled(REPEATED_CASES.values(), 7), ids=REPEATED_CASES)
+@pytest.mark.parametrize("config", sampled(REPEATED_CASES.values(), 13), ids=REPEATED_CASES)
 def test_a_step_on_a_gpu_leaves_only_convolutions_to_chance(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

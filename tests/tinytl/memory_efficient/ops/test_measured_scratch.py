@@ -24,8 +24,8 @@ torch.set_num_threads(1)
 assert torch.backends.cpu.get_cpu_capability() == "AVX2"
 for engine, norm, n in (("stock", "batch_norm", 2), ("lean", "frozen_bn", 5)):
     config = small(
-        backbone="proxylessnas_mobile", method="FT-Full", norm=norm, engine=engine, resolution=64,
-        batch_size=n,
+        method="FT-Full", norm=norm, engine=engine, resolution=64, batch_size=n, checkpoint="none",
+        stock_below_kib=0.0,
     )
     print(predict_memory(config).peak_mib / measure_memory(config))
 """
