@@ -5,8 +5,16 @@ import optuna
 import pytest
 
 from tests.tuner.findings.test_importance import make_study, of_lr, of_method
+from tuner.findings import importance
 from tuner.findings.importance import MIN_TRIALS, MOST_TRIALS, parameter_importance
 from tuner.findings.kept_importance import FILE, known_importance
+
+
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch):
+    """Shares are rough here, and found in a tenth of the time: what is kept is what was found."""
+    for name in ("TREES", "TREES_OF_RESAMPLES", "RESAMPLES"):
+        monkeypatch.setattr(importance, name, 2)
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ NOW = datetime.datetime(2026, 1, 1)
 def argv(tmp_path: Path) -> list[str]:
     pictures = write_imagefolder(tmp_path / "pictures", {"red": 5, "blue": 5})
     flags = ["--dataset", "imagefolder", "--data-dir", str(pictures), "--weights", "none", "--trials", "7"]
-    return [*flags, "--name", "mine", "--runs-dir", str(tmp_path / "runs"), "--set", "method=FT-Last"]
+    flags += ["--name", "mine", "--runs-dir", str(tmp_path / "runs")]
+    flags += ["--set", "checkpoint=none", "--set", "stock_below_kib=0"]  # fewer plans to predict
+    return [*flags, "--set", "method=FT-Last"]
 
 
 @pytest.fixture
