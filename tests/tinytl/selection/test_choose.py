@@ -72,9 +72,7 @@ def test_it_needs_no_more_memory_than_the_last_blocks_would(
     norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(choose._JUDGES, "fisher", lambda config, *_: first_blocks_first(config))
-    config = dataclasses.replace(
-        CONFIG, norm=norm, update_blocks=3, channel_ratio=0.5, resolution=64, checkpoint="none"
-    )
+    config = dataclasses.replace(CONFIG, norm=norm, update_blocks=3, channel_ratio=0.5, resolution=64)
     found = choose.chosen(config, DATA, RANDOM_WEIGHTS)
     last = with_scheme(dataclasses.replace(config, select="last"))
     peaks = [
