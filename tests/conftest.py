@@ -30,3 +30,8 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Gives the objects back, or libraries complain at the end that theirs were leaked."""
+    gc.unfreeze()
