@@ -26,7 +26,9 @@ FLAGS: dict[str, str] = {
     "tuner finish": (
         "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
     ),
-    "tuner export": "--json --out --runs-dir --storage --trial --under-mib NAME",
+    "tuner export": (
+        "--json --micro-batch-size --out --runs-dir --storage --training --trial --under-mib NAME TRIAL"
+    ),
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
     "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",
     "tuner jobs": "--address --follow",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
@@ -15,6 +16,10 @@ from tuner.record.trials import Trial, known
 
 FOLDER = "export"
 """In the study's folder: the exported trials, a folder each."""
+TO_TRAIN = "-training"
+"""After a trial's name: its folder that trains on a device."""
+EPOCH = "last"
+"""Of a trial: the epoch of its accuracy."""
 
 
 def export_trial(
@@ -24,34 +29,58 @@ def export_trial(
     out: str | None,
     *,
     as_json: bool = False,
+    micro_batch_size: int | None = None,
 ) -> str:
     """Exports `trial`, or the best within `under_mib`, to `out`; returns what to print.
 
+    Args:
+        study: the study.
+        trial: name of a trial. Default: the best.
+        under_mib: most memory of the best, in MiB.
+        out: a folder that is empty or missing. Default: one in the study's folder.
+        as_json: return what `model.json` or `manifest.json` holds.
+        micro_batch_size: of a folder that trains on a device. Default: a folder that does not train.
+
     Raises:
         ConfigError: if there is no such trial, or it has no checkpoint; also what
-            `tinytl.export.folder.export_run` raises.
+            `tinytl.export.folder.export_run` and `tinytl.export.training.folder.export_training` raise.
     """
     chosen = study.trial(trial or choose_best(study, under_mib).trial.name)
-    name, folder = chosen.name, study.folder
-    bring_checkpoints(folder / name)
-    _check_checkpoint(chosen, RunDirectory(folder / name).last)
-    target = folder / FOLDER / name if out is None else Path(out)
-    facts = {
-        "study": study.name,
-        "trial": name,
-        "metric": chosen.metric,
-        **{f"test_{name}": chosen.on_test.get(name) for name in METRICS},
-        "test_standard_error": known(chosen.test_standard_error),
-    }
-
-    from tinytl.export.folder import export_run, shown
-
-    about = export_run(folder / name, target, epoch="last", known=facts)  # the epoch of its accuracy
+    name, run = chosen.name, study.folder / chosen.name
+    bring_checkpoints(run)
+    _check_checkpoint(chosen, RunDirectory(run).last)
+    default = study.folder / FOLDER / (name if micro_batch_size is None else f"{name}{TO_TRAIN}")
+    target = default if out is None else Path(out)
+    if micro_batch_size is None:
+        about, lines = _to_predict(study, chosen, target)
+    else:
+        about, lines = _to_train(study, chosen, target, micro_batch_size)
     send(target)
-    lines = [name, *shown(about, target)]
     if named(target) != str(target):
         lines.append(f"In the bucket: {named(target)}")
-    return json.dumps(about, indent=2) if as_json else "\n".join(lines)
+    return json.dumps(about, indent=2) if as_json else "\n".join([name, *lines])
+
+
+def _to_predict(study: StudyReading, trial: Trial, out: Path) -> tuple[dict[str, Any], list[str]]:
+    from tinytl.export.folder import export_run, shown
+
+    facts = {
+        "study": study.name,
+        "trial": trial.name,
+        "metric": trial.metric,
+        **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
+        "test_standard_error": known(trial.test_standard_error),
+    }
+    about = export_run(study.folder / trial.name, out, epoch=EPOCH, known=facts)
+    return about, list(shown(about, out))
+
+
+def _to_train(study: StudyReading, trial: Trial, out: Path, n: int) -> tuple[dict[str, Any], list[str]]:
+    from tinytl.export.training.folder import export_training, shown
+
+    facts = {"study": study.name, "trial": trial.name}
+    manifest = export_training(study.folder / trial.name, out, epoch=EPOCH, micro_batch_size=n, known=facts)
+    return manifest, shown(manifest, out)
 
 
 def _check_checkpoint(trial: Trial, checkpoint: Path) -> None:

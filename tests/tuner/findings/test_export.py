@@ -9,6 +9,7 @@ import torch
 from optuna.trial import TrialState
 
 from tests.tuner.conftest import train_trial
+from tinytl.__main__ import main as tinytl
 from tinytl.runs.directory import RunDirectory
 from tuner import __main__ as command
 from tuner.record import schema
@@ -65,7 +66,7 @@ def runs(whole, tmp_path):
 
 
 def export(runs, *flags, expect=0):
-    assert command.main(["export", "s", "--runs-dir", str(runs), *flags]) == expect
+    assert command.main(["export", "s", *flags, "--runs-dir", str(runs)]) == expect
 
 
 def test_the_best_trial_or_another(runs, quick, capsys):
@@ -89,6 +90,24 @@ def test_the_best_trial_or_another(runs, quick, capsys):
     assert "is not empty: choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["s-001"], ["--trial", "s-001", "--micro-batch-size", "2"]], ids=str)
+def test_a_trial_trains_on_a_device_and_comes_back(words, runs, make_trial, capsys):
+    make_trial("s/s-001", method="TinyTL-B", norm="frozen_bn", epochs=1)
+    export(runs, *words, "--training")
+    shown = capsys.readouterr().out
+    out = runs / "s" / "export" / "s-001-training"
+    assert shown.startswith("s-001\nTinyTL-B on mobilenet_v2: ") and f"{out}: copy it to the device" in shown
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["trained"].items() >= {"study": "s", "trial": "s-001", "epoch": 1}.items()
+    assert manifest["micro_batch_size"] == (2 if "2" in words else 1)
+    assert tinytl(["import", str(out), "--out", str(runs / "back")]) == 0
+    trained, back = (
+        torch.load(p, weights_only=True)["net"]
+        for p in (RunDirectory(runs / "s" / "s-001").last, RunDirectory(runs / "back").best)
+    )
+    assert [name for name in trained if not torch.equal(trained[name], back[name])] == []
+
+
 def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
     """A trial's accuracy is that of its last epoch, and its folder has no best.pt."""
     RunDirectory(runs / "s" / "s-000").best.unlink()
@@ -104,6 +123,9 @@ def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
         (["--trial", "s-003"], "trial s-003 has no checkpoint: it is failed (loss is not finite at step 3);"),
         (["--trial", "s-004"], "trial s-004 has no checkpoint: it is infeasible (out of memory);"),
         (["--trial", "s-005"], "trial s-005 has no checkpoint yet: it is interrupted;"),
+        (["zzz", "--training"], "no trial zzz in study s: it has s-000 to s-005"),
+        (["--training", "--micro-batch-size", "0"], "--micro-batch-size 0: must be from 1 to the batch"),
+        (["--micro-batch-size", "2"], "--micro-batch-size is for --training"),
         (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
     ],
 )
@@ -125,7 +147,8 @@ def test_a_checkpoint_that_is_gone_or_damaged(runs, quick, capsys):
     assert not (runs / "s" / "export").exists()
 
 
-def test_a_budget_and_a_trial_exclude_each_other(capsys):
+@pytest.mark.parametrize("words", ["s-000 --under-mib 5", "--trial s-000 --under-mib 5", "s-0 --trial s-1"])
+def test_one_way_to_choose_a_trial_excludes_the_others(words, capsys):
     with pytest.raises(SystemExit) as caught:
-        command.main(["export", "s", "--trial", "s-000", "--under-mib", "5"])
+        command.main(["export", "s", *words.split()])
     assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1

@@ -55,17 +55,23 @@ LEFT_OUT: Mapping[str, Any] = {
 
 
 def export_training(
-    source: Path, out: Path, *, epoch: str | None = None, micro_batch_size: int = 1
+    source: Path,
+    out: Path,
+    *,
+    epoch: str | None = None,
+    micro_batch_size: int = 1,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a folder that trains without PyTorch; returns the content of its `manifest.json`.
 
     The graph's gradients are compared with PyTorch's first. The folder is written whole or not at all.
 
     Args:
-        source: a run's folder or checkpoint, or a configuration's file.
+        source: a run's folder or checkpoint, a finished model's folder, or a configuration's file.
         out: a folder that is empty or missing.
         epoch: `best` or `last`, of a run.
         micro_batch_size: pictures in memory at a time on the device, at most the batch.
+        known: facts about the network from outside its run's folder, for `trained` of the manifest.
 
     Raises:
         ConfigError: if a package is missing, `out` cannot be written, the source cannot be read, the
@@ -125,7 +131,7 @@ def export_training(
         "opset": OPSET,
         "runtime": {name: version(name) for name in ("onnxruntime", "numpy", "pillow")},
         "trained": {name: getattr(config, name) for name in ("backbone", "method", "norm", "frozen_weights")}
-        | {"epoch": start.epoch},
+        | {"epoch": start.epoch, **(known or {})},
         "left_out": left_out(start.config),
         "check": {"largest_difference": difference, "tolerance": LARGEST_DIFFERENCE},
         "environment": environment(),

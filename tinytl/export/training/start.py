@@ -1,4 +1,4 @@
-"""Where training on a device begins: a run's checkpoint, or a configuration that has not trained."""
+"""Where training on a device begins: a run's checkpoint, a finished model, or a configuration."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from tinytl.data.load import DataSplits, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.runs.checkpoint_file import read_checkpoint
 from tinytl.runs.directory import RunDirectory, read_config_file, with_whole_paths
+from tinytl.runs.exported import is_exported, read_exported, weights_of
 from tinytl.runs.planned_config import planned_config
 from tinytl.training.int8_adam import is_coded
 from tinytl.training.step import build_optimizer
@@ -42,10 +43,10 @@ class Start(NamedTuple):
 
 
 def start_of(source: Path, epoch: str | None) -> Start:
-    """Returns what a run's folder, a checkpoint, or a file such as `config.yaml` says.
+    """Returns what a run's folder, a checkpoint, a finished model, or a file such as `config.yaml` says.
 
     Args:
-        source: that folder or file.
+        source: that folder or file. A finished model or an exported network has no optimiser's moments.
         epoch: `best` or `last`, of a run. Default: the last, which has the optimiser's moments.
 
     Raises:
@@ -58,18 +59,11 @@ def start_of(source: Path, epoch: str | None) -> Start:
         if epoch is not None:
             raise ConfigError(f"--epoch {epoch} is for a run: {source} is a configuration")
         return _of_configuration(with_whole_paths(read_config_file(source)), source)
-    path = source
-    if source.is_dir():
-        directory = RunDirectory(source)
-        path = directory.best if epoch == "best" else directory.last
-        if epoch is None and not path.exists():  # what a device trained has the best alone
-            path = directory.best
-        if not path.exists():
-            raise ConfigError(
-                f"{source} has no {path.name}: export --training needs a run whose first epoch has ended, or "
-                "a configuration: name its config.yaml"
-            )
-    state = read_checkpoint(path, CPU)
+    if is_exported(source):
+        path, state = weights_of(source), read_exported(source, CPU)
+    else:
+        path = _checkpoint_of(source, epoch)
+        state = read_checkpoint(path, CPU)
     config = dataclasses.replace(
         config_from_flat(state["config"]),
         input_mean=tuple(state["input_mean"]),
@@ -78,6 +72,21 @@ def start_of(source: Path, epoch: str | None) -> Start:
     classes = tuple(state["classes"])
     data = _data_or_none(config, classes)
     return Start(config, classes, state["net"], state.get("optimizer"), state["epoch"], data, str(path))
+
+
+def _checkpoint_of(source: Path, epoch: str | None) -> Path:
+    if not source.is_dir():
+        return source
+    directory = RunDirectory(source)
+    path = directory.best if epoch == "best" else directory.last
+    if epoch is None and not path.exists():  # what a device trained has the best alone
+        path = directory.best
+    if not path.exists():
+        raise ConfigError(
+            f"{source} has no {path.name}: export --training needs a run whose first epoch has ended, or "
+            "a configuration: name its config.yaml"
+        )
+    return path
 
 
 def _of_configuration(config: TrainConfig, source: Path) -> Start:

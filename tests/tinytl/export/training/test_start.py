@@ -7,6 +7,7 @@ from tests.support.cases import small
 from tests.support.exports import save_run
 from tinytl.build import build_model
 from tinytl.errors import ConfigError
+from tinytl.export.folder import export_run
 from tinytl.export.training.start import augmentation, start_of, training_state
 from tinytl.training.step import build_optimizer
 
@@ -23,6 +24,15 @@ def test_a_run_whose_data_is_elsewhere(tmp_path: Path) -> None:
     assert start_of(run, None).source == start.source
     with pytest.raises(ConfigError, match=r"has no last.pt: export --training needs a run"):
         start_of(run, "last")
+
+
+def test_a_finished_model_is_a_start_without_moments(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", small(norm="frozen_bn", method="TinyTL-B"))
+    export_run(run, tmp_path / "model")
+    start, of_run = start_of(tmp_path / "model", None), start_of(run, None)
+    assert (start.classes, start.epoch, start.optimizer) == (of_run.classes, of_run.epoch, None)
+    assert start.config.input_mean == of_run.config.input_mean
+    assert [name for name, one in start.state.items() if not torch.equal(one, of_run.state[name])] == []
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "int8"])
