@@ -54,7 +54,7 @@ class GraphWriter:
         """Adds an input of the shape and type of `like`."""
         from onnx import helper
 
-        self._inputs.append(helper.make_tensor_value_info(name, _onnx_type(like.dtype), list(like.shape)))
+        self._inputs.append(helper.make_tensor_value_info(name, onnx_type(like.dtype), list(like.shape)))
         return Value(name, tuple(like.shape), like.dtype)
 
     def name(self, entry: Entry | Sequence[int] | float) -> str:
@@ -91,7 +91,7 @@ class GraphWriter:
         infos = []
         for name, entry in outputs:
             self.nodes.append(helper.make_node("Identity", [self.name(entry)], [name]))
-            infos.append(helper.make_tensor_value_info(name, _onnx_type(entry.dtype), list(entry.shape)))
+            infos.append(helper.make_tensor_value_info(name, onnx_type(entry.dtype), list(entry.shape)))
         nodes, constants = self._used({name for name, _ in outputs})
         graph = helper.make_graph(nodes, title, self._inputs, infos, constants)
         opset = helper.make_opsetid("", OPSET)
@@ -120,7 +120,8 @@ class GraphWriter:
         return self._known[key]
 
 
-def _onnx_type(dtype: torch.dtype) -> int:
+def onnx_type(dtype: torch.dtype) -> int:
+    """Returns ONNX's number of a type; 64-bit floats become 32-bit."""
     from onnx import TensorProto
 
     return int(

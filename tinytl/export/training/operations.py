@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from tinytl.export.training.convolutions import convolution, convolution_backward
-from tinytl.export.training.graph_writer import Entry, GraphWriter, Value
+from tinytl.export.training.graph_writer import Entry, GraphWriter, Value, onnx_type
 from tinytl.export.training.group_norms import group_norm, group_norm_backward
 from tinytl.memory_efficient.ops import bit_mask  # noqa: F401  # registers the operations of `tinytl`
 
 aten, own = torch.ops.aten, torch.ops.tinytl
 Converter = Callable[..., Any]
-"""Called with the writer, the shape and the type of the result, and the operation's own arguments."""
+"""Called with the graph, the shape and the type of the result (`like`), and the operation's own arguments."""
 CONVERTERS: dict[Any, Converter] = {
-    aten.convolution.default: lambda w, _, *args: convolution(w, *args),
-    aten.convolution_backward.default: lambda w, _, *args: convolution_backward(w, *args),
-    aten.native_group_norm.default: lambda w, _, *args: group_norm(w, *args),
-    aten.native_group_norm_backward.default: lambda w, _, *args: group_norm_backward(w, *args),
+    aten.convolution.default: lambda graph, _, *args: convolution(graph, *args),
+    aten.convolution_backward.default: lambda graph, _, *args: convolution_backward(graph, *args),
+    aten.native_group_norm.default: lambda graph, _, *args: group_norm(graph, *args),
+    aten.native_group_norm_backward.default: lambda graph, _, *args: group_norm_backward(graph, *args),
 }
 
 
@@ -39,8 +39,8 @@ def converts(*operations: Any) -> Callable[[Converter], Converter]:
 
 
 def _elementwise(operator: str, *operations: Any) -> None:
-    def convert(w: GraphWriter, of: Value, *inputs: Any, **_: Any) -> Value:
-        return w.add(operator, [_number(one, inputs) for one in inputs], of.shape, of.dtype)
+    def convert(graph: GraphWriter, like: Value, *inputs: Any, **_: Any) -> Value:
+        return graph.add(operator, [_number(one, inputs) for one in inputs], like.shape, like.dtype)
 
     converts(*operations)(convert)
 
@@ -54,10 +54,10 @@ def _number(entry: Any, beside: Sequence[Any]) -> Entry:
 
 
 @converts(aten.mul.Tensor, aten.mul_.Tensor, aten.mul.Scalar)
-def _mul(w: GraphWriter, of: Value, one: Any, other: Any) -> Value:
-    product = w.add("Mul", [_number(one, (other,)), _number(other, (one,))], of.shape, of.dtype)
-    if isinstance(one, Value) and isinstance(other, Tensor) and tuple(other.shape) == (*of.shape[1:2], 1, 1):
-        return replace(product, source=one, factor=other)
+def _mul(graph: GraphWriter, like: Value, x: Any, y: Any) -> Value:
+    product = graph.add("Mul", [_number(x, (y,)), _number(y, (x,))], like.shape, like.dtype)
+    if isinstance(x, Value) and isinstance(y, Tensor) and tuple(y.shape) == (*like.shape[1:2], 1, 1):
+        return replace(product, source=x, factor=y)
     return product
 
 
@@ -74,11 +74,11 @@ _elementwise("HardSwish", aten.hardswish.default, aten.hardswish_.default)
 
 
 def _adds(operator: str, *operations: Any) -> None:
-    def convert(w: GraphWriter, of: Value, one: Any, other: Any, alpha: float = 1) -> Value:
-        one, other = _number(one, (other,)), _number(other, (one,))
+    def convert(graph: GraphWriter, like: Value, x: Any, y: Any, alpha: float = 1) -> Value:
+        x, y = _number(x, (y,)), _number(y, (x,))
         if alpha != 1:
-            other = w.add("Mul", [other, float(alpha)], tuple(other.shape), of.dtype)
-        return w.add(operator, [one, other], of.shape, of.dtype)
+            y = graph.add("Mul", [y, float(alpha)], tuple(y.shape), like.dtype)
+        return graph.add(operator, [x, y], like.shape, like.dtype)
 
     converts(*operations)(convert)
 
@@ -88,127 +88,137 @@ _adds("Sub", aten.sub.Tensor, aten.sub_.Tensor)
 
 
 @converts(aten.addcmul.default, aten.addcmul_.default)
-def _addcmul(w: GraphWriter, of: Value, x: Entry, one: Entry, other: Entry, value: float = 1) -> Value:
-    if isinstance(one, Value) and one.with_norm is not None and isinstance(other, Tensor) and value == 1:
-        per_channel = (one.shape[1], 1, 1)
-        if tuple(other.shape) == tuple(x.shape) == per_channel:
-            bias = x.view(-1) if isinstance(x, Tensor) else w.add("Reshape", [x, [-1]], per_channel[:1])
-            return one.with_norm(other.view(-1), bias)
-    product = w.add("Mul", [one, other], torch.broadcast_shapes(one.shape, other.shape))
+def _addcmul(graph: GraphWriter, like: Value, x: Entry, y: Entry, z: Entry, value: float = 1) -> Value:
+    if isinstance(y, Value) and y.with_norm is not None and isinstance(z, Tensor) and value == 1:
+        per_channel = (y.shape[1], 1, 1)
+        if tuple(z.shape) == tuple(x.shape) == per_channel:
+            bias = x.view(-1) if isinstance(x, Tensor) else graph.add("Reshape", [x, [-1]], per_channel[:1])
+            return y.with_norm(z.view(-1), bias)
+    product = graph.add("Mul", [y, z], torch.broadcast_shapes(y.shape, z.shape))
     if abs(value) != 1:
-        product = w.add("Mul", [product, abs(float(value))], product.shape)
-    return w.add("Add" if value > 0 else "Sub", [x, product], of.shape)
+        product = graph.add("Mul", [product, abs(float(value))], product.shape)
+    return graph.add("Add" if value > 0 else "Sub", [x, product], like.shape)
 
 
 @converts(aten.rsqrt.default, aten.rsqrt_.default)
-def _rsqrt(w: GraphWriter, of: Value, x: Entry) -> Value:
-    return w.add("Reciprocal", [w.add("Sqrt", [x], of.shape)], of.shape)
+def _rsqrt(graph: GraphWriter, like: Value, x: Entry) -> Value:
+    return graph.add("Reciprocal", [graph.add("Sqrt", [x], like.shape)], like.shape)
 
 
 @converts(aten.clamp.default, aten.clamp_.default, aten.hardtanh.default)
-def _clamp(w: GraphWriter, of: Value, x: Entry, low: float | None = None, high: float | None = None) -> Value:
+def _clamp(
+    graph: GraphWriter, like: Value, x: Entry, low: float | None = None, high: float | None = None
+) -> Value:
     ends = [None if end is None else float(end) for end in (low, high)]
-    return w.add("Clip", [x, *ends], of.shape)
+    return graph.add("Clip", [x, *ends], like.shape)
 
 
 @converts(own.pack_interior.default)
-def _interior(w: GraphWriter, of: Value, x: Entry, low: float, high: float) -> Value:
+def _interior(graph: GraphWriter, like: Value, x: Entry, low: float, high: float) -> Value:
     """Returns a mask of booleans, in the shape of `x`."""
     shape = tuple(x.shape)
     parts = []
     for operator, end in (("Greater", low), ("Less", high)):
         if abs(end) != float("inf"):
-            parts.append(w.add(operator, [x, float(end)], shape, torch.bool))
-    return parts[0] if len(parts) == 1 else w.add("And", parts, shape, torch.bool)
+            parts.append(graph.add(operator, [x, float(end)], shape, torch.bool))
+    return parts[0] if len(parts) == 1 else graph.add("And", parts, shape, torch.bool)
 
 
 @converts(own.apply_bits.default)
-def _masked(w: GraphWriter, of: Value, grad: Entry, mask: Value, out: Any = None) -> Value:
+def _masked(graph: GraphWriter, like: Value, grad: Entry, mask: Value, out: Any = None) -> Value:
     """A product: onnxruntime's own `Where` needs four times as long."""
-    kept = w.add("Cast", [mask], tuple(mask.shape), to=1)
-    return w.add("Mul", [grad, kept], tuple(grad.shape))
+    kept = graph.add("Cast", [mask], tuple(mask.shape), to=onnx_type(torch.float32))
+    return graph.add("Mul", [grad, kept], tuple(grad.shape))
 
 
 @converts(aten.hardtanh_backward.default, aten.hardtanh_backward.grad_input)
-def _hardtanh_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry, low: float, high: float) -> Value:
-    return _masked(w, of, grad, _interior(w, of, x, low, high))
+def _hardtanh_backward(
+    graph: GraphWriter, like: Value, grad: Entry, x: Entry, low: float, high: float
+) -> Value:
+    return _masked(graph, like, grad, _interior(graph, like, x, low, high))
 
 
 @converts(aten.threshold_backward.default, aten.threshold_backward.grad_input)
-def _threshold_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry, threshold: float) -> Value:
-    return _masked(w, of, grad, w.add("Greater", [x, float(threshold)], tuple(x.shape), torch.bool))
+def _threshold_backward(graph: GraphWriter, like: Value, grad: Entry, x: Entry, threshold: float) -> Value:
+    return _masked(graph, like, grad, graph.add("Greater", [x, float(threshold)], tuple(x.shape), torch.bool))
 
 
 @converts(aten.sigmoid_backward.default, aten.sigmoid_backward.grad_input)
-def _sigmoid_backward(w: GraphWriter, of: Value, grad: Entry, y: Entry) -> Value:
-    shape = of.shape
-    slope = w.add("Sub", [y, w.add("Mul", [y, y], shape)], shape)
-    return w.add("Mul", [grad, slope], shape)
+def _sigmoid_backward(graph: GraphWriter, like: Value, grad: Entry, y: Entry) -> Value:
+    shape = like.shape
+    slope = graph.add("Sub", [y, graph.add("Mul", [y, y], shape)], shape)
+    return graph.add("Mul", [grad, slope], shape)
 
 
 @converts(aten.tanh_backward.default, aten.tanh_backward.grad_input)
-def _tanh_backward(w: GraphWriter, of: Value, grad: Entry, y: Entry) -> Value:
-    slope = w.add("Sub", [1.0, w.add("Mul", [y, y], of.shape)], of.shape)
-    return w.add("Mul", [grad, slope], of.shape)
+def _tanh_backward(graph: GraphWriter, like: Value, grad: Entry, y: Entry) -> Value:
+    slope = graph.add("Sub", [1.0, graph.add("Mul", [y, y], like.shape)], like.shape)
+    return graph.add("Mul", [grad, slope], like.shape)
 
 
 @converts(aten.hardsigmoid.default, aten.hardsigmoid_.default)
-def _hardsigmoid(w: GraphWriter, of: Value, x: Entry) -> Value:
-    return w.add("HardSigmoid", [x], of.shape, alpha=1 / 6, beta=0.5)
+def _hardsigmoid(graph: GraphWriter, like: Value, x: Entry) -> Value:
+    return graph.add("HardSigmoid", [x], like.shape, alpha=1 / 6, beta=0.5)
 
 
 @converts(aten.hardsigmoid_backward.default, aten.hardsigmoid_backward.grad_input)
-def _hardsigmoid_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry) -> Value:
-    return _masked(w, of, w.add("Mul", [grad, 1 / 6], of.shape), _interior(w, of, x, -3.0, 3.0))
+def _hardsigmoid_backward(graph: GraphWriter, like: Value, grad: Entry, x: Entry) -> Value:
+    return _masked(
+        graph, like, graph.add("Mul", [grad, 1 / 6], like.shape), _interior(graph, like, x, -3.0, 3.0)
+    )
 
 
 @converts(aten.hardswish_backward.default, aten.hardswish_backward.out)
-def _hardswish_backward(w: GraphWriter, of: Value, grad: Entry, x: Entry) -> Value:
+def _hardswish_backward(graph: GraphWriter, like: Value, grad: Entry, x: Entry) -> Value:
     """0 below -3, 1 above 3, and x / 3 + 1 / 2 between."""
-    line = w.add("Add", [w.add("Mul", [x, 1 / 3], of.shape), 0.5], of.shape)
-    above = w.add("Where", [w.add("Greater", [x, 3.0], of.shape, torch.bool), 1.0, line], of.shape)
-    slope = w.add("Where", [w.add("Less", [x, -3.0], of.shape, torch.bool), 0.0, above], of.shape)
-    return w.add("Mul", [grad, slope], of.shape)
+    line = graph.add("Add", [graph.add("Mul", [x, 1 / 3], like.shape), 0.5], like.shape)
+    above = graph.add(
+        "Where", [graph.add("Greater", [x, 3.0], like.shape, torch.bool), 1.0, line], like.shape
+    )
+    slope = graph.add("Where", [graph.add("Less", [x, -3.0], like.shape, torch.bool), 0.0, above], like.shape)
+    return graph.add("Mul", [grad, slope], like.shape)
 
 
 @converts(aten.sum.dim_IntList, aten.sum.default, aten.sum.IntList_out)
-def _sum(w: GraphWriter, of: Value, x: Entry, dims: Sequence[int] | None = None, keep: bool = False) -> Value:
+def _sum(
+    graph: GraphWriter, like: Value, x: Entry, dims: Sequence[int] | None = None, keepdim: bool = False
+) -> Value:
     if x.dtype is torch.bool:
-        x = w.add("Cast", [x], tuple(x.shape), torch.int64, to=7)
-    return reduced(w, "ReduceSum", x, dims, keep)
+        x = graph.add("Cast", [x], tuple(x.shape), torch.int64, to=onnx_type(torch.int64))
+    return reduced(graph, "ReduceSum", x, dims, keepdim)
 
 
 @converts(aten.mean.dim)
-def _mean(w: GraphWriter, of: Value, x: Entry, dims: Sequence[int], keep: bool = False) -> Value:
-    return reduced(w, "ReduceMean", x, dims, keep)
+def _mean(graph: GraphWriter, like: Value, x: Entry, dims: Sequence[int], keepdim: bool = False) -> Value:
+    return reduced(graph, "ReduceMean", x, dims, keepdim)
 
 
-def reduced(w: GraphWriter, operator: str, x: Entry, dims: Sequence[int] | None, keep: bool) -> Value:
+def reduced(graph: GraphWriter, operator: str, x: Entry, dims: Sequence[int] | None, keepdim: bool) -> Value:
     """Reduces some axes, all if `dims` is None or empty."""
     axes = sorted(dim % len(x.shape) for dim in (dims or range(len(x.shape))))
     kept = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
-    shape = kept if keep else [size for axis, size in enumerate(x.shape) if axis not in axes]
-    return w.add(operator, [x, axes], shape, x.dtype, keepdims=int(keep))
+    shape = kept if keepdim else [size for axis, size in enumerate(x.shape) if axis not in axes]
+    return graph.add(operator, [x, axes], shape, x.dtype, keepdims=int(keepdim))
 
 
 @converts(aten._log_softmax.default)
-def _log_softmax(w: GraphWriter, of: Value, x: Entry, dim: int, half: bool) -> Value:
-    return w.add("LogSoftmax", [x], of.shape, axis=dim)
+def _log_softmax(graph: GraphWriter, like: Value, x: Entry, dim: int, half_to_float: bool) -> Value:
+    return graph.add("LogSoftmax", [x], like.shape, axis=dim)
 
 
 @converts(aten.argmax.default)
-def _argmax(w: GraphWriter, of: Value, x: Entry, dim: int) -> Value:
-    return w.add("ArgMax", [x], of.shape, torch.int64, axis=dim, keepdims=0)
+def _argmax(graph: GraphWriter, like: Value, x: Entry, dim: int) -> Value:
+    return graph.add("ArgMax", [x], like.shape, torch.int64, axis=dim, keepdims=0)
 
 
 @converts(aten.mm.default)
-def _mm(w: GraphWriter, of: Value, one: Entry, other: Entry) -> Value:
-    return w.add("MatMul", [one, other], of.shape)
+def _mm(graph: GraphWriter, like: Value, x: Entry, y: Entry) -> Value:
+    return graph.add("MatMul", [x, y], like.shape)
 
 
 @converts(aten.addmm.default)
-def _addmm(w: GraphWriter, of: Value, bias: Entry, one: Entry, other: Entry) -> Value:
-    return w.add("Gemm", [one, other, bias], of.shape)
+def _addmm(graph: GraphWriter, like: Value, bias: Entry, x: Entry, y: Entry) -> Value:
+    return graph.add("Gemm", [x, y, bias], like.shape)
 
 
 @converts(
@@ -219,52 +229,52 @@ def _addmm(w: GraphWriter, of: Value, bias: Entry, one: Entry, other: Entry) -> 
     aten.squeeze.dim,
     aten.squeeze.dims,
 )
-def _view(w: GraphWriter, of: Value, x: Entry, *_: Any) -> Value:
-    return w.add("Reshape", [x, of.shape], of.shape, of.dtype)
+def _view(graph: GraphWriter, like: Value, x: Entry, *_: Any) -> Value:
+    return graph.add("Reshape", [x, like.shape], like.shape, like.dtype)
 
 
 @converts(aten.expand.default)
-def _expand(w: GraphWriter, of: Value, x: Entry, *_: Any, **__: Any) -> Value:
-    return w.add("Expand", [x, of.shape], of.shape, of.dtype)
+def _expand(graph: GraphWriter, like: Value, x: Entry, *_: Any, **__: Any) -> Value:
+    return graph.add("Expand", [x, like.shape], like.shape, like.dtype)
 
 
 @converts(aten.transpose.int, aten.t.default)
-def _transpose(w: GraphWriter, of: Value, x: Entry, one: int = 0, other: int = 1) -> Value:
+def _transpose(graph: GraphWriter, like: Value, x: Entry, dim0: int = 0, dim1: int = 1) -> Value:
     order = list(range(len(x.shape)))
-    order[one], order[other] = order[other], order[one]
-    return w.add("Transpose", [x], of.shape, of.dtype, perm=order)
+    order[dim0], order[dim1] = order[dim1], order[dim0]
+    return graph.add("Transpose", [x], like.shape, like.dtype, perm=order)
 
 
 @converts(aten.permute.default)
-def _permute(w: GraphWriter, of: Value, x: Entry, order: Sequence[int]) -> Value:
-    return w.add("Transpose", [x], of.shape, of.dtype, perm=list(order))
+def _permute(graph: GraphWriter, like: Value, x: Entry, order: Sequence[int]) -> Value:
+    return graph.add("Transpose", [x], like.shape, like.dtype, perm=list(order))
 
 
 @converts(aten.slice.Tensor)
 def _slice(
-    w: GraphWriter, of: Value, x: Entry, dim: int = 0, start: int = 0, end: int = 2**31, step: int = 1
+    graph: GraphWriter, like: Value, x: Entry, dim: int = 0, start: int = 0, end: int = 2**31, step: int = 1
 ) -> Value:
     end = min(end, x.shape[dim])
-    return w.add("Slice", [x, [start or 0], [end], [dim], [step]], of.shape, of.dtype)
+    return graph.add("Slice", [x, [start or 0], [end], [dim], [step]], like.shape, like.dtype)
 
 
 @converts(aten.cat.default)
-def _cat(w: GraphWriter, of: Value, parts: Sequence[Entry], dim: int = 0) -> Value:
-    return w.add("Concat", parts, of.shape, of.dtype, axis=dim)
+def _cat(graph: GraphWriter, like: Value, parts: Sequence[Entry], dim: int = 0) -> Value:
+    return graph.add("Concat", parts, like.shape, like.dtype, axis=dim)
 
 
 @converts(aten.index_select.default)
-def _index_select(w: GraphWriter, of: Value, x: Entry, dim: int, index: Entry) -> Value:
+def _index_select(graph: GraphWriter, like: Value, x: Entry, dim: int, index: Entry) -> Value:
     if isinstance(x, Value) and x.rows:
         assert dim == 1  # channels
         shape = (x.map_shape[0], index.shape[0], *x.map_shape[2:])
-        picked = w.add("Gather", [x, index], shape, of.dtype, axis=1)
-        return Value(picked.name, of.shape, of.dtype, rows=True, map_shape=shape)
-    return w.add("Gather", [x, index], of.shape, of.dtype, axis=dim)
+        picked = graph.add("Gather", [x, index], shape, like.dtype, axis=1)
+        return Value(picked.name, like.shape, like.dtype, rows=True, map_shape=shape)
+    return graph.add("Gather", [x, index], like.shape, like.dtype, axis=dim)
 
 
 @converts(aten.as_strided.default, aten.as_strided_.default)
-def _as_strided(w: GraphWriter, of: Value, x: Value, size: Sequence[int], *_: Any) -> Value:
+def _as_strided(graph: GraphWriter, like: Value, x: Value, size: Sequence[int], *_: Any) -> Value:
     """A channels_last map as a matrix of pixels by channels, and back."""
     if x.rows:
         assert tuple(size) == x.map_shape
@@ -277,7 +287,7 @@ def _as_strided(w: GraphWriter, of: Value, x: Value, size: Sequence[int], *_: An
 
 
 @converts(aten.constant_pad_nd.default)
-def _pad(w: GraphWriter, of: Value, x: Entry, pads: Sequence[int], value: float = 0.0) -> Value:
+def _pad(graph: GraphWriter, like: Value, x: Entry, pads: Sequence[int], value: float = 0.0) -> Value:
     """`pads`: before and after, the last axis first."""
     if not any(pads):
         assert isinstance(x, Value)
@@ -287,7 +297,7 @@ def _pad(w: GraphWriter, of: Value, x: Entry, pads: Sequence[int], value: float 
     pairs = [(0, 0)] * (len(x.shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
     amounts = [before for before, _ in pairs] + [after for _, after in pairs]
-    return w.add("Pad", [x, amounts, float(value)], of.shape, of.dtype)
+    return graph.add("Pad", [x, amounts, float(value)], like.shape, like.dtype)
 
 
 @converts(
@@ -297,23 +307,22 @@ def _pad(w: GraphWriter, of: Value, x: Entry, pads: Sequence[int], value: float 
     aten.contiguous.default,
     aten.lift_fresh.default,
 )
-def _same(w: GraphWriter, of: Value, x: Entry, *_: Any, **__: Any) -> Entry:
+def _same(graph: GraphWriter, like: Value, x: Entry, *_: Any, **__: Any) -> Entry:
     return x
 
 
 @converts(aten._to_copy.default)
-def _to_copy(w: GraphWriter, of: Value, x: Entry, **_: Any) -> Entry:
+def _to_copy(graph: GraphWriter, like: Value, x: Entry, **_: Any) -> Entry:
     floats = (torch.float32, torch.float64)
-    if x.dtype is of.dtype or (x.dtype in floats and of.dtype in floats):
+    if x.dtype is like.dtype or (x.dtype in floats and like.dtype in floats):
         return x
-    number = {torch.float32: 1, torch.float64: 1, torch.int64: 7, torch.bool: 9, torch.uint8: 2}[of.dtype]
-    return w.add("Cast", [x], of.shape, of.dtype, to=number)
+    return graph.add("Cast", [x], like.shape, like.dtype, to=onnx_type(like.dtype))
 
 
 @converts(aten.avg_pool2d.default)
 def _average_pool(
-    w: GraphWriter,
-    of: Value,
+    graph: GraphWriter,
+    like: Value,
     x: Entry,
     kernel: Sequence[int],
     stride: Sequence[int] = (),
@@ -324,10 +333,10 @@ def _average_pool(
 ) -> Value:
     if divisor is not None:
         raise NotImplementedError("average pooling with a divisor of its own")
-    return w.add(
+    return graph.add(
         "AveragePool",
         [x],
-        of.shape,
+        like.shape,
         kernel_shape=list(kernel),
         strides=list(stride or kernel),
         pads=[*padding, *padding],
@@ -346,18 +355,18 @@ _RESIZES = {
 
 def _resizes(backward: Any, forward: Any) -> None:
     @converts(forward)
-    def resize(w: GraphWriter, of: Value, x: Entry, size: Sequence[int], *how: Any) -> Value:
+    def resize(graph: GraphWriter, like: Value, x: Entry, size: Sequence[int], *how: Any) -> Value:
         rows, columns = (_weights(forward, x.shape[axis], size[axis - 2], how) for axis in (2, 3))
-        tall = w.add("MatMul", [rows, x], (*x.shape[:2], size[0], x.shape[3]))
-        return w.add("MatMul", [tall, columns.T], of.shape)
+        tall = graph.add("MatMul", [rows, x], (*x.shape[:2], size[0], x.shape[3]))
+        return graph.add("MatMul", [tall, columns.T], like.shape)
 
     @converts(backward)
     def resize_backward(
-        w: GraphWriter, of: Value, grad: Entry, size: Sequence[int], source: Sequence[int], *how: Any
+        graph: GraphWriter, like: Value, grad: Entry, size: Sequence[int], source: Sequence[int], *how: Any
     ) -> Value:
         rows, columns = (_weights(forward, source[axis], size[axis - 2], how) for axis in (2, 3))
-        tall = w.add("MatMul", [rows.T, grad], (*source[:3], size[1]))
-        return w.add("MatMul", [tall, columns], of.shape)
+        tall = graph.add("MatMul", [rows.T, grad], (*source[:3], size[1]))
+        return graph.add("MatMul", [tall, columns], like.shape)
 
 
 def _weights(resize: Any, before: int, after: int, how: tuple[Any, ...]) -> Tensor:
