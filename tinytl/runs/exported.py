@@ -48,7 +48,8 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
     config = read_config_file(folder / CONFIG_FILE)
     try:
         about = json.loads((folder / ABOUT_FILE).read_text())
-        _check_digests(folder, about["sha256"])
+        there = {name: one for name, one in about["sha256"].items() if (folder / name).is_file()}
+        check_digests(folder, there, ABOUT_FILE)
         tensors = load_tensors(path, str(path))
         return {
             "net": {name: tensor.to(device) for name, tensor in tensors.items()},
@@ -65,8 +66,15 @@ def read_exported(folder: Path, device: torch.device) -> dict[str, Any]:
         raise ConfigError(f"{folder / ABOUT_FILE} is damaged: export the run again") from None
 
 
-def _check_digests(folder: Path, digests: Mapping[str, str]) -> None:
+def check_digests(folder: Path, digests: Mapping[str, str], said_by: str) -> None:
+    """Compares files with their SHA-256, which the file `said_by` has.
+
+    Raises:
+        ConfigError: for a file that is missing or differs.
+    """
     for name, digest in digests.items():
         path = folder / name
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise ConfigError(f"{path} is not what {ABOUT_FILE} says: it is damaged or changed; export again")
+        if not path.is_file():
+            raise ConfigError(f"{path} is missing, though {said_by} names it: export again")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise ConfigError(f"{path} is not what {said_by} says: it is damaged or changed; export again")

@@ -17,7 +17,7 @@ from tinytl.export.training.folder import MANIFEST_FILE, STATE_FILE
 from tinytl.networks.backbones.weights_file import load_tensors
 from tinytl.runs.checkpoint_file import save_checkpoint
 from tinytl.runs.directory import RunDirectory, read_config_file
-from tinytl.runs.exported import CONFIG_FILE, WEIGHTS_FILE
+from tinytl.runs.exported import CONFIG_FILE, WEIGHTS_FILE, check_digests
 from tinytl.runs.record import read_epochs
 
 CHECKPOINT_FILE = "checkpoint.npz"
@@ -74,10 +74,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         _ = found["classes"], found["trained"]["epoch"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: no manifest of an `export --training` ({error})") from None
-    for name, digest in digests.items():
-        file = folder / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise ConfigError(f"{file} is missing or damaged: copy it from the folder that was exported")
+    check_digests(folder, digests, MANIFEST_FILE)
     return found | {"digest": hashlib.sha256(text).hexdigest()}
 
 

@@ -55,5 +55,8 @@ def test_a_damaged_or_foreign_state_does_not_come_back(
         assert message in capsys.readouterr().err
     (folder / "weights.pt").write_bytes(b"")
     assert main(["import", str(folder), "--out", str(tmp_path / "back")]) == 2
-    assert "weights.pt is missing or damaged" in capsys.readouterr().err
+    assert "weights.pt is not what manifest.json says: it is damaged" in capsys.readouterr().err
+    (folder / "weights.pt").unlink()
+    assert main(["import", str(folder), "--out", str(tmp_path / "back")]) == 2
+    assert "weights.pt is missing, though manifest.json names it" in capsys.readouterr().err
     assert not (tmp_path / "back").exists()
