@@ -97,8 +97,12 @@ def test_twenty_steps_end_with_the_parameters_of_tinytl(changes: dict[str, Any],
     graph = device.session("step.onnx")
     for images, labels in batches(config):
         feeds = [
-            ({"images": images[i : i + 2].numpy(), "labels": labels[i : i + 2].numpy(), "weights": ones}, 2)
-            for i, ones in ((0, np.ones(2, np.float32)), (2, np.ones(2, np.float32)))
+            {
+                "images": images[i : i + 2].numpy(),
+                "labels": labels[i : i + 2].numpy(),
+                "weights": np.ones(2, np.float32),
+            }
+            for i in (0, 2)
         ]
         _, _, gradients = device.gradients(graph, iter(feeds))
         for gradient in gradients.values():

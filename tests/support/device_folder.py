@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tinytl.export.training import train_on_device
+from tinytl.export.training.folder import DIGESTS, FORMAT
 
 PROGRAM = Path(train_on_device.__file__)
 CLASSES, RESOLUTION, MICRO_BATCH, FEATURES, SMOOTHING = ("blue", "green", "red"), 16, 3, 3, 0.1
@@ -94,12 +95,18 @@ class TinyNet(nn.Module):
         return self.classifier(torch.tanh(images.mean((2, 3)) / 64 + self.features[0].bias))
 
 
-def write_device_folder(folder: Path, *, dropout: float = 0.0, **changes: Any) -> Path:
+def write_device_folder(
+    folder: Path, *, dropout: float = 0.0, class_weights: tuple[float, ...] = (1, 1, 1), **changes: Any
+) -> Path:
     """Writes the folder as an export does; `changes` are of its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(_graph(True, dropout > 0), folder / "step.onnx")
     onnx.save(_graph(False, False), folder / "predict.onnx")
-    np.savez(folder / "state.npz", **initial_state())
+    state = initial_state()
+    moments = ("first",) if changes.get("optimizer") == "sgd" else ("first", "second")
+    state |= {f"{moment}:{name}": np.zeros_like(state[name]) for name in SHAPES for moment in moments}
+    state |= {"step": np.array(0), "epoch": np.array(0), "classes": np.array(CLASSES)}
+    np.savez(folder / "state.npz", **state, class_weights=np.array(class_weights, np.float32))
     (folder / PROGRAM.name).write_bytes(PROGRAM.read_bytes())
     (folder / "README.md").write_text("how to use it\n")
     write_manifest(folder, dropout=dropout, **changes)
@@ -108,10 +115,10 @@ def write_device_folder(folder: Path, *, dropout: float = 0.0, **changes: Any) -
 
 def write_manifest(folder: Path, **changes: Any) -> None:
     """Writes the manifest of the files that are there."""
-    paths = [path for path in folder.iterdir() if path.name != "manifest.json"]
+    paths = [path for path in folder.iterdir() if path.name in DIGESTS["sha256"]]
     groups = {BIAS: "bias", WEIGHT: "classifier", HEAD_BIAS: "classifier"}
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "classes": CLASSES,
         "resolution": RESOLUTION,
         "micro_batch_size": MICRO_BATCH,
@@ -128,7 +135,8 @@ def write_manifest(folder: Path, **changes: Any) -> None:
         "epochs": 3,
         "label_smoothing": SMOOTHING,
         "dropout": 0.0,
-        "class_weights": None,
+        "arrays": list(np.load(folder / "state.npz")),
+        "endings": [".jpg", ".png", ".jpeg", ".gif", ".avif"],
         "augmentation": {"crop_scale_min": 0.5, "flip": True},
         "seed": 5,
         "opset": 18,

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
+from tinytl.data.walk import picture_endings
 from tinytl.errors import ConfigError, needs_extra
 from tinytl.export.folder import check_is_free, digests_of, weights_bytes, write_folder
-from tinytl.export.training import train_on_device
 from tinytl.export.training.graph_writer import OPSET
 from tinytl.export.training.start import Start, augmentation, start_of, training_state
 from tinytl.export.training.traced_step import lean_network, traced_prediction, traced_step
@@ -35,7 +35,17 @@ STATE_FILE = "state.npz"
 STEP_FILE = "step.onnx"
 PREDICT_FILE = "predict.onnx"
 PROGRAM_FILE = "train_on_device.py"
-FORMAT = 1
+PROGRAM = Path(__file__).with_name(PROGRAM_FILE)
+"""Imported by an export alone: all else works without onnxruntime."""
+README_FILE = "README.md"
+DIGESTS = {
+    "sha256": (STEP_FILE, PREDICT_FILE, STATE_FILE),
+    "sha256_for_import": (WEIGHTS_FILE, CONFIG_FILE),
+    "sha256_of_texts": (PROGRAM_FILE, README_FILE),
+}
+"""Which files' checksums the manifest has under which name: the program compares the first, `import` the
+second, and nobody the last, which a person may change."""
+FORMAT = 2
 """Version of the folder, which the program compares."""
 LARGEST_DIFFERENCE = 1e-2
 """Of loss, logits or a gradient from those of PyTorch in 64 bits, relative to their norm."""
@@ -80,12 +90,15 @@ def export_training(
     with needs_extra("export --training", "export"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
+
+        from tinytl.export.training.train_on_device import LEAST
     check_is_free(out)
     start = start_of(source, epoch)
     config = _for_device(start.config, micro_batch_size)
-    weights = _class_weights(start, config)
     net = lean_network(config, start.state)
     state = training_state(net, start._replace(config=config))
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    arrays |= {"classes": np.array(start.classes), "class_weights": _class_weights(start, config)}
     groups = build_param_groups(net, config)
     group_of = {parameter: group["name"] for group in groups for parameter in group["params"]}
     named = {name: group_of[p] for name, p in net.named_parameters() if p.requires_grad}
@@ -125,10 +138,12 @@ def export_training(
         "epochs": config.epochs,
         "label_smoothing": config.label_smoothing,
         "dropout": config.dropout,
-        "class_weights": weights,
         "augmentation": augmentation(start),
         "seed": config.order_seed,
         "opset": OPSET,
+        "arrays": sorted(arrays),
+        "endings": sorted(picture_endings()),
+        "least_versions": LEAST,
         "runtime": {name: version(name) for name in ("onnxruntime", "numpy", "pillow")},
         "trained": {name: getattr(config, name) for name in ("backbone", "method", "norm", "frozen_weights")}
         | {"epoch": start.epoch, **(known or {})},
@@ -139,15 +154,14 @@ def export_training(
     contents = {
         STEP_FILE: step,
         PREDICT_FILE: predict,
-        STATE_FILE: _arrays({name: tensor.numpy() for name, tensor in state.items()}),
+        STATE_FILE: _archive(arrays),
         WEIGHTS_FILE: weights_bytes(start.state),
         CONFIG_FILE: config_text(config).encode(),
-        PROGRAM_FILE: Path(train_on_device.__file__).read_bytes(),
-        "README.md": readme(manifest).encode(),
+        PROGRAM_FILE: PROGRAM.read_bytes(),
+        README_FILE: readme(manifest).encode(),
     }
-    digests = digests_of(contents)
-    manifest["sha256_for_import"] = {name: digests.pop(name) for name in (WEIGHTS_FILE, CONFIG_FILE)}
-    manifest["sha256"] = digests
+    for key, names in DIGESTS.items():
+        manifest[key] = digests_of({name: contents[name] for name in names})
     text = json.dumps(manifest, indent=2) + "\n"
     write_folder(out, contents | {MANIFEST_FILE: text.encode()})
     return manifest
@@ -187,16 +201,18 @@ def left_out(config: TrainConfig) -> list[str]:
     ]
 
 
-def _class_weights(start: Start, config: TrainConfig) -> list[float] | None:
+def _class_weights(start: Start, config: TrainConfig) -> np.ndarray[Any, Any]:
+    """Returns `(C,)`: what the loss of a picture of each class is multiplied by."""
+    ones = np.ones(len(start.classes), np.float32)
     if config.class_weighting == "none":
-        return None
+        return ones
     if start.data is None:
         raise ConfigError(
             f"class_weighting={config.class_weighting} counts the training pictures: {config.data_dir} is "
             "not here, or has other classes than the network"
         )
     weights = class_weights(start.data.train.labels, config, torch.device("cpu"))
-    return None if weights is None else weights.tolist()
+    return ones if weights is None else weights.numpy().astype(np.float32)
 
 
 def _difference(step: bytes, predict: bytes, config: TrainConfig, state: Mapping[str, Tensor]) -> float:
@@ -258,9 +274,9 @@ def _ran(model: bytes, feed: Mapping[str, Any]) -> list[Any]:
     return list(session.run(None, dict(feed)))
 
 
-def _arrays(arrays: Mapping[str, Any]) -> bytes:
+def _archive(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -271,7 +287,9 @@ def readme(manifest: Mapping[str, Any]) -> str:
         f"# A classifier of {n_classes} classes that trains here",
         "",
         f"{about['method']} on {about['backbone']}, pictures of {manifest['resolution']} pixels, "
-        f"{manifest['micro_batch_size']} in memory at a time. Python with three packages is enough:",
+        f"{manifest['micro_batch_size']} in memory at a time. Python 3.10 or newer is enough, with "
+        + ", ".join(f"{name} {least}" for name, least in manifest["least_versions"].items())
+        + " or newer:",
         "",
         "    python -m pip install numpy onnxruntime pillow",
         f"    python {PROGRAM_FILE} train PICTURES --epochs {manifest['epochs']}",

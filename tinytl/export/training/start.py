@@ -123,25 +123,27 @@ def augmentation(start: Start) -> dict[str, Any]:
 
 
 def training_state(net: nn.Module, start: Start) -> dict[str, Tensor]:
-    """Returns what trains by its name, the moments so far as `first:NAME` and `second:NAME`, the number of
-    steps that they average, and 0 epochs: those of the device count from here. Moments in 8 bits begin anew.
+    """Returns what trains by its name, its moments as `first:NAME` and `second:NAME` (SGD has no second), the
+    number of steps that they average, and 0 epochs: those of the device count from here. Moments are zeros if
+    there are none yet, or those in 8 bits.
 
     Args:
         net: of the start's configuration and state, in 32 bits.
         start: where training begins.
     """
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    found = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-    found["epoch"] = torch.tensor(0)
-    found["step"] = torch.tensor(0)
+    begun = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    for place in ("first",) if start.config.optimizer == "sgd" else ("first", "second"):
+        begun |= {f"{place}:{name}": torch.zeros_like(p) for name, p in parameters.items()}
+    begun |= {"epoch": torch.tensor(0), "step": torch.tensor(0)}
     if start.optimizer is None:
-        return found
-    optimizer = build_optimizer(net, start.config)
+        return begun
+    found, optimizer = dict(begun), build_optimizer(net, start.config)
     optimizer.load_state_dict(dict(start.optimizer))
     for name, parameter in parameters.items():
         moments = optimizer.state.get(parameter, {})
         if is_coded(moments):
-            return {key: value for key, value in found.items() if ":" not in key}
+            return begun
         for key, place in _MOMENTS.items():
             if isinstance(moments.get(key), Tensor):
                 found[f"{place}:{name}"] = moments[key].detach().clone()

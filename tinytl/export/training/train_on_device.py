@@ -12,27 +12,32 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
+LEAST = {"numpy": "1.25", "onnxruntime": "1.15", "pillow": "10.1"}  # versions
 try:
+    for name, least in LEAST.items():
+        version = import_module("PIL" if name == "pillow" else name).__version__
+        if [int(number) for number in version.split(".")[:2]] < [int(number) for number in least.split(".")]:
+            raise ImportError(f"{name} {version} is older than {least}")
+
     import numpy as np
     import onnxruntime
     from PIL import Image, ImageOps
 except ImportError as error:
-    print(f"{error}: python -m pip install numpy onnxruntime pillow", file=sys.stderr)
+    print(f"{error}: python -m pip install --upgrade {' '.join(LEAST)}", file=sys.stderr)
     raise SystemExit(2) from None
 
 FOLDER, CHECKPOINT = Path(__file__).resolve().parent, "checkpoint.npz"
-ENDINGS = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm".split())
 STORED_OVER_INPUT = 8 / 7  # a picture is first made a square with room for crops: 256 pixels wide for 224
 ASPECT_RATIO_MAX = 4 / 3  # of a crop
 Arrays = dict[str, np.ndarray]
 Pictures = Sequence[tuple[Path, str]]  # with the names of their classes
-AfterStep = Callable[[int], None]  # of the number of pictures so far
-Inputs = Iterator[tuple[Arrays, int]]  # of a graph, for a micro-batch, and the number of pictures in it
 Image.MAX_IMAGE_PIXELS = None  # a limit for servers that open strangers' files
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, without the file's name
 
@@ -46,11 +51,9 @@ def read_manifest(folder: Path) -> SimpleNamespace:
     try:
         text = (folder / "manifest.json").read_bytes()
         manifest: SimpleNamespace = json.loads(text, object_hook=lambda pairs: SimpleNamespace(**pairs))
-        if manifest.format != 1:
+        if manifest.format != 2:
             raise ValueError("it is of another version than this program")
         for name, digest in vars(manifest.sha256).items():
-            if name.endswith((".py", ".md")):  # yours to change
-                continue
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{name} is damaged or of another export: its SHA-256 differs")
     except (OSError, ValueError, AttributeError) as error:
@@ -60,21 +63,17 @@ def read_manifest(folder: Path) -> SimpleNamespace:
 
 
 def read_state(path: Path, manifest: SimpleNamespace) -> Arrays:
-    """Returns the arrays of an export, with zeros as moments and counts if it has none, or a checkpoint."""
-    start = {"step": 0, "epoch": 0, "classes": manifest.classes, "manifest": manifest.digest}
-    state = {name: np.array(value) for name, value in start.items()}
-    for moment in ("first",) if manifest.optimizer == "sgd" else ("first", "second"):
-        state |= {f"{moment}:{each.name}": np.zeros(each.shape, np.float32) for each in manifest.parameters}
+    """Returns what training changes, of an export or a checkpoint: parameters, moments, counts, classes."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            found = dict(arrays)
-        if path.name == CHECKPOINT and not found.keys() >= state.keys():
-            raise ValueError("it has not all arrays")
+            state = dict(arrays)
+        if state.keys() - {"manifest"} != set(manifest.arrays):
+            raise ValueError("it has not the arrays of an export")
     except Exception as error:  # damaged archives raise anything
         raise UserError(f"{path} is damaged ({error}): remove it") from None
-    if found.get("manifest", manifest.digest) != manifest.digest:
+    if state.setdefault("manifest", np.array(manifest.digest)) != manifest.digest:
         raise UserError(f"{path} is of another export: remove it, or move it to the folder that it is from")
-    return state | found
+    return state
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -87,19 +86,22 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
+        with suppress(OSError):  # on a disk that cannot be written it fails as well
+            beside.unlink()
         raise UserError(f"{path} cannot be written ({error.strerror}): what was there before stays") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def find_pictures(folder: Path) -> Pictures:
-    """Returns the pictures anywhere under each folder in `folder`, in order. Hidden files are left out."""
-    paths = [path.relative_to(folder) for path in sorted(folder.glob("*/**/*"))]
-    shown = [path for path in paths if "/." not in f"/{path}" and "/@" not in f"/{path}"]
-    paths = [path for path in shown if path.suffix.lower() in ENDINGS and (folder / path).is_file()]
-    if not paths:
+def find_pictures(folder: Path, endings: Collection[str]) -> Pictures:
+    """Returns the pictures anywhere under each folder in `folder`, in order; names what is left out."""
+    paths = [path.relative_to(folder) for path in sorted(folder.glob("*/**/*")) if path.is_file()]
+    shown = [path for path in paths if not any(part.startswith((".", "@")) for part in path.parts)]
+    pictures = [(folder / path, path.parts[0]) for path in shown if path.suffix.lower() in endings]
+    if not pictures:
         raise UserError(f"{folder} has no pictures in folders of classes, such as cat/1.jpg")
-    return [(folder / path, path.parts[0]) for path in paths]
+    if others := [path.suffix or "no ending" for path in shown if path.suffix.lower() not in endings]:
+        kinds = ", ".join(sorted(set(others)))
+        print(f"{folder}: {len(others)} files that are no pictures are left out ({kinds})", file=sys.stderr)
+    return pictures
 
 
 def square(path: Path, side: int) -> Image.Image:
@@ -141,11 +143,11 @@ def random_crop(picture: Image.Image, scale_min: float, flip: bool, rng: np.rand
 def lr_factor(schedule: SimpleNamespace, epochs: int, step: int, steps_per_epoch: int) -> float:
     """Returns what multiplies the learning rates at `step` (from 0): warm-up, then the schedule."""
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    step -= warmup_steps
-    if step < 0:
-        return (step + warmup_steps + 1) / warmup_steps
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    step, n_steps = step - warmup_steps, epochs * steps_per_epoch - warmup_steps
     if schedule.name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / (epochs * steps_per_epoch - warmup_steps)))
+        return 0.5 * (1 + math.cos(math.pi * step / n_steps))
     return float(schedule.gamma ** (step // steps_per_epoch)) if schedule.name == "exponential" else 1.0
 
 
@@ -172,12 +174,10 @@ def update_(state: Arrays, gradients: Arrays, manifest: SimpleNamespace, factor:
 
 
 def peak_mib() -> float:
-    """Returns the most memory that this process has had, in MiB; 0 where the system is not Linux."""
-    try:
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(status["VmHWM"].split()[0]) / 2**10
-    except (OSError, KeyError):
-        return 0.0
+    """Returns the most memory that this process has had, in MiB; 0 if the system is not Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def run(graph: onnxruntime.InferenceSession, outputs: list[str], feed: Arrays) -> list[np.ndarray]:
@@ -185,20 +185,17 @@ def run(graph: onnxruntime.InferenceSession, outputs: list[str], feed: Arrays) -
     try:
         return list(graph.run(outputs, feed))
     except Exception as error:  # what onnxruntime raises depends on the operation
-        raise UserError(
-            f"onnxruntime failed, maybe for want of memory: {' '.join(str(error).split())}"
-        ) from None
+        why = " ".join(str(error).split())
+        raise UserError(f"onnxruntime failed, maybe for want of memory: {why}") from None
 
 
 class Classifier:
     """The exported network with what training changes: `state`, arrays as in its files, changed in place."""
 
-    def __init__(self, folder: Path, threads: int, resume: bool = True) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         self.folder, self.threads, self.manifest = folder, threads, read_manifest(folder)
-        has_begun = (folder / CHECKPOINT).exists()
-        if has_begun and not resume:
-            raise UserError(f"{folder / CHECKPOINT} is there: add --resume, or remove it to start anew")
-        self.state = read_state(folder / (CHECKPOINT if has_begun else "state.npz"), self.manifest)
+        path = folder / CHECKPOINT
+        self.state = read_state(path if path.exists() else folder / "state.npz", self.manifest)
         self.parameters = {each.name: self.state[each.name] for each in self.manifest.parameters}
         self.classes: list[str] = self.state["classes"].tolist()
 
@@ -209,7 +206,7 @@ class Classifier:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
         try:
-            return onnxruntime.InferenceSession(self.folder / graph, options)
+            return onnxruntime.InferenceSession(str(self.folder / graph), options)
         except Exception as error:  # the file is what was exported: this onnxruntime cannot run it
             why = f"onnxruntime {onnxruntime.__version__} cannot run {graph} ({' '.join(str(error).split())})"
             remedy = f"python -m pip install onnxruntime=={self.manifest.runtime.onnxruntime}"
@@ -217,67 +214,67 @@ class Classifier:
 
     def pictures(self, folder: Path) -> Pictures:
         """Returns the pictures of `folder`, which may have some of the network's classes alone."""
-        found, known = find_pictures(folder), ", ".join(self.classes)
+        found = find_pictures(folder, self.manifest.endings)
         if unknown := ", ".join(sorted({name for _, name in found}.difference(self.classes))):
-            raise UserError(f"{folder}: {unknown} is none of the classes {known}")
+            raise UserError(f"{folder}: {unknown} is none of the classes {', '.join(self.classes)}")
         return found
 
     def take_classes(self, names: list[str], is_new: bool) -> None:
         """Compares the pictures' classes with the network's; `is_new`: other ones get a new head."""
         differ = ", ".join(sorted(set(names) ^ set(self.classes)))
-        if differ and len(names) != len(self.classes):
-            counts = f"{len(names)} classes to train, {len(self.classes)} in the network ({differ})"
-            raise UserError(f"{counts}: add pictures, or train and export a network of these classes")
-        if differ and not is_new:
-            raise UserError(f"pictures and network differ in {differ}: rename folders, or add --new-classes")
+        if differ and not (is_new and len(names) == len(self.classes)):
+            counts = f"pictures of {len(names)} classes, a network of {len(self.classes)}, differ in {differ}"
+            remedy = "--new-classes begins as many others; of more or fewer, export another network"
+            raise UserError(f"{counts}: rename or fill folders; {remedy}")
         if differ:
-            self.state["classes"], self.classes = np.array(names), names
+            self.classes, n = names, len(names)
+            self.state |= {"classes": np.array(names), "class_weights": np.ones(n, np.float32)}
             rng, bound = np.random.default_rng(self.manifest.seed), 1 / math.sqrt(self.manifest.features)
             for each in self.manifest.parameters:
                 if each.group == "classifier":
                     self.parameters[each.name][...] = rng.uniform(-bound, bound, each.shape)
-            for name in self.state.keys() - self.parameters.keys() - {"classes", "manifest"}:
-                self.state[name][...] = 0  # moments and counts
+            for name in self.state:
+                if name.startswith(("first:", "second:")) or name in ("step", "epoch"):
+                    self.state[name][...] = 0
 
-    def inputs(self, pictures: Pictures, rng: np.random.Generator | None = None) -> Inputs:
+    def inputs(self, pictures: Pictures, rng: np.random.Generator | None = None) -> Iterator[Arrays]:
         """Yields micro-batches in the same arrays; to train, `rng` draws crops, mirrors and dropout."""
         manifest, n, side = self.manifest, self.manifest.micro_batch_size, self.manifest.resolution
         images, labels = np.zeros((n, 3, side, side), np.uint8), np.zeros(n, np.int64)
-        scale_min, flip = manifest.augmentation.crop_scale_min, manifest.augmentation.flip
-        weights = manifest.class_weights if self.classes == manifest.classes else None
-        weights = np.array(weights or [1] * len(self.classes), np.float32)
         for start in range(0, len(pictures), n):
-            part = pictures[start : start + n]
-            for row, (path, name) in enumerate(part):
+            weights = np.zeros(n, np.float32)  # 0 for rows without a picture
+            for row, (path, name) in enumerate(pictures[start : start + n]):
                 picture = square(path, math.ceil(side * STORED_OVER_INPUT))
                 if rng is not None:
-                    picture = random_crop(picture, scale_min, flip, rng)
+                    crops = manifest.augmentation
+                    picture = random_crop(picture, crops.crop_scale_min, crops.flip, rng)
                 picture = picture.resize((side, side), Image.Resampling.BILINEAR)
                 images[row], labels[row] = np.asarray(picture).transpose(2, 0, 1), self.classes.index(name)
-            feed = {"images": images, "labels": labels}
-            feed["weights"] = weights[labels] * (np.arange(n) < len(part))  # 0 for rows without a picture
+                weights[row] = self.state["class_weights"][labels[row]]
+            feed = {"images": images, "labels": labels, "weights": weights}
             if rng is not None and manifest.dropout:
                 kept = rng.spawn(1)[0].random((n, manifest.features)) >= manifest.dropout
                 feed["keep"] = kept.astype(np.float32) / np.float32(1 - manifest.dropout)
-            yield feed, len(part)
+            yield feed
 
     def logits(self, pictures: Pictures) -> np.ndarray:
         """Returns `(N, C)`. The graph is in memory only meanwhile."""
-        graph, rows = self.session("predict.onnx"), []
-        for inputs, n in self.inputs(pictures):
-            rows += list(run(graph, ["logits"], self.parameters | {"images": inputs["images"]})[0][:n])
-        return np.stack(rows)
+        graph, feeds = self.session("predict.onnx"), self.inputs(pictures)
+        rows = [run(graph, ["logits"], self.parameters | {"images": feed["images"]})[0] for feed in feeds]
+        return np.concatenate(rows)[: len(pictures)]
 
     def accuracy(self, pictures: Pictures) -> float:
         """Returns the share of pictures whose class has the largest logit."""
         labels = [self.classes.index(name) for _, name in pictures]
         return float(np.mean(self.logits(pictures).argmax(1) == labels))
 
-    def gradients(self, graph: onnxruntime.InferenceSession, inputs: Inputs) -> tuple[float, int, Arrays]:
+    def gradients(
+        self, graph: onnxruntime.InferenceSession, feeds: Iterator[Arrays]
+    ) -> tuple[float, int, Arrays]:
         """Returns the loss, the hits and the gradients of all micro-batches, each a sum over pictures."""
         outputs = ["loss", "hits", *(f"grad:{name}" for name in self.parameters)]
         loss_sum, n_hits, sums = 0.0, 0, list[np.ndarray]()
-        for feed, _ in inputs:
+        for feed in feeds:
             loss, hits, *found = run(graph, outputs, feed | self.parameters)
             loss_sum, n_hits = loss_sum + float(loss), n_hits + int(hits)
             for total, gradient in zip(sums, found, strict=False):
@@ -286,8 +283,13 @@ class Classifier:
             del found  # or it would be in memory beside the gradients of the next micro-batch
         return loss_sum, n_hits, dict(zip(self.parameters, sums, strict=True))
 
-    def train_epoch(self, pictures: Pictures, epochs: int, after_step: AfterStep) -> tuple[float, float]:
-        """Trains one of `epochs`, as state and seed determine it; returns mean loss and accuracy."""
+    def train_epoch(
+        self, pictures: Pictures, epochs: int, after_step: Callable[[int], None]
+    ) -> dict[str, float]:
+        """Trains one of `epochs`, as state and seed determine it; returns mean loss and accuracy.
+
+        `after_step`: called with the number of pictures of the epoch so far.
+        """
         epoch, size, n = int(self.state["epoch"]), self.manifest.batch_size, len(pictures)
         rng, graph = np.random.default_rng((self.manifest.seed, epoch)), self.session("step.onnx")
         order, n_steps, loss_sum, n_hits = rng.permutation(n), math.ceil(n / size), 0.0, 0
@@ -295,9 +297,8 @@ class Classifier:
             batch = [pictures[index] for index in order[step * size : (step + 1) * size]]
             loss, hits, gradients = self.gradients(graph, self.inputs(batch, rng))
             if not math.isfinite(loss):
-                raise UserError(
-                    f"no finite loss in step {step + 1} of epoch {epoch + 1}: export lower learning rates"
-                )
+                where = f"step {step + 1} of epoch {epoch + 1}"
+                raise UserError(f"no finite loss in {where}: export lower learning rates")
             for gradient in gradients.values():
                 gradient /= len(batch)
             factor = lr_factor(self.manifest.schedule, epochs, epoch * n_steps + step, n_steps)
@@ -305,22 +306,24 @@ class Classifier:
             loss_sum, n_hits = loss_sum + loss, n_hits + hits
             after_step(step * size + len(batch))
         self.state["epoch"] += 1
-        return loss_sum / n, n_hits / n
+        return {"epoch": epoch + 1, "loss": loss_sum / n, "train_accuracy_top1": n_hits / n}
 
 
-def train(folder: Path, given: argparse.Namespace) -> None:
+def train(network: Classifier, given: argparse.Namespace) -> None:
     """Trains on pictures; after each epoch checkpoint.npz and a line of metrics.jsonl are written."""
-    network, metrics = Classifier(folder, given.threads, given.resume), folder / "metrics.jsonl"
+    checkpoint, metrics = network.folder / CHECKPOINT, network.folder / "metrics.jsonl"
+    if checkpoint.exists() and not given.resume:
+        raise UserError(f"{checkpoint} is there: add --resume, or remove it to start anew")
     has_splits, val = (given.folder / "train").is_dir(), given.folder / "val"
-    pictures = find_pictures(given.folder / "train" if has_splits else given.folder)
+    pictures = find_pictures(given.folder / "train" if has_splits else given.folder, network.manifest.endings)
     network.take_classes(sorted({name for _, name in pictures}), given.new_classes)
-    val = given.val or (val if has_splits and val.is_dir() else None)
-    judged = network.pictures(val) if val else []
-    lines = metrics.read_text().splitlines()[: int(network.state["epoch"])] if metrics.exists() else []
+    judged = network.pictures(val) if has_splits and val.is_dir() else []
     epochs, n_done = given.epochs or network.manifest.epochs, int(network.state["epoch"])
-    print(
-        f"{len(pictures)} pictures to train, {len(judged)} to validate; {n_done} of {epochs} epochs are done"
-    )
+    text = metrics.read_bytes() if metrics.exists() else b""
+    write_whole(metrics, lambda file: file.write(text))  # if it cannot, that is said now, not after an epoch
+    lines = text.splitlines(keepends=True)[:n_done]
+    counts = f"{len(pictures)} pictures to train, {len(judged)} to validate"
+    print(f"{counts}; {n_done} of {epochs} epochs are done")
 
     def after_step(n_done: int) -> None:
         if sys.stderr.isatty():
@@ -328,31 +331,29 @@ def train(folder: Path, given: argparse.Namespace) -> None:
         if given.budget_mib and peak_mib() > given.budget_mib:
             raise UserError(f"the process needs {peak_mib():.0f} MiB, over --budget-mib {given.budget_mib}")
 
-    while (epoch := int(network.state["epoch"]) + 1) <= epochs:
+    while network.state["epoch"] < epochs:
         began = time.perf_counter()
-        loss, accuracy = network.train_epoch(pictures, epochs, after_step)
-        line = {"epoch": epoch, "loss": loss, "train_accuracy_top1": accuracy}
+        line = network.train_epoch(pictures, epochs, after_step)
         line["images_per_s"] = len(pictures) / (time.perf_counter() - began)
         if judged:
             line["accuracy_top1"] = network.accuracy(judged)
         line |= {"epoch_time_s": time.perf_counter() - began, "process_peak_mib": peak_mib()}
-        lines.append(json.dumps(line))
-        write_whole(metrics, lambda file: file.write("".join(f"{line}\n" for line in lines).encode()))
-        write_whole(folder / CHECKPOINT, lambda file: np.savez(file, **network.state))  # type: ignore[arg-type]
+        lines.append(f"{json.dumps(line)}\n".encode())
+        write_whole(metrics, lambda file: file.write(b"".join(lines)))
+        write_whole(checkpoint, lambda file: np.savez(file, **network.state))  # type: ignore[arg-type]
         print("  ".join(f"{name} {value:.4g}" for name, value in line.items()), flush=True)
         after_step(len(pictures))
 
 
-def evaluate(folder: Path, given: argparse.Namespace) -> None:
+def evaluate(network: Classifier, given: argparse.Namespace) -> None:
     """Prints the accuracy on pictures (a fraction) of checkpoint.npz, or of state.npz if there is none."""
-    network, val = Classifier(folder, given.threads), given.folder / "val"
+    val = given.folder / "val"
     pictures = network.pictures(val if val.is_dir() else given.folder)
     print(f"accuracy {network.accuracy(pictures):.4f} of {len(pictures)} pictures")
 
 
-def predict(folder: Path, given: argparse.Namespace) -> None:
+def predict(network: Classifier, given: argparse.Namespace) -> None:
     """Prints the most probable classes of pictures, and their probabilities."""
-    network = Classifier(folder, given.threads)
     logits = network.logits([(path, network.classes[0]) for path in given.files])
     odds = np.exp(logits - logits.max(1, keepdims=True))
     for path, row in zip(given.files, odds / odds.sum(1, keepdims=True), strict=True):
@@ -375,10 +376,8 @@ def parser() -> argparse.ArgumentParser:
     for run in (train, evaluate, predict):
         command = commands.add_parser(run.__name__, help=run.__doc__, usage=argparse.SUPPRESS)
         command.set_defaults(run=run)
-        flag = command.add_argument
-        flag(
-            "--threads", type=above_0, default=os.cpu_count() or 1, metavar="N", help="default: one per core"
-        )
+        flag, cores = command.add_argument, os.cpu_count() or 1
+        flag("--threads", type=above_0, default=cores, metavar="N", help="default: one per core")
         if run is predict:
             flag("files", type=Path, nargs="+", metavar="FILE", help="a picture")
             flag("--top", type=above_0, default=1, metavar="K", help="classes per picture (default: 1)")
@@ -388,22 +387,18 @@ def parser() -> argparse.ArgumentParser:
         if run is train:
             flag("--epochs", type=above_0, metavar="N", help="in all (default: those of the export)")
             flag("--resume", action="store_true", help="continue after the last whole epoch, if there is one")
-            flag("--val", type=Path, metavar="FOLDER", help="CLASS/*.jpg, judged after each epoch")
-            flag(
-                "--budget-mib",
-                type=above_0,
-                metavar="X",
-                help="end if the process needs more MiB than X (Linux)",
-            )
+            text = "end if the process needs more MiB than X (Linux)"
+            flag("--budget-mib", type=above_0, metavar="X", help=text)
             flag("--new-classes", action="store_true", help="a new last layer for classes of other names")
     return program
 
 
 def main(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     """Runs a command; returns the exit code: 0, 2 after a mistake, 130 if interrupted."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd names
+    given = parser().parse_args(argv)
     try:
-        given = parser().parse_args(argv)
-        given.run(folder, given)
+        given.run(Classifier(folder, given.threads), given)
     except KeyboardInterrupt:
         print("interrupted: the last whole epoch stays, train --resume continues after it", file=sys.stderr)
         return 130

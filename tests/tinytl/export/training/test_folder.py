@@ -13,7 +13,9 @@ from tests.support.exports import save_run
 from tests.tinytl.conftest import COLORS
 from tinytl.__main__ import main
 from tinytl.config.flat import flat_from_config
-from tinytl.export.training.folder import left_out
+from tinytl.data.walk import picture_endings
+from tinytl.export.training.folder import DIGESTS, left_out
+from tinytl.export.training.train_on_device import LEAST
 from tinytl.runs.trained import load_trained
 
 FILES = {
@@ -35,14 +37,18 @@ def test_the_folder_says_what_the_program_needs(exported: tuple[Path, Path]) -> 
     assert (said["batch_size"], said["micro_batch_size"], said["features"]) == (4, 1, 1280)
     assert (said["optimizer"], said["weight_decay"], said["epochs"]) == ("adamw", 1e-3, 2)
     assert said["learning_rates"] == {"classifier": 1e-2, "bias": 1e-2}
-    assert said["augmentation"] == {"crop_scale_min": 0.7, "flip": True} and said["class_weights"] is None
+    assert said["augmentation"] == {"crop_scale_min": 0.7, "flip": True}
     assert said["trained"]["epoch"] == 2 and said["left_out"] == []
     assert said["check"]["largest_difference"] < 1e-4
-    assert said["sha256"].keys() | said["sha256_for_import"].keys() == FILES - {"manifest.json"}
-    for name, digest in (said["sha256"] | said["sha256_for_import"]).items():
+    digests = {name: digest for key in DIGESTS for name, digest in said[key].items()}
+    assert digests.keys() == FILES - {"manifest.json"}
+    for name, digest in digests.items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
     net = load_trained(run, "last", "cpu").net
     state = np.load(out / "state.npz")
+    assert set(state) == set(said["arrays"])
+    assert state["classes"].tolist() == said["classes"] and state["class_weights"].tolist() == [1.0] * 3
+    assert {".jpg", ".png", ".jfif"} <= set(said["endings"]) == picture_endings()
     assert (int(state["epoch"]), int(state["step"])) == (0, 10)
     for parameter in said["parameters"]:
         own = dict(net.named_parameters())[parameter["name"]]
@@ -50,7 +56,9 @@ def test_the_folder_says_what_the_program_needs(exported: tuple[Path, Path]) -> 
         for moment in ("first", "second"):
             assert state[f"{moment}:{parameter['name']}"].shape == tuple(parameter["shape"])
             assert np.abs(state[f"{moment}:{parameter['name']}"]).max() > 0
-    assert "train PICTURES --epochs 2" in (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert "train PICTURES --epochs 2" in readme
+    assert [name for name, least in LEAST.items() if f"{name} {least}" not in readme] == []
 
 
 def test_a_configuration_that_has_not_trained(pictures: Path, tmp_path: Path) -> None:
@@ -64,10 +72,13 @@ def test_a_configuration_that_has_not_trained(pictures: Path, tmp_path: Path) ->
     flags = ["--training", "--micro-batch-size", "2", "--out", str(out)]
     assert main(["export", str(tmp_path / "config.yaml"), *flags]) == 0
     said = manifest_of(out)
-    assert (said["micro_batch_size"], said["trained"]["epoch"], said["class_weights"]) == (2, 0, [1.0] * 3)
+    assert (said["micro_batch_size"], said["trained"]["epoch"]) == (2, 0)
     assert said["left_out"] == ["rand_augment is 0 on the device, not 9"] == left_out(config)
     assert "rand_augment is 0 on the device, not 9" in (out / "README.md").read_text()
-    assert set(np.load(out / "state.npz")) == {"classifier.1.weight", "classifier.1.bias", "epoch", "step"}
+    state, names = np.load(out / "state.npz"), {"classifier.1.weight", "classifier.1.bias"}
+    moments = {f"{moment}:{name}" for name in names for moment in ("first", "second")}
+    assert set(state) == names | moments | {"epoch", "step", "classes", "class_weights"}
+    assert [name for name in moments if state[name].any()] == []
 
 
 @pytest.mark.parametrize(

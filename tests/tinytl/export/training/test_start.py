@@ -48,7 +48,7 @@ def test_moments_come_with_what_trains(optimizer: str, tmp_path: Path) -> None:
     start = start_of(run / "best.pt", None)
     state = training_state(net, start)
     names = {"classifier.1.weight", "classifier.1.bias"}
-    moments = {"adam": ("first:", "second:"), "sgd": ("first:",), "int8": ()}[optimizer]
+    moments = ("first:",) if optimizer == "sgd" else ("first:", "second:")
     assert state.keys() == names | {"epoch", "step"} | {f"{m}{name}" for m in moments for name in names}
     assert (
         int(state["epoch"]) == 0
@@ -56,4 +56,4 @@ def test_moments_come_with_what_trains(optimizer: str, tmp_path: Path) -> None:
         and int(state["step"]) == (1 if optimizer == "adam" else 0)
     )
     for moment in moments:
-        assert float(state[f"{moment}classifier.1.bias"].abs().min()) > 0
+        assert (float(state[f"{moment}classifier.1.bias"].abs().min()) > 0) == (optimizer != "int8")
