@@ -261,8 +261,26 @@ def boards(result: Result) -> list[str]:
     return [*table(["", *BOARDS], lines), "", note]
 
 
-DEVICE_TABLES: dict[str, Callable[[Result], list[str]]] = {"boards": boards, "device process": device_process}
-"""The tables of docs/devices.md, all of the result file `device_process`."""
+def device_accuracy(result: Result) -> list[str]:
+    """Top-1 after an epoch on a device, and after one of `tinytl train`."""
+    lines = [
+        cells(
+            f"{row['method']}, seed {row['seed']}",
+            *(f"{100 * row[f'{way}_accuracy_top1']:.1f}" for way in ("device", "imported", "tinytl")),
+            f"{100 * row['standard_error']:.1f}",
+        )
+        for row in result["rows"]
+    ]
+    head = ["trained", "folder", "folder, `tinytl evaluate`", "`tinytl train`", "one standard error"]
+    return [*table(head, lines), *source(result)]
+
+
+DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
+    "boards": ("device_process", boards),
+    "device process": ("device_process", device_process),
+    "device accuracy": ("transfer_device_accuracy", device_accuracy),
+}
+"""The tables of docs/devices.md, and the result file of each."""
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     **{f"numbers {backbone}": (f"memory_engine_{backbone}", numbers) for backbone in BACKBONES},
     "peers": ("memory_peers_mobilenet_v2", peers),
@@ -282,22 +300,20 @@ def main() -> None:
     stamp = parser.parse_args().stamp
     folder = RESULTS
     oracles = [f"memory_engine_{backbone}" for backbone in BACKBONES] + ["memory_all_mobilenet_v2"]
-    names = oracles + [r for r, _ in TABLES.values()]
+    names = oracles + [r for r, _ in (*TABLES.values(), *DEVICE_TABLES.values())]
     files = {name: folder / f"{name}_{stamp}.json" for name in names}
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
     tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
-    process = folder / f"device_process_{stamp}.json"
-    if process.exists():
-        of_device = {name: make(json.loads(process.read_text())) for name, make in DEVICE_TABLES.items()}
-        DEVICES.write_text(fill(DEVICES.read_text(), of_device, str(DEVICES)))
+    on_devices = {name: make(results[of]) for name, (of, make) in DEVICE_TABLES.items() if of in results}
+    DEVICES.write_text(fill(DEVICES.read_text(), on_devices, str(DEVICES)))
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory.time_figure import plot_memory_time
 
         plot_memory_time(results["memory_engine_mobilenet_v2"], ROOT / "docs" / "memory_time.png")
-    for name in sorted({*TABLES, "oracle"} - tables.keys()):
+    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - on_devices.keys()):
         print(f"not written, its result is missing: {name}")
 
 
