@@ -27,7 +27,8 @@ FLAGS: dict[str, str] = {
         "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
     ),
     "tuner export": (
-        "--json --micro-batch-size --out --runs-dir --storage --training --trial --under-mib NAME TRIAL"
+        "--int8 --json --max-accuracy-drop --micro-batch-size --out --runs-dir --storage --training --trial "
+        "--under-mib NAME TRIAL"
     ),
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
     "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",
@@ -57,7 +58,9 @@ FLAGS: dict[str, str] = {
         "--loader-workers --loading --min-per-class --skip-broken --split RUN"
     ),
     "tinytl predict": "--device --epoch --json --top FILE RUN",
-    "tinytl export": "--epoch --json --micro-batch-size --out --training RUN",
+    "tinytl export": (
+        "--data-dir --epoch --int8 --json --max-accuracy-drop --micro-batch-size --out --training RUN"
+    ),
     "tinytl import": "--out DIR",
     "tinytl memory": (
         "--act-func --all --backbone --batch-size --bias-blocks --budget-mib --channel-ratio --checkpoint "

@@ -18,13 +18,14 @@ from torch import Tensor
 from tinytl.config.names import METRICS
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.batches import eval_batches
-from tinytl.data.load import load_dataset
-from tinytl.data.splits import Split
+from tinytl.data.load import check_data_dir, load_dataset
+from tinytl.data.splits import DataSplits, Split
 from tinytl.errors import ConfigError
+from tinytl.export.int8 import INT8, images_for_int8, int8_onnx
+from tinytl.export.int8 import shown as int8_lines
+from tinytl.export.metadata import INPUT, OUTPUT, metadata_of
 from tinytl.export.onnx_file import (
-    INPUT,
     OPSET,
-    OUTPUT,
     PACKAGES,
     check_packages,
     device_network,
@@ -33,7 +34,7 @@ from tinytl.export.onnx_file import (
 )
 from tinytl.files import new_name_beside
 from tinytl.runs.directory import RunDirectory, config_text, environment
-from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, WEIGHTS_FILE
+from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, INT8_FILE, MODEL_FILE, WEIGHTS_FILE
 from tinytl.runs.record import read_run
 from tinytl.runs.trained import TrainedNetwork, load_trained
 
@@ -48,7 +49,13 @@ PREPARATION = (
 
 
 def export_run(
-    run: Path, out: Path, *, epoch: str | None = None, known: Mapping[str, Any] | None = None
+    run: Path,
+    out: Path,
+    *,
+    epoch: str | None = None,
+    known: Mapping[str, Any] | None = None,
+    data_dir: str | None = None,
+    int8_drop: float | None = None,
 ) -> dict[str, Any]:
     """Writes the network of `run` to the folder `out`, and returns the content of its `model.json`.
 
@@ -60,19 +67,30 @@ def export_run(
         out: a folder that is empty or missing.
         epoch: `best` or `last`, as for `load_trained`.
         known: facts about the network from outside its run's folder; they override the folder's.
+        data_dir: folder of the run's images; default: where they were.
+        int8_drop: asks for a second ONNX file, in eight bits: by how much the metric of the run may fall then
+            on validation images, a fraction.
 
     Raises:
         ConfigError: if a package is missing, `out` cannot be written, there is no whole checkpoint, or the
-            ONNX file's output differs from PyTorch's.
+            ONNX file's output differs from PyTorch's; with `int8_drop`, if the run's images are not there, or
+            eight bits cost too much accuracy.
     """
     check_packages()
     check_is_free(out)
     trained = load_trained(run, epoch, "cpu")
     # The device of training is no property of the network.
     config = dataclasses.replace(trained.config, device="auto")
-    onnx = checked_onnx(trained, *_images_to_check(config))
+    with_images = _with_images(config, data_dir)
+    data = None if int8_drop is None else images_for_int8(with_images, trained)
+    to_check = _images_to_check(with_images) if data is None else _of_val(data, config.resolution)
+    onnx = checked_onnx(trained, *to_check)
+    small = None
+    if int8_drop is not None and data is not None:
+        small = int8_onnx(trained, onnx.model, data, int8_drop)
     files = {
         MODEL_FILE: onnx.model,
+        **({} if small is None else {INT8_FILE: small.model}),
         WEIGHTS_FILE: weights_bytes(trained.net.state_dict()),
         CONFIG_FILE: config_text(config).encode(),
     }
@@ -81,6 +99,7 @@ def export_run(
         **_of_the_run(trained),
         **(known or {}),
         **onnx.about,
+        **({} if small is None else {INT8: small.about}),
         "environment": environment() | {name: version(name) for name in PACKAGES},
         "sha256": digests_of(files),
     }
@@ -106,7 +125,7 @@ def checked_onnx(trained: TrainedNetwork, images: Tensor, source: str) -> Checke
     Raises:
         ConfigError: if its output differs from PyTorch's.
     """
-    model = onnx_bytes(device_network(trained), trained.config.resolution)
+    model = onnx_bytes(device_network(trained), trained.config.resolution, metadata_of(trained))
     difference = largest_difference(trained, model, images, CHECKED_BATCHES)
     if not difference <= TOLERANCE:  # NaN is not agreement either
         raise ConfigError(
@@ -143,13 +162,27 @@ def _images_to_check(config: TrainConfig) -> tuple[Tensor, str]:
     count, side = sum(CHECKED_BATCHES), config.resolution
     for loading in ("stream", "auto"):  # files need not all be decoded; a set of arrays does not stream
         try:
-            data = load_dataset(dataclasses.replace(config, loading=loading))
-            return some_images(data.val, side), f"{count} validation images of {data.name}"
+            return _of_val(load_dataset(dataclasses.replace(config, loading=loading)), side)
         except (ConfigError, OSError):
             continue
     seeded = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=seeded)
     return noise, f"{count} images of noise (the data set is not here)"
+
+
+def _with_images(config: TrainConfig, data_dir: str | None) -> TrainConfig:
+    """Returns a configuration whose images are in `data_dir`, if that is given."""
+    if data_dir is None:
+        return config
+    # The run's list of excluded pictures names files of the run's own folder.
+    moved = dataclasses.replace(config, data_dir=data_dir, exclude=None)
+    check_data_dir(moved)
+    return moved
+
+
+def _of_val(data: DataSplits, side: int) -> tuple[Tensor, str]:
+    """Returns some validation images, `(N, 3, R, R)` uint8, and their description."""
+    return some_images(data.val, side), f"{sum(CHECKED_BATCHES)} validation images of {data.name}"
 
 
 def some_images(images: Split, side: int) -> Tensor:
@@ -237,13 +270,16 @@ def shown(about: Mapping[str, Any], out: Path) -> Sequence[str]:
     trained = ", ".join([f"epoch {about['epoch']} of {about['epochs']}", *filter(None, figures)])
     check, side = about["check"], about["input"]["shape"][-1]
     size_mib = (out / MODEL_FILE).stat().st_size / 2**20
+    small = about.get(INT8)
+    files = [MODEL_FILE, *([] if small is None else [INT8_FILE]), WEIGHTS_FILE, CONFIG_FILE, ABOUT_FILE]
     return (
         f"{about['method']} on {about['backbone']}: {trained}",
         f"{INPUT} (batch, 3, {side}, {side}), RGB in [0, 1] -> {OUTPUT} (batch, {len(about['classes'])}), "
         f"opset {OPSET}, {size_mib:.1f} MiB",
         f"checked on {check['images']}: differs from PyTorch by {check['largest_difference']:.1e} at most "
         f"(allowed: {check['tolerance']:g})",
-        f"{out}: {MODEL_FILE}, {WEIGHTS_FILE}, {CONFIG_FILE}, {ABOUT_FILE}",
+        *([] if small is None else int8_lines(small, INT8_FILE)),
+        f"{out}: {', '.join(files)}",
     )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tinytl.build import build_model
 from tinytl.errors import needs_extra
+from tinytl.export.metadata import INPUT, OUTPUT, set_metadata_
 from tinytl.networks.backbones.inverted_residual import SamePadConv2d
 from tinytl.networks.stored_weights import whole_weights_
 from tinytl.networks.surgery import set_class_
@@ -24,7 +25,6 @@ from tinytl.runs.trained import TrainedNetwork
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
 """The oldest opset that torch's exporter writes, which most devices read."""
-INPUT, OUTPUT = "images", "logits"
 
 
 class DeviceNetwork(nn.Module):
@@ -69,8 +69,11 @@ def device_network(trained: TrainedNetwork) -> DeviceNetwork:
     return DeviceNetwork(net, config.input_mean, config.input_std).eval()
 
 
-def onnx_bytes(net: DeviceNetwork, resolution: int) -> bytes:
-    """Returns `net` as an ONNX file with `images` `(batch, 3, R, R)`, any batch, and `logits`."""
+def onnx_bytes(net: DeviceNetwork, resolution: int, metadata: Mapping[str, str]) -> bytes:
+    """Returns `net` as an ONNX file with `images` `(batch, 3, R, R)`, any batch, and `logits`.
+
+    `metadata`: what the file says of itself (`tinytl.export.metadata`).
+    """
     import onnx
 
     with warnings.catch_warnings():
@@ -87,6 +90,7 @@ def onnx_bytes(net: DeviceNetwork, resolution: int) -> bytes:
         )
     assert exported is not None
     model = exported.model_proto
+    set_metadata_(model, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 

@@ -14,6 +14,8 @@ from tinytl.networks.backbones.weights_file import load_tensors
 from tinytl.runs.directory import read_config_file
 
 MODEL_FILE = "model.onnx"
+INT8_FILE = "model_int8.onnx"
+"""The same in eight bits, if it was asked for."""
 WEIGHTS_FILE = "weights.pt"
 """The state dict of an exported network, with the names of its run."""
 SAFETENSORS_FILE = "weights.safetensors"

@@ -2,7 +2,12 @@
 
 import argparse
 
-from tinytl.commands.export import add_training_flags, micro_batch_size_to_train
+from tinytl.commands.export import (
+    add_int8_flags,
+    add_training_flags,
+    int8_drop,
+    micro_batch_size_to_train,
+)
 from tuner.commands.study_flags import Commands, add_budget_flag, add_study_flags
 
 DESCRIPTION = """Write the best trial of a study, or another, for a device: model.onnx, weights.pt,
@@ -29,6 +34,7 @@ def add_parser(commands: Commands) -> None:
         metavar="DIR",
         help="folder to write (default: RUNS_DIR/NAME/export/TRIAL, or TRIAL-training)",
     )
+    add_int8_flags(export)
     add_training_flags(export)
     export.add_argument("--json", action="store_true", help="print model.json, or manifest.json")
     export.set_defaults(run=run)
@@ -39,8 +45,16 @@ def run(args: argparse.Namespace) -> int:
     from tuner.findings.export import export_trial
     from tuner.record.reading import open_study
 
-    micro_batch_size = micro_batch_size_to_train(args)
+    micro_batch_size, drop = micro_batch_size_to_train(args), int8_drop(args)
     study = open_study(args.name, args.runs_dir, args.storage)
-    budget, out = args.under_mib, args.out
-    print(export_trial(study, args.trial, budget, out, as_json=args.json, micro_batch_size=micro_batch_size))
+    shown = export_trial(
+        study,
+        args.trial,
+        args.under_mib,
+        args.out,
+        int8_drop=drop,
+        as_json=args.json,
+        micro_batch_size=micro_batch_size,
+    )
+    print(shown)
     return 0

@@ -28,6 +28,7 @@ def export_trial(
     under_mib: float | None,
     out: str | None,
     *,
+    int8_drop: float | None = None,
     as_json: bool = False,
     micro_batch_size: int | None = None,
 ) -> str:
@@ -38,6 +39,7 @@ def export_trial(
         trial: name of a trial. Default: the best.
         under_mib: most memory of the best, in MiB.
         out: a folder that is empty or missing. Default: one in the study's folder.
+        int8_drop: asks for a second ONNX file, in eight bits, as `export_run` does.
         as_json: return what `model.json` or `manifest.json` holds.
         micro_batch_size: of a folder that trains on a device. Default: a folder that does not train.
 
@@ -52,7 +54,7 @@ def export_trial(
     default = study.folder / FOLDER / (name if micro_batch_size is None else f"{name}{TO_TRAIN}")
     target = default if out is None else Path(out)
     if micro_batch_size is None:
-        about, lines = _to_predict(study, chosen, target)
+        about, lines = _to_predict(study, chosen, target, int8_drop)
     else:
         about, lines = _to_train(study, chosen, target, micro_batch_size)
     send(target)
@@ -61,7 +63,9 @@ def export_trial(
     return json.dumps(about, indent=2) if as_json else "\n".join([name, *lines])
 
 
-def _to_predict(study: StudyReading, trial: Trial, out: Path) -> tuple[dict[str, Any], list[str]]:
+def _to_predict(
+    study: StudyReading, trial: Trial, out: Path, int8_drop: float | None
+) -> tuple[dict[str, Any], list[str]]:
     from tinytl.export.folder import export_run, shown
 
     facts = {
@@ -71,7 +75,7 @@ def _to_predict(study: StudyReading, trial: Trial, out: Path) -> tuple[dict[str,
         **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
         "test_standard_error": known(trial.test_standard_error),
     }
-    about = export_run(study.folder / trial.name, out, epoch=EPOCH, known=facts)
+    about = export_run(study.folder / trial.name, out, epoch=EPOCH, known=facts, int8_drop=int8_drop)
     return about, list(shown(about, out))
 
 

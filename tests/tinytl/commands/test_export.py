@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def export(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """The command on a run with a `best.pt`; ONNX itself is left out, which takes seconds."""
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: b"x" * 3 * 2**20)
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: b"x" * 3 * 2**20)
     monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
     return lambda *flags: main(["export", str(run), "--out", str(tmp_path / "out"), *flags])
 
@@ -55,4 +55,29 @@ def test_an_epoch_that_is_none_of_the_two_is_refused(
     with pytest.raises(SystemExit):
         export("--epoch", "3")
     assert "--epoch" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--training", "--int8"], "--training and --int8 exclude each other: leave one of them out"),
+        (["--training", "--data-dir", "x"], "--training and --data-dir exclude each other"),
+        (["--max-accuracy-drop", "0.1"], "--max-accuracy-drop limits what --int8 costs: add --int8"),
+        (["--int8", "--max-accuracy-drop", "1.5"], "--max-accuracy-drop 1.5 is no fraction: from 0 to 1"),
+        (["--int8", "--max-accuracy-drop", "nan"], "--max-accuracy-drop nan is no fraction"),
+        (["--int8"], "--int8 calibrates on the training images of the run: "),
+        (["--data-dir", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_flags_that_exclude_each_other_and_images_that_are_gone(
+    flags: list[str],
+    message: str,
+    export: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert export(*flags) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert not (tmp_path / "out").exists()

@@ -114,6 +114,35 @@ def test_the_example_gives_the_labels_of_predict(
         assert found == pytest.approx(expected, abs=0.05)  # it resizes once, training stores and crops
 
 
+def test_eight_bits_lie_beside_and_are_judged(
+    exported: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, run, _ = exported
+    moved, out = tmp_path / "moved", tmp_path / "out"
+    shutil.copytree(pictures, moved)
+    flags = ["--epoch", "last", "--int8", "--data-dir", str(moved), "--max-accuracy-drop", "0.2"]
+    assert main(["export", str(run), *flags, "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, "model_int8.onnx"])
+    assert lines[-1] == f"{out}: model.onnx, model_int8.onnx, weights.pt, config.yaml, model.json"
+    small_one = about(out)["int8"]
+    assert small_one["judged_on"] == "9 validation images of moved"
+    assert small_one["float32"]["accuracy_top1"] == about(out)["val_accuracy_top1"]
+    assert small_one["int8"]["bytes"] == (out / "model_int8.onnx").stat().st_size
+    assert small_one["int8"]["bytes"] < 0.3 * small_one["float32"]["bytes"]
+    assert (
+        hashlib.sha256((out / "model_int8.onnx").read_bytes()).hexdigest()
+        == (about(out)["sha256"]["model_int8.onnx"])
+    )
+    command = [sys.executable, str(ROOT / "examples" / "classify_onnx.py")]
+    for file in ("model.onnx", "model_int8.onnx"):
+        picture = str(pictures / "test" / "red" / "0.png")
+        done = subprocess.run(
+            [*command, str(out / file), picture], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert set(dict(map(str.split, done.stdout.splitlines()))) == {"blue", "green", "red"}
+
+
 def _fails(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", *arguments]) == 2
     shown = capsys.readouterr()
@@ -148,7 +177,7 @@ def test_a_failed_check_writes_nothing(
 ) -> None:
     _, run, out = exported
     model = (out / "model.onnx").read_bytes()
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: model)
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: model)
     state = torch.load(run / "last.pt", weights_only=True)
     state["net"]["classifier.1.bias"][0] += 0.5
     torch.save(state, tmp_path / "other.pt")
@@ -166,7 +195,7 @@ def test_a_full_disk_leaves_nothing(
 ) -> None:
     _, run, out = exported
     model = (out / "model.onnx").read_bytes()
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: model)
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: model)
     write = Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:
@@ -180,7 +209,7 @@ def test_a_full_disk_leaves_nothing(
         export_run(run, tmp_path / "empty", epoch="last")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     monkeypatch.undo()
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: model)
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: model)
     export_run(run, tmp_path / "empty", epoch="last")
     assert sorted(path.name for path in (tmp_path / "empty").iterdir()) == FILES
 
@@ -189,7 +218,7 @@ def test_without_the_data_set_noise_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: tuple[Path, Path, Path]
 ) -> None:
     monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: b"")
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: b"")
     gone = small(dataset="imagefolder", data_dir="/gone", method="FT-Last")
     said = export_run(save_run(tmp_path / "run", gone), tmp_path / "out")
     assert said["check"]["images"] == "8 images of noise (the data set is not here)"

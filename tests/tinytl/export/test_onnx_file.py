@@ -62,7 +62,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedNetwork, byt
     network = trained(tmp_path_factory.mktemp("plain"), method="TinyTL-B")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return network, onnx_bytes(device_network(network), 32)
+        return network, onnx_bytes(device_network(network), 32, {})
 
 
 def check_graph(model: bytes) -> None:
@@ -123,7 +123,7 @@ def test_every_kind_of_network(kind: str, tmp_path: Path) -> None:
     network = trained(tmp_path, **KINDS[kind])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = onnx_bytes(device_network(network), network.config.resolution)
+        model = onnx_bytes(device_network(network), network.config.resolution, {})
     check_graph(model)
     assert largest_difference(network, model, images(network.config.resolution), [1, 3, 1]) < EXACT
 

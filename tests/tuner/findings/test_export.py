@@ -21,7 +21,7 @@ METHODS = ("FT-Last", "TinyTL-B")
 @pytest.fixture
 def quick(monkeypatch):
     """Leaves out what takes seconds: the conversion, and the comparison of its result."""
-    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda net, resolution: b"onnx")
+    monkeypatch.setattr("tinytl.export.folder.onnx_bytes", lambda *arguments: b"onnx")
     monkeypatch.setattr("tinytl.export.folder.largest_difference", lambda *arguments: 1e-7)
 
 
@@ -127,6 +127,8 @@ def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
         (["--training", "--micro-batch-size", "0"], "--micro-batch-size 0: must be from 1 to the batch"),
         (["--micro-batch-size", "2"], "--micro-batch-size is for --training"),
         (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
+        (["--int8"], "last.pt knows 3 classes, the data set has 10; if they have moved, name their folder"),
+        (["--max-accuracy-drop", "0.1"], "--max-accuracy-drop limits what --int8 costs: add --int8"),
     ],
 )
 def test_mistakes(flags, message, runs, quick, capsys):
