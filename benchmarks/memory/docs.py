@@ -275,10 +275,36 @@ def device_accuracy(result: Result) -> list[str]:
     return [*table(head, lines), *source(result)]
 
 
+def int8_inference(result: Result) -> list[str]:
+    """Exported networks in floats and in eight bits."""
+    lines = [
+        cells(
+            f"{row['trained']}, {row['resolution']} px",
+            f"{row['float32_mib']:.1f}",
+            f"**{row['int8_mib']:.1f}**",
+            f"{row['float32_accuracy_top1']:.3f} ± {row['float32_standard_error']:.3f}",
+            f"{row['int8_accuracy_top1']:.3f} ± {row['int8_standard_error']:.3f}",
+            f"{row['drop']:+.3f} ± {row['drop_standard_error']:.3f}",
+            f"{row['same_class']:.1%}",
+            f"{row['time_ratio']:.2f}",
+        )
+        for row in result["rows"]
+    ]
+    head = ["trained", "float, MiB", "int8, MiB", "float, accuracy", "int8, accuracy", "lost", "same class"]
+    n_images = {row["val_images"] for row in result["rows"]}
+    note = (
+        f"*{', '.join(f'{n:,}' for n in sorted(n_images))} validation images; ± is one standard error, "
+        "that of a loss over the same images. Time: ratio of the medians of one picture's processor time, "
+        "both in turn on one thread.*"
+    )
+    return [*table([*head, "time, int8 / float"], lines), "", note, *source(result)]
+
+
 DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "boards": ("device_process", boards),
     "device process": ("device_process", device_process),
     "device accuracy": ("transfer_device_accuracy", device_accuracy),
+    "int8 inference": ("int8_inference", int8_inference),
 }
 """The tables of docs/devices.md, and the result file of each."""
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {

@@ -42,17 +42,18 @@ def session_of(model: bytes, threads: int | None = None) -> Any:
 
 
 def ms_per_picture(models: Mapping[str, bytes], resolution: int, rounds: int = ROUNDS) -> dict[str, float]:
-    """Returns the median time of one picture on this machine and one thread, in milliseconds, by model.
+    """Returns the median processor time of one picture on this machine, in milliseconds, by model.
 
-    Models take turns, so that what else the machine does slows all of them.
+    One thread; processor time, as other work on the machine would interrupt the slower model more often.
+    Models take turns.
     """
     sessions = {name: session_of(model, threads=1) for name, model in models.items()}
     picture = np.random.default_rng(0).random((1, 3, resolution, resolution), dtype=np.float32)
     taken: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(WARM_UP_ROUNDS + rounds):
         for name, session in sessions.items():
-            started = time.perf_counter()
+            started = time.thread_time()
             session.run([OUTPUT], {INPUT: picture})
             if turn >= WARM_UP_ROUNDS:
-                taken[name].append(time.perf_counter() - started)
+                taken[name].append(time.thread_time() - started)
     return {name: statistics.median(times) * 1e3 for name, times in taken.items()}
