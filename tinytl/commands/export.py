@@ -15,8 +15,8 @@ normalises them), weights.pt (the state dict), config.yaml, and model.json (clas
 checksums). The ONNX file is first compared with PyTorch; nothing is written if they differ. It holds
 classes, input and preprocessing itself, as metadata.
 
-With --int8 there is also model_int8.onnx, in eight bits: a quarter of the size and, on most processors,
-several times faster. Its ranges come from training images. It is judged on validation images, and
+With --int8 there is also model_int8.onnx, in eight bits: less than a third of the size, and faster on most
+processors. Its ranges come from training images. It is judged on validation images, and
 nothing is written if accuracy falls by more than --max-accuracy-drop.
 
 With --training the folder trains on the device, with numpy, onnxruntime and pillow alone: step.onnx (the
