@@ -127,7 +127,7 @@ def set_engine_(net: nn.Module, config: TrainConfig) -> None:
     assert config.stock_below_kib is not None
     form = memory_format(config)
     for tensor in (*net.parameters(), *net.buffers()):  # not net.to(...): fake tensors cannot be swapped
-        if tensor.dim() == 4:
+        if tensor.dim() == 4 and not tensor.is_contiguous(memory_format=form):
             tensor.data = tensor.data.contiguous(memory_format=form)
     if is_all_stock(config):  # lean modules that only call their own classes' forward take time
         undo_memory_efficient_(net)

@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
@@ -300,7 +301,14 @@ def int8_inference(result: Result) -> list[str]:
     return [*table([*head, "time, int8 / float"], lines), "", note, *source(result)]
 
 
+def torch_process(result: Result) -> list[str]:
+    """What PyTorch's processes need, by build of PyTorch."""
+    lines = [cells(row["program"], row["torch"], f"**{row['peak_mib']:.0f}**") for row in result["rows"]]
+    return table(["program", "torch", "MiB"], lines) + source(result)
+
+
 DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
+    "torch process": ("torch_process", torch_process),
     "boards": ("device_process", boards),
     "device process": ("device_process", device_process),
     "device accuracy": ("transfer_device_accuracy", device_accuracy),
@@ -319,6 +327,17 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
 """Each table's name in the page, the result file for it, and the function that makes it."""
 
 
+def fill_devices(folder: Path, stamp: str) -> set[str]:
+    """Fills the tables of docs/devices.md for which there is a result; returns their names."""
+    tables = {}
+    for name, (of, make) in DEVICE_TABLES.items():
+        path = folder / f"{of}_{stamp}.json"
+        if path.exists():
+            tables[name] = make(json.loads(path.read_text()))
+    DEVICES.write_text(fill(DEVICES.read_text(), tables, str(DEVICES)))
+    return set(tables)
+
+
 def main() -> None:
     """Reads results, writes the page and the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -326,20 +345,19 @@ def main() -> None:
     stamp = parser.parse_args().stamp
     folder = RESULTS
     oracles = [f"memory_engine_{backbone}" for backbone in BACKBONES] + ["memory_all_mobilenet_v2"]
-    names = oracles + [r for r, _ in (*TABLES.values(), *DEVICE_TABLES.values())]
+    names = oracles + [r for r, _ in TABLES.values()]
     files = {name: folder / f"{name}_{stamp}.json" for name in names}
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
     tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
-    on_devices = {name: make(results[of]) for name, (of, make) in DEVICE_TABLES.items() if of in results}
-    DEVICES.write_text(fill(DEVICES.read_text(), on_devices, str(DEVICES)))
+    on_devices = fill_devices(folder, stamp)
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory.time_figure import plot_memory_time
 
         plot_memory_time(results["memory_engine_mobilenet_v2"], ROOT / "docs" / "memory_time.png")
-    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - on_devices.keys()):
+    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - on_devices):
         print(f"not written, its result is missing: {name}")
 
 

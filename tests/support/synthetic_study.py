@@ -121,6 +121,7 @@ def _row(draw: random.Random, epoch: int, epochs: int, height: float, memory_mib
         "epoch_time_s": memory_mib / 5 * draw.uniform(0.8, 1.2),
         "images_per_s": 80.0,
         "measured_peak_mib": memory_mib * draw.uniform(0.98, 1.03),
+        "process_peak_mib": 700.0 + memory_mib,
         "lr.classifier": 1e-3,
         "peak_memory_mib": memory_mib,
         "timestamp_ms": 1_700_000_000_000 + 1000 * epoch,

@@ -4,6 +4,24 @@ import sys
 import pytest
 
 TUNER = {"ray", "optuna", "mlflow"}
+COMPILER = {"torch._dynamo", "torch._inductor", "sympy", "triton"}
+"""What torch loads to compile: 200 MiB."""
+TRAINED_RUN = """
+import contextlib, io, tempfile
+from pathlib import Path
+from PIL import Image
+from tinytl.__main__ import main
+
+with tempfile.TemporaryDirectory() as folder:
+    for split, label, grey in [(s, c, g) for s in ("train", "val") for c in "ab" for g in (50, 90)]:
+        file = Path(folder) / "pictures" / split / label / f"{grey}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 40), grey).save(file)
+    flags = "--dataset imagefolder --resolution 32 --epochs 2 --batch-size 2 --weights none --plan smallest"
+    with contextlib.redirect_stdout(io.StringIO()):
+        places = ["--data-dir", f"{folder}/pictures", "--out", f"{folder}/run"]
+        assert main(["train", *places, *flags.split()]) == 0
+"""
 TRAINING_STEP = """
 import sys, tempfile
 from pathlib import Path
@@ -39,7 +57,8 @@ Trainer(config, few).train_epoch()
             "with contextlib.redirect_stdout(io.StringIO()): main(['list'])",
             {"torch", "sklearn", *TUNER},
         ),
-        (TRAINING_STEP, {"torchvision", "matplotlib", "onnx", *TUNER}),
+        (TRAINING_STEP, {"torchvision", "matplotlib", "onnx", *COMPILER, *TUNER}),
+        (TRAINED_RUN, {"torchvision", "sklearn", "scipy", "pandas", "matplotlib", "onnx", *COMPILER, *TUNER}),
     ],
 )
 def test_what_an_import_brings(statement: str, unwanted: set[str]) -> None:

@@ -10,7 +10,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 
@@ -22,6 +21,7 @@ from tinytl.errors import ConfigError
 from tinytl.memory.absent_gpu import AutocastOfAbsentGpu
 from tinytl.memory.fake_network import build_on_meta, to_fake_
 from tinytl.memory.fake_tensors import RememberedAnswers
+from tinytl.memory.light_fake_mode import LightFakeMode
 from tinytl.memory.prediction import OF_AVERAGE, OF_GRAPHS
 from tinytl.memory.storage_tracker import StorageTracker
 from tinytl.training.graph_buffers import StaticBuffers
@@ -109,8 +109,8 @@ class FakeStep:
 
     def _build(self, config: TrainConfig) -> None:
         self.device = planned_device(config.device)
-        self.mode = FakeTensorMode()
-        self.answers = RememberedAnswers(self.mode)
+        self.mode = LightFakeMode()
+        self.answers = self.mode.answers
         net = build_on_meta(config)
         with self.mode:
             self.net = to_fake_(net, self.device)

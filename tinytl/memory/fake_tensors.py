@@ -14,6 +14,9 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._mode_utils import no_dispatch
 
+from tinytl.memory.fake_convolution import CONVOLUTIONS, convolved
+from tinytl.memory.known_forms import Form, dense_strides, forms_of, written
+
 MOST_KNOWN = 1 << 17
 """So many answers are remembered in a process, about 100 MiB; then it begins anew."""
 _NAMESPACES = ("aten", "mkldnn", "tinytl")
@@ -23,7 +26,7 @@ _DIRECT = frozenset(
     (
         "view _unsafe_view as_strided permute t transpose unsqueeze squeeze select slice expand detach alias "
         "clone empty_like zeros_like mm addmm sum mean copy_ fill_ zero_ hardtanh_backward "
-        "threshold_backward pack_interior apply_bits"
+        "threshold_backward pack_interior apply_bits _to_copy"
     ).split()
 )
 """Beside element-wise operations: their kernels without a device answer as those of a CPU."""
@@ -53,8 +56,8 @@ class RememberedAnswers:
             return ask()
         at = tuple(key)
         known = _KNOWN.get(at)
-        if known is None and tensors and _is_direct(func):
-            known = _remember(at, _ask_meta(func, args, kwargs or {}, tensors))
+        if known is None:
+            known = _remember(at, _light_answer(func, args, kwargs or {}, tensors))
         if known is None:
             answer = ask()
             _remember(at, _forms(answer, tensors))
@@ -122,6 +125,59 @@ def _is_direct(func: OpOverload) -> bool:
     return torch.Tag.pointwise in func.tags or func.name().partition("::")[2].partition(".")[0] in _DIRECT
 
 
+def _light_answer(
+    func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], tensors: Sequence[FakeTensor]
+) -> "_Answer | None":
+    """Returns what `func` answers if that is known without PyTorch's own mode, else None."""
+    if not func._schema.returns and func.name().partition(".")[0].endswith("_"):
+        return False, [None]  # it edits its arguments
+    if not tensors:
+        return _ask_constructor(func, args, kwargs)
+    if (targets := written(func, args, kwargs)) is not None:
+        return _forms(targets[0] if len(targets) == 1 else tuple(targets), tensors)
+    if func in CONVOLUTIONS and not kwargs:
+        return _forms(convolved(func, args), (), tensors[0].fake_device)
+    if (device := _one_device(kwargs, tensors)) is not None and (known := forms_of(func, args, kwargs)):
+        return len(known) > 1, [_fresh(form, device) for form in known]
+    return _ask_meta(func, args, kwargs, tensors) if _is_direct(func) else None
+
+
+_aten = torch.ops.aten
+_FILLS: Mapping[OpOverload, int] = {
+    _aten.zeros.default: 0,
+    _aten.ones.default: 0,
+    _aten.rand.default: 0,
+    _aten.randint.default: 1,
+    _aten.randint.low: 2,
+}
+"""Which argument of a constructor is the size."""
+
+
+def _fresh(form: Form, device: torch.device) -> _Form:
+    return _Form(form.shape, form.strides, 0, form.dtype, device, same_as=None, view_of=None)
+
+
+def _one_device(kwargs: Mapping[str, Any], tensors: Sequence[FakeTensor]) -> torch.device | None:
+    """Returns the device of what is made of tensors of one device; None if they have several."""
+    device = tensors[0].fake_device
+    if any(tensor.fake_device != device for tensor in tensors):
+        return None
+    return torch.device(kwargs.get("device") or device)
+
+
+def _ask_constructor(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Answer | None":
+    """Returns the form of the tensor that `func` makes of plain arguments."""
+    if func in _FILLS:
+        size, dtype = args[_FILLS[func]], kwargs.get("dtype") or torch.get_default_dtype()
+        form = Form(tuple(size), dense_strides(size), dtype)
+        return False, [_fresh(form, torch.device(kwargs.get("device") or "cpu"))]
+    if not any(argument.name == "device" for argument in func._schema.arguments):
+        return None
+    with no_dispatch():
+        made = func(*args, **{**kwargs, "device": "meta"})
+    return _forms(made, (), torch.device(kwargs.get("device") or "cpu"))
+
+
 def _ask_meta(
     func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], tensors: Sequence[FakeTensor]
 ) -> "_Answer | None":
@@ -129,9 +185,10 @@ def _ask_meta(
 
     The mode of fake tensors takes milliseconds to find out the same.
     """
-    device = tensors[0].fake_device
-    if any(tensor.fake_device != device for tensor in tensors) or "device" in kwargs:
+    if (device := _one_device(kwargs, tensors)) is None:
         return None
+    if "device" in kwargs:
+        kwargs = {**kwargs, "device": "meta"}
     metas: list[Tensor] = []
     with no_dispatch():
         bare_args = _without_device(args, metas)

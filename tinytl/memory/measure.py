@@ -1,14 +1,16 @@
 """The memory that a step really needs, as the allocator reports it."""
 
+import re
 import resource
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 
-from tinytl.memory_efficient.ops.measured_scratch import peak_of_events
+from tinytl.memory_efficient.ops.measured_scratch import AllocatedPeak, memory_profile
 from tinytl.training.captured_step import has_recorded
 
 MIB = 2**20
@@ -50,13 +52,21 @@ class PeakMeter:
             torch.cuda.reset_peak_memory_stats()
             self._allocated_before = torch.cuda.memory_allocated()
         elif self.enabled:
-            self._profile = torch.profiler.profile(
-                activities=[torch.profiler.ProfilerActivity.CPU],
-                profile_memory=True,
-                acc_events=True,  # there is one cycle; without it, torch before 2.15 warns that there is
-            )
+            self._allocated = AllocatedPeak()
+            self._profile = memory_profile()
             self._profile.__enter__()
         return self
+
+    def read_so_far(self) -> None:
+        """Reads what has happened, which needs no memory from then on; may be called within the step.
+
+        For use after each forward pass: on a CPU, events of a whole step would need as much as the step.
+        """
+        if self.enabled and not self._cuda:
+            self._profile.__exit__(None, None, None)
+            self._allocated.add(self._profile)
+            self._profile = memory_profile()
+            self._profile.__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -68,7 +78,10 @@ class PeakMeter:
             above = torch.cuda.max_memory_allocated() - self._allocated_before
         else:
             self._profile.__exit__(kind, error, trace)
-            above = 0 if error else peak_of_events(self._profile)
+            if not error:
+                self._allocated.add(self._profile)
+            del self._profile
+            above = self._allocated.n_bytes
         self.peak_mib = (self._start_bytes + above) / MIB
 
 
@@ -102,5 +115,15 @@ def cublas_workspace_bytes() -> int:
 
 
 def process_peak_mib() -> float:
-    """Returns the peak resident size of this process: torch's libraries and data included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Returns the peak resident size of this process: torch's libraries and data included.
+
+    Since it began or, on Linux, since `out_of_memory.forget_peaks`. There the kernel's other counter begins
+    with the size of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    peak_kib = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kib / 1024

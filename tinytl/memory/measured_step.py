@@ -34,8 +34,9 @@ def measure_memory(config: TrainConfig) -> float:
     average = WeightAverage(net, config)
     batch = (images, labels, *average.tensors)
     step(images, labels)
-    with PeakMeter(net, optimizer, batch, recorded=is_recorded(config)) as meter:
-        step(images, labels)
+    recorded = is_recorded(config)
+    with PeakMeter(net, optimizer, batch, recorded=recorded) as meter:
+        step(images, labels, **({} if recorded else {"after_forward": meter.read_so_far}))
         average.update()
     return meter.peak_mib
 

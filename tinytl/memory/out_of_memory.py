@@ -31,7 +31,7 @@ def out_of_memory_need_mib(error: BaseException) -> float | None:
         return None
     tried = tried_mib(error)
     if not is_out_of_gpu_memory(error):
-        return _peak_resident_mib() + tried
+        return process_peak_mib() + tried
     return max(torch.cuda.max_memory_allocated() / MIB, _mib(_ALLOCATED, error)) + tried
 
 
@@ -67,16 +67,6 @@ def forget_peaks() -> None:
 def is_out_of_gpu_memory(error: BaseException) -> bool:
     """Whether `error` says that a GPU had no memory left."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or any(text in str(error) for text in _ON_GPU)
-
-
-def _peak_resident_mib() -> float:
-    """Peak since `forget_peaks`. The kernel's other counter, that of `process_peak_mib`, is not reset."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        status = ""
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) / 1024 if found else process_peak_mib()
 
 
 def _mib(pattern: re.Pattern[str], error: BaseException) -> float:

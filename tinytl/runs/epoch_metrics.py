@@ -34,6 +34,9 @@ class EpochMetrics:
     measured_peak_mib: float | None
     """Allocator's peak of the first full batch after the run's first step (in which the optimiser has no
     state yet); None if there was none so far."""
+    process_peak_mib: float
+    """Peak resident size of the process so far: PyTorch's libraries and the images included, so it is of this
+    machine and this build of PyTorch."""
     features_read: float
     """Share of the epoch's images, training and validation, whose features a run left that computed them; see
     `tinytl.features`. If it is not 0, the epoch's times say nothing of a device."""

@@ -11,6 +11,7 @@ from tinytl.config.plan import PLANNED_FIELDS, describe
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
+from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights
@@ -205,6 +206,7 @@ class _Record:
             **errors,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
+            "process_peak_mib": process_peak_mib(),
             "metric": trainer.config.metric,
             "best_score": None if validated is None else trainer.best_score,
             "best_val_accuracy_top1": None if validated is None else trainer.best_accuracy_top1,

@@ -22,7 +22,7 @@ from tinytl.errors import NonFiniteLossError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.features.rows import StoredRows
 from tinytl.features.shared import SharedFeatures, shared_features
-from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes
+from tinytl.memory.measure import PeakMeter, cublas_workspace_bytes, process_peak_mib
 from tinytl.networks.backbones.weights import InputNormalization, Weights
 from tinytl.runs.epoch_metrics import EpochMetrics
 from tinytl.runs.image_batches import image_batches
@@ -179,6 +179,7 @@ class Trainer:
             epoch_time_s=time.perf_counter() - started,
             images_per_s=seen / training_time_s,
             measured_peak_mib=self.measured_peak_mib,
+            process_peak_mib=process_peak_mib(),
             features_read=read / (seen + len(self.data.val)),
         )
 
@@ -196,7 +197,8 @@ class Trainer:
         batch = (inputs, labels, *self.average.tensors)
         with PeakMeter(self.net, self.optimizer, batch, enabled=measure_now, recorded=recorded) as meter:
             if part.net is self.net:
-                loss, correct = self._take_step(inputs, labels, batch_size=batch_size)
+                watched = {"after_forward": meter.read_so_far} if measure_now and not recorded else {}
+                loss, correct = self._take_step(inputs, labels, batch_size=batch_size, **watched)
             else:
                 loss, correct = training_step(
                     part.net,

@@ -27,6 +27,7 @@ from tinytl.selection.scored_network import (
     of_scores,
     some_images,
 )
+from tinytl.training.optimizers import Adam
 from tinytl.training.step import InputNormalizer, training_step
 
 STEPS = 48
@@ -87,7 +88,7 @@ def _train(
     if layer is not None:
         trained.append(convolution(net, layer.name).get_parameter("weight"))
         trained[-1].requires_grad_(True)
-    optimizer = torch.optim.Adam(trained, LR, fused=True)
+    optimizer = Adam(trained, LR, fused=True)
     for images, labels in batches[:STEPS]:
         training_step(
             net, optimizer, normalize, images, labels, micro_batch_size=len(labels), label_smoothing=0.0

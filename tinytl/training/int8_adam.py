@@ -16,6 +16,7 @@ from tinytl.training.int8_moments import (
     write_first_,
     write_second_,
 )
+from tinytl.training.optimizers import UncompiledOptimizer
 
 FEWEST_CODED = 4096
 """Smaller tensors keep moments of 32 bits, as in the paper: they are few, and biases among them."""
@@ -29,7 +30,7 @@ State: TypeAlias = dict[str, Tensor]
 Scaling: TypeAlias = dict[str, Tensor | None]
 
 
-class Int8Adam(torch.optim.Optimizer):
+class Int8Adam(UncompiledOptimizer):
     """Adam, or AdamW if `decoupled`, with moments in 8 bits as `tinytl.training.int8_moments` stores them.
 
     A step reads a tensor's moments a piece at a time, updates them and the parameter in 32 bits with the

@@ -19,6 +19,7 @@ from tinytl.training.data_parallel import ALONE, Ranks
 from tinytl.training.int8_adam import Int8Adam, is_coded, lay_out_codes_
 from tinytl.training.mixed_precision import MixedPrecision
 from tinytl.training.mixing import first_class
+from tinytl.training.optimizers import SGD, Adam, AdamW
 from tinytl.training.param_groups import build_param_groups
 from tinytl.training.released_gradients import gradients_released
 
@@ -46,7 +47,7 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
     """
     groups = build_param_groups(net, config)
     if config.optimizer == "sgd":
-        sgd = torch.optim.SGD(
+        sgd = SGD(
             groups, config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
         )
         if config.precision == "float16" and config.momentum:
@@ -59,7 +60,7 @@ def build_optimizer(net: nn.Module, config: TrainConfig) -> torch.optim.Optimize
     if config.moments == "int8":
         decoupled = config.optimizer == "adamw"
         return Int8Adam(groups, config.base_lr, weight_decay=config.weight_decay, decoupled=decoupled)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    kind = AdamW if config.optimizer == "adamw" else Adam
     return kind(groups, config.base_lr, weight_decay=config.weight_decay, fused=True)
 
 

@@ -50,7 +50,7 @@ SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
 """The longest name that Ray gives a socket below its folder."""
 MOST_OF_A_SOCKET = 107
 """Bytes of a socket's path on Linux."""
-PRELOADED = "torch._dynamo,torchvision,ray.tune"
+PRELOADED = "torch,ray.tune"
 """Modules that a worker process imports when Ray starts it, not in its first trial: they need seconds."""
 
 

@@ -32,6 +32,7 @@ METRICS = (
     *PLAN_FIGURES,
     "trained_memory_mib",
     "measured_peak_mib",
+    "process_peak_mib",
     "epoch_time_s",
     "images_per_s",
     "features_read",

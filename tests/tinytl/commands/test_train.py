@@ -24,7 +24,7 @@ FLAGS = (
 ).split()
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 FEW = {"train/red": 3, "train/blue": 3, "val/red": 1, "val/blue": 1}
-WALL_CLOCK = ("epoch_time_s", "images_per_s")
+WALL_CLOCK = ("epoch_time_s", "images_per_s", "process_peak_mib")
 
 
 def _quick(root: Path | str, out: Path | str, *more: str) -> list[str]:

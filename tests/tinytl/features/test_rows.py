@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tinytl.features import rows
 from tinytl.features.rows import TYPES, RowsBeingWritten, most_bytes_of, stored_rows
-from tinytl.memory_efficient.ops.measured_scratch import peak_of_events
+from tinytl.memory_efficient.ops.measured_scratch import memory_profile, peak_of_events
 
 CPU = torch.device("cpu")
 N, WIDTH = 7, 20
@@ -118,9 +118,7 @@ def test_reading_holds_a_batch_and_not_the_file(tmp_path: Path) -> None:
     _write(tmp_path / "file", torch.zeros(n, WIDTH), (n, WIDTH), n)
     with (
         (tmp_path / "file").open("rb") as file,
-        torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True, acc_events=True
-        ) as profile,
+        memory_profile() as profile,
     ):
         stored = stored_rows(file, (n, WIDTH))
         assert stored is not None

@@ -35,6 +35,17 @@ def test_what_is_kept_adds_up() -> None:
     assert meter.peak_mib == pytest.approx(4 + 3, abs=1e-5)
 
 
+def test_what_was_read_within_a_step_counts() -> None:
+    net, optimizer = _net_and_optimizer()
+    with PeakMeter(net, optimizer, []) as meter:
+        kept = torch.empty(2 * FLOATS_PER_MIB)
+        meter.read_so_far()
+        more = torch.empty(3 * FLOATS_PER_MIB)
+        del kept, more
+        meter.read_so_far()
+    assert meter.peak_mib == pytest.approx(4 + 5, abs=1e-5)
+
+
 def test_a_disabled_meter_measures_nothing() -> None:
     with PeakMeter(*_net_and_optimizer(), [], enabled=False) as meter:
         torch.empty(FLOATS_PER_MIB)

@@ -49,7 +49,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
     assert [row["epoch"] for row in rows] == [1, 2]
     names = (
         "epoch loss train_accuracy_top1 accuracy_top1 balanced_accuracy macro_f1 standard_error val_loss "
-        "epoch_time_s images_per_s measured_peak_mib features_read"
+        "epoch_time_s images_per_s measured_peak_mib process_peak_mib features_read"
     )
     groups = "lr.classifier lr.lite_residual lr.bias"
     assert set(rows[0]) == {*names.split(), *groups.split(), "peak_memory_mib"}
@@ -67,6 +67,7 @@ def test_files_of_a_run(make_imagefolder: Callable[..., Path], tmp_path: Path) -
         *(f"test_{name}_standard_error" for name in METRICS),
         "predicted_peak_mib",
         "measured_peak_mib",
+        "process_peak_mib",
         "metric",
         "best_score",
         "best_val_accuracy_top1",
@@ -159,7 +160,8 @@ def test_what_is_loaded_already_gives_the_same_run(
     config = _config(make_imagefolder(SPLITS), method="TinyTL-B")
     expected = train_run(config, tmp_path / "read", SILENT)
     found = train_loaded(config, load_dataset(config), read_weights(config), tmp_path / "given", SILENT)
-    assert {**found, "measured_peak_mib": None} == {**expected, "measured_peak_mib": None}
+    of_process = dict.fromkeys(("measured_peak_mib", "process_peak_mib"))
+    assert {**found, **of_process} == {**expected, **of_process}
 
 
 def test_a_resumed_run_keeps_its_plan_whatever_is_fastest_today(

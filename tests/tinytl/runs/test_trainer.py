@@ -29,7 +29,9 @@ def _config(**changes: Any) -> TrainConfig:
 
 def _without_time(metrics: EpochMetrics) -> dict[str, Any]:
     return {
-        name: value for name, value in metrics.flat().items() if name not in ("epoch_time_s", "images_per_s")
+        name: value
+        for name, value in metrics.flat().items()
+        if name not in ("epoch_time_s", "images_per_s", "process_peak_mib")
     }
 
 

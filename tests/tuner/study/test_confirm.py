@@ -20,7 +20,7 @@ from tuner.study.confirm import cost_line, other_seeds, train_again, train_with_
 from tuner.study.prepare import prepare
 
 ONE_CPU = TrialResources(workers=2, cpus_per_trial=1.0, gpus_per_trial=0.0)
-SECONDS = ("epoch_time_s", "images_per_s")
+SECONDS = ("epoch_time_s", "images_per_s", "process_peak_mib")
 
 
 def rows_of(folder) -> list[dict]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler import profile
 from torch.utils._mode_utils import no_dispatch
 
 FEWER, MORE = 2, 3
@@ -57,7 +57,7 @@ def _measured(func: Any, described: tuple[Any, ...], n_samples: int) -> int:
     with no_dispatch(), torch.no_grad(), _one_thread():
         args = [arg.zeros(n_samples) if isinstance(arg, _Form) else arg for arg in described]
         func(*args)  # the first run of a kernel may allocate what the others find
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as events:
+        with memory_profile() as events:
             made = func(*args)
         outputs = [out for out in (made if isinstance(made, tuple) else (made,)) if out is not None]
     return max(0, peak_of_events(events) - sum(out.untyped_storage().nbytes() for out in outputs))
@@ -73,27 +73,54 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def peak_of_events(events: profile) -> int:
-    """Returns the highest sum of what was allocated since a profile began and is not yet freed, in bytes.
+def memory_profile() -> profile:
+    """Returns a profile, to be entered, of which `peak_of_events` reads the events.
 
-    A block that an earlier profile has seen, and that was freed unseen, is still known to the profiler by its
-    address: what frees another block of that address is left out here, as all that was there before is.
+    That of `torch.profiler` would import a compiler, of 170 MiB, to profile its kernels.
     """
-    assert events.profiler is not None and events.profiler.kineto_results is not None
-    nodes = list(events.profiler.kineto_results.experimental_event_tree())
-    found: list[tuple[int, Any]] = []
+    return profile(profile_memory=True)
+
+
+class AllocatedPeak:
+    """The highest sum of what was allocated since a profile began and is not yet freed, in bytes.
+
+    Profiles may follow one another, with nothing allocated between them: the events of one need 30 MiB for a
+    step of MobileNetV2, and are gone once they are added.
+    """
+
+    def __init__(self) -> None:
+        self.n_bytes = self._now = 0
+        self._alive: dict[int, int] = {}
+
+    def add(self, events: profile) -> None:
+        """Adds the events of a profile that has ended.
+
+        A block that an earlier profile has seen, and that was freed unseen, is still known to the profiler by
+        its address: what frees another block of that address is left out here, as all that was there before
+        is.
+        """
+        for _, n_bytes, address in sorted(_allocations(events)):
+            if n_bytes > 0:
+                self._alive[address] = n_bytes
+                self._now += n_bytes
+                self.n_bytes = max(self.n_bytes, self._now)
+            else:
+                self._now -= self._alive.pop(address, 0)
+
+
+def peak_of_events(events: profile) -> int:
+    """Returns the peak of one profile, in bytes."""
+    peak = AllocatedPeak()
+    peak.add(events)
+    return peak.n_bytes
+
+
+def _allocations(events: profile) -> Iterator[tuple[int, int, int]]:
+    """Yields the time, the bytes (less than 0: freed) and the address of what the allocator did."""
+    assert events.kineto_results is not None
+    nodes: list[Any] = list(events.kineto_results.experimental_event_tree())
     while nodes:
         node = nodes.pop()
         nodes += node.children
         if node.tag.name == "Allocation":
-            found.append((node.start_time_ns, node.extra_fields))
-    alive: dict[int, int] = {}
-    now = peak = 0
-    for _, event in sorted(found, key=lambda pair: pair[0]):
-        if event.alloc_size > 0:
-            alive[event.ptr] = event.alloc_size
-            now += event.alloc_size
-            peak = max(peak, now)
-        else:
-            now -= alive.pop(event.ptr, 0)
-    return peak
+            yield node.start_time_ns, node.extra_fields.alloc_size, node.extra_fields.ptr

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.profiler import ProfilerActivity, profile
 
-from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes, peak_of_events
+from tinytl.memory_efficient.ops.measured_scratch import (
+    AllocatedPeak,
+    measured_scratch_bytes,
+    memory_profile,
+    peak_of_events,
+)
 
 CONVOLUTION = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
@@ -65,16 +69,29 @@ def test_what_a_kernel_gives_back_is_no_scratch() -> None:
 
 
 def test_what_an_earlier_profile_has_seen_is_not_freed_again() -> None:
-    def profiled() -> profile:
-        return profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
-
-    with profiled():
+    with memory_profile():
         seen = [torch.empty(1000) for _ in range(50)]
     addresses = {block.data_ptr() for block in seen}
     del seen
     before = [torch.empty(1000) for _ in range(50)]
     assert addresses & {block.data_ptr() for block in before}
-    with profiled() as events:
+    with memory_profile() as events:
         del before
         torch.empty(3000)
     assert peak_of_events(events) == 4 * 3000
+
+
+def test_profiles_that_follow_one_another_see_what_one_sees() -> None:
+    peak = AllocatedPeak()
+    with memory_profile() as first:
+        kept = torch.empty(2000)
+        freed = torch.empty(5000)
+        del freed
+    peak.add(first)
+    with memory_profile() as second:
+        more = torch.empty(4000)
+        del kept
+        last = torch.empty(3500)
+    peak.add(second)
+    assert len(more) + len(last) == 7500
+    assert peak.n_bytes == 4 * (4000 + 3500)  # 2000 + 5000 before, and 2000 + 4000
