@@ -206,7 +206,10 @@ class _Record:
             **errors,
             "predicted_peak_mib": self.peak_mib,
             "measured_peak_mib": trainer.measured_peak_mib,
-            "process_peak_mib": process_peak_mib(),
+            # Of every process that had a part in it.
+            "process_peak_mib": max(
+                [process_peak_mib(), *(row.get("process_peak_mib", 0) for row in self.rows)]
+            ),
             "metric": trainer.config.metric,
             "best_score": None if validated is None else trainer.best_score,
             "best_val_accuracy_top1": None if validated is None else trainer.best_accuracy_top1,

@@ -205,7 +205,7 @@ def test_optimizers(optimizer: str, kind: type[torch.optim.Optimizer], state: se
     config = small(optimizer=optimizer, method="TinyTL-B", weight_decay=0.01, base_lr=1e-3)
     net = _awake(config)
     built = build_optimizer(net, config)
-    assert type(built) is kind
+    assert isinstance(built, kind)
     assert [g["name"] for g in built.param_groups] == list(METHOD_GROUPS["TinyTL-B"])
     assert {(g["lr"], g["weight_decay"], g["fused"]) for g in built.param_groups} == {(1e-3, 0.01, True)}
     if optimizer == "sgd":

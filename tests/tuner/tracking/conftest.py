@@ -19,14 +19,14 @@ def tables_are_made_once(with_tables: Path) -> Iterator[None]:
     """MLflow gives a new database its tables by all migrations since its first version. Here the first SQLite
     file of a process gets them so, and each later one is a copy of it.
     """
-    make = utils._initialize_tables
+    initialize = utils._initialize_tables
 
     def copied(engine: Engine) -> None:
         if engine.url.get_backend_name() != "sqlite":
-            make(engine)
+            initialize(engine)
             return
         if not with_tables.exists():
-            make(engine)
+            initialize(engine)
             _copy(Path(str(engine.url.database)), with_tables)
         else:
             _copy(with_tables, Path(str(engine.url.database)))

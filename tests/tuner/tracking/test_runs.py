@@ -41,6 +41,7 @@ def test_a_row_is_metrics_at_its_epoch_and_its_own_time_without_what_is_no_numbe
         "loss",
         "lr.classifier",
         "peak_memory_mib",
+        "process_peak_mib",
         "epoch_time_s",
     }
     assert {(metric.timestamp, metric.step) for metric in metrics} == {(row["timestamp_ms"], 2)}
