@@ -56,7 +56,8 @@ class TrainConfig:
     `CLASS/*`. A published set: its archives as downloaded, or their contents."""
     loading: str = "auto"
     """Where images are during training: `memory` (decoded once), `stream` (files, decoded by worker processes
-    for each batch), or `auto` (memory up to 2 GiB). No effect on the images or on training memory."""
+    for each batch), or `auto` (memory up to 2 GiB). No effect on training memory, nor on the images, unless
+    all are smaller than 8/7 of `resolution`: a stream enlarges such pictures in two steps."""
     loader_workers: int | None = None
     """Processes that decode streamed images; 0: the training process decodes. Default: one per core,
     8 at most. No effect on results."""
