@@ -41,3 +41,11 @@ def test_a_command_spares_what_it_does_not_need(words, spared, runs_dir):
     assert done.returncode == (2 if "--trails" in words else 0), done.stderr[-500:]
     assert "tuner" in imported or "launch" in words
     assert sorted(imported & set(spared)) == []
+
+
+def test_a_worker_loads_neither_a_compiler_nor_what_only_drivers_need():
+    spared = {"mlflow", "sqlalchemy", "sklearn", "scipy", "matplotlib", "torchvision", "onnx"}
+    spared |= {"torch._dynamo", "torch._inductor", "sympy", "triton"}
+    code = f"import sys, tuner.trial.trainable; print(sorted({spared} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
