@@ -84,7 +84,8 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(tmp_path: 
             for of_step in (found[size], found[-size]):
                 assert of_step.keys() == expected.keys()
                 for name, value in expected.items():
-                    torch.testing.assert_close(of_step[name], value, rtol=1e-10, atol=1e-12, msg=name)
+                    rtol = 1e-6 if name == "loss" else 1e-10  # summed in 32 bits, in another order
+                    torch.testing.assert_close(of_step[name], value, rtol=rtol, atol=1e-12, msg=name)
 
 
 @pytest.mark.slow  # as the test above, and more
