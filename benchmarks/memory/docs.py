@@ -7,8 +7,7 @@ stays as it is, and is named, if its result file is missing.
 import argparse
 import json
 import statistics
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
@@ -327,15 +326,11 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
 """Each table's name in the page, the result file for it, and the function that makes it."""
 
 
-def fill_devices(folder: Path, stamp: str) -> set[str]:
-    """Fills the tables of docs/devices.md for which there is a result; returns their names."""
-    tables = {}
-    for name, (of, make) in DEVICE_TABLES.items():
-        path = folder / f"{of}_{stamp}.json"
-        if path.exists():
-            tables[name] = make(json.loads(path.read_text()))
-    DEVICES.write_text(fill(DEVICES.read_text(), tables, str(DEVICES)))
-    return set(tables)
+def made(
+    makers: Mapping[str, tuple[str, Callable[[Result], list[str]]]], results: Mapping[str, Result]
+) -> dict[str, list[str]]:
+    """Returns the tables for which there is a result, by name."""
+    return {name: make(results[of]) for name, (of, make) in makers.items() if of in results}
 
 
 def main() -> None:
@@ -345,19 +340,19 @@ def main() -> None:
     stamp = parser.parse_args().stamp
     folder = RESULTS
     oracles = [f"memory_engine_{backbone}" for backbone in BACKBONES] + ["memory_all_mobilenet_v2"]
-    names = oracles + [r for r, _ in TABLES.values()]
+    names = oracles + [of for of, _ in (*TABLES.values(), *DEVICE_TABLES.values())]
     files = {name: folder / f"{name}_{stamp}.json" for name in names}
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
-    tables = {name: make(results[of]) for name, (of, make) in TABLES.items() if of in results}
+    tables, of_devices = made(TABLES, results), made(DEVICE_TABLES, results)
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
-    on_devices = fill_devices(folder, stamp)
+    DEVICES.write_text(fill(DEVICES.read_text(), of_devices, str(DEVICES)))
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory.time_figure import plot_memory_time
 
         plot_memory_time(results["memory_engine_mobilenet_v2"], ROOT / "docs" / "memory_time.png")
-    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - on_devices):
+    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - of_devices.keys()):
         print(f"not written, its result is missing: {name}")
 
 

@@ -89,7 +89,7 @@ def int8_onnx(trained: TrainedNetwork, model: bytes, data: DataSplits, max_accur
         "same_class": float(np.mean(judged[FLOAT].predicted == judged[INT8].predicted)),
         "operations_in_float": operations_in_float(small),
         **{
-            name: _figures(judged[name]) | {"bytes": len(one), "ms_per_picture": times[name]}
+            name: judged[name].figures() | {"bytes": len(one), "ms_per_picture": times[name]}
             for name, one in models.items()
         },
     }
@@ -148,7 +148,7 @@ def _check(
         return
     metric = trained.config.metric
     n_images = counted(len(judged[INT8].labels), "validation image")
-    before, after = (_figure(_figures(judged[name]), metric) for name in (FLOAT, INT8))
+    before, after = (_figure(judged[name].figures(), metric) for name in (FLOAT, INT8))
     enough = math.ceil(drop * 1000) / 1000
     raise ConfigError(
         f"{trained.path}: in eight bits {METRICS[metric]} on {n_images} "
@@ -156,13 +156,6 @@ def _check(
         f"{max_accuracy_drop:g}: nothing is written; leave --int8 out, or allow it: "
         f"--max-accuracy-drop {enough:g}"
     )
-
-
-def _figures(found: Judgements) -> dict[str, float]:
-    """Returns each of `METRICS` and its standard error, fractions."""
-    return {name: getattr(found, name) for name in METRICS} | {
-        f"{name}_standard_error": found.standard_error(name) for name in METRICS
-    }
 
 
 def _figure(figures: Mapping[str, float], metric: str) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tinytl.config.names import METRICS
 from tinytl.errors import without_controls
 from tinytl.training.judgements import Judgements, OfClass
 from tinytl.training.mistakes import Judged, confused_pairs
@@ -19,8 +18,7 @@ MOST_PICTURES = 5
 def flat(found: Judgements, classes: tuple[str, ...]) -> dict[str, Any]:
     """Returns all figures: accuracies as fractions, and lists in the order of the classes."""
     return {
-        **{name: getattr(found, name) for name in METRICS},
-        **{f"{name}_standard_error": found.standard_error(name) for name in METRICS},
+        **found.figures(),
         "loss": found.loss,
         "expected_calibration_error": found.calibration_error,
         "per_class": [row._asdict() for row in found.by_class(classes)],

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tinytl.config.names import METRICS
+
 CALIBRATION_BINS = 15
 """Bins of equal width in (0, 1]. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017."""
 
@@ -100,6 +102,11 @@ class Judgements:
         Of top-1 accuracy it is the square root of p (1 - p) / N. Another seed is not in it.
         """
         return float(np.sqrt(np.sum(self.influence(metric) ** 2)))
+
+    def figures(self) -> dict[str, float]:
+        """Returns each of `METRICS`, then the standard error of each, as fractions."""
+        errors = {f"{name}_standard_error": self.standard_error(name) for name in METRICS}
+        return {name: getattr(self, name) for name in METRICS} | errors
 
     @property
     def calibration_error(self) -> float:
