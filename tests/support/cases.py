@@ -1,6 +1,7 @@
 """One table of cases: every method x norm x backbone as a small configuration. It drives the tests."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from tinytl.config.names import BACKBONES, METHODS, NORMS
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.splits import ImageSet
+
+OF_THE_MACHINE = ("epoch_time_s", "images_per_s", "process_peak_mib")
+"""What an epoch says of the clock and of its process; two runs that train alike differ in these alone."""
 
 
 def small(**changes: Any) -> TrainConfig:
@@ -24,6 +28,11 @@ def settled(**changes: Any) -> TrainConfig:
     times as long as the few steps that a test trains.
     """
     return lean_plan(small(**changes))
+
+
+def learnt(row: Mapping[str, Any], *aside: str) -> dict[str, Any]:
+    """Returns what an epoch says of its training: all but `OF_THE_MACHINE`, and what is named."""
+    return {name: value for name, value in row.items() if name not in (*OF_THE_MACHINE, *aside)}
 
 
 def exists(method: str, norm: str) -> bool:

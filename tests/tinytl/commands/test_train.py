@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cases import learnt
 from tests.support.file_server import serve, whole
 from tests.support.places import ROOT
 from tests.support.published_sets import cub200
@@ -25,7 +26,6 @@ FLAGS = (
 ).split()
 SMALL = "--backbone mobilenet_v2 --resolution 32 --device cpu".split()
 FEW = {"train/red": 3, "train/blue": 3, "val/red": 1, "val/blue": 1}
-WALL_CLOCK = ("epoch_time_s", "images_per_s", "process_peak_mib")
 
 
 def _quick(root: Path | str, out: Path | str, *more: str) -> list[str]:
@@ -34,8 +34,7 @@ def _quick(root: Path | str, out: Path | str, *more: str) -> list[str]:
 
 
 def _rows(folder: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in WALL_CLOCK} for row in rows]
+    return [learnt(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.cases import small
+from tests.support.cases import learnt, small
 from tests.support.sampled import sampled
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
@@ -72,8 +72,7 @@ def _train(config: TrainConfig, data: DataSplits) -> tuple[list[dict[str, Any]],
     trainer = Trainer(config, data)
     rows = [trainer.train_epoch().flat() for _ in range(config.epochs)]
     read = [row["features_read"] for row in rows]
-    aside = ("epoch_time_s", "images_per_s", "process_peak_mib", "features_read")
-    return [{k: v for k, v in row.items() if k not in aside} for row in rows], _state(trainer), read
+    return [learnt(row, "features_read") for row in rows], _state(trainer), read
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.cases import settled
+from tests.support.cases import learnt, settled
 from tests.support.sampled import sampled
 from tests.support.taped_graphs import TapedGraphs
 from tinytl.config.train_config import LrRatio, TrainConfig
@@ -17,7 +17,6 @@ from tinytl.data.load import DataSplits
 from tinytl.device import gpu_emulated
 from tinytl.errors import NonFiniteLossError
 from tinytl.memory.predict import predict_memory
-from tinytl.runs.epoch_metrics import EpochMetrics
 from tinytl.runs.trainer import Trainer
 from tinytl.training.data_parallel import ALONE, Ranks
 
@@ -25,14 +24,6 @@ from tinytl.training.data_parallel import ALONE, Ranks
 def _config(**changes: Any) -> TrainConfig:
     fields = {"method": "FT-Full", "norm": "group_norm", "epochs": 2, "base_lr": 1e-3, "num_classes": None}
     return settled(**fields | changes)
-
-
-def _without_time(metrics: EpochMetrics) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in metrics.flat().items()
-        if name not in ("epoch_time_s", "images_per_s", "process_peak_mib")
-    }
 
 
 def _equal_nets(one: Trainer, other: Trainer) -> bool:
@@ -58,7 +49,7 @@ def test_the_same_seed_gives_the_same_bits(splits: DataSplits, norm: str) -> Non
     assert _equal_nets(one, other)
     first = one.train_epoch()
     torch.rand(17)  # whatever happened in between
-    assert _without_time(first) == _without_time(other.train_epoch())
+    assert learnt(first.flat()) == learnt(other.train_epoch().flat())
     assert _equal_nets(one, other)
     assert not _equal_nets(one, Trainer(dataclasses.replace(config, seed=4), splits))
 
@@ -113,7 +104,7 @@ def test_resumed_training_ends_as_uninterrupted(splits: DataSplits, changes: dic
     resumed.load_state_dict(torch.load(file, weights_only=True))
     assert resumed.epoch == 1
     metrics = resumed.train_epoch()
-    assert _without_time(metrics) == _without_time(expected)
+    assert learnt(metrics.flat()) == learnt(expected.flat())
     assert metrics.epoch == 2
     assert _equal_nets(resumed, whole)
 
@@ -289,11 +280,11 @@ def test_a_recorded_run_is_one_that_is_not_and_resumes_as_either(
     # 10 images: each epoch has a last batch that is short.
     configs = {recorded: _config(**EXACT_RATES, **changes, cuda_graph=recorded) for recorded in (True, False)}
     whole = {recorded: Trainer(config, splits) for recorded, config in configs.items()}
-    first = {recorded: _without_time(trainer.train_epoch()) for recorded, trainer in whole.items()}
+    first = {recorded: learnt(trainer.train_epoch().flat()) for recorded, trainer in whole.items()}
     files = {recorded: io.BytesIO() for recorded in whole}
     for recorded, trainer in whole.items():
         torch.save(trainer.state_dict(), files[recorded])
-    second = {recorded: _without_time(trainer.train_epoch()) for recorded, trainer in whole.items()}
+    second = {recorded: learnt(trainer.train_epoch().flat()) for recorded, trainer in whole.items()}
     assert {**first[True], "measured_peak_mib": None} == {**first[False], "measured_peak_mib": None}
     assert _equal_nets(whole[True], whole[False])
     assert [tape.plays > 1 for tape in graphs[0].tapes] == [True, True]
@@ -302,7 +293,7 @@ def test_a_recorded_run_is_one_that_is_not_and_resumes_as_either(
         files[began].seek(0)
         resumed = Trainer(configs[goes_on], splits)
         resumed.load_state_dict(torch.load(files[began], weights_only=True))
-        assert _without_time(resumed.train_epoch()) == {
+        assert learnt(resumed.train_epoch().flat()) == {
             **second[goes_on],
             "measured_peak_mib": second[began]["measured_peak_mib"],
         }

@@ -7,6 +7,7 @@ import pytest
 import ray
 import torch
 
+from tests.support.cases import learnt
 from tests.tuner.conftest import trial_config
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS
@@ -20,12 +21,10 @@ from tuner.study.confirm import cost_line, other_seeds, train_again, train_with_
 from tuner.study.prepare import prepare
 
 ONE_CPU = TrialResources(workers=2, cpus_per_trial=1.0, gpus_per_trial=0.0)
-SECONDS = ("epoch_time_s", "images_per_s", "process_peak_mib")
 
 
 def rows_of(folder) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in SECONDS} for row in rows]
+    return [learnt(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture
