@@ -94,9 +94,15 @@ class StudyScheduler(FIFOScheduler):
     """Stops trials at the rungs, and all of them once the study has to stop. Trials start in order."""
 
     def __init__(
-        self, search: MemoryAwareSearch, rungs: Rungs | None, stopping: Stopping, waiting: Waiting
+        self,
+        search: MemoryAwareSearch,
+        rungs: Rungs | None,
+        stopping: Stopping,
+        waiting: Waiting,
+        workers: int,
     ) -> None:
         super().__init__()
+        self.workers = workers
         self.search = search
         self.rungs = rungs
         self.stopping = stopping
@@ -107,13 +113,13 @@ class StudyScheduler(FIFOScheduler):
         return {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Records why a trial's process died; one that ran out of memory is not tried again."""
+        """Records why a trial's process died; one that itself ran out of memory is not tried again."""
         error = last_error(trial)
         if error is None:
             return
         death = describe_death(error)
         self.search.worker_died(trial.trial_id, death)
-        if death.out_of_memory:
+        if death.is_its_own(self.workers):
             gave_up = {
                 "out_of_memory": True,
                 "failure": death.reason,

@@ -70,7 +70,9 @@ class RunningStudy:
 
         if self.remaining > 0:
             rungs = rungs_of(self.prepared, self.records)
-            scheduler = StudyScheduler(self.search, rungs, self.stopping, Waiting(self.lines.note))
+            scheduler = StudyScheduler(
+                self.search, rungs, self.stopping, Waiting(self.lines.note), self.resources.workers
+            )
             ray_tune.run_trials(self.prepared, self.search, scheduler, self.resources)
         self.search.close()
 

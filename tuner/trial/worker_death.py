@@ -1,5 +1,6 @@
 """How a trial's process died, in one line, from what Ray raises in the driver."""
 
+import math
 import pickle
 import re
 import time
@@ -31,7 +32,7 @@ KNOWN_WITHIN_S = 30.0
 _LOW_ON_MEMORY = "killed due to the node running low on memory"
 _NODE_DIED = "its node has died"
 _EXIT_CODE = re.compile(r"exits with an exit code (\d+)")
-_ON_NODE = re.compile(r"was ([\d.]+GB) used / ([\d.]+GB) limit")
+_ON_NODE = re.compile(r"was ([\d.]+)GB used / ([\d.]+)GB limit")
 _KILLED = re.compile(r"Actor\((?P<actor>[0-9a-f]+)\).*?actual memory used=(?P<gib>[\d.]+)GB", re.DOTALL)
 """Matches the actors that Ray's memory monitor killed. What it calls GB are GiB."""
 
@@ -46,6 +47,17 @@ class WorkerDeath:
     """Whether memory ran out for sure. The kernel's own killer leaves no word: such a death says killed."""
     need_mib: float | None
     """Out of host memory: what the process held when it was stopped, in MiB: it needs at least this."""
+    host_mib: float = math.nan
+    """Out of host memory: all that the host may use, in MiB; NaN if it is not known."""
+
+    def is_its_own(self, workers: int) -> bool:
+        """Whether the trial itself ran out of memory.
+
+        Ray's memory monitor stops a worker if the host is full, whoever filled it. One of `workers` that held
+        less than an even share of the host was pushed out by others, and has a chance another time.
+        """
+        pushed_out = self.need_mib is not None and self.need_mib < self.host_mib / workers
+        return self.out_of_memory and not pushed_out
 
 
 class WorkerKilledError(RayActorError):
@@ -170,9 +182,10 @@ def _of_the_memory_monitor(text: str, actor_id: str | None) -> WorkerDeath:
     need_mib = killed.get(actor_id or "", only)
     held = "" if need_mib is None else f" while it held {need_mib:,.0f} MiB"
     node = _ON_NODE.search(text)
-    of = "" if node is None else f" ({node[1].replace('GB', '')} of {node[2].replace('GB', '')} GiB used)"
+    of = "" if node is None else f" ({node[1]} of {node[2]} GiB used)"
     reason = f"the host ran out of memory{of}: its process was stopped{held}"
-    return WorkerDeath(reason=reason, out_of_memory=True, need_mib=need_mib)
+    host_mib = math.nan if node is None else float(node[2]) * 1024
+    return WorkerDeath(reason=reason, out_of_memory=True, need_mib=need_mib, host_mib=host_mib)
 
 
 def _of_a_call(cause: BaseException) -> WorkerDeath:

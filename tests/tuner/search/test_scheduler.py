@@ -124,7 +124,7 @@ class Waits:
 
 
 def make_scheduler(search=None, rungs=None, time_budget_s=None):
-    return StudyScheduler(search or Search(), rungs, Stopping(time_budget_s), Waits())
+    return StudyScheduler(search or Search(), rungs, Stopping(time_budget_s), Waits(), workers=2)
 
 
 class Controller:
@@ -193,6 +193,18 @@ def test_a_process_that_ran_out_of_memory_is_not_tried_again(tmp_path):
     make_scheduler(search).on_trial_error(None, dead)
     assert search.deaths == [("a", True)]
     assert dead.config[GAVE_UP]["out_of_memory"] and dead.config["name"] == "a"
+
+
+@pytest.mark.parametrize(("held_gib", "tried_again"), [(11.7, True), (11.8, False)])
+def test_a_process_that_others_pushed_out_is_tried_again(held_gib, tried_again, tmp_path):
+    killed = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node was 22.9GB used / "
+        f"23.5GB limit (0.97) Selected to kill: (Actor(8f): pid=1, actual memory used={held_gib}GB)"
+    )
+    search, dead = Search(), trial("a", tmp_path, OutOfMemoryError(killed))
+    make_scheduler(search).on_trial_error(None, dead)
+    assert search.deaths == [("a", True)]  # with no chance left it is still no failure of the trial's
+    assert (GAVE_UP not in dead.config) is tried_again
 
 
 def test_a_node_that_died_leaves_its_trial_to_be_tried_again(tmp_path):
