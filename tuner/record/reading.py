@@ -197,6 +197,7 @@ class StudyReading:
                 **{name: known(figure) for name, figure in trial.plan_figures.items()},
                 "measured_slowdown": known(trial.measured_slowdown),
                 "measured_peak_mib": known(trial.measured_peak_mib),
+                "process_peak_mib": known(trial.process_peak_mib),
                 "epoch_time_s": known(trial.epoch_time_s),
                 "failure": trial.failure,
                 "source": trial.source,

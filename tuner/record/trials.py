@@ -53,6 +53,9 @@ class Trial:
     """Predicted peak of the plan with which it trained, in MiB."""
     measured_peak_mib: float = math.nan
     """The same as the allocator counted it, in MiB."""
+    process_peak_mib: float = math.nan
+    """Peak resident size of its whole process, PyTorch and images included, in MiB; it may have had trials
+    before."""
     curve: Sequence[Plan] = ()
     """Its plans that no other beats in memory and time, the fastest first; none in an older study."""
     epoch_time_s: float = math.nan
@@ -255,6 +258,7 @@ def _merged(name: str, attempts: Sequence[FrozenTrial], metric: str, driver_is_g
         trained_memory_mib=_figure(attributes.get(schema.TRAINED_MEMORY_MIB)),
         curve=[_plan(stored) for stored in attributes.get(schema.CURVE, ())],
         measured_peak_mib=_figure(attributes.get(schema.MEASURED_PEAK_MIB)),
+        process_peak_mib=_figure(attributes.get(schema.PROCESS_PEAK_MIB)),
         epoch_time_s=_figure(attributes.get(schema.EPOCH_TIME_S)),
         rungs=rungs,
         stopped_at=stopped_at,

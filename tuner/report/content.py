@@ -17,7 +17,7 @@ from tuner.record.class_counts import ClassCounts, read_class_counts
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known
 from tuner.report import facts, tables
-from tuner.report.folders import Rows, measured_mib, read_folders
+from tuner.report.folders import Rows, read_folders
 from tuner.report.made_by import commands
 from tuner.report.panels import front_panels, sections
 from tuner.report.picture_sections import picture_sections
@@ -85,7 +85,7 @@ def _first(study: StudyReading, sureness: Sureness) -> dict[str, Any]:
 def _tables(
     study: StudyReading, sureness: Sureness, rows: Rows, classes: ClassCounts | None
 ) -> dict[str, Any]:
-    front, measured = tables.front_rows(study, sureness), measured_mib(rows)
+    front = tables.front_rows(study, sureness)
     parameters = list(dict.fromkeys(key for trial in study.trials for key in trial.params))
     return {
         "front_rows": front,
@@ -94,9 +94,7 @@ def _tables(
         "baselines": tables.baseline_rows(study, sureness.gains),
         "running": tables.running_rows(study, rows),
         "parameters": parameters,
-        "trials": [
-            tables.trial_row(trial, parameters, measured, len(rows[trial.name])) for trial in study.trials
-        ],
+        "trials": [tables.trial_row(trial, parameters, rows[trial.name]) for trial in study.trials],
         "classes": tables.class_rows(classes),
         "splits": [] if classes is None else [facts.SPLITS[split] for split in classes.images],
         "csv": tables.csv_links(study, sureness, classes),

@@ -38,15 +38,17 @@ def read_folders(study: StudyReading) -> tuple[Rows, list[str]]:
     return rows, notes
 
 
-def measured_mib(rows: Rows) -> dict[str, float]:
-    """Returns the largest measured memory of each trial that has one."""
-    found = {}
-    for trial, epochs in rows.items():
-        values = [row.get("measured_peak_mib") for row in epochs]
-        finite = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v > 0]
-        if finite:
-            found[trial] = max(finite)
-    return found
+def largest_of(figure: str, rows: Rows) -> dict[str, float]:
+    """Returns the largest value of a figure of each trial that has one."""
+    found = {trial: largest(figure, epochs) for trial, epochs in rows.items()}
+    return {trial: value for trial, value in found.items() if value is not None}
+
+
+def largest(figure: str, epochs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns the largest value above 0 of a figure among a trial's epochs; None if they have none."""
+    values = [row.get(figure) for row in epochs]
+    known = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v) and v > 0]
+    return max(known, default=None)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from tuner.record.reading import StudyReading
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
 from tuner.report.figures import curves_figure, end_figure, importance_figure, rung_figure, slice_figure
-from tuner.report.folders import Rows, measured_mib
+from tuner.report.folders import Rows, largest_of
 from tuner.report.memory_figures import BAND, plans_figure, predicted_measured_figure, time_figure
 from tuner.report.parallel import MOST_AXES, parallel_figure, quarters, width_px
 
@@ -247,7 +247,7 @@ def _curves(results: Sequence[Trial], rows: Rows) -> Section | None:
 
 def _memory(results: Sequence[Trial], rows: Rows) -> Section | None:
     panels = []
-    measured = measured_mib(rows)
+    measured, processes = largest_of("measured_peak_mib", rows), largest_of("process_peak_mib", rows)
     predicted = {r.name: r.trained_memory_mib for r in results}
     off = {t: measured[t] / predicted[t] - 1 for t in measured if t in predicted}
     if off:
@@ -274,8 +274,16 @@ def _memory(results: Sequence[Trial], rows: Rows) -> Section | None:
         panels.append(panel_of("time", title, note, alt, time_figure(results)))
     if not panels:
         return None
-    words = "Predicted is what the search uses; measured is the allocator's count in training."
-    return Section(id="memory", title="Memory", note=words if off else "", panels=panels, columns=2)
+    words = []
+    if off:
+        words.append("Predicted is what the search uses; measured is the allocator's count in training.")
+    if processes:
+        least, most = min(processes.values()), max(processes.values())
+        words.append(
+            "A worker's whole process, with PyTorch, the images and the trials that it had before, peaked at "
+            f"{least:,.0f} to {most:,.0f} MiB."
+        )
+    return Section(id="memory", title="Memory", note=" ".join(words), panels=panels, columns=2)
 
 
 def _by_importance(shares: Mapping[str, Mapping[str, float]], parameters: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from tuner.record.class_counts import ClassCounts
 from tuner.record.reading import StudyReading
 from tuner.record.results import within
 from tuner.record.trials import Trial, known
-from tuner.report.folders import Rows
+from tuner.report.folders import Rows, largest
 
 
 def best_of(study: StudyReading) -> dict[str, Any] | None:
@@ -108,10 +108,8 @@ def running_rows(study: StudyReading, rows: Rows) -> list[dict[str, str]]:
     return found
 
 
-def trial_row(
-    trial: Trial, parameters: Sequence[str], measured: Mapping[str, float], epochs: int
-) -> dict[str, Any]:
-    """Returns a line of the table of all trials, as text."""
+def trial_row(trial: Trial, parameters: Sequence[str], epochs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns a line of the table of all trials, as text. `epochs`: what the trial's folder has of each."""
     reason = trial.failure or (f"stopped at epoch {trial.stopped_at}" if trial.stopped_at else "")
     figures = (
         (known(trial.score), ".4f"),
@@ -119,15 +117,17 @@ def trial_row(
         (known(trial.peak_memory_mib), ".1f"),
         (known(trial.slowdown), ".2f"),
         (known(trial.trained_memory_mib), ".1f"),
-        (measured.get(trial.name), ".1f"),
+        (largest("measured_peak_mib", epochs), ".1f"),
+        (largest("process_peak_mib", epochs), ".0f"),
         (known(trial.epoch_time_s), ".1f"),
+        (len(epochs), "d"),
     )
     return {
         "trial": trial.name,
         "label": trial.label,
         "on_front": trial.on_front,
         "state": trial.state,
-        "figures": ["" if value is None else format(value, spec) for value, spec in figures] + [str(epochs)],
+        "figures": ["" if value is None else format(value, spec) for value, spec in figures],
         "params": [short(trial.params[key]) if key in trial.params else "" for key in parameters],
         "reason": reason,
     }

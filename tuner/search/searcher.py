@@ -19,7 +19,12 @@ from tuner.record.trials import Trial, figures_of
 from tuner.search.candidates import Candidates, LiveTrial, NextTrial
 from tuner.trial.worker_death import WorkerDeath
 
-OF_THE_RESULT = (schema.STANDARD_ERROR, schema.EPOCH_TIME_S, schema.MEASURED_PEAK_MIB)
+OF_THE_RESULT = (
+    schema.STANDARD_ERROR,
+    schema.EPOCH_TIME_S,
+    schema.MEASURED_PEAK_MIB,
+    schema.PROCESS_PEAK_MIB,
+)
 """What a complete trial's record has of its last result, beside the metrics."""
 OUT_OF_MEMORY_IN_A_ROW = 10
 """The search ends if this many trials in a row ran out of memory."""

@@ -252,6 +252,7 @@ class TinyTLTrainable(tune.Trainable):
             **figures_of(row),  # Ray hands `row` to a searcher in pieces
             "peak_memory_mib": self.peak_memory_mib,
             "measured_peak_mib": row["measured_peak_mib"],
+            "process_peak_mib": row.get("process_peak_mib"),  # an older checkpoint has none
             "epoch_time_s": seconds_per_epoch(self.rows),
             "row": row,
             "finished": finished,

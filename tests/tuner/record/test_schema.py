@@ -8,8 +8,9 @@ OF_STUDIES = (
     "images_digest backbone weights epochs objectives max_slowdown settings"
 ).split()
 OF_TRIALS = (
-    "name source peak_memory_mib trained_memory_mib curve standard_error measured_peak_mib measured_need_mib "
-    "epoch_time_s infeasible failure dropped interrupted again rungs pruned_at memory_budget_mib"
+    "name source peak_memory_mib trained_memory_mib curve standard_error measured_peak_mib process_peak_mib "
+    "measured_need_mib epoch_time_s infeasible failure dropped interrupted again rungs pruned_at "
+    "memory_budget_mib"
 ).split()
 
 

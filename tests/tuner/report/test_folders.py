@@ -3,16 +3,18 @@ import pytest
 from tests.support import mlflow_studies as made
 from tuner.record import schema
 from tuner.record.reading import open_study
-from tuner.report.folders import measured_mib, read_folders
+from tuner.report.folders import largest, largest_of, read_folders
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [([1.0, 3.0, 2.0], 3.0), ([None, 2.0], 2.0), ([float("nan"), "?", 0.0, -1.0], None), ([], None)],
 )
-def test_the_measured_memory_is_the_largest_that_is_one(values, expected):
+def test_a_figure_of_a_trial_is_the_largest_that_is_one(values, expected):
     rows = {"a": [{"epoch": index, "measured_peak_mib": value} for index, value in enumerate(values, 1)]}
-    assert measured_mib(rows) == ({} if expected is None else {"a": expected})
+    assert largest("measured_peak_mib", rows["a"]) == expected
+    assert largest_of("measured_peak_mib", rows) == ({} if expected is None else {"a": expected})
+    assert largest_of("process_peak_mib", rows) == {}
 
 
 def test_what_is_missing_is_named(tmp_path):

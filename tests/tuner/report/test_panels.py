@@ -74,9 +74,12 @@ def test_sections_are_those_for_which_there_is_data(study):
     assert "3 are" in found["importance"].note and not found["importance"].panels
     rung, end = found["rungs"].panels
     assert (rung.title, rung.note, end.note) == ("After 1 epoch", "1 of 4 stopped", "2 of 3 on the front")
-    rows = {"a-0": [{"epoch": 1, "accuracy_top1": 0.5, "loss": 1.0, "measured_peak_mib": 10.5}]}
+    assert "process" not in found["memory"].note
+    row = {"epoch": 1, "accuracy_top1": 0.5, "loss": 1.0, "measured_peak_mib": 10.5}
+    rows = {"a-0": [row | {"process_peak_mib": 900.4}], "a-1": [{"process_peak_mib": 1020.0}]}
     with_rows = {section.id: section for section in sections(study, rows)}
     assert [panel.id for panel in with_rows["curves"].panels] == ["curves-accuracy_top1", "curves-loss"]
+    assert with_rows["memory"].note.endswith("peaked at 900 to 1,020 MiB.")
     measured = with_rows["memory"].panels[0]
     assert measured.note == "1 of 1 within 10%; the largest difference: +5.0% (a-0)."
 

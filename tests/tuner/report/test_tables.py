@@ -80,9 +80,11 @@ def test_trials_that_run_have_the_metric_of_their_last_epoch():
 
 
 def test_errors_stand_in_a_column_that_sorts():
-    figures = trial_row(BASELINE, [], {}, 3)["figures"]
-    assert figures[:3] == ["0.5000", "0.0200", "40.0"] and figures[-1] == "3"
-    assert trial_row(replace(BASELINE, standard_error=math.nan), [], {}, 3)["figures"][1] == ""
+    epochs = [{"measured_peak_mib": 9.0, "process_peak_mib": 900.4}, {"process_peak_mib": 1000.0}]
+    figures = trial_row(BASELINE, [], epochs)["figures"]
+    assert figures[:3] == ["0.5000", "0.0200", "40.0"]
+    assert figures[5:7] == ["9.0", "1000"] and figures[-1] == "2"
+    assert trial_row(replace(BASELINE, standard_error=math.nan), [], epochs)["figures"][1] == ""
 
 
 def test_classes_have_their_images_in_each_split():
