@@ -27,8 +27,8 @@ FLAGS: dict[str, str] = {
         "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
     ),
     "tuner export": (
-        "--int8 --json --max-accuracy-drop --micro-batch-size --out --runs-dir --storage --training --trial "
-        "--under-mib NAME TRIAL"
+        "--data-dir --int8 --json --max-accuracy-drop --micro-batch-size --out --runs-dir --storage "
+        "--training --trial --under-mib NAME TRIAL"
     ),
     "tuner sync": "--runs-dir --storage --tracking-uri NAME",
     "tuner ui": "--open --port --runs-dir --tracking-uri --verbose -v NAME",

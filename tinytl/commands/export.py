@@ -62,12 +62,13 @@ def micro_batch_size_to_train(args: argparse.Namespace) -> int | None:
     """Returns the micro-batch of `--training`; None for an export that does not train.
 
     Raises:
-        ConfigError: for `--micro-batch-size` without `--training`, and for that with `--int8`.
+        ConfigError: for `--micro-batch-size` without `--training`; for that with `--int8` or `--data-dir`.
     """
     given: int | None = args.micro_batch_size
-    if args.training and args.int8:
-        raise ConfigError("--training and --int8 exclude each other: leave one of them out")
     if args.training:
+        for flag, value in (("--int8", args.int8), ("--data-dir", args.data_dir)):
+            if value:
+                raise ConfigError(f"--training and {flag} exclude each other: leave one of them out")
         return 1 if given is None else given
     if given is not None:
         raise ConfigError("--micro-batch-size is for --training: a plain export takes any number of pictures")
@@ -108,8 +109,6 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--out is empty: name a folder")
     micro_batch_size, drop = micro_batch_size_to_train(args), int8_drop(args)
     if micro_batch_size is not None:
-        if args.data_dir is not None:
-            raise ConfigError("--training and --data-dir exclude each other: leave one of them out")
         return _for_training(args, micro_batch_size)
     from tinytl.export.folder import export_run, shown
 

@@ -49,7 +49,7 @@ def images_for_int8(config: TrainConfig, trained: TrainedNetwork) -> DataSplits:
     except ConfigError as error:
         raise ConfigError(
             f"--int8 calibrates on the training images of the run: {error}; if they have moved, name their "
-            "folder: tinytl export --int8 --data-dir DIR"
+            "folder with --data-dir"
         ) from None
     if not len(data.val):
         raise ConfigError(

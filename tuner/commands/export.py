@@ -8,6 +8,7 @@ from tinytl.commands.export import (
     int8_drop,
     micro_batch_size_to_train,
 )
+from tinytl.config.flags import add_config_flags
 from tuner.commands.study_flags import Commands, add_budget_flag, add_study_flags
 
 DESCRIPTION = """Write the best trial of a study, or another, for a device: model.onnx, weights.pt,
@@ -35,6 +36,7 @@ def add_parser(commands: Commands) -> None:
         help="folder to write (default: RUNS_DIR/NAME/export/TRIAL, or TRIAL-training)",
     )
     add_int8_flags(export)
+    add_config_flags(export, ["data_dir"], default="where the study found it")
     add_training_flags(export)
     export.add_argument("--json", action="store_true", help="print model.json, or manifest.json")
     export.set_defaults(run=run)
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         args.trial,
         args.under_mib,
         args.out,
+        data_dir=args.data_dir,
         int8_drop=drop,
         as_json=args.json,
         micro_batch_size=micro_batch_size,

@@ -28,6 +28,7 @@ def export_trial(
     under_mib: float | None,
     out: str | None,
     *,
+    data_dir: str | None = None,
     int8_drop: float | None = None,
     as_json: bool = False,
     micro_batch_size: int | None = None,
@@ -39,6 +40,7 @@ def export_trial(
         trial: name of a trial. Default: the best.
         under_mib: most memory of the best, in MiB.
         out: a folder that is empty or missing. Default: one in the study's folder.
+        data_dir: folder of the study's images; default: where they were.
         int8_drop: asks for a second ONNX file, in eight bits, as `export_run` does.
         as_json: return what `model.json` or `manifest.json` holds.
         micro_batch_size: of a folder that trains on a device. Default: a folder that does not train.
@@ -54,7 +56,7 @@ def export_trial(
     default = study.folder / FOLDER / (name if micro_batch_size is None else f"{name}{TO_TRAIN}")
     target = default if out is None else Path(out)
     if micro_batch_size is None:
-        about, lines = _to_predict(study, chosen, target, int8_drop)
+        about, lines = _to_predict(study, chosen, target, data_dir, int8_drop)
     else:
         about, lines = _to_train(study, chosen, target, micro_batch_size)
     send(target)
@@ -64,7 +66,7 @@ def export_trial(
 
 
 def _to_predict(
-    study: StudyReading, trial: Trial, out: Path, int8_drop: float | None
+    study: StudyReading, trial: Trial, out: Path, data_dir: str | None, int8_drop: float | None
 ) -> tuple[dict[str, Any], list[str]]:
     from tinytl.export.folder import export_run, shown
 
@@ -75,7 +77,8 @@ def _to_predict(
         **{f"test_{name}": trial.on_test.get(name) for name in METRICS},
         "test_standard_error": known(trial.test_standard_error),
     }
-    about = export_run(study.folder / trial.name, out, epoch=EPOCH, known=facts, int8_drop=int8_drop)
+    run = study.folder / trial.name
+    about = export_run(run, out, epoch=EPOCH, known=facts, data_dir=data_dir, int8_drop=int8_drop)
     return about, list(shown(about, out))
 
 

@@ -127,7 +127,9 @@ def test_the_last_epoch_is_exported_whatever_the_best_was(runs, quick):
         (["--training", "--micro-batch-size", "0"], "--micro-batch-size 0: must be from 1 to the batch"),
         (["--micro-batch-size", "2"], "--micro-batch-size is for --training"),
         (["--under-mib", "5"], "the least is 10.0 MiB (s-000): raise --under-mib"),
-        (["--int8"], "last.pt knows 3 classes, the data set has 10; if they have moved, name their folder"),
+        (["--int8"], "the data set has 10; if they have moved, name their folder with --data-dir"),
+        (["--int8", "--data-dir", "gone"], "--data-dir gone is not used by dataset digits"),
+        (["--training", "--data-dir", "x"], "--training and --data-dir exclude each other"),
         (["--max-accuracy-drop", "0.1"], "--max-accuracy-drop limits what --int8 costs: add --int8"),
     ],
 )
