@@ -280,6 +280,7 @@ def int8_inference(result: Result) -> list[str]:
     lines = [
         cells(
             f"{row['trained']}, {row['resolution']} px",
+            row["epoch"],
             f"{row['float32_mib']:.1f}",
             f"**{row['int8_mib']:.1f}**",
             f"{row['float32_accuracy_top1']:.3f} ± {row['float32_standard_error']:.3f}",
@@ -290,14 +291,22 @@ def int8_inference(result: Result) -> list[str]:
         )
         for row in result["rows"]
     ]
-    head = ["trained", "float, MiB", "int8, MiB", "float, accuracy", "int8, accuracy", "lost", "same class"]
+    head = ["trained", "epoch", "float, MiB", "int8, MiB", "float, accuracy", "int8, accuracy", "lost"]
     n_images = {row["val_images"] for row in result["rows"]}
     note = (
         f"*{', '.join(f'{n:,}' for n in sorted(n_images))} validation images; ± is one standard error, "
         "that of a loss over the same images. Time: ratio of the medians of one picture's processor time, "
         "both in turn on one thread.*"
     )
-    return [*table([*head, "time, int8 / float"], lines), "", note, *source(result)]
+    return [*table([*head, "same class", "time, int8 / float"], lines), "", note, *source(result)]
+
+
+def int8_choices(result: Result) -> list[str]:
+    """Ways to bring a network to eight bits."""
+    lines = [
+        cells(row["way"], f"{row['accuracy_top1']:.3f}", f"{row['same_class']:.1%}") for row in result["rows"]
+    ]
+    return table([result["trained"], "accuracy", "same class as in floats"], lines) + source(result)
 
 
 def torch_process(result: Result) -> list[str]:
@@ -312,6 +321,7 @@ DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "device process": ("device_process", device_process),
     "device accuracy": ("transfer_device_accuracy", device_accuracy),
     "int8 inference": ("int8_inference", int8_inference),
+    "int8 choices": ("int8_choices", int8_choices),
 }
 """The tables of docs/devices.md, and the result file of each."""
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {

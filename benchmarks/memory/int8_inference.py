@@ -1,13 +1,15 @@
 """An exported network in floats and in eight bits: bytes, accuracy on validation images, time per picture.
 
-Each run named is exported as `tinytl export --int8` does, whatever it costs. Times are medians of many
-rounds in which both files take turns, of processor time on one thread: other work on the machine does not
-count. `time_ratio` is their ratio.
+The last epoch and the best one of each run named are exported as `tinytl export --int8` does, whatever it
+costs. (The images that judge the best here chose it.) Times are medians of many rounds in which both files
+take turns, of processor time on one thread: other work on the machine does not count. `time_ratio` is their
+ratio.
 
     python -m benchmarks.memory.int8_inference RUN ... --json benchmarks/results/int8_inference_STAMP.json
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ from tinytl.export.onnx_network import ms_per_picture
 from tinytl.runs.trained import load_trained
 
 
-def row_of(run: Path, rounds: int) -> dict[str, Any]:
-    """Exports a run in memory, judges and times both files."""
-    trained = load_trained(run, "last", "cpu")
+def row_of(run: Path, epoch: str, rounds: int) -> dict[str, Any]:
+    """Exports an epoch of a run in memory, judges and times both files."""
+    trained = load_trained(run, epoch, "cpu")
     config = trained.config
     data = images_for_int8(config, trained)
     model = checked_onnx(trained, some_images(data.val, config.resolution), data.name).model
@@ -30,7 +32,8 @@ def row_of(run: Path, rounds: int) -> dict[str, Any]:
         "trained": f"{config.backbone}, {config.method}, {config.norm}",
         "data": data.name,
         "resolution": config.resolution,
-        "epochs": trained.epoch,
+        "epochs": config.epochs,
+        "epoch": f"{epoch}, {trained.epoch}",
         "val_images": len(data.val),
     }
     for name in (FLOAT, INT8):
@@ -57,8 +60,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     rows = []
-    for run in args.runs:
-        rows.append(row_of(run, args.rounds))
+    for run, epoch in itertools.product(args.runs, ("last", "best")):
+        rows.append(row_of(run, epoch, args.rounds))
         print(rows[-1], flush=True)
         write_result(args.json, {"rounds": args.rounds, "rows": rows})
 

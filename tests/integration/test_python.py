@@ -11,6 +11,7 @@ import tuner
 from tests.support.notebook import cells_of
 from tests.support.places import ROOT
 from tests.support.studies import TIMEOUT_S, resume, run, write_pictures
+from tests.tinytl.conftest import write_imagefolder
 from tuner.__main__ import main
 
 PAGE, NOTEBOOK = ROOT / "docs" / "python.md", ROOT / "examples" / "study.ipynb"
@@ -75,6 +76,38 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path):
 
 def tuner_studies(runs_dir):
     return [tuner.open_study(file.parent.name, runs_dir) for file in runs_dir.glob("*/study.json")]
+
+
+REFUSED_TWICE = """
+import ray, sys, tuner
+for _ in range(2):
+    try:
+        tuner.run(dataset="imagefolder", data_dir=sys.argv[1], metric="macro_f1", space="separate_lr",
+                  trials=1, epochs=1, weights="none", set={"resolution": 32}, runs_dir=sys.argv[2])
+    except tuner.ConfigError as error:
+        print("refused:", error)
+"""
+
+
+@pytest.mark.slow
+def test_a_study_that_is_refused_while_ray_starts_leaves_none_behind(tmp_path):
+    """The images are read while Ray starts; what they lack must be one line, and another study may begin."""
+    write_imagefolder(tmp_path / "one", {"train/a": 6, "train/b": 6, "val/a": 3})
+    where = [str(tmp_path / "one"), str(tmp_path / "runs")]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    argv = [sys.executable, "-c", REFUSED_TWICE, *where]
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+    refused = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    assert done.returncode == 0 and len(refused) == 2, done.stdout + done.stderr
+    assert all("all 3 validation images are of one class (a)" in line for line in refused)
+    flags = (
+        f"--dataset imagefolder --data-dir {where[0]} --runs-dir {where[1]} --metric macro_f1 --weights none"
+    )
+    command = [sys.executable, str(ROOT / "launch.py"), "--space", "separate_lr", *flags.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("use accuracy_top1, or validate on more classes")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_notebook_is_kept_without_outputs():

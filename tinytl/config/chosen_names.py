@@ -114,4 +114,7 @@ def bias_blocks(value: object) -> int | str:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return choose("bias_blocks", "none" if value is None else str(value), ("same", "all", "none"))
+    try:
+        return choose("bias_blocks", "none" if value is None else str(value), ("same", "all", "none"))
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or a number of blocks") from None

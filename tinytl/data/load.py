@@ -122,7 +122,7 @@ def check_data_dir(config: TrainConfig) -> None:
     elif config.data_dir is not None:
         raise ConfigError(
             f"--data-dir {config.data_dir} is not used by dataset {config.dataset}: "
-            "add --dataset imagefolder to train on your images"
+            "add --dataset imagefolder for images of your own"
         )
     if config.exclude is not None:
         read_excluded(config)

@@ -18,6 +18,8 @@ from tinytl.data_checks.findings import Finding
 
 SMALLEST = 1e-12
 """A probability counts as this at least."""
+FEWEST_PER_CLASS = 2
+"""Of fewer pictures nothing is said: what judges the only picture of a class never saw the class."""
 
 Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
@@ -54,6 +56,8 @@ def label_finding(suspect: Suspect, classes: tuple[str, ...], split: str, file: 
 def label_suspects(probabilities: Probabilities, labels: Labels) -> list[Suspect]:
     """Returns as many labels as are likely wrong, the likeliest error first.
 
+    Classes of fewer than `FEWEST_PER_CLASS` pictures are left out, as labels and as what others look like.
+
     Args:
         probabilities: `(N, K)`, of each class for each picture, from a model that was not trained on that
             picture: out-of-fold, or of held-out pictures. Rows sum to 1.
@@ -66,10 +70,13 @@ def label_suspects(probabilities: Probabilities, labels: Labels) -> list[Suspect
     rows = np.arange(len(labels))
     others = probabilities.astype(np.float64)
     own = np.maximum(others[rows, labels], SMALLEST)
-    others[rows, labels] = -1.0
+    few = np.bincount(labels, minlength=probabilities.shape[1]) < FEWEST_PER_CLASS
+    others[:, few] = others[rows, labels] = -1.0
     likely = others.argmax(axis=1)
     ratios = others[rows, likely] / own
-    joint = confident_joint(probabilities, labels)
+    ratios[few[labels]] = 0.0
+    judged = ~few[labels]
+    joint = confident_joint(probabilities[judged], labels[judged])
     n_wrong = round(joint.sum() - np.trace(joint))
     order = np.argsort(-ratios, kind="stable")[:n_wrong]
     return [Suspect(int(i), int(labels[i]), int(likely[i]), float(ratios[i])) for i in order if ratios[i] > 1]

@@ -71,11 +71,11 @@ def int8_onnx(trained: TrainedNetwork, model: bytes, data: DataSplits, max_accur
         ConfigError: if the metric of the run falls by more.
     """
     config = trained.config
-    small = quantized(model, _batches(data.train, config.resolution))
+    small = quantized(model, calibration_batches(data.train, config.resolution))
     models = {FLOAT: model, INT8: small}
-    judged = {name: _judged(one, data.val, config) for name, one in models.items()}
-    drop, error = _drop(judged, config.metric)
-    _check(trained, judged, drop, error, max_accuracy_drop)
+    found = {name: judged(one, data.val, config) for name, one in models.items()}
+    drop, error = _drop(found, config.metric)
+    _check(trained, found, drop, error, max_accuracy_drop)
     times = ms_per_picture(models, config.resolution)
     n_calibrated = min(CALIBRATION_IMAGES, len(data.train))
     about = {
@@ -86,14 +86,34 @@ def int8_onnx(trained: TrainedNetwork, model: bytes, data: DataSplits, max_accur
         "drop": drop,
         "drop_standard_error": error,
         "max_accuracy_drop": max_accuracy_drop,
-        "same_class": float(np.mean(judged[FLOAT].predicted == judged[INT8].predicted)),
+        "same_class": float(np.mean(found[FLOAT].predicted == found[INT8].predicted)),
         "operations_in_float": operations_in_float(small),
         **{
-            name: judged[name].figures() | {"bytes": len(one), "ms_per_picture": times[name]}
+            name: found[name].figures() | {"bytes": len(one), "ms_per_picture": times[name]}
             for name, one in models.items()
         },
     }
     return Int8Onnx(small, about)
+
+
+def calibration_batches(images: Split, side: int, n_images: int = CALIBRATION_IMAGES) -> list[Floats]:
+    """Returns images spread over a split, `(N, 3, R, R)` in [0, 1]: all, or `n_images`."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, n_images).astype(np.int64))
+    batches = eval_batches(images.take(chosen), batch_size=IMAGES_AT_ONCE, resolution=side, workers=0)
+    return [as_fractions(batch).contiguous().numpy() for batch, _ in batches]
+
+
+def judged(model: bytes, images: Split, config: TrainConfig) -> Judgements:
+    """Returns what an ONNX network predicts of images."""
+    return evaluate(
+        OnnxNetwork(model),
+        as_fractions,
+        images,
+        resolution=config.resolution,
+        batch_size=IMAGES_AT_ONCE,
+        precision=MixedPrecision("float32", torch.device("cpu")),
+        workers=config.loader_workers,
+    )
 
 
 def shown(about: Mapping[str, Any], file: str) -> Sequence[str]:
@@ -112,34 +132,15 @@ def shown(about: Mapping[str, Any], file: str) -> Sequence[str]:
     )
 
 
-def _batches(images: Split, side: int) -> list[Floats]:
-    """Returns images spread over a split, `(N, 3, R, R)` in [0, 1]: all, or as many as calibration needs."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, CALIBRATION_IMAGES).astype(np.int64))
-    batches = eval_batches(images.take(chosen), batch_size=IMAGES_AT_ONCE, resolution=side, workers=0)
-    return [as_fractions(batch).contiguous().numpy() for batch, _ in batches]
-
-
-def _judged(model: bytes, images: Split, config: TrainConfig) -> Judgements:
-    return evaluate(
-        OnnxNetwork(model),
-        as_fractions,
-        images,
-        resolution=config.resolution,
-        batch_size=IMAGES_AT_ONCE,
-        precision=MixedPrecision("float32", torch.device("cpu")),
-        workers=config.loader_workers,
-    )
-
-
-def _drop(judged: Mapping[str, Judgements], metric: str) -> tuple[float, float]:
+def _drop(found: Mapping[str, Judgements], metric: str) -> tuple[float, float]:
     """Returns by how much a metric falls, and the standard error of that: both judged the same images."""
-    moved = judged[FLOAT].influence(metric) - judged[INT8].influence(metric)
-    return getattr(judged[FLOAT], metric) - getattr(judged[INT8], metric), math.sqrt(np.sum(moved**2))
+    moved = found[FLOAT].influence(metric) - found[INT8].influence(metric)
+    return getattr(found[FLOAT], metric) - getattr(found[INT8], metric), math.sqrt(np.sum(moved**2))
 
 
 def _check(
     trained: TrainedNetwork,
-    judged: Mapping[str, Judgements],
+    found: Mapping[str, Judgements],
     drop: float,
     error: float,
     max_accuracy_drop: float,
@@ -147,8 +148,8 @@ def _check(
     if drop <= max_accuracy_drop:
         return
     metric = trained.config.metric
-    n_images = counted(len(judged[INT8].labels), "validation image")
-    before, after = (_figure(judged[name].figures(), metric) for name in (FLOAT, INT8))
+    n_images = counted(len(found[INT8].labels), "validation image")
+    before, after = (_figure(found[name].figures(), metric) for name in (FLOAT, INT8))
     enough = math.ceil(drop * 1000) / 1000
     raise ConfigError(
         f"{trained.path}: in eight bits {METRICS[metric]} on {n_images} "

@@ -1,11 +1,11 @@
 """How much a budget lets method Sparse train: as many parts of convolutions as fit it, in a given order."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tinytl.config.plan import UnderFloorError
 from tinytl.config.train_config import TrainConfig
-from tinytl.networks.update_scheme import Part, layers_of, scheme_of_parts
+from tinytl.networks.update_scheme import Layer, Part, layers_of, scheme_of_parts
 
 PeakOf = Callable[[TrainConfig], float]
 """Returns the predicted peak of a planned configuration in MiB."""
@@ -19,31 +19,54 @@ def is_open(config: TrainConfig) -> bool:
 def filled(config: TrainConfig, order: Sequence[Part], budget_mib: float, peak_of: PeakOf) -> TrainConfig:
     """Returns `config` with the scheme of the most parts, in their order, with which it fits `budget_mib`.
 
-    Parts of a block that is too far from the end for the budget are left out. A part more never needs less
-    memory, nor does an earlier block, so some fifteen predictions find both.
+    Convolutions are left out of which not one part fits alone, such as those too far from the end: each is
+    tried. A part more never needs less memory, so a few predictions more find how many fit together.
 
     Raises:
-        UnderFloorError: if not even the first part of the last block fits.
+        UnderFloorError: if not even the part that needs the least fits alone.
     """
 
     def fits(parts: Sequence[Part]) -> bool:
-        trains = _trains(config, parts)
-        return any(peak_of(way) <= budget_mib for way in _leanest(trains))
+        return any(peak_of(way) <= budget_mib for way in _leanest(_trains(config, parts)))
 
-    blocks = sorted({part.layer.block for part in order}, reverse=True)
-    first_of = {block: next(part for part in order if part.layer.block == block) for block in blocks}
-    n_blocks = _most(len(blocks), lambda n: fits([first_of[blocks[n - 1]]]))
-    if n_blocks == 0:
-        least = _trains(config, [first_of[blocks[0]]])
-        way = min(_leanest(least), key=peak_of)
-        raise UnderFloorError(
-            f"budget_mib={budget_mib:g} is under the least that Sparse with {config.norm} on "
-            f"{config.backbone} needs at {config.resolution} px: {peak_of(way):.1f} MiB with a part of one "
-            "convolution",
-            dataclasses.replace(least, plan="smallest", budget_mib=None),
-        )
-    within = [part for part in order if part.layer.block >= blocks[n_blocks - 1]]
+    first = _first_parts(order)
+    alone = {layer for layer, part in first.items() if fits([part])}
+    if not alone:
+        raise _under_floor(config, first.values(), budget_mib, peak_of)
+    within = [part for part in order if part.layer in alone]
     return _trains(config, within[: max(1, _most(len(within), lambda n: fits(within[:n])))])
+
+
+def check_floor(config: TrainConfig, parts: Iterable[Part], budget_mib: float, peak_of: PeakOf) -> None:
+    """Checks that a budget holds some part alone, in whatever order they will come.
+
+    Raises:
+        UnderFloorError: if it holds none.
+    """
+    first = _first_parts(parts)
+    if not any(
+        peak_of(way) <= budget_mib for part in first.values() for way in _leanest(_trains(config, [part]))
+    ):
+        raise _under_floor(config, first.values(), budget_mib, peak_of)
+
+
+def _first_parts(parts: Iterable[Part]) -> dict[Layer, Part]:
+    first: dict[Layer, Part] = {}
+    for part in parts:
+        first.setdefault(part.layer, part)
+    return first
+
+
+def _under_floor(
+    config: TrainConfig, parts: Iterable[Part], budget_mib: float, peak_of: PeakOf
+) -> UnderFloorError:
+    least = min((_trains(config, [part]) for part in parts), key=lambda trains: least_of(trains, peak_of))
+    return UnderFloorError(
+        f"budget_mib={budget_mib:g} is under the least that Sparse with {config.norm} on "
+        f"{config.backbone} needs at {config.resolution} px: {least_of(least, peak_of):.1f} MiB with a part of "
+        "one convolution",
+        dataclasses.replace(least, plan="smallest", budget_mib=None),
+    )
 
 
 def least_of(config: TrainConfig, peak_of: PeakOf) -> float:

@@ -20,7 +20,7 @@ from tinytl.config.plan import (
 from tinytl.config.train_config import TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
-from tinytl.memory.fill_budget import filled, is_open, least_of
+from tinytl.memory.fill_budget import check_floor, filled, is_open, least_of
 from tinytl.memory.followed_steps import PREDICTED, StepKey, predict_steps
 from tinytl.memory.gpu_workspaces import (
     Workspaces,
@@ -113,6 +113,18 @@ def fill_budget(config: TrainConfig, order: Sequence[Part]) -> TrainConfig:
     """
     assert config.budget_mib is not None
     return filled(config, order, config.budget_mib, lambda planned: predict_memory(planned).peak_mib)
+
+
+def check_budget(config: TrainConfig) -> None:
+    """Checks that a budget which decides how much trains holds anything, before images are looked at.
+
+    Raises:
+        ConfigError: if not even one part of one convolution fits.
+    """
+    assert config.budget_mib is not None
+    check_floor(
+        config, last_parts(config), config.budget_mib, lambda planned: predict_memory(planned).peak_mib
+    )
 
 
 def filled_as(other: TrainConfig, config: TrainConfig, order: Sequence[Part]) -> TrainConfig:

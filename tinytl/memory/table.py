@@ -17,6 +17,7 @@ from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.memory.predict_many import predict_memories
 from tinytl.memory.prediction import WORKSPACES
 from tinytl.memory.stock_inference import stock_inference_peak_mib
+from tinytl.networks.update_scheme import layers_of, scheme_of
 
 Row = dict[str, Any]
 BAR_WIDTH = 24
@@ -109,6 +110,7 @@ def row_text(config: TrainConfig, row: Row) -> str:
     lines = [
         _title(config),
         f"  {config.engine} engine, plan {config.plan}: {describe(planned)}",
+        *_trains(planned),
         f"  predicted peak         {row['predicted_peak_mib']:8.1f} MiB at {row['peak_at']}",
     ]
     lines += [f"    {part:<20} {mib:8.1f} MiB" for part, mib in row["breakdown_mib"].items()]
@@ -120,6 +122,13 @@ def row_text(config: TrainConfig, row: Row) -> str:
     lines.append(f"  stock inference        {row['stock_inference_peak_mib']:8.1f} MiB (whole batch)")
     lines.append(f"  the paper's formula    {row['paper_mb']:8.1f} MB")
     return "\n".join(lines)
+
+
+def _trains(planned: TrainConfig) -> list[str]:
+    """Returns what method Sparse trains; a budget, or `update_blocks`, has chosen it."""
+    if planned.method != "Sparse":
+        return []
+    return [f"  trains {scheme_of(planned).describe(layers_of(planned))}"]
 
 
 def table_text(config: TrainConfig, rows: Sequence[Row]) -> str:

@@ -87,15 +87,17 @@ class UpdateScheme:
         return " ".join(words)
 
     def describe(self, layers: Sequence[Layer]) -> str:
-        """Returns it in words: `pw1 of blocks 12-17 (50% of their channels), biases from block 12 on`."""
+        """Returns it in words: `pw1 of blocks 12-17 (50% of 3072 channels), biases from block 12 on`."""
         words = []
         for kind in LAYER_KINDS:
             of_kind = [layer for layer in layers if layer.kind == kind and layer.name in self.channels]
             if of_kind:
                 n_trained = sum(len(self.channels[layer.name]) for layer in of_kind)
-                share = n_trained / sum(layer.channels for layer in of_kind)
-                part = "" if share == 1 else f" ({share:.0%} of their channels)"
-                words.append(f"{kind} of blocks {_ranges([layer.block for layer in of_kind])}{part}")
+                n_channels = sum(layer.channels for layer in of_kind)
+                share = f"{n_trained / n_channels:.0%}" if n_trained > 0.01 * n_channels else f"{n_trained}"
+                part = "" if n_trained == n_channels else f" ({share} of {n_channels} channels)"
+                blocks = [layer.block for layer in of_kind]
+                words.append(f"{kind} of block{'s' if len(blocks) > 1 else ''} {_ranges(blocks)}{part}")
         biases = "no biases" if self.bias_from is None else f"biases from block {self.bias_from} on"
         return ", ".join([*words, biases])
 
@@ -191,8 +193,12 @@ def parse_scheme(text: str, config: TrainConfig) -> UpdateScheme:
     last_block = max(_blocks(layers.values()))
     channels: dict[str, tuple[int, ...]] = {}
     bias_from = None
-    for word in text.split():
-        name, _, mask = word.partition(":")
+    words = text.split()
+    names = [word.partition(":")[0] for word in words]
+    for name, word in zip(names, words, strict=True):
+        mask = word.partition(":")[2]
+        if names.count(name) > 1:
+            raise ConfigError(f"update_scheme={text!r} has {name} {names.count(name)} times: give each once")
         if name == _BIAS and mask.isdecimal() and int(mask) <= last_block:
             bias_from = int(mask)
         elif name in layers:

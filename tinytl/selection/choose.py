@@ -14,7 +14,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits
 from tinytl.features.key import images_digest
 from tinytl.memory.fill_budget import is_open
-from tinytl.memory.predict import fill_budget, filled_as, with_scheme
+from tinytl.memory.predict import check_budget, fill_budget, filled_as, with_scheme
 from tinytl.networks.backbones.weights import Weights, input_normalization, read_weights
 from tinytl.networks.update_scheme import (
     Part,
@@ -31,7 +31,7 @@ from tinytl.step_time.kept import keep, kept_file
 FORMAT = 2
 """Raised if scores are computed otherwise, so that nobody uses what an older version has kept."""
 COST = {
-    "fisher": f"the gradients of {FISHER_IMAGES} images, some seconds",
+    "fisher": f"the gradients of {FISHER_IMAGES} images at most, some seconds",
     "contribution": f"{contribution.STEPS} steps for each convolution, some minutes, once",
 }
 """What a choice costs, in words."""
@@ -54,6 +54,8 @@ def chosen(config: TrainConfig, data: DataSplits, weights: Weights | None = None
         return config
     if config.select == "last":
         return with_scheme(config)
+    if is_open(config):
+        check_budget(config)  # comparing takes minutes
     order = by_worth(scores_of(config, data, weights or read_weights(config)), config)
     if is_open(config):
         return fill_budget(config, order)

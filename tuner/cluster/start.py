@@ -69,6 +69,7 @@ class Cluster:
             ConfigError: if Ray cannot start: in this process it runs already, or its folder has no place.
         """
         if self._url is None and not self.config.dry_run:
+            wait(_leaving)
             _check_ray_is_free(self.config)
             self._url = self._thread.submit(_start, self.config)
 
@@ -92,6 +93,27 @@ class Cluster:
             # 11 s for answers of processes that are gone.
             ray.shutdown()
             self._thread.shutdown()
+            self._url = None
+
+    def abandon(self) -> None:
+        """Ends what `begin` began once it is there, and returns at once; the next cluster waits for that.
+
+        For a study that is refused while Ray starts: its line must not wait, and Ray must not stay.
+        """
+        if self._url is not None:
+            _leaving.append(self._thread.submit(_leave))  # in the thread whose end Ray's processes share
+            self._thread.shutdown(wait=False)
+            self._url = None
+
+
+_leaving: list[Future[None]] = []
+"""The ends of clusters that were abandoned. The interpreter waits for them at its own end."""
+
+
+def _leave() -> None:
+    import ray
+
+    ray.shutdown()
 
 
 def _check_ray_is_free(config: StudyConfig) -> None:

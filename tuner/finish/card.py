@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tinytl.config.flat import config_from_flat
 from tinytl.config.names import METRICS
 from tinytl.config.plan import describe
 from tinytl.config.train_config import TrainConfig
@@ -84,7 +85,8 @@ def _use(outcome: Outcome, no_onnx: str | None) -> Iterator[str]:
     yield "```console"
     yield "python -m tinytl predict FOLDER picture.jpg more_pictures/"
     yield "python -m tinytl evaluate FOLDER --split test"
-    yield "python -m tinytl evaluate FOLDER --data-dir other_pictures     # CLASS/*.jpg, the same classes"
+    dataset = "" if outcome.run.config.dataset == "imagefolder" else " --dataset imagefolder"
+    yield f"python -m tinytl evaluate FOLDER{dataset} --data-dir DIR     # DIR/CLASS/*.jpg, the same classes"
     yield "```"
     yield ""
     yield f"- `{SAFETENSORS_FILE}`: the weights, by the names of the network that `{CONFIG_FILE}` describes."
@@ -154,9 +156,10 @@ def _memory(outcome: Outcome) -> Iterator[str]:
         yield f"| A training step, as the allocator counted it | {measured:.1f} |"
     yield f"| The whole process that made this folder, resident | {outcome.process_mib:.0f} |"
     yield ""
+    planned = config_from_flat(result["config"])
     yield (
-        f"The step is of {counted(outcome.run.config.batch_size, 'picture')}, with "
-        f"{describe(outcome.run.config)}. Most of the process is PyTorch's libraries and the images."
+        f"The step is of {counted(planned.batch_size, 'picture')}, with "
+        f"{describe(planned)}. Most of the process is PyTorch's libraries and the images."
     )
 
 

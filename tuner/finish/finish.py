@@ -41,6 +41,7 @@ from tuner.next_commands import this_command
 from tuner.record import schema
 from tuner.record.claim import check_free, finish_claimed
 from tuner.record.reading import StudyReading
+from tuner.record.trials import Trial, known
 from tuner.tracking.model_run import FinishedModel
 
 IMAGES_AT_ONCE = 32
@@ -106,11 +107,7 @@ def _train(best: Best, wish: Wish, report: Report) -> Outcome:
         run = training.run(epochs, val_too=True)
     assert run is not None
     test = _judge(run, data)
-    report(
-        "no test images: the model is not judged"
-        if test is None
-        else f"judged on {counted(len(test.labels), 'test image')}"
-    )
+    report("no test images: the model is not judged" if test is None else _judged_line(best.trial, test))
     named_best = best.study.best is not None and best.study.best.name == best.trial.name
     return Outcome(
         best=best,
@@ -124,6 +121,13 @@ def _train(best: Best, wish: Wish, report: Report) -> Outcome:
         process_mib=process_peak_mib(),
         command=shlex.join(this_command()),
     )
+
+
+def _judged_line(trial: Trial, test: Judgements) -> str:
+    score, error = getattr(test, trial.metric), test.standard_error(trial.metric)
+    line = f"on {counted(len(test.labels), 'test image')}: {trial.metric_words} {score:.3f} ± {error:.3f}"
+    of_trial = known(trial.test_score)
+    return line if of_trial is None else f"{line} (the trial in the search: {of_trial:.3f})"
 
 
 def _length_found(

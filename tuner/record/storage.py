@@ -2,6 +2,7 @@
 
 import logging
 import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,8 @@ def open_storage(url: str | None, folder: str) -> BaseStorage:
         remedy = remedy_for(error)
         raise ConfigError(said if remedy == BACK else f"{said}: {remedy}") from None
     _outlast_restarts(storage.engine)
+    # Who has read what it wanted drops the storage; the database's connections are closed with it.
+    weakref.finalize(storage, storage.engine.dispose)
     return storage
 
 

@@ -132,6 +132,7 @@ def _beside(study: StudyReading, storage: str | None, notes: list[str], live: bo
         "notes": notes,
         "links": links,
         "where": where,
+        "finish": tuner_command("finish", name, where=where),
         "compare": tuner_command("compare", name, "OTHER", where=where, then=["--out", "comparison"]),
         "mlflow": facts.in_mlflow(name, runs_dir, storage, mlflow_uri, links, answers=no_links is None),
     }

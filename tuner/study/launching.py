@@ -29,14 +29,17 @@ def launch_study(config: StudyConfig, console: Console) -> "StudyOutcome | None"
         from tuner.study.summary import print_dry_run, print_start, print_summary
 
         cluster = Cluster(config)
-        prepared = prepare(config, datetime.datetime.now(), cluster.begin, notice)
-        notice(None)
-        print_start(console, prepared)
-        if config.dry_run:
-            print_dry_run(console, prepared, notice)
-            return None
-        from tuner.study.run import run_study
+        try:
+            prepared = prepare(config, datetime.datetime.now(), cluster.begin, notice)
+            notice(None)
+            print_start(console, prepared)
+            if config.dry_run:
+                print_dry_run(console, prepared, notice)
+                return None
+            from tuner.study.run import run_study
 
-        outcome = run_study(prepared, console, cluster, notice)
+            outcome = run_study(prepared, console, cluster, notice)
+        finally:
+            cluster.abandon()
     print_summary(console, prepared, outcome)
     return outcome

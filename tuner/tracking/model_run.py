@@ -91,7 +91,7 @@ def open_runs(study: StudyReading, uri: str) -> StudyRuns:
 def check_registry(runs: StudyRuns, uri: str, name: str) -> None:
     """Raises ConfigError if MLflow has no registry of models, or does not accept a model's name."""
     if not name.strip() or set("/:") & set(name):
-        raise ConfigError(f"--register {name!r}: a model's name is not empty and has no / and no colon")
+        raise ConfigError("a model's name is not empty and has no / and no colon")
     with answering(uri):
         runs.client.search_registered_models(max_results=1)
 

@@ -77,3 +77,16 @@ def test_without_pictures_there_is_nothing_to_find() -> None:
 def test_what_does_not_fit_is_refused(probabilities, labels, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         label_suspects(probabilities, labels)
+
+
+def test_nothing_is_said_of_the_only_picture_of_a_class_or_because_of_it() -> None:
+    """A model that judges it never saw its class; all that are unsure would count for that class."""
+    rng = np.random.default_rng(0)
+    labels = np.array([*np.repeat(np.arange(3), 40), 3])
+    probabilities = np.full((121, 4), 0.1)
+    probabilities[np.arange(120), labels[:120]] = 0.7
+    probabilities[:, 3] = 1e-6  # of which the model never heard
+    probabilities[rng.choice(120, 30, replace=False)] = [0.34, 0.33, 0.32, 0.01]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    without = label_suspects(probabilities[:120, :3], labels[:120])
+    assert label_suspects(probabilities, labels) == without

@@ -40,7 +40,7 @@ def scrambled(model: bytes) -> bytes:
 
 def labelled_as(model: bytes, data: DataSplits, trained: TrainedNetwork) -> DataSplits:
     """The data with the labels that a model gives its validation images."""
-    said = int8._judged(model, data.val, trained.config).predicted
+    said = int8.judged(model, data.val, trained.config).predicted
     return dataclasses.replace(data, val=dataclasses.replace(data.val, labels=said))
 
 

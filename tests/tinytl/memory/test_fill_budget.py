@@ -8,7 +8,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
 from tinytl.memory.fill_budget import filled, is_open
 from tinytl.memory.measured_step import measure_memory
-from tinytl.memory.predict import predict_memory, resolve_plan, with_scheme
+from tinytl.memory.predict import check_budget, predict_memory, resolve_plan, with_scheme
 from tinytl.networks.update_scheme import last_parts, layers_of, scheme_of, scheme_of_parts
 
 
@@ -36,7 +36,7 @@ def test_as_many_parts_as_fit() -> None:
     asked: list[object] = []
     found = filled(config, order, 13.0, peak_of)
     assert scheme_of(found) == scheme_of_parts(order[:13], config)
-    assert len(asked) <= 2 * 15
+    assert len(asked) <= 2 * (17 + 8)
     assert scheme_of(filled(config, order, 1e6, peak_of)) == scheme_of_parts(order, config)
     with pytest.raises(UnderFloorError, match=r"budget_mib=0.5 is under the least .* 1.0 MiB with a part of"):
         filled(config, order, 0.5, peak_of)
@@ -52,6 +52,39 @@ def test_blocks_that_are_too_far_from_the_end_are_left_out() -> None:
 
     found = scheme_of(filled(config, order, 4.0, peak_of))
     assert sorted(found.channels) == [f"{block}.pw1" for block in (14, 15, 16, 17)]
+
+
+def test_a_kind_that_needs_too_much_is_left_out_and_others_fill_the_budget() -> None:
+    """By a made-up oracle, under which one kind needs more than there is, whatever the order."""
+    config = sparse(13.0, update_layers="dw+pw2")
+    order = sorted(last_parts(config), key=lambda part: part.layer.kind, reverse=True)  # pw2 first
+
+    def peak_of(planned: TrainConfig) -> float:
+        names = scheme_of(planned).channels
+        return 20.0 if any(name.endswith("pw2") for name in names) else 10.0 + len(names)
+
+    found = scheme_of(filled(config, order, 13.0, peak_of))
+    assert sorted(found.channels) == ["15.dw", "16.dw", "17.dw"]
+    with pytest.raises(UnderFloorError, match=r"needs at 64 px: 11\.0 MiB"):
+        filled(config, order, 10.5, peak_of)
+
+
+def test_a_convolution_that_needs_less_than_those_behind_it_is_found() -> None:
+    """By a made-up oracle: late convolutions have more weights, and early ones larger maps."""
+    config = sparse(13.0, update_layers="pw2", bias_blocks="none")
+    needs = {f"{block}.pw2": abs(block - 9) for block in range(1, 18)}
+
+    def peak_of(planned: TrainConfig) -> float:
+        return max(needs[name] for name in scheme_of(planned).channels)
+
+    found = scheme_of(filled(config, last_parts(config), 2.0, peak_of))
+    assert sorted(found.channels) == ["10.pw2", "11.pw2", "7.pw2", "8.pw2", "9.pw2"]
+
+
+def test_a_budget_under_the_floor_is_refused_before_images_are_looked_at() -> None:
+    check_budget(sparse(14.0, select="fisher"))
+    with pytest.raises(UnderFloorError, match="budget_mib=5 is under the least that Sparse"):
+        check_budget(sparse(5.0, select="fisher"))
 
 
 @pytest.mark.parametrize(("norm", "samples"), [("frozen_bn", 1), ("batch_norm", 4)])

@@ -133,13 +133,22 @@ def test_a_standardised_weight_trains_as_a_whole() -> None:
         scheme_of(part)
 
 
+def test_a_word_given_twice_is_refused() -> None:
+    for text, name in (("12.pw1 13.pw1 12.pw1", "12.pw1"), ("12.pw1 bias:3 bias:9", "bias")):
+        config = sparse(update_scheme=text)
+        with pytest.raises(ConfigError, match=f"has {name} 2 times: give each once$"):
+            scheme_of(config)
+
+
 def test_in_words() -> None:
     config = sparse(update_scheme="3.pw1 12.pw1:ff0000000000000000000000 13.pw1 17.dw bias:3")
     words = scheme_of(config).describe(layers_of(config))
-    assert words == "pw1 of blocks 3, 12-13 (59% of their channels), dw of blocks 17, biases from block 3 on"
+    assert words == "pw1 of blocks 3, 12-13 (59% of 216 channels), dw of block 17, biases from block 3 on"
     assert scheme_of(sparse(bias_blocks="none")).describe(layers_of(sparse())) == (
         "pw1 of blocks 12-17, no biases"
     )
+    few = sparse(update_layers="dw", update_blocks=1, channel_ratio=0.001)
+    assert scheme_of(few).describe(layers_of(few)).startswith("dw of block 17 (1 of 960 channels), ")
 
 
 def test_what_images_have_to_choose_is_said_to_be_so() -> None:

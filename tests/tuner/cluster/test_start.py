@@ -184,3 +184,26 @@ def test_ray_is_ended_while_the_thread_that_started_it_lives(ray_says, monkeypat
     cluster.begin()
     cluster.end()
     assert alive and not any(thread.is_alive() for thread in alive)
+
+
+def test_a_cluster_that_nobody_wants_ends_once_it_has_started_and_the_next_one_waits(ray_says, monkeypatch):
+    ray_says()
+    may_start, ended = threading.Event(), []
+    plainly = start._start
+
+    def slowly(config):
+        assert may_start.wait(10)
+        return plainly(config)
+
+    monkeypatch.setattr(start, "_start", slowly)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(threading.current_thread().name))
+    cluster = Cluster(StudyConfig())
+    cluster.begin()
+    cluster.abandon()
+    cluster.abandon()
+    cluster.end()
+    assert ended == []
+    monkeypatch.setattr(start, "_check_ray_is_free", lambda config: ended.append("next"))
+    threading.Timer(0.2, may_start.set).start()
+    Cluster(StudyConfig()).begin()
+    assert ended == ["ray_0", "next"]

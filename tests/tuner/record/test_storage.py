@@ -1,3 +1,4 @@
+import gc
 import json
 
 import optuna
@@ -57,3 +58,12 @@ def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path):
     with pytest.raises(ConfigError, match=r"--storage .*gone.db: no such file"):
         load_study("mine", str(tmp_path), url)
     assert not (tmp_path / "gone.db").exists()
+
+
+def test_who_drops_a_storage_closes_its_connections(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/studies.db", "")
+    engine, pool = storage.engine, storage.engine.pool
+    assert storage.get_all_studies() == [] and engine.pool is pool
+    del storage
+    gc.collect()
+    assert engine.pool is not pool, "a pool is replaced as its connections are closed"
