@@ -44,9 +44,8 @@ def check_floor(config: TrainConfig, parts: Iterable[Part], budget_mib: float, p
         UnderFloorError: if it holds none.
     """
     first = _first_parts(parts)
-    if not any(
-        peak_of(way) <= budget_mib for part in first.values() for way in _leanest(_trains(config, [part]))
-    ):
+    each = (_trains(config, [part]) for part in first.values())
+    if not any(peak_of(way) <= budget_mib for trains in each for way in _leanest(trains)):
         raise _under_floor(config, first.values(), budget_mib, peak_of)
 
 
@@ -60,11 +59,12 @@ def _first_parts(parts: Iterable[Part]) -> dict[Layer, Part]:
 def _under_floor(
     config: TrainConfig, parts: Iterable[Part], budget_mib: float, peak_of: PeakOf
 ) -> UnderFloorError:
-    least = min((_trains(config, [part]) for part in parts), key=lambda trains: least_of(trains, peak_of))
+    each = (_trains(config, [part]) for part in parts)
+    least = min(each, key=lambda trains: least_of(trains, peak_of))
     return UnderFloorError(
         f"budget_mib={budget_mib:g} is under the least that Sparse with {config.norm} on "
-        f"{config.backbone} needs at {config.resolution} px: {least_of(least, peak_of):.1f} MiB with a part of "
-        "one convolution",
+        f"{config.backbone} needs at {config.resolution} px: {least_of(least, peak_of):.1f} MiB with a part "
+        "of one convolution",
         dataclasses.replace(least, plan="smallest", budget_mib=None),
     )
 
