@@ -114,12 +114,14 @@ def _cells(path: Path, given: str) -> list[tuple[int, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             first = file.readline()
-            header = [cell.strip().lower() for cell in next(csv.reader([first]), [])]
             file.seek(0)
+            # A spreadsheet writes semicolons if its language has commas in numbers.
+            delimiter = next((one for one in ",;" if COLUMN in _header(first, one)), ",")
+            header = _header(first, delimiter)
             if COLUMN not in header:
                 lines = [(number, line.strip("\r\n")) for number, line in enumerate(file, 1)]
                 return [(number, line) for number, line in lines if line.strip()]
-            column, reader = header.index(COLUMN), csv.reader(file)
+            column, reader = header.index(COLUMN), csv.reader(file, delimiter=delimiter)
             next(reader)
             rows = [(reader.line_num, row[column]) for row in reader if len(row) > column]
             return [(number, cell) for number, cell in rows if cell]
@@ -131,7 +133,19 @@ def _cells(path: Path, given: str) -> list[tuple[int, str]]:
         ) from None
 
 
+def _header(line: str, delimiter: str) -> list[str]:
+    return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
 def _unknown(given: str, names: list[tuple[bytes, int]], what: str) -> ConfigError:
+    for name, line in names:
+        try:
+            name.decode()
+        except UnicodeDecodeError:
+            raise ConfigError(
+                f"--exclude {given}: line {line} is not UTF-8, and {what.removeprefix('is ')} as it is: save "
+                "the list as UTF-8 (in a spreadsheet: CSV UTF-8)"
+            ) from None
     shown = ", ".join(f"{os.fsdecode(name)} (line {line})" for name, line in names[:MOST_NAMED])
     rest = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
     verb = what if len(names) == 1 else what.replace("is no", "are no", 1)

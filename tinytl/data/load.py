@@ -16,7 +16,7 @@ from tinytl.data.sets.imagefolder import list_imagefolder, list_whole, load_imag
 from tinytl.data.sets.listing import in_memory_or_streamed, stored_side, without_broken
 from tinytl.data.sets.named_set import NamedSet
 from tinytl.data.small_classes import without_small_classes
-from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, stratified_split
+from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, parts_of, stratified_split
 from tinytl.errors import ConfigError
 from tinytl.plural import counted
 
@@ -83,9 +83,17 @@ def list_dataset(
     else:
         named = NAMED_SETS[config.dataset]
         splits = named.load(_folder_of(named, config), side, report)
-    splits = without_small_classes(without_excluded(splits, config), config.min_per_class, known)
-    check_enough_left(splits, config)
-    return splits
+    left = without_small_classes(without_excluded(splits, config), config.min_per_class, known)
+    check_enough_left(left, config)
+    return left if left is splits else _with_what_is_left(left)
+
+
+def _with_what_is_left(splits: DataSplits) -> DataSplits:
+    """Returns `splits` whose account ends with what is left of it."""
+    verbs = {"train": "train", "val": "validate", "test": "test"}
+    sizes = (f"{len(part):,} to {verbs[name]}" for name, part in parts_of(splits).items())
+    left = ", ".join([counted(len(splits.classes), "class", "classes"), *sizes])
+    return dataclasses.replace(splits, account=f"{splits.account}; this leaves {left}")
 
 
 def load_whole_folder(config: TrainConfig, classes: Sequence[str]) -> ImageFiles | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuner.api.study import Study
+from tuner.api.tables import frame
 from tuner.findings.compare import Comparison, cells
 from tuner.findings.compare import compare as compare_readings
 
@@ -22,11 +23,10 @@ class StudyComparison:
     def table(self) -> "DataFrame":
         """A row per study and budget: the best trial, its accuracy, memory (MiB) and slowdown.
 
-        `leads`: whether no other study is more accurate under that budget.
+        `leads`: whether no other study is surely more accurate under that budget. A figure that is not known
+        is NaN.
         """
-        from pandas import DataFrame
-
-        return DataFrame(self.comparison.rows())
+        return frame(self.comparison.rows())
 
     @property
     def hypervolumes(self) -> dict[str, float]:

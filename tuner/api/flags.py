@@ -75,6 +75,8 @@ def _texts(name: str, value: Any) -> list[str]:
         return [_text(value)]
     if isinstance(value, Mapping):
         return [f"{key}={_text(one)}" for key, one in value.items()]
+    if not isinstance(value, (str, list, tuple)):
+        raise ConfigError(f"set={value!r}: give a mapping, or a list of texts KEY=VALUE")
     return [value] if isinstance(value, str) else [str(one) for one in value]
 
 

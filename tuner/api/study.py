@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinytl.errors import ConfigError
 from tuner.api.pages import study_html
 from tuner.api.pair import Pair, pair_of
 from tuner.api.tables import (
@@ -87,6 +88,8 @@ class Study:
         Raises:
             ConfigError: if no complete trial fits, or the trial's `config.yaml` is gone or damaged.
         """
+        if under_mib is not None and not isinstance(under_mib, (int, float)):
+            raise ConfigError(f"under_mib={under_mib!r}: give a number of MiB")
         return pair_of(choose_best(self.reading, under_mib))
 
     def curve(self, trial: str | Trial | Pair) -> "DataFrame":

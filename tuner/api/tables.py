@@ -20,7 +20,7 @@ TEXTS = ("failure", "source")
 
 def trials_table(study: StudyReading) -> "DataFrame":
     """Returns a row per trial, in order; the columns are those of `StudyReading.rows`."""
-    return _frame(study.rows(), columns_of(study))
+    return frame(study.rows(), columns_of(study))
 
 
 def front_table(study: StudyReading) -> "DataFrame":
@@ -31,7 +31,7 @@ def front_table(study: StudyReading) -> "DataFrame":
     rows = {row["trial"]: row for row in study.rows()}
     pairs = [_with_plan(rows[trial.name], trial) for trial in study.front]
     columns = list(_with_plan(dict.fromkeys(columns_of(study)), Trial(name="", params={})))
-    return _frame(pairs, columns)
+    return frame(pairs, columns)
 
 
 def baselines_table(study: StudyReading) -> "DataFrame":
@@ -42,13 +42,13 @@ def baselines_table(study: StudyReading) -> "DataFrame":
         for trial in study.trials
         if trial.baseline is not None
     ]
-    return _frame(named, ["baseline", *columns_of(study)])
+    return frame(named, ["baseline", *columns_of(study)])
 
 
 def contenders_table(study: StudyReading) -> "DataFrame":
     """Returns a row per trial that cannot be told apart from the best, which is the first."""
     rows = {row["trial"]: row for row in study.rows()}
-    return _frame([rows[trial.name] for trial in Sureness(study).contenders], columns_of(study))
+    return frame([rows[trial.name] for trial in Sureness(study).contenders], columns_of(study))
 
 
 def gains_table(study: StudyReading) -> "DataFrame":
@@ -57,7 +57,7 @@ def gains_table(study: StudyReading) -> "DataFrame":
         {"baseline": name, **gain._asdict(), "is_sure": gain.is_sure}
         for name, gain in Sureness(study).gains.items()
     ]
-    return _frame(rows, ["baseline", "mean", "standard_error", "is_sure"])
+    return frame(rows, ["baseline", "mean", "standard_error", "is_sure"])
 
 
 def curve_table(trial: Trial) -> "DataFrame":
@@ -71,7 +71,7 @@ def curve_table(trial: Trial) -> "DataFrame":
     for plan in trial.curve:
         own = asdict(plan) | {"of_front": plan is trial.plan}
         rows.append({name: own[name] for name in names} | own | {"plan": plan.describe()})
-    return _frame(rows, names)
+    return frame(rows, names)
 
 
 def columns_of(study: StudyReading) -> list[str]:
@@ -91,10 +91,10 @@ def _with_plan(row: Mapping[str, Any], trial: Trial) -> dict[str, Any]:
     return found
 
 
-def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> "DataFrame":
+def frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> "DataFrame":
     """Returns a table that has its columns without rows, too; a figure that no row has is NaN."""
     from pandas import DataFrame
 
-    frame = DataFrame(list(rows), columns=list(dict.fromkeys([*columns, *(rows[0] if rows else ())])))
-    empty = [name for name in frame if name not in TEXTS and frame[name].isna().all() and len(frame)]
-    return frame.astype(dict.fromkeys(empty, float))
+    table = DataFrame(list(rows), columns=list(dict.fromkeys([*columns, *(rows[0] if rows else ())])))
+    empty = [name for name in table if name not in TEXTS and table[name].isna().all() and len(table)]
+    return table.astype(dict.fromkeys(empty, float))

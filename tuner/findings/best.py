@@ -15,6 +15,7 @@ from tinytl.config.names import METRICS
 from tinytl.config.train_command import folded, train_command
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.plural import counted
 from tinytl.runs.directory import RunDirectory, read_config_file
 from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, counts_line, describe, shortened, test_text
@@ -112,11 +113,12 @@ def print_best(console: Console, best: Best) -> None:
     test = test_text(trial)
     tested = "" if test is None else f", on the test images {test}"
     under = "" if study.budget_mib is None else f" under {study.budget_mib:g} MiB"
-    line(f"{trial.label}, the best of {study.counts['complete']} complete trials{under}")
+    sureness = Sureness(study)
+    line(f"{trial.label}, the best of {counted(len(sureness.fitting), 'complete trial')}{under}")
     seconds = known(trial.epoch_time_s)
     timed = "" if seconds is None else f"; epoch {seconds:.1f} s in the study"
     line(f"{trial.metric_words} {accuracy_text(trial)}{tested}{timed}")
-    for text in Sureness(study).lines():
+    for text in sureness.lines():
         line(text)
     line(f"peak memory {trial.peak_memory_mib:.1f} MiB{_with_plan(trial)}")
     line(f"searched: {describe(trial.params)}")

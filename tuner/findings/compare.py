@@ -63,12 +63,15 @@ class Comparison:
         return not self.differences
 
     def leaders(self, budget_mib: float) -> set[str]:
-        """Returns the studies with the best metric under a budget; none if they cannot be compared."""
-        found = {c.label: c.best[budget_mib] for c in self.studies}
-        accuracies = {name: trial.score for name, trial in found.items() if trial is not None}
-        if not self.comparable or not accuracies:
+        """Returns the studies than which none is surely better under a budget.
+
+        None if they cannot be compared. Without standard errors (an older study): those with the best metric.
+        """
+        found = {c.label: trial for c in self.studies if (trial := c.best[budget_mib]) is not None}
+        if not self.comparable or not found:
             return set()
-        return {name for name, value in accuracies.items() if value == max(accuracies.values())}
+        best = max(found.values(), key=lambda trial: trial.score)
+        return {name for name, trial in found.items() if not _surely_better(best, trial)}
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns a dictionary per study and budget, for a table."""
@@ -109,6 +112,13 @@ class Comparison:
             ],
             "best": self.rows(),
         }
+
+
+def _surely_better(best: Trial, other: Trial) -> bool:
+    """Whether a score is higher by more than chance; its studies' seeds and images count as independent."""
+    if math.isnan(best.standard_error + other.standard_error):
+        return best.score > other.score
+    return Difference(best.score - other.score, math.hypot(best.standard_error, other.standard_error)).is_sure
 
 
 def compare(studies: Sequence[StudyReading], budgets_mib: Sequence[float] = ()) -> Comparison:
@@ -160,7 +170,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     """Prints what differs, a row per study, and what the columns mean."""
     for line in lines_of(comparison):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    titles, rows = cells(comparison)
+    titles, rows = cells(comparison, errors=True)
     if _width(titles, rows) > console.width:  # a column per study: of two or three the figures fit
         titles, *rows = (list(line) for line in zip(titles, *rows, strict=True))
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -182,7 +192,7 @@ def lines_of(comparison: Comparison) -> list[str]:
     """Returns whether the studies can be compared, and what the table's cells mean."""
     lines = [f"Accuracies cannot be compared: {difference}." for difference in comparison.differences]
     lines += [f"They differ in {note}." for note in comparison.notes]
-    stars = "; * the best" if comparison.comparable else ""
+    stars = "; * no study is surely better" if comparison.comparable else ""
     words = METRICS[comparison.studies[0].study.metric] if comparison.comparable else "metric"
     return [
         *lines,

@@ -29,6 +29,8 @@ NAMED = 3
 """How many trials a line names."""
 RESAMPLES = 400
 """Bootstrap samples of the validation images."""
+LEAST_TOLD = 0.0005
+"""Luck of less is not told: it is 0.0 points."""
 MOST_COMPARED = 100
 """Of the complete trials, so many with the best figures are asked how much luck chose the best."""
 
@@ -156,7 +158,7 @@ class Sureness:
 
     def _luck_line(self) -> list[str]:
         best, luck = self.study.best, self.luck
-        if best is None or not luck:
+        if best is None or not luck or luck < LEAST_TOLD:
             return []
         return [
             f"The best of {len(self.fitting)} by the same images looks better than it is: by about "

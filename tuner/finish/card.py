@@ -13,6 +13,7 @@ from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE
 from tinytl.runs.judged import lines
 from tinytl.training.judgements import Judgements
+from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, capitalized
 from tuner.findings.text import describe as described
 from tuner.finish.lengths import MOST_DOUBLINGS
@@ -174,11 +175,12 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
     best, trial, study = outcome.best, outcome.best.trial, outcome.best.study
     under = "" if study.budget_mib is None else f", in {study.budget_mib:g} MiB or less"
     space = f" of space `{study.attributes[schema.SPACE]}`" if schema.SPACE in study.attributes else ""
-    n_trials = counted(study.counts["complete"], "complete trial")
+    n_trials = counted(len(Sureness(study).fitting), "complete trial")
     by = f"by {trial.metric_words} on the validation images{under}"
     which = f"the best of {n_trials}{space}, {by}"
     if outcome.named:
         better = "" if study.best is None else f" The best, {by}, was `{study.best.label}`."
+        n_trials = counted(study.counts["complete"], "complete trial")
         which = f"named by a person, one of {n_trials}{space}.{better}"
     yield (
         f"Trial `{trial.label}` of study `{study.name}`: {which.removesuffix('.')}. There it had "

@@ -38,9 +38,18 @@ TABLE = "kind,split,class,file,compared_with\nduplicate,train,red,red/01.png,blu
         "./red/01.png",
         TABLE,
         "\ufeff" + TABLE,
+        TABLE.replace(",", ";"),
         "ROOT/red/01.png\nred/01.png",
     ],
-    ids=["lines", "blank lines", "a dot", "a table", "a table with a mark", "a whole path, twice"],
+    ids=[
+        "lines",
+        "blank lines",
+        "a dot",
+        "a table",
+        "a table with a mark",
+        "semicolons",
+        "a whole path, twice",
+    ],
 )
 def test_the_others_stay_in_their_splits(make_imagefolder: MakeFolder, tmp_path: Path, text: str) -> None:
     root = make_imagefolder({"red": 10, "blue": 10})
@@ -64,7 +73,9 @@ def test_they_are_counted_and_the_data_is_another(
         data = load_dataset(_config(root, listed if names else None, loading=loading))
         digests.add(data.digest)
         assert data.account is not None
-        assert data.account.endswith(f"; excluded: {len(names)} by drop.txt") == bool(names)
+        assert (f"; excluded: {len(names)} by drop.txt; this leaves 2 classes, " in data.account) == bool(
+            names
+        )
     assert len(digests) == 4 and data.test is None and len(data.val) == 3
 
 
@@ -84,7 +95,10 @@ def test_pictures_of_arrays_have_numbers(tmp_path: Path) -> None:
     listed.write_text("train/0\ntest/3\n")
     whole = load_dataset(small(num_classes=None))
     left = load_dataset(small(num_classes=None, exclude=str(listed)))
-    assert left.account == "digits; excluded: 2 by drop.txt" and left.digest != whole.digest
+    assert (
+        left.account.startswith("digits; excluded: 2 by drop.txt; this leaves 10 classes, ")
+        and left.digest != whole.digest
+    )
     np.testing.assert_array_equal(left.train.labels, whole.train.labels[1:])
     assert whole.test is not None and left.test is not None
     np.testing.assert_array_equal(left.test.labels, np.delete(whole.test.labels, 3))
@@ -144,3 +158,13 @@ def test_what_cannot_be_listed_is_found_before_anything_is_read(
         check_data_dir(_config(root, tmp_path / "drop.txt"))
     with pytest.raises(ConfigError, match="exclude=3 is no file's name"):
         small(exclude=3)
+
+
+def test_a_list_that_is_not_utf_8_is_said_to_be_so(make_imagefolder: MakeFolder, tmp_path: Path) -> None:
+    root = make_imagefolder({"red": 10, "blue": 10})
+    listed = tmp_path / "drop.csv"
+    listed.write_bytes("file\nred/01.png\nred/gr\u00fcn.png\n".encode("cp1252"))
+    with pytest.raises(
+        ConfigError, match=r"drop\.csv: line 3 is not UTF-8, and no file in .* as it is: save the"
+    ):
+        load_dataset(_config(root, listed))

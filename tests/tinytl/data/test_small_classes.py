@@ -42,7 +42,9 @@ def test_small_classes_go_the_others_stay_in_their_splits_and_both_are_said(
     data = load_dataset(_config(root, 4))
     assert data.classes == ("blue", "red") and set(np.unique(data.train.labels)) == {0, 1}
     assert data.account is not None
-    assert data.account.endswith("; left out: 2 classes with fewer than 4 pictures: few (3), one (1)")
+    few = "; left out: 2 classes with fewer than 4 pictures: few (3), one (1)"
+    n_train, n_val = len(data.train), len(data.val)
+    assert f"{few}; this leaves 2 classes, {n_train} to train, {n_val} to validate" in data.account
 
 
 def test_the_digest_knows_of_it(make_imagefolder: MakeFolder) -> None:

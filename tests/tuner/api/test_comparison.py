@@ -14,6 +14,9 @@ def test_studies_side_by_side_are_a_table_a_picture_and_files(many, tmp_path):
     assert list(found.table["budget_mib"]) == [60, 100, 60, 100] and found.table["leads"].any()
     best = found.table.set_index(["study", "budget_mib"]).loc[("few", 100), "accuracy_top1"]
     assert best == few.best(under_mib=100).accuracy_top1
+    nothing_fits = tuner.compare(many, few, budgets_mib=[1]).table
+    assert nothing_fits["accuracy_top1"].dtype == nothing_fits["slowdown"].dtype == float
+    assert nothing_fits["accuracy_top1"].isna().all()
     assert set(found.hypervolumes) == {"many", "few"} and found.differences == []
     assert "<img" in found._repr_html_() and repr(found).startswith("study  complete  60 MiB")
     assert all(path.is_file() for path in found.write(tmp_path / "out"))

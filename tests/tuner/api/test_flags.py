@@ -43,6 +43,7 @@ def test_none_and_false_are_flags_that_are_not_given():
         ({"verbose": 3}, "verbose=3: True or False is needed"),
         ({"trials": 0}, "--trials 0: must be at least 1"),
         ({"sampler": "tp"}, "unknown sampler 'tp': did you mean 'tpe'?"),
+        ({"set": 5}, "set=5: give a mapping, or a list of texts KEY=VALUE"),
         ({"dry_run": True}, "dry_run: there is no study to return: `"),
         ({"submit": "http://h:1"}, "submit: there is no study to return: `"),
         ({"resume": True}, "--resume needs --name"),

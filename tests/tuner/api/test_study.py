@@ -30,6 +30,8 @@ def test_a_mistake_is_a_value_error_of_one_line(many):
         many.curve("joint-0000")
     with pytest.raises(tuner.ConfigError, match="no complete trial of many needs 1 MiB or less"):
         many.best(under_mib=1)
+    with pytest.raises(tuner.ConfigError, match="under_mib='x': give a number of MiB"):
+        many.best(under_mib="x")
     with pytest.raises(ValueError, match="no study nothing under"):
         tuner.open_study("nothing", many.folder.parent)
 

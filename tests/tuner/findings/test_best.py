@@ -103,7 +103,7 @@ def test_what_is_printed(study, tmp_path, capsys, monkeypatch):
     best(tmp_path)
     text = capsys.readouterr().out
     lines = text.splitlines()
-    assert lines[0] == "s-001, the best of 3 complete trials under 25 MiB"
+    assert lines[0] == "s-001, the best of 2 complete trials under 25 MiB"
     assert lines[1] == "accuracy 0.600, on the test images 0.550 ± 0.020; epoch 1.5 s in the study"
     assert lines[2] == "peak memory 20.0 MiB"
     begin = lines.index("Train it:") + 1

@@ -51,6 +51,11 @@ def test_each_has_its_best_under_the_same_budgets_with_its_fastest_plan():
         "b": {35: None, 40: ("b-0", 40.0), 100: ("b-0", 40.0)},
     }
     assert [found.leaders(budget) for budget in (35, 40, 100)] == [{"a"}, {"b"}, {"a"}]
+    near = study("b", replace(B.trials[0], accuracy_top1=0.86, standard_error=0.02))
+    sure = study("a", *(replace(one, standard_error=0.01) for one in A.trials))
+    assert compare([sure, near], [100]).leaders(100) == {"a", "b"}  # 4 points, of 2.2 each
+    far = study("b", replace(B.trials[0], accuracy_top1=0.85, standard_error=0.02))
+    assert compare([sure, far], [100]).leaders(100) == {"a"}
     titles, rows = cells(found)
     assert titles == ["study", "complete", "35 MiB", "40 MiB", "100 MiB", "hypervolume"]
     assert rows[1][:5] == ["b", "1", "-", "0.800 (40.0) *", "0.800 (40.0)"]

@@ -110,18 +110,24 @@ def test_the_best_is_trained_for_as_long_as_it_gains_and_its_folder_predicts(run
     ]
     shown = capsys.readouterr().out
     assert "no ONNX file: an export needs the package onnx" in shown and str(model) in shown
+    tested = f"{found['test_accuracy_top1']:.3f} ± {found['test_accuracy_top1_standard_error']:.3f}"
+    assert f"on 18 test images: accuracy {tested}" in shown
 
     assert tinytl(["evaluate", str(model), "--split", "test", "--json"]) == 0
     judged = json.loads(capsys.readouterr().out)
     kept = json.loads((model / TEST).read_text())
     assert judged["accuracy_top1"] == found["test_accuracy_top1"] == kept["accuracy_top1"]
     assert judged["confusion"] == kept["confusion"]
+    other = ["--dataset", "imagefolder", "--data-dir", str(pictures / "test")]
+    assert tinytl(["evaluate", str(model), *other]) == 0  # as the card says
+    capsys.readouterr()
     assert tinytl(["predict", str(model), str(pictures / "test" / "red" / "0.png"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["label"] in CLASSES
 
     card = (model / "README.md").read_text()
     for text in (
-        f"{found['test_accuracy_top1']:.3f} ± {found['test_accuracy_top1_standard_error']:.3f}",
+        tested,
+        "tinytl evaluate FOLDER --data-dir DIR ",
         "36 train, 18 val, 18 test images",
         found["images"]["digest"],
         "Trial `s-001` of study `s`: the best of 2 complete trials",
