@@ -15,10 +15,11 @@ from tuner.config import StudyConfig
 from tuner.trial.gpu_share import CUDA_CONTEXT_MIB
 from tuner.trial_config import largest_configs
 
-WORKER_MIB = 1650.0
+WORKER_MIB = 1000.0
 """What a trial's process needs on a CPU beside the tensors of a step: Python, torch, Ray, and the pictures.
 
-Source: peak resident size of the workers of a study on digits, 1,500 to 1,650 MiB.
+Source: `benchmarks.memory.torch_process`, the worker of a study on digits: 864 to 1,028 MiB, with a step of
+some 30; 736 of the 1,028 are `import torch` with the wheel for CUDA.
 """
 MARGIN = 0.1
 """Margin on a trial's need, as a part of it, for memory that torch's allocator holds but cannot use."""
