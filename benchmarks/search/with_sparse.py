@@ -49,6 +49,7 @@ def searched(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         row[arm] = {
             "trials": len(study.complete),
             "hypervolume": round(volume.fraction, 4),
+            "sparse_trials": sum(trial.params.get("method") == "Sparse" for trial in study.complete),
             "front": [
                 (trial.params["method"], round(trial.accuracy_top1, 4), round(trial.peak_memory_mib, 2))
                 for trial in study.front

@@ -210,6 +210,25 @@ def mean_and_error(rows: list[Result], name: str, factor: float, digits: int) ->
     return f"{statistics.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
+def augmentation(result: Result) -> list[str]:
+    """One line per kind: accuracy and rate on each data set, after few epochs and after many."""
+    rows: dict[str, dict[tuple[str, int], Result]] = {}
+    for row in result["rows"]:
+        place = row["dataset"], row["settings"]["epochs"]
+        rows.setdefault(row["variant"].partition(",")[0], {})[place] = row
+    places = sorted({place for of_kind in rows.values() for place in of_kind})
+    lines = [
+        cells(
+            kind,
+            *(f"{top1(found[p])} ({found[p]['base_lr']:.1g})" if p in found else "" for p in places),
+            f"{next(iter(found.values()))['least_mib']:.1f}",
+        )
+        for kind, found in rows.items()
+    ]
+    heads = [f"{SETS[dataset]}, {epochs} epochs" for dataset, epochs in places]
+    return [*table(["top-1, % (base lr)", *heads, "MiB"], lines), *source(result)]
+
+
 TABLES = {
     "comparison": ("transfer_comparison", comparison),
     "methods": ("transfer_methods", methods),
@@ -220,6 +239,7 @@ TABLES = {
     "reported": ("transfer_methods", reported),
     "scratch": ("transfer_scratch", variants),
     "lite": ("transfer_lite_branches", lite_branches),
+    "augmentation": ("transfer_augmentation", augmentation),
 }
 CURVES = {"transfer_separate_lr": "separate_lr.png", "transfer_scratch": "from_scratch.png"}
 
