@@ -16,7 +16,7 @@ from tinytl.data.sets.imagefolder import list_imagefolder, list_whole, load_imag
 from tinytl.data.sets.listing import in_memory_or_streamed, stored_side, without_broken
 from tinytl.data.sets.named_set import NamedSet
 from tinytl.data.small_classes import without_small_classes
-from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, parts_of, stratified_split
+from tinytl.data.splits import DataSplits, ImageFiles, ImageSet, Split, in_words, parts_of, stratified_split
 from tinytl.errors import ConfigError
 from tinytl.plural import counted
 
@@ -90,9 +90,7 @@ def list_dataset(
 
 def _with_what_is_left(splits: DataSplits) -> DataSplits:
     """Returns `splits` whose account ends with what is left of it."""
-    verbs = {"train": "train", "val": "validate", "test": "test"}
-    sizes = (f"{len(part):,} to {verbs[name]}" for name, part in parts_of(splits).items())
-    left = ", ".join([counted(len(splits.classes), "class", "classes"), *sizes])
+    left = f"{counted(len(splits.classes), 'class', 'classes')}, {in_words(parts_of(splits))}"
     return dataclasses.replace(splits, account=f"{splits.account}; this leaves {left}")
 
 

@@ -102,6 +102,12 @@ def parts_of(splits: DataSplits) -> dict[str, Split]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
+def in_words(parts: Mapping[str, Split]) -> str:
+    """Returns the sizes of splits, by the names of `parts_of`: `29 to train, 9 to validate`."""
+    verbs = {"train": "train", "val": "validate", "test": "test"}
+    return ", ".join(f"{len(part):,} to {verbs[name]}" for name, part in parts.items())
+
+
 def with_parts(splits: DataSplits, parts: Mapping[str, Split]) -> DataSplits:
     """Returns `splits` with other images, by the names of `parts_of`. A test split without any is none."""
     return replace(splits, train=parts["train"], val=parts["val"], test=parts.get("test") or None)

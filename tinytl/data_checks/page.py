@@ -25,8 +25,7 @@ ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
 li { border: 1px solid #ddd; border-radius: 6px; padding: .7rem; min-width: 0; overflow-wrap: anywhere; }
 li p { margin: .4rem 0 0; } figure { display: inline-block; margin: 0 .6rem 0 0; vertical-align: top; }
 img { background: #eee; border: 1px solid #ddd; display: block; max-height: 96px; max-width: 100%;
-  object-fit: contain;
-  image-rendering: auto; }
+  object-fit: contain; image-rendering: auto; }
 code { font: 13px ui-monospace, monospace; }
 @media (max-width: 30rem) { body { margin: 1rem auto; } ul { grid-template-columns: 1fr; } }
 @media (prefers-color-scheme: dark) { body { background: #16181c; color: #e6e6e6; } p { color: #aaa; }

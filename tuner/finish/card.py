@@ -72,10 +72,11 @@ def _headline(outcome: Outcome) -> str:
     if outcome.test is None:
         return "It was judged on no test images: the data set has none."
     n_images, metric = counted(len(outcome.test.labels), "test image"), outcome.best.trial.metric
-    return f"On {n_images}: {METRICS[metric]} **{_with_error(outcome.test, metric)}**."
+    return f"On {n_images}: {METRICS[metric]} **{with_error(outcome.test, metric)}**."
 
 
-def _with_error(found: Judgements, metric: str) -> str:
+def with_error(found: Judgements, metric: str) -> str:
+    """Returns a metric with its standard error: `0.709 ± 0.021`."""
     return f"{getattr(found, metric):.3f} ± {found.standard_error(metric):.3f}"
 
 
@@ -114,7 +115,7 @@ def _judged(outcome: Outcome) -> Iterator[str]:
         yield "| | |"
         yield "|---|---|"
         for metric, words in METRICS.items():
-            yield f"| {capitalized(words)} | {_with_error(found, metric)} |"
+            yield f"| {capitalized(words)} | {with_error(found, metric)} |"
         yield ""
         yield (
             "± is one standard error: how far other images of the same kind would move the figure. Another "

@@ -21,7 +21,7 @@ from tinytl.training.judgements import Judgements
 from tuner.bucket.copies import named
 from tuner.bucket.whole_folders import send_whole
 from tuner.findings.best import Best, choose_best
-from tuner.finish.card import CARD, TEST, card
+from tuner.finish.card import CARD, TEST, card, with_error
 from tuner.finish.lengths import best_length, try_lengths
 from tuner.finish.model_folder import (
     MODEL,
@@ -124,8 +124,8 @@ def _train(best: Best, wish: Wish, report: Report) -> Outcome:
 
 
 def _judged_line(trial: Trial, test: Judgements) -> str:
-    score, error = getattr(test, trial.metric), test.standard_error(trial.metric)
-    line = f"on {counted(len(test.labels), 'test image')}: {trial.metric_words} {score:.3f} ± {error:.3f}"
+    n_images = counted(len(test.labels), "test image")
+    line = f"on {n_images}: {trial.metric_words} {with_error(test, trial.metric)}"
     of_trial = known(trial.test_score)
     return line if of_trial is None else f"{line} (the trial in the search: {of_trial:.3f})"
 

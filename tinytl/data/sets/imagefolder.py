@@ -6,12 +6,12 @@ What a folder holds is read once, by `list_imagefolder`; whatever is left aside 
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinytl.data.sets.labels_csv import LABELS_FILE, read_labels
 from tinytl.data.sets.listing import Listing, image_files
-from tinytl.data.splits import DataSplits, ImageFiles, three_way, two_way
+from tinytl.data.splits import DataSplits, ImageFiles, in_words, parts_of, three_way, two_way
 from tinytl.data.walk import LeftOut, ending_of, picture_endings, pictures_under, visible
 from tinytl.errors import ConfigError, without_controls
 
@@ -45,15 +45,13 @@ def load_imagefolder(data_dir: str | None, side: int) -> DataSplits:
     elif val is None:
         train, val = two_way(train)
     name = printable(Path(data_dir or "").expanduser().resolve().name)
-    parts = {
-        verb: part for part, verb in ((train, "train"), (val, "validate"), (test, "test")) if part is not None
-    }
-    account = f"{name}: {sum(map(len, parts.values())):,} images of {_named(listing.classes)}: " + ", ".join(
-        f"{len(part):,} to {verb}" for verb, part in parts.items()
-    )
+    splits = DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True)
+    parts = parts_of(splits)
+    n_images = sum(map(len, parts.values()))
+    account = f"{name}: {n_images:,} images of {_named(listing.classes)}: {in_words(parts)}"
     if listing.left_out:
         account += f"; left out: {listing.left_out}"
-    return DataSplits(name, listing.classes, train, val, test, crop_scale_min=0.7, flip=True, account=account)
+    return replace(splits, account=account)
 
 
 def list_whole(data_dir: str, classes: Sequence[str], side: int, min_per_class: int = 0) -> ImageFiles | None:
