@@ -24,7 +24,8 @@ FLAGS: dict[str, str] = {
     "tuner report": "--live --open --out --runs-dir --storage --trial NAME",
     "tuner best": "--json --runs-dir --storage --under-mib NAME",
     "tuner finish": (
-        "--epochs --register --replace --runs-dir --storage --tracking-uri --trial --under-mib --val-too NAME"
+        "--epochs --register --replace --runs-dir --storage --time-budget --tracking-uri --trial --under-mib "
+        "--val-too NAME"
     ),
     "tuner export": (
         "--data-dir --int8 --json --max-accuracy-drop --micro-batch-size --out --runs-dir --storage "

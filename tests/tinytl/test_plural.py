@@ -1,8 +1,8 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns and units."""
 
 import pytest
 
-from tinytl.plural import counted
+from tinytl.plural import counted, rough_span
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,10 @@ from tinytl.plural import counted
 )
 def test_a_noun_follows_its_number(number, words, expected):
     assert counted(number, *words) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(3, "5 s"), (62, "60 s"), (754, "13 min"), (7384, "2 h 03 min")]
+)
+def test_an_estimated_span_has_no_more_digits_than_it_can_have(seconds, expected):
+    assert rough_span(seconds) == expected

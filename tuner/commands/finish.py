@@ -27,6 +27,12 @@ def add_parser(commands: Commands) -> None:
         help="epochs to train (default: the study's, doubled until a whole run is not better)",
     )
     finish.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="SECONDS",
+        help="doubles no further if the next run would end later than this (default: as long as it gains)",
+    )
+    finish.add_argument(
         "--val-too",
         action="store_true",
         help="then train on training and validation images: a last run of as many epochs",
@@ -54,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         trial=args.trial,
         under_mib=args.under_mib,
         epochs=args.epochs,
+        time_budget_s=args.time_budget,
         val_too=args.val_too,
         replace=args.replace,
         register=args.register,

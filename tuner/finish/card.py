@@ -16,7 +16,7 @@ from tinytl.training.judgements import Judgements
 from tuner.findings.sureness import Sureness
 from tuner.findings.text import accuracy_text, capitalized
 from tuner.findings.text import describe as described
-from tuner.finish.lengths import MOST_DOUBLINGS
+from tuner.finish.lengths import MOST_DOUBLINGS, best_length, lengths
 from tuner.finish.outcome import Outcome
 from tuner.record import schema
 
@@ -190,9 +190,13 @@ def _chosen(outcome: Outcome) -> Iterator[str]:
     )
     if len(outcome.tried) > 1:
         yield ""
+        *_, (last, score) = outcome.tried.items()
+        gained = score is not None and last == best_length(outcome.tried)
+        cut_short = gained and last < lengths(best.config.epochs)[-1]
+        why = ", and no further, for want of time" if cut_short else ""
         yield (
             "Then its length was doubled until a whole run was not better than the one before, at most to "
-            f"{2**MOST_DOUBLINGS} times the study's:"
+            f"{2**MOST_DOUBLINGS} times the study's{why}:"
         )
         yield ""
         yield f"| epochs | {trial.metric_words}, validation |"

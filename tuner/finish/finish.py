@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tinytl.data.splits import DataSplits
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.export.model import onnx_or_reason, write_model
 from tinytl.memory.measure import process_peak_mib
-from tinytl.plural import counted
+from tinytl.plural import counted, rough_span
 from tinytl.runs.exported import ABOUT_FILE
 from tinytl.runs.judged import flat
 from tinytl.runs.trained import TrainedNetwork, load_trained
@@ -22,7 +23,7 @@ from tuner.bucket.copies import named
 from tuner.bucket.whole_folders import send_whole
 from tuner.findings.best import Best, choose_best
 from tuner.finish.card import CARD, TEST, card, with_error
-from tuner.finish.lengths import best_length, try_lengths
+from tuner.finish.lengths import best_length, lengths, try_lengths
 from tuner.finish.model_folder import (
     MODEL,
     check_only_own,
@@ -95,8 +96,7 @@ def _train(best: Best, wish: Wish, report: Report) -> Outcome:
     on_train: FinishedRun | None = None
     epochs = wish.epochs
     if epochs is None:
-        report(f"chosen: {best.trial.label}; its length is doubled until a whole run is not better")
-        on_train, tried = _length_found(training, best, report)
+        on_train, tried = _length_found(training, best, wish, report)
         epochs = on_train.epochs
     elif not wish.val_too:
         on_train = training.run(epochs)
@@ -131,10 +131,13 @@ def _judged_line(trial: Trial, test: Judgements) -> str:
 
 
 def _length_found(
-    training: Training, best: Best, report: Report
+    training: Training, best: Best, wish: Wish, report: Report
 ) -> tuple[FinishedRun, dict[int, float | None]]:
     runs: dict[int, FinishedRun] = {}
     metric, words = best.trial.metric, best.trial.metric_words
+    epoch_s = known(best.trial.epoch_time_s)
+    began_s = time.monotonic()
+    _say_how_long(best, epoch_s, report)
 
     def train(epochs: int) -> float | None:
         try:
@@ -148,11 +151,41 @@ def _length_found(
         report(f"{counted(epochs, 'epoch')}: {words} {score:.3f}")
         return score
 
-    tried = try_lengths(best.config.epochs, train)
+    def in_time(epochs: int) -> bool:
+        pace_s = [run.seconds_per_epoch for run in runs.values() if run.seconds_per_epoch is not None]
+        pace = pace_s[-1] if pace_s else epoch_s
+        if wish.time_budget_s is None or pace is None or training.has_ended(epochs):
+            return True
+        needed_s = pace * epochs * (2 if wish.val_too else 1)  # the last run is as long
+        left_s = wish.time_budget_s - (time.monotonic() - began_s)
+        if needed_s <= left_s:
+            return True
+        report(
+            f"{counted(epochs, 'epoch')} would take about {rough_span(needed_s)}, more than is left of "
+            f"--time-budget {wish.time_budget_s:g}"
+        )
+        return False
+
+    tried = try_lengths(best.config.epochs, train, in_time)
     kept = best_length(tried)
     assert kept is not None  # the first run did not diverge
     report(f"kept: {counted(kept, 'epoch')}")
     return runs[kept], tried
+
+
+def _say_how_long(best: Best, epoch_s: float | None, report: Report) -> None:
+    first, *longer = lengths(best.config.epochs)
+    then = f"{', '.join(map(str, longer[:-1]))} and {longer[-1]}"
+    report(
+        f"chosen: {best.trial.label}; it trains for {counted(first, 'epoch')}, then anew for {then}, until a "
+        "run is not better than the one before"
+    )
+    if epoch_s is not None:
+        most_s = epoch_s * (first + sum(longer))
+        report(
+            f"about {rough_span(epoch_s * first)} for the first run, {rough_span(most_s)} for all "
+            "(--time-budget SECONDS or --epochs N for less)"
+        )
 
 
 def _images(best: Best, report: Report) -> DataSplits:

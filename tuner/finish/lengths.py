@@ -11,21 +11,32 @@ MOST_DOUBLINGS = 4
 """The longest schedule has 16 times the study's epochs."""
 
 
-def try_lengths(first: int, train: Callable[[int], float | None]) -> dict[int, float | None]:
-    """Trains `first` epochs, twice as many, and so on, until a run is not better than the one before.
+def lengths(first: int) -> list[int]:
+    """Returns the lengths that may be tried, in epochs: `first`, those of the study's trials, and doubles."""
+    return [first * 2**doublings for doublings in range(MOST_DOUBLINGS + 1)]
+
+
+def try_lengths(
+    first: int,
+    train: Callable[[int], float | None],
+    in_time: Callable[[int], bool] = lambda epochs: True,
+) -> dict[int, float | None]:
+    """Trains the `lengths` one after the other until a run is not better than the one before.
 
     Args:
         first: epochs of the study's trials.
         train: returns the study's metric on the validation images after a run of so many epochs; None if its
             loss diverged.
+        in_time: whether a run of so many epochs may begin; the first is not asked about.
 
     Returns:
         The metric by length, in order.
     """
     tried: dict[int, float | None] = {}
     before: float | None = None
-    for doublings in range(MOST_DOUBLINGS + 1):
-        epochs = first * 2**doublings
+    for epochs in lengths(first):
+        if tried and not in_time(epochs):
+            break
         tried[epochs] = score = train(epochs)
         if score is None or (before is not None and score <= before):
             break

@@ -15,7 +15,7 @@ from tinytl.plural import counted
 from tinytl.runs.checkpoint_file import MAY_DIFFER
 from tinytl.runs.directory import RunDirectory, with_whole_paths
 from tinytl.runs.progress import progress_for_this_output
-from tinytl.runs.record import read_run
+from tinytl.runs.record import read_epochs, read_run, seconds_per_epoch
 from tinytl.runs.run import train_loaded
 from tuner.record.trials import figures_of
 
@@ -38,6 +38,11 @@ class FinishedRun:
         return self.config.epochs
 
     @property
+    def seconds_per_epoch(self) -> float | None:
+        """The median of its epochs that computed all their features; None if none did."""
+        return seconds_per_epoch(read_epochs(RunDirectory(self.folder).metrics_file).rows)
+
+    @property
     def figures(self) -> dict[str, float]:
         """Its metrics on the validation images after the last epoch; none if it trained on those."""
         accuracy = self.result["val_accuracy_top1"]
@@ -57,6 +62,10 @@ class Training:
     report: Callable[[str], None]
     """Called with a line before each run."""
 
+    def has_ended(self, epochs: int) -> bool:
+        """Whether the run of so many epochs on training images has ended in an earlier call."""
+        return self._directory(epochs, val_too=False).result_file.exists()
+
     def run(self, epochs: int, *, val_too: bool = False) -> FinishedRun:
         """Trains a schedule of `epochs`; continues a run that was cut off, and reads one that has ended.
 
@@ -66,9 +75,9 @@ class Training:
             ConfigError: if a checkpoint cannot be written, or another process trains the same run.
             NonFiniteLossError: if the loss diverges.
         """
-        config = with_whole_paths(dataclasses.replace(self.config, epochs=epochs, loader_workers=None))
+        config = self._config(epochs)
         on = "training and validation images" if val_too else "training images"
-        directory = RunDirectory(self.folder / self._name(config, val_too))
+        directory = self._directory(epochs, val_too=val_too)
         self.report(f"{counted(epochs, 'epoch')} on {on}: {directory.path}")
         if directory.result_file.exists():
             result = read_run(directory.path).result
@@ -82,9 +91,13 @@ class Training:
         result = train_loaded(config, data, None, directory.path, progress, resume=True)
         return FinishedRun(folder=directory.path, config=config, result=result)
 
-    def _name(self, config: TrainConfig, val_too: bool) -> str:
-        """Returns the name of a run's folder: of another configuration or other images it is another one."""
+    def _config(self, epochs: int) -> TrainConfig:
+        return with_whole_paths(dataclasses.replace(self.config, epochs=epochs, loader_workers=None))
+
+    def _directory(self, epochs: int, *, val_too: bool) -> RunDirectory:
+        """Returns the folder of a run: of another configuration or other images it is another one."""
+        config = self._config(epochs)
         decisive = {k: v for k, v in flat_from_config(config).items() if k not in MAY_DIFFER}
         decisive["images"] = self.data.digest  # a copy of a bucket may have runs of a deleted study's images
         digest = blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=4).hexdigest()
-        return f"{self.trial}-{config.epochs}{'-val' if val_too else ''}-{digest}"
+        return RunDirectory(self.folder / f"{self.trial}-{epochs}{'-val' if val_too else ''}-{digest}")

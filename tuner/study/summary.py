@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tinytl.config.names import METRICS
-from tinytl.plural import counted
+from tinytl.plural import counted, rough_span
 from tuner.addresses import is_server
 from tuner.bucket.copies import named, send
 from tuner.findings.findings import print_findings
 from tuner.findings.sureness import Sureness
 from tuner.findings.text import short
+from tuner.finish.lengths import lengths
 from tuner.next_commands import (
     launch_command,
     resume_command,
@@ -24,6 +25,7 @@ from tuner.next_commands import (
     ui_command,
     where_flags,
 )
+from tuner.record.trials import Trial, known
 from tuner.study.race import MOST_SEEDS, seeds_of
 from tuner.terminal.notice import Notice, no_notice
 from tuner.tracking.pages import page_on
@@ -158,9 +160,8 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         cut_off = "Interrupted. " if outcome.interrupted else ""
         line(f"{cut_off}Resume:  {resume_command(prepared.name, config.runs_dir)}")
     elif study.best is not None:
-        line(
-            f"Finish:  {tuner_command('finish', prepared.name, where=where)}    (trains the best to a model)"
-        )
+        finish = tuner_command("finish", prepared.name, where=where)
+        line(f"Finish:  {finish}    (a model{_in_at_most(study.best, prepared.base.epochs)})")
     if not config.tracks:
         further = f"{sync_command(prepared.name, where, 'URI')}    (records it in MLflow)"
     elif config.tracking_uri is not None and is_server(config.tracking_uri):
@@ -174,3 +175,9 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         f"               {tuner_command('report', prepared.name, where=where, then=['--open'])}\n"
         f"               {further}"
     )
+
+
+def _in_at_most(best: Trial, epochs: int) -> str:
+    """Returns how long `tuner finish` may take, as its trial's epochs took; nothing if that is not known."""
+    epoch_s = known(best.epoch_time_s)
+    return "" if epoch_s is None else f", in at most {rough_span(epoch_s * sum(lengths(epochs)))}"

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinytl.config.names import METRICS
+from tinytl.plural import rough_span
 from tuner.record.trials import Trial, metric_of_row
 from tuner.terminal.board import RunningTrial, StudyBoard
 from tuner.terminal.lines import TrialLines
@@ -147,7 +148,7 @@ def _bar(board: StudyBoard, width: int) -> RenderableType:
     if board.phase:
         figures += f"  {board.phase}"
     elif left_s is not None:
-        figures += f"  about {left_text(left_s)} left"
+        figures += f"  about {rough_span(left_s)} left"
     text = Text(figures, no_wrap=True, overflow="crop")
     bar_width = min(40, width - len(figures) - 1)
     if bar_width < LEAST_BAR:
@@ -245,11 +246,3 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def left_text(seconds: float) -> str:
-    """Returns a span as exactly as it can be known: two digits or so."""
-    if seconds < 90:
-        return f"{max(5, round(seconds / 5) * 5)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

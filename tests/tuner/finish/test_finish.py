@@ -26,7 +26,7 @@ from tuner.finish import finish as finish_module
 from tuner.finish.card import CARD, TEST
 from tuner.finish.model_folder import MODEL
 from tuner.finish.model_tracking import ModelTracking
-from tuner.finish.training import FOLDER, Training
+from tuner.finish.training import FOLDER, FinishedRun, Training
 from tuner.record import schema
 from tuner.record.claim import finish_claimed, folder_claimed
 from tuner.record.storage import open_storage
@@ -142,6 +142,26 @@ def test_the_best_is_trained_for_as_long_as_it_gains_and_its_folder_predicts(run
     assert "has its model, of s-001 after" in capsys.readouterr().err
 
 
+def test_it_ends_with_the_lengths_that_its_time_allows_and_its_card_says_so(runs, monkeypatch, capsys):
+    monkeypatch.setattr(FinishedRun, "seconds_per_epoch", 100.0)
+    monkeypatch.setattr(FinishedRun, "figures", property(lambda run: {"accuracy_top1": run.epochs / 10}))
+    finish(runs, "--time-budget", "450")
+    assert about(runs)["epochs_tried"] == {"1": 0.1, "2": 0.2, "4": 0.4}
+    shown = capsys.readouterr().out
+    assert "then anew for 2, 4, 8 and 16" in shown
+    assert "8 epochs would take about 13 min, more than is left of --time-budget 450" in shown
+    assert "kept: 4 epochs" in shown
+    card = (runs / "s" / "model" / "README.md").read_text()
+    assert "at most to 16 times the study's, and no further, for want of time:" in card
+
+
+def test_the_last_run_of_val_too_has_its_time_as_well(runs, monkeypatch, capsys):
+    monkeypatch.setattr(FinishedRun, "seconds_per_epoch", 100.0)
+    monkeypatch.setattr(FinishedRun, "figures", property(lambda run: {"accuracy_top1": run.epochs / 10}))
+    finish(runs, "--time-budget", "450", "--val-too")
+    assert list(about(runs)["epochs_tried"]) == ["1", "2"]
+
+
 def test_with_validation_images_a_last_run_trains_on_both_and_says_so(runs, capsys):
     finish(runs, "--epochs", "2", "--val-too", "--trial", "s-000")
     found = about(runs)
@@ -205,6 +225,9 @@ def test_a_run_on_other_images_is_not_taken_for_this_one(runs, pictures, tmp_pat
         ),
         (["--register", "m", "--tracking-uri", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
         (["--epochs", "0"], "epochs=0"),
+        (["--time-budget", "0"], "--time-budget 0: must be a number above 0"),
+        (["--time-budget", "nan"], "--time-budget nan: must be a number above 0"),
+        (["--time-budget", "60", "--epochs", "2"], "--epochs names it: leave one of them out"),
     ],
 )
 def test_mistakes_cost_a_line_and_no_training(flags, message, runs, capsys):
