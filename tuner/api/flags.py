@@ -72,13 +72,15 @@ def _name(flag: str) -> str:
 
 def _texts(name: str, value: Any) -> list[str]:
     if name != "set":
-        return [_text(value)]
+        return [_text(name, value)]
     if isinstance(value, Mapping):
-        return [f"{key}={_text(one)}" for key, one in value.items()]
+        return [f"{key}={_text(f'set: {key}', one)}" for key, one in value.items()]
     if not isinstance(value, (str, list, tuple)):
         raise ConfigError(f"set={value!r}: give a mapping, or a list of texts KEY=VALUE")
     return [value] if isinstance(value, str) else [str(one) for one in value]
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, (list, tuple)) and not value:
+        raise ConfigError(f"{name}={value!r}: the list is empty, so leave it out or give values")
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

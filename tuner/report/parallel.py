@@ -49,17 +49,19 @@ class _Axis(NamedTuple):
 def parallel_figure(
     results: Sequence[Trial], parameters: Sequence[str], distributions: Mapping[str, BaseDistribution]
 ) -> go.Figure:
-    """Returns a line per trial over `parameters`, the metric and memory, in four colours from the worst
+    """Returns a line per trial over the metric, memory and `parameters`, in four colours from the worst
     quarter to the best.
+
+    The metric and memory come first: a narrow window shows the left part of a wide figure.
 
     A trial without a parameter passes its axis below all values, at a dash. The last trace is empty: the page
     draws the line in it over which the mouse is.
     """
     ranked = sorted(results, key=lambda result: result.score)
-    axes = [_parameter_axis(name, ranked, distributions.get(name)) for name in parameters]
-    axes.append(_scale(METRICS[metric_shared(ranked)], [r.score for r in ranked], log=False, spec=".3g"))
+    axes = [_scale(METRICS[metric_shared(ranked)], [r.score for r in ranked], log=False, spec=".3g")]
     memories = [result.peak_memory_mib for result in ranked]
     axes.append(_scale("MiB", memories, log=max(memories) / min(memories) >= LOG_FROM_RATIO, spec=".4g"))
+    axes += [_parameter_axis(name, ranked, distributions.get(name)) for name in parameters]
     figure = go.Figure()
     bounds = [round(len(ranked) * turn / len(_QUARTERS)) for turn in range(len(_QUARTERS) + 1)]
     for (name, line, opacity), (first, last) in zip(_QUARTERS, pairwise(bounds), strict=True):

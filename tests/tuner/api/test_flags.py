@@ -44,6 +44,8 @@ def test_none_and_false_are_flags_that_are_not_given():
         ({"trials": 0}, "--trials 0: must be at least 1"),
         ({"sampler": "tp"}, "unknown sampler 'tp': did you mean 'tpe'?"),
         ({"set": 5}, "set=5: give a mapping, or a list of texts KEY=VALUE"),
+        ({"set": {"resolution": []}}, "set: resolution=[]: the list is empty"),
+        ({"workers": ()}, "workers=(): the list is empty"),
         ({"dry_run": True}, "dry_run: there is no study to return: `"),
         ({"submit": "http://h:1"}, "submit: there is no study to return: `"),
         ({"resume": True}, "--resume needs --name"),

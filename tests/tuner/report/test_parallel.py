@@ -30,18 +30,18 @@ def test_every_trial_is_a_line_over_its_parameters_accuracy_and_memory(figure):
     names = [[name for name in line.customdata if name] for line in lines]
     assert [sorted(set(own)) for own in names] == [[f"a-{i}", f"a-{i + 1}"] for i in (0, 2, 4, 6)]
     best = lines[3]
-    assert list(best.x[:5]) == [0, 1, 2, 3, None] and best.y[2] == pytest.approx(6 / 7, abs=1e-3)
-    assert list(figure.layout.xaxis.ticktext) == ["lr", "norm", "accuracy", "MiB"]
+    assert list(best.x[:5]) == [0, 1, 2, 3, None] and best.y[0] == pytest.approx(6 / 7, abs=1e-3)
+    assert list(figure.layout.xaxis.ticktext) == ["accuracy", "MiB", "lr", "norm"]
 
 
 def test_a_trial_without_a_parameter_passes_below_its_values_at_a_dash(figure):
     line = figure.data[3]
-    even, odd = line.y[1], line.y[6]
-    assert line.customdata[1] == "a-6" and 0 <= even <= 1
-    assert line.customdata[6] == "a-7" and odd < 0
+    even, odd = line.y[3], line.y[8]
+    assert line.customdata[3] == "a-6" and 0 <= even <= 1
+    assert line.customdata[8] == "a-7" and odd < 0
     ticks = {(x, text) for x, text in zip(figure.data[4].x, figure.data[4].text, strict=True)}
-    assert (1, "-") in ticks and (0, "-") not in ticks
-    assert (1, "&lt;i&gt;") in ticks, "text of users is no markup"
+    assert (3, "-") in ticks and (2, "-") not in ticks
+    assert (3, "&lt;i&gt;") in ticks, "text of users is no markup"
     assert all(len(text) <= LONGEST_TICK for _, text in ticks if "&" not in text)
 
 
