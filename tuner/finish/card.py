@@ -7,7 +7,7 @@ from tinytl.config.names import METRICS
 from tinytl.config.plan import describe
 from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
-from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones import backbone_of
 from tinytl.plural import counted
 from tinytl.runs.checkpoint_file import split_sizes
 from tinytl.runs.exported import ABOUT_FILE, CONFIG_FILE, MODEL_FILE, SAFETENSORS_FILE
@@ -232,7 +232,7 @@ def _licence(outcome: Outcome) -> Iterator[str]:
     if config.weights == NO_WEIGHTS:
         yield "Training began with random weights: nothing of others is in these."
     elif config.weights in IMAGENET_NAMES:
-        licence = BACKBONES[config.backbone].licence
+        licence = backbone_of(config.backbone).licence
         yield f"Training began with ImageNet weights of {config.backbone}: {licence}."
     else:
         yield f"Training began with the weights `{config.weights}`, whose licence is not known here."

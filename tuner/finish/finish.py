@@ -152,13 +152,14 @@ def _length_found(
         return score
 
     def in_time(epochs: int) -> bool:
-        pace_s = [run.seconds_per_epoch for run in runs.values() if run.seconds_per_epoch is not None]
-        pace = pace_s[-1] if pace_s else epoch_s
-        if wish.time_budget_s is None or pace is None or training.has_ended(epochs):
+        paces_s = [run.seconds_per_epoch for run in runs.values() if run.seconds_per_epoch is not None]
+        pace_s = paces_s[-1] if paces_s else epoch_s
+        if pace_s is None or training.has_ended(epochs):
             return True
-        needed_s = pace * epochs * (2 if wish.val_too else 1)  # the last run is as long
-        left_s = wish.time_budget_s - (time.monotonic() - began_s)
-        if needed_s <= left_s:
+        needed_s = pace_s * epochs * (2 if wish.val_too else 1)  # the last run is as long
+        spent_s = time.monotonic() - began_s
+        if wish.time_budget_s is None or needed_s <= wish.time_budget_s - spent_s:
+            report(f"next: {counted(epochs, 'epoch')}, about {rough_span(needed_s)}")
             return True
         report(
             f"{counted(epochs, 'epoch')} would take about {rough_span(needed_s)}, more than is left of "
