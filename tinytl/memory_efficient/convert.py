@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from tinytl.memory_efficient.block.reading import BlockReader, uses_batch_statistics
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave
-from tinytl.memory_efficient.block.structure import describe_block
+from tinytl.memory_efficient.block.structure import describe_block, is_norm_with_activation
 from tinytl.memory_efficient.kept import Kept, find_kept
 from tinytl.memory_efficient.lean_blocks import LeanBlock, LeanSequence
 from tinytl.memory_efficient.lean_modules import (
@@ -18,6 +18,7 @@ from tinytl.memory_efficient.lean_modules import (
     LeanAdaptiveAvgPool2d,
     LeanAvgPool2d,
     LeanBatchNorm2d,
+    LeanBatchNormAct2d,
     LeanConv2d,
     LeanDropout,
     LeanGroupNorm,
@@ -25,6 +26,7 @@ from tinytl.memory_efficient.lean_modules import (
     make_lean_,
     make_stock_,
 )
+from tinytl.memory_efficient.lean_recomputed import LeanRecomputed, is_recomputable
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),
@@ -34,6 +36,7 @@ _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.ReLU6, LeanActivation),
     (nn.Hardswish, LeanActivation),
     (nn.Hardsigmoid, LeanActivation),
+    (nn.SiLU, LeanActivation),
     (nn.AvgPool2d, LeanAvgPool2d),
     (nn.AdaptiveAvgPool2d, LeanAdaptiveAvgPool2d),
     (nn.MaxPool2d, LeanMaxPool2d),
@@ -45,6 +48,8 @@ _LEAN_ALREADY = (
     nn.Flatten,
     nn.Sigmoid,
     nn.Tanh,
+    nn.GELU,
+    nn.LayerNorm,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
 )
@@ -61,6 +66,8 @@ class ConversionReport:
 
     blocks: list[str] = field(default_factory=list)
     """Run as one function each."""
+    recomputed: list[str] = field(default_factory=list)
+    """Recomputed as a whole, from their input, if `recompute` is `block`: their structure is their own."""
     modules: dict[str, str] = field(default_factory=dict)
     """Modules with a lean forward of their own, by name: their class. Modules inside a block count too: they
     are used if the block cannot run as one function."""
@@ -73,6 +80,11 @@ class ConversionReport:
 
     def __str__(self) -> str:
         lines = [f"{len(self.blocks)} blocks run as one function, {len(self.modules)} modules made lean"]
+        if self.recomputed:
+            lines.append(
+                f"{len(self.recomputed)} blocks keep their input alone if recompute is `block` "
+                f"({self.recomputed[0]}, ...)"
+            )
         if self.batch_statistics:
             lines.append(
                 f"{len(self.batch_statistics)} batch norms outside of blocks use batch statistics: they "
@@ -130,8 +142,11 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         return
     if not in_block:
         in_block = _convert_block_(name, module, how, report)
+    if not in_block and is_recomputable(module) and reason_to_leave(module) is None:
+        make_lean_(module, LeanRecomputed, how)
+        report.recomputed.append(name)
     children = list(module.named_children())
-    if not children:
+    if is_norm_with_activation(module) or not children:
         _convert_module_(name, module, how, report, in_block)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
@@ -167,7 +182,9 @@ def _convert_module_(
         if not isinstance(module, cls):
             continue
         why = reason_to_leave(module)
-        if why is None and not keeps_forward(module, cls):
+        if is_norm_with_activation(module):
+            lean = LeanBatchNormAct2d
+        elif why is None and not keeps_forward(module, cls):
             why = f"{base_class(module).__name__} has a forward of its own"
         if why is not None:
             report.left[name] = why

@@ -132,6 +132,7 @@ def _first_block(net: nn.Module) -> LeanBlock | None:
 
 _BEGIN_WITH_FEATURES = (
     "tinytl.networks.backbones.inverted_residual.InvertedResidualNet",
+    "tinytl.networks.backbones.sequence.SequenceNet",
     "torchvision.models.mobilenetv2.MobileNetV2",
 )
 """Classes that give their input to `features`, and to nothing else."""

@@ -114,6 +114,18 @@ class LeanBatchNorm2d(Lean):
         return lean_frozen_norm(x, norm)
 
 
+class LeanBatchNormAct2d(LeanBatchNorm2d):
+    """As `LeanBatchNorm2d`; then timm's module drops and activates, by children that may be lean."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Scales, shifts and activates `(N, C, H, W)`, or runs stock if the batch's statistics are used."""
+        assert isinstance(self, nn.BatchNorm2d)
+        if uses_batch_statistics(self) or x.dim() != 4 or x.shape[1] != self.num_features:
+            return self.stock_forward(x)
+        drop, act = self.get_submodule("drop"), self.get_submodule("act")
+        return cast(Tensor, act(drop(super().lean_forward(x))))
+
+
 class LeanGroupNorm(Lean):
     """Keeps its input and two numbers per group."""
 
@@ -131,7 +143,7 @@ class LeanGroupNorm(Lean):
 
 
 class LeanActivation(Lean):
-    """Keeps one bit per element, hard-swish and hard-sigmoid their input."""
+    """Keeps one bit per element; hard-swish, hard-sigmoid and SiLU keep their input."""
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Activates `x` of any shape, in place if the stock module does."""
@@ -197,7 +209,7 @@ def make_stock_(module: nn.Module) -> None:
     if not isinstance(module, Lean):
         return
     set_class_beneath_(module, base_class(module))
-    for name in ("lean_reader", "lean_execution"):
+    for name in ("lean_reader", "lean_execution", "lean_extents"):
         vars(module).pop(name, None)
 
 

@@ -4,6 +4,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tinytl.memory_efficient.block.spec import Block, BlockSpec, BranchSpec
 from tinytl.memory_efficient.block.stock import (
@@ -184,7 +185,7 @@ def max_pool_spec(pool: nn.MaxPool2d) -> PoolSpec:
     )
 
 
-def uses_batch_statistics(norm: nn.BatchNorm2d) -> bool:
+def uses_batch_statistics(norm: _BatchNorm) -> bool:
     """Whether the next forward normalises by the batch, so that samples depend on each other."""
     return norm.training or (norm.running_mean is None and norm.running_var is None)
 

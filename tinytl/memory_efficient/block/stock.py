@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.utils import parametrize
 
-from tinytl.networks.backbones.inverted_residual import SamePadConv2d
+from tinytl.networks.backbones.inverted_residual import SamePadConv2d, full_name
 from tinytl.networks.group_norm import GroupNorm
 from tinytl.networks.lite_residual import AvgPoolWithinMap, ExactHardsigmoid
 from tinytl.networks.stored_weights import StoredSamePadConv2d
@@ -22,12 +22,16 @@ def keeps_forward(module: nn.Module, cls: type[nn.Module]) -> bool:
         return False
     inner = getattr(cls, "_conv_forward", None)
     same = mine.forward is cls.forward and getattr(mine, "_conv_forward", None) is inner
-    return same or mine in _VARIANTS
+    return same or mine in _VARIANTS or _is_same_pad_of_timm(mine)
 
 
 def pads_by_size(module: nn.Module) -> bool:
     """Whether a convolution pads as TensorFlow does, by the map's size."""
-    return issubclass(base_class(module), SamePadConv2d)
+    return issubclass(base_class(module), SamePadConv2d) or _is_same_pad_of_timm(base_class(module))
+
+
+def _is_same_pad_of_timm(cls: type[nn.Module]) -> bool:
+    return full_name(cls) == "timm.layers.conv2d_same.Conv2dSame"
 
 
 def standardizes_weight(module: nn.Module) -> bool:

@@ -16,11 +16,14 @@ from tinytl.networks.lite_residual import ExactHardsigmoid, LiteResidualModule
 from tinytl.networks.upsample import Mode
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
+BATCH_NORM_ACT = "timm.layers.norm_act.BatchNormAct2d"
+"""A batch norm with an activation, its child `act`, and a dropout before that, `drop`."""
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "relu6",
     nn.Hardswish: "hardswish",
     nn.Hardsigmoid: "hardsigmoid",
+    nn.SiLU: "silu",
     ExactHardsigmoid: "exact_hardsigmoid",
     nn.Sigmoid: "sigmoid",
     nn.Tanh: "tanh",
@@ -113,12 +116,27 @@ def _units(leaves: Iterable[tuple[str, nn.Module]]) -> tuple[UnitPaths, ...]:
         elif open_norm and any(keeps_forward(leaf, norm) for norm in NORMS):
             units[-1] = replace(units[-1], norm=path)
             open_norm = False
+        elif open_norm and is_norm_with_activation(leaf):
+            inside = base_class(leaf.get_submodule("act"))
+            if base_class(leaf.get_submodule("drop")) is not nn.Identity or inside not in (
+                nn.Identity,
+                *ACTIVATION_NAMES,
+            ):
+                return ()
+            activation = None if inside is nn.Identity else f"{path}.act"
+            units[-1] = replace(units[-1], norm=path, activation=activation)
+            open_norm = open_activation = False
         elif open_activation and base_class(leaf) in ACTIVATION_NAMES:
             units[-1] = replace(units[-1], activation=path)
             open_norm = open_activation = False
         elif base_class(leaf) is not nn.Identity:
             return ()
     return tuple(units)
+
+
+def is_norm_with_activation(module: nn.Module) -> bool:
+    """Whether `module` is timm's batch norm that drops and activates what it normalised."""
+    return full_name(base_class(module)) == BATCH_NORM_ACT and "forward" not in vars(module)
 
 
 def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
@@ -194,20 +212,55 @@ def _residual(*convs: str) -> Describe:
     return describe
 
 
+def _of_timm(*names: str) -> Describe:
+    """Returns the description of timm's residual blocks: children one after the other, if they are there."""
+
+    def describe(module: nn.Module, prefix: str) -> BlockPaths | None:
+        if getattr(module, "conv_s2d", None) is not None:
+            return None
+        leaves: list[tuple[str, nn.Module]] = []
+        for name in names:
+            child = module._modules.get(name)
+            if child is None:
+                continue
+            if _describer(base_class(child)) is _sequence and "forward" not in vars(child):
+                leaves += _leaves(child, f"{prefix}{name}.")
+            else:
+                leaves.append((f"{prefix}{name}", child))
+        units = _units(leaves)
+        return BlockPaths((BranchPaths(units),), shortcut=bool(module.has_skip)) if units else None
+
+    return describe
+
+
 _KNOWN: dict[type[nn.Module], Describe] = {
     nn.Sequential: _sequence,
     InvertedResidual: _inverted_residual("conv"),
     LiteResidualModule: _lite_residual,
 }
-_OF_TORCHVISION: dict[str, Describe] = {
+_BY_NAME: dict[str, Describe] = {
     "torchvision.ops.misc.Conv2dNormActivation": _sequence,
     "torchvision.models.mobilenetv2.InvertedResidual": _inverted_residual("conv"),
     "torchvision.models.mobilenetv3.InvertedResidual": _inverted_residual("block"),
     "torchvision.models.resnet.BasicBlock": _residual("1", "2"),
     "torchvision.models.resnet.Bottleneck": _residual("1", "2", "3"),
+    "timm.layers.conv_bn_act.ConvNormAct": _sequence,
+    "timm.models._efficientnet_blocks.ConvBnAct": _of_timm("conv", "bn1", "aa", "drop_path"),
+    "timm.models._efficientnet_blocks.DepthwiseSeparableConv": _of_timm(
+        "conv_dw", "bn1", "aa", "se", "conv_pw", "bn2", "drop_path"
+    ),
+    "timm.models._efficientnet_blocks.InvertedResidual": _of_timm(
+        "conv_pw", "bn1", "conv_dw", "bn2", "aa", "se", "conv_pwl", "bn3", "drop_path"
+    ),
+    "timm.models._efficientnet_blocks.EdgeResidual": _of_timm(
+        "conv_exp", "bn1", "aa", "se", "conv_pwl", "bn2", "drop_path"
+    ),
+    "timm.models._efficientnet_blocks.UniversalInvertedResidual": _of_timm(
+        "dw_start", "pw_exp", "dw_mid", "se", "pw_proj", "dw_end", "layer_scale", "drop_path"
+    ),
 }
-"""Known by name, as torchvision is imported only if one of its networks is asked for."""
+"""Known by name, as neither torchvision nor timm is imported unless one of its networks is asked for."""
 
 
 def _describer(cls: type[nn.Module]) -> Describe | None:
-    return _KNOWN.get(cls) or _OF_TORCHVISION.get(full_name(cls))
+    return _KNOWN.get(cls) or _BY_NAME.get(full_name(cls))

@@ -1,8 +1,8 @@
 """Activations that keep one bit per element (ReLU, ReLU6), or no more than one float tensor (all others).
 
 ReLU's and ReLU6's gradients are 0 or 1: stock torch keeps 32 bits for that. Hard-swish's gradient is
-x / 3 + 1/2 between -3 and 3, so its input must be kept, and only that. Hard-sigmoid, sigmoid and tanh keep
-their input, too: they are used in lite branches, whose maps are small.
+x / 3 + 1/2 between -3 and 3, so its input must be kept, and only that. SiLU, hard-sigmoid, sigmoid and
+tanh keep their input, too; the last three are used where maps are small.
 """
 
 import math
@@ -19,7 +19,17 @@ from tinytl.memory_efficient.ops.precision import gradient_wanted
 
 PASSES_BETWEEN = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
 """Activations whose gradient is 1 inside an open interval of the output (or input) and 0 outside."""
-ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "hardsigmoid", "exact_hardsigmoid", "sigmoid", "tanh")
+ACTIVATIONS = (
+    "none",
+    "relu",
+    "relu6",
+    "hardswish",
+    "hardsigmoid",
+    "exact_hardsigmoid",
+    "sigmoid",
+    "silu",
+    "tanh",
+)
 
 
 def activate_(z: Tensor, name: str) -> Tensor:
@@ -38,6 +48,8 @@ def activate_(z: Tensor, name: str) -> Tensor:
         return z.sigmoid_()
     if name == "tanh":
         return z.tanh_()
+    if name == "silu":
+        return F.silu(z, inplace=True)
     assert name == "none", name
     return z
 
@@ -62,6 +74,8 @@ def activation_grad(grad: Tensor, values: Tensor, name: str, out: Tensor | None)
         )
     if name == "tanh":
         return cast(Tensor, torch.ops.aten.tanh_backward.grad_input(grad, values.tanh(), grad_input=out))
+    if name == "silu":
+        return cast(Tensor, torch.ops.aten.silu_backward.grad_input(grad, values, grad_input=out))
     low, high = PASSES_BETWEEN[name]
     return cast(Tensor, torch.ops.aten.hardtanh_backward.grad_input(grad, values, low, high, grad_input=out))
 

@@ -12,6 +12,7 @@ STOCK = {
     "exact_hardsigmoid": lambda x: F.relu6(x + 3) / 6,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "silu": F.silu,
 }
 
 

@@ -1,0 +1,232 @@
+"""Blocks of any structure that keep only their input, and are recomputed a slice of the batch at a time.
+
+Squeeze-excite, layer norms, concatenations, any activation: what such a block computes stays its own code. In
+backward it runs again on a few samples, which autograd then takes back, so what all of its modules keep
+exists for one slice. That needs samples that do not depend on each other, so classes are known by name.
+Source: Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016, here with slices.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.stateless import _reparametrize_module
+
+from tinytl.device import autocast_kind
+from tinytl.memory_efficient.block.reading import uses_batch_statistics
+from tinytl.memory_efficient.block.stock import base_class, has_hooks
+from tinytl.memory_efficient.block.working import samples_in_slice
+from tinytl.memory_efficient.lean_modules import Lean
+from tinytl.memory_efficient.ops.first_derivative import first_derivative
+from tinytl.memory_efficient.ops.layout import empty_like, memory_format
+from tinytl.memory_efficient.ops.precision import gradient_wanted
+from tinytl.networks.backbones.inverted_residual import full_name
+from tinytl.networks.backbones.known_blocks import is_known_block
+
+EXTENTS = "lean_extents"
+"""Attribute of a block: elements per sample of its largest intermediate, by the input's shape `(C, H, W)`."""
+
+
+class LeanRecomputed(Lean):
+    """A block that is recomputed from its input if `recompute` is `block`, and else runs as it is.
+
+    It runs as it is, too, if its samples depend on each other (batch norm in training mode), if a module of
+    it has a hook, which would see slices, or if its input is no `(N, C, H, W)`.
+    """
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Returns what the block returns for `x`."""
+        if self.lean_execution.recompute != "block" or x.dim() != 4 or not x.numel() or not _is_sliced(self):
+            return self.stock_forward(x)
+        names, parameters = zip(*self.named_parameters(), strict=True) if _has_parameters(self) else ((), ())
+        step = samples_in_slice(self.largest(x), x.element_size(), self.lean_execution, x)
+        if gradient_wanted(x, *parameters):
+            return cast(Tensor, RecomputedFunction.apply(x, self, step, names, *parameters))
+        return _forward(self, x, step)
+
+    def largest(self, x: Tensor) -> int:
+        """Returns the elements per sample of the largest output of a module inside, for inputs like `x`."""
+        known: dict[tuple[int, ...], int] = vars(self).setdefault(EXTENTS, {})
+        sample = tuple(x.shape[1:])
+        if sample not in known:
+            known[sample] = _measured(self, x)
+        return known[sample]
+
+
+class RecomputedFunction(torch.autograd.Function):
+    """A recomputed block under autograd; use `LeanRecomputed`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, block: LeanRecomputed, step: int, names: Sequence[str], *parameters: Tensor
+    ) -> Tensor:
+        """Keeps the input and, if the block draws random numbers, where they begin."""
+        ctx.block, ctx.step, ctx.names = block, step, names
+        kind = autocast_kind(x.device.type)
+        ctx.autocast = (kind, torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
+        ctx.random = _random_state(x) if _draws(block) and not isinstance(x, FakeTensor) else None
+        ctx.save_for_backward(x, *parameters)
+        return _forward(block, x, step)
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Recomputes slice by slice; returns the gradients of the input and of each parameter."""
+        x, *parameters = ctx.saved_tensors
+        needs_x, *needs = ctx.needs_input_grad[:1] + ctx.needs_input_grad[4:]
+        mine = [p.detach().requires_grad_(need) for p, need in zip(parameters, needs, strict=True)]
+        sums: list[Tensor | None] = [None] * len(mine)
+        whole: Tensor | None = None
+        with (
+            _as_in_forward(ctx, x),
+            _reparametrize_module(ctx.block, dict(zip(ctx.names, mine, strict=True))),
+        ):
+            for start in range(0, len(x), ctx.step):
+                rows = slice(start, start + ctx.step)
+                part = x[rows].detach().requires_grad_(needs_x)
+                of_x, made = _backward(ctx.block, part, mine, grad[rows])
+                sums = [
+                    new if old is None else old if new is None else old + new
+                    for old, new in zip(sums, made, strict=True)
+                ]
+                if of_x is None:
+                    continue
+                if ctx.step >= len(x):
+                    whole = of_x
+                    break
+                whole = torch.empty_like(x) if whole is None else whole
+                whole[rows] = of_x
+        return whole, None, None, None, *sums
+
+
+def _backward(
+    block: LeanRecomputed, part: Tensor, parameters: Sequence[Tensor], grad: Tensor
+) -> tuple[Tensor | None, list[Tensor | None]]:
+    """Returns the gradients of a slice and of each parameter, None for what needs or gets none."""
+    with torch.enable_grad():
+        y = block.stock_forward(part)
+        wanted = [tensor for tensor in (part, *parameters) if tensor.requires_grad]
+        made = iter(torch.autograd.grad(y, wanted, grad, allow_unused=True))
+    found = [next(made) if tensor.requires_grad else None for tensor in (part, *parameters)]
+    return found[0], found[1:]
+
+
+def _forward(block: LeanRecomputed, x: Tensor, step: int) -> Tensor:
+    """Returns the block's output, computed `step` samples at a time without a graph."""
+    x = x.detach()  # who watches the modules inside must not wait for its gradient
+    with torch.no_grad():
+        if step >= len(x):
+            return block.stock_forward(x)
+        whole: Tensor | None = None
+        for start in range(0, len(x), step):
+            y = block.stock_forward(x[start : start + step])
+            if whole is None:
+                whole = empty_like((len(x), *y.shape[1:]), y, memory_format(y))
+            whole[start : start + step] = y
+    assert whole is not None
+    return whole
+
+
+def _measured(block: LeanRecomputed, x: Tensor) -> int:
+    """Returns the elements of the largest output of a module of `block` on one sample of `x`."""
+    sizes = [math.prod(x.shape[1:])]
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    handles = [module.register_forward_hook(note) for module in block.modules() if module is not block]
+    state = None if isinstance(x, FakeTensor) else _random_state(x)
+    try:
+        with torch.no_grad():
+            block.stock_forward(x[:1].detach())
+    finally:
+        for handle in handles:
+            handle.remove()
+        if state is not None:
+            _set_random_state(x, state)
+    return max(sizes)
+
+
+def _has_parameters(block: nn.Module) -> bool:
+    return next(block.parameters(), None) is not None
+
+
+def _is_sliced(block: nn.Module) -> bool:
+    for module in block.modules():
+        if isinstance(module, _BatchNorm) and uses_batch_statistics(module):
+            return False
+        if module is not block and (has_hooks(module) or "forward" in vars(module)):
+            return False
+    return True
+
+
+def _draws(block: nn.Module) -> bool:
+    """Whether a forward may draw random numbers."""
+    return any(
+        module.training and (isinstance(module, nn.modules.dropout._DropoutNd) or _name(module) in DRAWING)
+        for module in block.modules()
+    )
+
+
+def _random_state(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(x.device) if x.is_cuda else None
+
+
+def _set_random_state(x: Tensor, state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], x.device)
+
+
+@contextmanager
+def _as_in_forward(ctx: Any, x: Tensor) -> Iterator[None]:
+    """Inside of it autocast and random numbers are those of the forward pass."""
+    autocast: AbstractContextManager[object] = nullcontext()
+    if ctx.autocast is not None:
+        autocast = torch.autocast(ctx.autocast[0], dtype=ctx.autocast[1])
+    now = None if ctx.random is None else _random_state(x)
+    try:
+        if ctx.random is not None:
+            _set_random_state(x, ctx.random)
+        with autocast:
+            yield
+    finally:
+        if now is not None:
+            _set_random_state(x, now)
+
+
+def is_recomputable(module: nn.Module) -> bool:
+    """Whether a module's class is known to treat each sample by itself, if none of its norms mixes them."""
+    return base_class(module) in _REGISTERED or is_known_block(base_class(module))
+
+
+def register_recomputed(cls: type[nn.Module]) -> None:
+    """Registers a class of blocks: `(N, C, H, W)` to `(N, C', H', W')`, each sample by itself.
+
+    The input must not be edited in place. Batch norm may be inside.
+
+    Raises:
+        ValueError: for a class that is registered already.
+    """
+    if cls in _REGISTERED or is_known_block(cls):
+        raise ValueError(f"{cls.__name__} is registered already")
+    _REGISTERED.add(cls)
+
+
+def _name(module: nn.Module) -> str:
+    return full_name(base_class(module))
+
+
+_REGISTERED: set[type[nn.Module]] = set()
+DRAWING = (
+    "timm.layers.drop.DropPath",
+    "timm.layers.drop.DropBlock2d",
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+)
+"""Modules that draw random numbers while they train, beside torch's own."""
