@@ -79,7 +79,7 @@ FLAGS: dict[str, str] = {
         "--precision --resolution --select --slice-mib --stock-below-kib --update-blocks --update-layers "
         "--update-scheme --upsample-type --weight-average --weight-standardization RUN"
     ),
-    "tinytl list": "--json",
+    "tinytl list": "--backbones --json",
 }
 """By program and command, positional words in capitals first."""
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from search_spaces.space import Parameter, SearchSpace
 from search_spaces.values import Choices
+from tinytl.config.chosen_names import backbone_name
 from tinytl.config.flags import parse_field, split_assignments
 from tinytl.config.flat import FIELD_ALIASES, config_from_flat, field_names
 from tinytl.config.method_aliases import choose_method, own_name
 from tinytl.config.names import (
-    BACKBONES,
     CHECKPOINTS,
     ENGINES,
     FIELDS_WITHOUT_MEMORY,
@@ -33,7 +33,6 @@ OF_THE_STUDY = (
 ).split()
 """Fields that every trial of a study shares: comparing trials that differ in them would mean nothing."""
 _NAMED: Mapping[str, Sequence[str]] = {
-    "backbone": BACKBONES,
     "norm": NORMS,
     "engine": ENGINES,
     "optimizer": OPTIMIZERS,
@@ -111,6 +110,8 @@ def base_config(study: StudyConfig, space: SearchSpace) -> TrainConfig:
         for name, known in _NAMED.items()
         if space.fixed.get(name) is not None
     }
+    if space.fixed.get("backbone") is not None:
+        fixed["backbone"] = backbone_name(space.fixed["backbone"])
     if space.fixed.get("method") is not None:
         choose_method(str(space.fixed["method"]))
     for parameter in space.parameters:

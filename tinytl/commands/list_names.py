@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from tinytl.commands.curated_backbones import CURATED, cost_lines
 from tinytl.config.flags import Commands
 from tinytl.config.method_aliases import METHOD_ALIASES
 from tinytl.config.names import (
@@ -64,16 +65,30 @@ def add_parser(commands: Commands) -> None:
     """Adds the command to `python -m tinytl`."""
     listing = commands.add_parser(
         "list",
-        usage="tinytl list [--json]",
+        usage="tinytl list [--json] [--backbones [TEXT]]",
         help="backbones, methods, data sets and other names",
         description="Backbones, methods, data sets, and the names that flags accept.",
     )
     listing.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument(
+        "--backbones",
+        nargs="?",
+        const="",
+        metavar="TEXT",
+        help="networks for devices with TEXT in their names, with parameters, MACs and the MiB of a step",
+    )
     listing.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints every name."""
+    if args.backbones is not None:
+        if args.json:
+            found = {n: c._asdict() for n, c in CURATED.items() if args.backbones.lower() in n}
+            print(json.dumps(found, indent=2))
+        else:
+            print("\n".join(cost_lines(args.backbones)))
+        return 0
     tables = {"backbone": _backbones(), "method": _methods(), "dataset": _datasets()}
     if args.json:
         print(json.dumps({**tables, **NAMES}, indent=2))
@@ -84,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {name:<20} {text}")
         print()
     width = max(map(len, NAMES))
+    print("Other backbones: torchvision/NAME and timm/NAME; `tinytl list --backbones mobile` names some\n")
     for field, names in NAMES.items():
         print(f"--{field.replace('_', '-'):<{width}}  {', '.join(names)}")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinytl.config.dataset_names import dataset_name
 from tinytl.config.names import (
     ACT_FUNCS,
+    BACKBONE_FAMILIES,
     BACKBONES,
     CHECKPOINTS,
     CLASS_WEIGHTINGS,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _NAMES: Mapping[str, Sequence[str]] = {
     "loading": LOADINGS,
-    "backbone": BACKBONES,
     "method": METHODS,
     "norm": NORMS,
     "select": SELECTIONS,
@@ -73,11 +73,25 @@ def chosen_names(config: "TrainConfig") -> dict[str, Any]:
         value = getattr(config, field)
         if value is not None or field != "memory_format":
             found[field] = choose(field, value, known)
+    found["backbone"] = backbone_name(config.backbone)
     found["update_layers"] = layer_kinds(config.update_layers)
     found["bias_blocks"] = bias_blocks(config.bias_blocks)
     if found["method"] == "Scratch" and found["weights"] == "imagenet":
         found["weights"] = "none"
     return found
+
+
+def backbone_name(text: object) -> str:
+    """Returns a backbone's name: one of ours, or another package's, which is looked up as it is built.
+
+    Raises:
+        ConfigError: for another name.
+    """
+    family, slash, name = str(text).partition("/")
+    if slash and family.lower() in BACKBONE_FAMILIES and re.fullmatch(r"[\w.-]+", name):
+        return f"{family.lower()}/{name}"
+    others = [f"{one}/NAME" for one in BACKBONE_FAMILIES]
+    return choose("backbone", str(text), (*BACKBONES, *others))
 
 
 def _addresses(config: "TrainConfig") -> dict[str, Any]:

@@ -114,13 +114,13 @@ def _check_sparse(config: "TrainConfig") -> None:
             "weight_standardization with convolutions that train in part (channel_ratio, select, "
             "budget): each value of such a weight depends on all of its filter: leave one of them out"
         )
-    n_blocks = BLOCKS[config.backbone]
+    n_blocks = BLOCKS.get(config.backbone)  # of another package's: `update_scheme` counts them
     for name in ("update_blocks", "bias_blocks"):
         value = getattr(config, name)
         if value is None or isinstance(value, str):
             continue
         require_int(name, value, low=0 if name == "bias_blocks" else 1)
-        if value > n_blocks:
+        if n_blocks is not None and value > n_blocks:
             raise ConfigError(f"{name}={value} is above the {n_blocks} blocks of {config.backbone}")
     if config.update_scheme is not None and not isinstance(config.update_scheme, str):
         raise ConfigError(f"update_scheme={config.update_scheme!r} is no text: leave it to select")

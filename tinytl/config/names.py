@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "proxylessnas_mobile")
+BACKBONE_FAMILIES = ("torchvision", "timm")
+"""Packages whose networks are backbones, too: `timm/mobilenetv3_small_100`."""
 LOADINGS = ("auto", "memory", "stream")
 NORMS = ("batch_norm", "frozen_bn", "group_norm")
 ENGINES = ("lean", "stock")

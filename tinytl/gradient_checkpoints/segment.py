@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from tinytl.gradient_checkpoints.function import CheckpointFunction
 from tinytl.gradient_checkpoints.recompute import KeepStatistics, wants_gradient, warn_no_gradient
 from tinytl.networks.backbones.inverted_residual import is_inverted_residual
+from tinytl.networks.backbones.sequence import SequenceNet
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.surgery import replace_modules_, set_class_, with_mixin
 
@@ -116,7 +117,7 @@ class checkpoint_segment(nn.Module):  # noqa: N801 (the user's name for it)
 
 
 def insert_checkpoints_(net: nn.Module) -> list[str]:
-    """Puts a checkpoint at every inverted residual of `net`, in place; returns their names.
+    """Puts a checkpoint at every block (inverted residual) of `net`, in place; returns their names.
 
     With a lite residual, the checkpoint covers block and branch. Blocks in which nothing trains run without a
     checkpoint and without a warning. Needs the least memory if blocks keep full tensors (FT-Full,
@@ -128,8 +129,10 @@ def insert_checkpoints_(net: nn.Module) -> list[str]:
         vars(block)["checkpoint_quiet"] = True
         return block
 
-    def is_block(_: str, module: nn.Module) -> bool:
-        return isinstance(module, LiteResidualModule) or is_inverted_residual(module)
+    named = {f"features.{block.place}" for block in net.blocks} if isinstance(net, SequenceNet) else set()
+
+    def is_block(name: str, module: nn.Module) -> bool:
+        return isinstance(module, LiteResidualModule) or name in named or is_inverted_residual(module)
 
     return replace_modules_(net, is_block, quiet)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tinytl.build import new_head_
 from tinytl.config.train_config import TrainConfig
-from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones import backbone_of
 from tinytl.networks.group_norm import replace_bn_with_gn
 from tinytl.networks.lite_residual import LiteResidualModule, insert_lite_residual
 from tinytl.networks.update_methods import apply_update_method_, is_norm
@@ -57,7 +57,7 @@ def paper_memory(config: TrainConfig) -> float:
 @lru_cache(maxsize=1024)
 def _paper_memory(config: TrainConfig) -> float:
     with torch.device("meta"):
-        net = BACKBONES[config.backbone].build(1000)
+        net = backbone_of(config.backbone).build(1000)
         insert_lite_residual(
             net,
             downsample_ratio=config.downsample_ratio,

@@ -3,6 +3,7 @@
 Source: TinyTL, Cai et al. 2020, section 3.2; mit-han-lab/tinyml `tinytl/model/modules.py`.
 """
 
+import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tinytl.config.names import REFERENCE_RESOLUTION, UPSAMPLE_TYPES
 from tinytl.errors import ConfigError, choose
+from tinytl.networks.backbones.sequence import BlockGeometry, SequenceNet
 from tinytl.networks.upsample import Mode, upsample
 
 CHANNEL_DIVISOR = 8
@@ -170,7 +172,7 @@ def insert_lite_residual(
     *,
     resolution: int | None = None,
 ) -> list[str]:
-    """Wraps every inverted residual of `net.features` but the first in a LiteResidualModule, in place.
+    """Wraps every block of `net.features` but the first in a LiteResidualModule, in place.
 
     The kernel shrinks if the pooled map is smaller; if the map cannot be pooled by the ratio, the branch
     pools all of it. `resolution` (pixels of the network's input) gives the maps' real sizes; without it the
@@ -181,24 +183,21 @@ def insert_lite_residual(
 
     Raises:
         ConfigError: if `n_groups` does not divide a block's widths, naming the block, or if `net.features`
-            has no inverted residuals.
+            has no blocks.
     """
     if any(isinstance(module, LiteResidualModule) for module in net.modules()):
         return []
     check_groups_of_net(net, n_groups, expand)
-    features = _features(net)
     size = REFERENCE_RESOLUTION
     wrapped: list[str] = []
-    blocks = _inverted_residuals(net)
+    blocks = geometry_of(net)
+    features = cast(nn.Sequential, net.features)
     if resolution is not None:
-        size = -(-resolution // 2)  # behind the stem; every convolution here pads, so sizes round up
-        size = -(-size // _stride(features[blocks[0]]))
-    for index in blocks[1:]:
-        block = features[index]
-        in_channels, out_channels, stride = _in_channels(block), _out_channels(block), _stride(block)
+        size = math.ceil(resolution / blocks[1].scale)
+    for index, in_channels, out_channels, stride, _ in blocks[1:]:
         ratio, kernel_size = _fit(size, downsample_ratio, max_kernel_size)
         features[index] = LiteResidualModule(
-            block,
+            features[index],
             in_channels,
             out_channels,
             expand,
@@ -222,8 +221,7 @@ def make_divisible(value: float, divisor: int) -> int:
 
 def check_groups_of_net(net: nn.Module, n_groups: int, expand: float) -> None:
     """Raises ConfigError if `n_groups` does not divide a width of a lite residual in a plain `net`."""
-    for index in _inverted_residuals(net)[1:]:
-        in_channels = _in_channels(_features(net)[index])
+    for index, in_channels, *_ in geometry_of(net)[1:]:
         check_n_groups(n_groups, in_channels, _width(in_channels, expand), f"features.{index}")
 
 
@@ -250,36 +248,31 @@ def _width(in_channels: int, expand: float) -> int:
     return make_divisible(int(in_channels * expand), CHANNEL_DIVISOR)
 
 
-def _features(net: nn.Module) -> nn.Sequential:
+def geometry_of(net: nn.Module) -> list[BlockGeometry]:
+    """Returns the blocks of `net.features`, and what each makes of its map.
+
+    Raises:
+        ConfigError: if it has none.
+    """
+    if isinstance(net, SequenceNet):
+        return list(net.blocks)
     features = getattr(net, "features", None)
-    if not isinstance(features, nn.Sequential) or not any(map(_is_inverted_residual, features)):
+    children = list(features) if isinstance(features, nn.Sequential) else []
+    places = [place for place, module in enumerate(children) if _is_inverted_residual(module)]
+    if not places:
         raise ConfigError(
             f"lite residuals stand beside the inverted residuals of `net.features`, as in MobileNetV2: this "
             f"{type(net).__name__} has none"
         )
-    return features
-
-
-def _inverted_residuals(net: nn.Module) -> list[int]:
-    """Returns their places in `net.features`."""
-    return [index for index, module in enumerate(_features(net)) if _is_inverted_residual(module)]
+    found: list[BlockGeometry] = []
+    scale = 2  # of the stem; every convolution here pads, so sizes round up
+    for place in places:
+        convs = [module for module in children[place].modules() if isinstance(module, nn.Conv2d)]
+        stride = max(conv.stride[0] for conv in convs)
+        found.append(BlockGeometry(place, convs[0].in_channels, convs[-1].out_channels, stride, scale))
+        scale *= stride
+    return found
 
 
 def _is_inverted_residual(module: nn.Module) -> bool:
     return hasattr(module, "use_res_connect") and isinstance(getattr(module, "conv", None), nn.Sequential)
-
-
-def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in block.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _in_channels(block: nn.Module) -> int:
-    return _convolutions(block)[0].in_channels
-
-
-def _out_channels(block: nn.Module) -> int:
-    return _convolutions(block)[-1].out_channels
-
-
-def _stride(block: nn.Module) -> int:
-    return max(conv.stride[0] for conv in _convolutions(block))

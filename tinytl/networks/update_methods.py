@@ -49,4 +49,4 @@ def apply_update_method_(net: nn.Module, method: str, scheme: UpdateScheme | Non
 
 def is_norm(module: nn.Module) -> bool:
     """Whether `module` is a normalisation with weight and bias."""
-    return isinstance(module, (_BatchNorm, nn.GroupNorm))
+    return isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm)) and module.weight is not None

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tinytl.config.names import LAYER_KINDS, SPARSE_BLOCKS
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.networks.backbones import BACKBONES
-from tinytl.networks.backbones.inverted_residual import is_inverted_residual
+from tinytl.networks.backbones import backbone_of
+from tinytl.networks.backbones.inverted_residual import is_gate, is_inverted_residual
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.stored_weights import train_channels_
 
@@ -126,7 +126,7 @@ def scheme_of(config: TrainConfig) -> UpdateScheme:
 def last_scheme(config: TrainConfig) -> UpdateScheme:
     """Returns the published choice: convolutions of the last blocks, the first channels of each."""
     ratio = config.channel_ratio or 1.0
-    wanted = {block for block in _blocks(layers_of(config))[-(config.update_blocks or SPARSE_BLOCKS) :]}
+    wanted = set(_last_blocks(config, config.update_blocks or SPARSE_BLOCKS, "update_blocks"))
     parts = [
         Part(layer, tuple(range(math.ceil(ratio * layer.channels))))
         for layer in candidates(config)
@@ -238,17 +238,21 @@ def convolution(net: nn.Module, name: str) -> nn.Conv2d:
 
 
 def _convolutions(block: nn.Module) -> dict[str, nn.Conv2d]:
-    """Returns the convolutions of an inverted residual by kind."""
+    """Returns the convolutions of an inverted residual by kind; none of another block."""
     main = block.main_branch if isinstance(block, LiteResidualModule) else block
     assert isinstance(main, nn.Module)
-    convs = [module for module in main.modules() if isinstance(module, nn.Conv2d)]
+    gates = {inner for module in main.modules() if is_gate(module) for inner in module.modules()}
+    convs = [module for module in main.modules() if isinstance(module, nn.Conv2d) and module not in gates]
+    depthwise = [1 < conv.groups == conv.in_channels for conv in convs]
+    if depthwise not in ([True, False], [False, True, False]):
+        return {}
     return dict(zip(LAYER_KINDS[-len(convs) :], convs, strict=True))
 
 
 @lru_cache
 def _layers_of(backbone: str, resolution: int) -> tuple[Layer, ...]:
     with torch.device("meta"):
-        net = BACKBONES[backbone].build(2).eval()
+        net = backbone_of(backbone).build(2).eval()
     layers: list[Layer] = []
     for index, block in enumerate(net.get_submodule("features").children()):
         if is_inverted_residual(block):
@@ -256,6 +260,11 @@ def _layers_of(backbone: str, resolution: int) -> tuple[Layer, ...]:
                 conv.register_forward_pre_hook(_describes(layers, index, kind))
     with torch.no_grad():
         net(torch.empty(1, 3, resolution, resolution, device="meta"))
+    if not layers:
+        raise ConfigError(
+            f"method Sparse trains convolutions of inverted residuals, of which {backbone} has none: choose "
+            "another method or backbone"
+        )
     return tuple(layers)
 
 
@@ -292,7 +301,19 @@ def _bias_from(config: TrainConfig, trained: Sequence[Layer]) -> int | None:
         return min((layer.block for layer in trained), default=None)
     if how == "none" or not how:
         return None
-    return _blocks(layers_of(config))[-int(how)]
+    return _last_blocks(config, int(how), "bias_blocks")[0]
+
+
+def _last_blocks(config: TrainConfig, wanted: int, field: str) -> list[int]:
+    """Returns the last blocks.
+
+    Raises:
+        ConfigError: if there are fewer, and somebody asked for so many.
+    """
+    blocks = _blocks(layers_of(config))
+    if wanted > len(blocks) and getattr(config, field) is not None:
+        raise ConfigError(f"{field}={wanted} is above the {len(blocks)} blocks of {config.backbone}")
+    return blocks[-wanted:]
 
 
 def _mask(channels: Sequence[int], n_channels: int) -> str:

@@ -112,7 +112,7 @@ def _saved_bytes(net: nn.Module, config: TrainConfig) -> dict[str, int]:
         with torch.autograd.graph.saved_tensors_hooks(count(f"features.{name}"), _as_it_is):
             x = block(x)
     with torch.autograd.graph.saved_tensors_hooks(count("classifier"), _as_it_is):
-        net.get_submodule("classifier")(x.mean((2, 3)))
+        net.get_submodule("classifier")(x.mean((2, 3)) if x.dim() == 4 else x)
     return saved
 
 

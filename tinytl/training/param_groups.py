@@ -33,8 +33,9 @@ def build_param_groups(net: nn.Module, config: TrainConfig) -> list[dict[str, An
     n_features = sum(1 for _ in net.get_submodule("features").children())
     for name, parameter in _trainable(net):
         members[group_of(name, config.method, n_features)].append(parameter)
-    if config.method == "Sparse" and not members["bias"]:  # as its scheme may have it
-        del members["bias"]
+    for group in ("bias", "early"):  # a scheme may have no biases, a net no more than five blocks
+        if group in members and not members[group] and (group == "early" or config.method == "Sparse"):
+            del members[group]
     empty = [group for group, parameters in members.items() if not parameters]
     assert not empty, f"{config.method} has an empty group: {empty}"
     return [

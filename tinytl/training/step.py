@@ -12,7 +12,7 @@ from tinytl.build import memory_format
 from tinytl.config.plan import releases_gradients
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory_efficient.lean_blocks import prepares_input
-from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones import backbone_of
 from tinytl.networks.dropout import skip_rows
 from tinytl.training.class_weights import unit_weights
 from tinytl.training.data_parallel import ALONE, Ranks
@@ -28,7 +28,7 @@ class InputNormalizer:
     """Turns uint8 images `(N, 3, H, W)` into the float input that the backbone's weights expect."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        backbone = BACKBONES[config.backbone]
+        backbone = backbone_of(config.backbone)
         mean, std = config.input_mean or backbone.input_mean, config.input_std or backbone.input_std
         self.memory_format = memory_format(config)
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1) * 255

@@ -204,12 +204,12 @@ def _check_lite_residuals(space: SearchSpace, base: TrainConfig) -> None:
     """Checks that the groups of every lite residual of the space divide its widths."""
     import torch
 
-    from tinytl.networks.backbones import BACKBONES
+    from tinytl.networks.backbones import backbone_of
     from tinytl.networks.lite_residual import check_groups_of_net
 
     decisive = dict.fromkeys((c.backbone, c.n_groups, c.expand) for c in lite_geometries(space, base))
     with torch.device("meta"):
-        nets = {backbone: BACKBONES[backbone].build(2) for backbone, *_ in decisive}
+        nets = {backbone: backbone_of(backbone).build(2) for backbone, *_ in decisive}
     for backbone, n_groups, expand in decisive:
         try:
             check_groups_of_net(nets[backbone], n_groups, expand)

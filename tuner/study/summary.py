@@ -51,7 +51,7 @@ def print_start(console: Console, prepared: PreparedStudy) -> None:
     budget = "" if config.memory_budget_mib is None else f", budget {config.memory_budget_mib:g} MiB"
     console.print(
         f"Study {prepared.name}: {counted(config.trials, 'trial')} of "
-        f"{counted(prepared.base.epochs, 'epoch')}, {prepared.base.backbone} on {data.name} "
+        f"{counted(prepared.base.epochs, 'epoch')}, {_networks(prepared)} on {data.name} "
         f"({len(data.classes)} classes, {len(data.train)} training and {len(data.val)} "
         f"validation images){budget}",
         highlight=False,
@@ -147,7 +147,7 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         from tuner.pictures.still import plot_front, plot_rungs
 
         picture = study.folder / "front.png"
-        title = f"{prepared.base.backbone} on {prepared.data.name}, {counted(prepared.base.epochs, 'epoch')}"
+        title = f"{_networks(prepared)} on {prepared.data.name}, {counted(prepared.base.epochs, 'epoch')}"
         plot_front(study.complete, title, config.memory_budget_mib, picture)
         send(picture)
         line(f"Picture: {named(picture)}")
@@ -175,6 +175,12 @@ def print_summary(console: Console, prepared: PreparedStudy, outcome: StudyOutco
         f"               {tuner_command('report', prepared.name, where=where, then=['--open'])}\n"
         f"               {further}"
     )
+
+
+def _networks(prepared: PreparedStudy) -> str:
+    """Returns the name of the network, or how many are searched."""
+    backbones = list(prepared.weights)
+    return backbones[0] if len(backbones) == 1 else counted(len(backbones), "backbone")
 
 
 def _in_at_most(best: Trial, epochs: int) -> str:

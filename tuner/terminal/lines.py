@@ -28,7 +28,7 @@ class TrialLines:
         self.started = time.monotonic()
         self._rows: dict[str, Mapping[str, Any]] = {}
         self._labels: dict[str, str] = {}
-        """By name: with the baseline that a trial is, and its method."""
+        """By name: with the baseline that a trial is, its network if that is searched, and its method."""
 
     def __enter__(self) -> "TrialLines":
         """Lines need no preparation."""
@@ -43,7 +43,8 @@ class TrialLines:
         self, name: str, params: Mapping[str, Any], searched: Mapping[str, Any], source: str | None
     ) -> None:
         """Keeps what the trial's line will say: a study starts with as many as it has workers."""
-        self._labels[name] = "  ".join(filter(None, [label_of(name, source), params.get("method")]))
+        words = [label_of(name, source), searched.get("backbone"), params.get("method")]
+        self._labels[name] = "  ".join(filter(None, words))
 
     def epoch_ended(self, name: str, row: Mapping[str, Any]) -> None:
         """Keeps what the trial's line will say."""

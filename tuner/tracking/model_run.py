@@ -13,6 +13,7 @@ import tinytl
 from tinytl.config.flat import flat_from_config
 from tinytl.config.names import METRICS
 from tinytl.errors import ConfigError
+from tinytl.networks.backbones.named import is_named
 from tinytl.passwords import without_password
 from tinytl.runs.directory import read_config_file
 from tinytl.runs.exported import CONFIG_FILE, SAFETENSORS_FILE
@@ -175,6 +176,13 @@ def _new_run(runs: StudyRuns, model: FinishedModel) -> str:
         runs.log_values(run_id, {name: (value, 0) for name, value in model.figures.items()}, None)
     runs.add_images(run_id, digests_of(run), session)
     return run_id
+
+
+def _extras(backbone: str) -> list[str]:
+    """Returns the extras of this project that a network needs to be built again."""
+    if is_named(backbone):
+        return [backbone.partition("/")[0]]
+    return ["torchvision"] if backbone == "mobilenet_v2" else []
 
 
 def _log_pyfunc(runs: StudyRuns, uri: str, run_id: str, model: FinishedModel) -> str:

@@ -35,3 +35,13 @@ def test_every_name_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(alias in text for alias in METHOD_ALIASES)
     for table in (tables["backbone"], tables["method"], tables["dataset"]):
         assert all(f"  {name:<20} {line}" in text.splitlines() for name, line in table.items())
+
+
+def test_curated_backbones_are_listed_by_a_part_of_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--backbones", "shuffle"]) == 0
+    assert "torchvision/shufflenet_v2_x1_0" in capsys.readouterr().out
+    assert main(["list", "--backbones", "shuffle", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["torchvision/shufflenet_v2_x1_0"]["macs_million"] == 145
+    assert main(["list", "--backbones"]) == 0
+    assert "proxylessnas_mobile" in capsys.readouterr().out

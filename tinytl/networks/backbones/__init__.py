@@ -1,31 +1,8 @@
 """The networks: their architecture and the source of their ImageNet weights."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
-from torch import Tensor, nn
-
 from tinytl.networks.backbones import efficientnet_lite0, mobilenet_v2, proxylessnas_mobile
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network with `features` and `classifier`, and the input normalisation of its ImageNet weights."""
-
-    build: Callable[[int], nn.Module]
-    """Builds the network with random weights from the number of classes."""
-    input_mean: tuple[float, float, float]
-    input_std: tuple[float, float, float]
-    imagenet: Mapping[str, Callable[[], dict[str, Tensor]]]
-    """Readers of the ImageNet weights, by the name that `weights` gives them. Empty: none are published in a
-    form with a known checksum."""
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    """Renames other publishers' layouts of this network to its own names; its own names stay."""
-    published: str = ""
-    """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
-    licence: str = ""
-    """Licence of the weights in `imagenet`, as their publisher states it."""
-
+from tinytl.networks.backbones.backbone import Backbone
+from tinytl.networks.backbones.named import is_named, named_backbone
 
 BACKBONES = {
     "efficientnet_lite0": Backbone(
@@ -58,3 +35,13 @@ BACKBONES = {
         proxylessnas_mobile.PUBLISHED,
     ),
 }
+"""Those of this project."""
+
+
+def backbone_of(name: str) -> Backbone:
+    """Returns the backbone of a name: of `config.names.BACKBONES`, `torchvision/NAME` or `timm/NAME`.
+
+    Raises:
+        ConfigError: as `named_backbone`.
+    """
+    return named_backbone(name) if is_named(name) else BACKBONES[name]

@@ -133,13 +133,16 @@ def conv_norm_act(
 
 
 def is_inverted_residual(module: nn.Module) -> bool:
-    """Whether `module` is an inverted residual of ours, or of torchvision's MobileNets, or inherits from one.
+    """Whether `module` is an inverted residual of ours, of torchvision or timm, or inherits from one.
 
-    torchvision's classes are known by their names: it is imported only if one of its networks is asked for.
+    Their classes are known by name: a package is imported only if one of its networks is asked for.
     """
-    return any(
-        base is InvertedResidual or full_name(base) in _OF_TORCHVISION for base in type(module).__mro__
-    )
+    return any(base is InvertedResidual or full_name(base) in _BY_NAME for base in type(module).__mro__)
+
+
+def is_gate(module: nn.Module) -> bool:
+    """Whether `module` is a squeeze-excite of torchvision or timm: a factor per channel of the whole map."""
+    return any(full_name(base) in _GATES for base in type(module).__mro__)
 
 
 def full_name(cls: type) -> str:
@@ -147,6 +150,16 @@ def full_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-_OF_TORCHVISION = tuple(
-    f"torchvision.models.{net}.InvertedResidual" for net in ("mobilenetv2", "mobilenetv3")
+_BY_NAME = (
+    "torchvision.models.mobilenetv2.InvertedResidual",
+    "torchvision.models.mobilenetv3.InvertedResidual",
+    "torchvision.models.efficientnet.MBConv",
+    "torchvision.models.mnasnet._InvertedResidual",
+    "timm.models._efficientnet_blocks.DepthwiseSeparableConv",
+    "timm.models._efficientnet_blocks.InvertedResidual",
+)
+_GATES = (
+    "torchvision.ops.misc.SqueezeExcitation",
+    "timm.models._efficientnet_blocks.SqueezeExcite",
+    "timm.layers.squeeze_excite.SEModule",
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from tinytl.config.train_config import TrainConfig
 from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
 from tinytl.errors import ConfigError
-from tinytl.networks.backbones import BACKBONES
+from tinytl.networks.backbones import backbone_of
 from tinytl.networks.backbones.weights_file import Channels, WeightsFile, read_file
 from tinytl.networks.stored_state_dict import with_plain_weights
 
@@ -50,7 +50,7 @@ def read_weights(config: TrainConfig) -> Weights:
         ConfigError: for a source that is missing, damaged or no file of tensors, or ImageNet weights that
             cannot be read.
     """
-    backbone, source = BACKBONES[config.backbone], config.weights
+    backbone, source = backbone_of(config.backbone), config.weights
     main = lite = None
     if source in IMAGENET_NAMES:
         main = WeightsFile(
@@ -68,7 +68,7 @@ def read_weights(config: TrainConfig) -> Weights:
 
 def input_normalization(config: TrainConfig, weights: Weights) -> InputNormalization:
     """Returns the normalisation of the network's input: as `config` says, else as the weights expect."""
-    backbone, main = BACKBONES[config.backbone], weights.backbone
+    backbone, main = backbone_of(config.backbone), weights.backbone
     if main is not None and main.input_mean is not None and main.input_std is not None:
         mean, std, source = main.input_mean, main.input_std, f"of {main.source}"
     else:
@@ -82,13 +82,13 @@ def input_normalization(config: TrainConfig, weights: Weights) -> InputNormaliza
 
 
 def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
-    providers = BACKBONES[backbone].imagenet
+    providers = backbone_of(backbone).imagenet
     if name in providers:
         return providers[name]()
     if not providers:
         raise ConfigError(
             f"no ImageNet weights of {backbone} are published for direct loading: use --weights FILE or URL "
-            f"({BACKBONES[backbone].published}), --weights none, or another --backbone"
+            f"({backbone_of(backbone).published}), --weights none, or another --backbone"
         )
     raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
 
@@ -100,4 +100,4 @@ def _read(backbone: str, flag: str, source: str) -> WeightsFile:
         plain = with_plain_weights(file.state_dict)
     except ValueError as error:
         raise ConfigError(f"{flag} {source}: {error}") from None
-    return dataclasses.replace(file, state_dict=BACKBONES[backbone].rename(plain))
+    return dataclasses.replace(file, state_dict=backbone_of(backbone).rename(plain))

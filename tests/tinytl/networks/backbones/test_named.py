@@ -1,0 +1,162 @@
+"""Networks of torchvision and timm by name."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tinytl.build import build_model, check_weights
+from tinytl.config.train_config import TrainConfig
+from tinytl.errors import ConfigError
+from tinytl.memory.predict import predict_memory
+from tinytl.networks.backbones import backbone_of, is_named
+from tinytl.networks.backbones.backbone import Backbone
+from tinytl.networks.backbones.named import IMAGENET_MEAN, named_backbone
+from tinytl.networks.backbones.sequence import SequenceNet
+from tinytl.networks.backbones.weights import Weights
+from tinytl.networks.backbones.weights_file import WeightsFile
+from tinytl.networks.lite_residual import LiteResidualModule
+
+NETS = {
+    "torchvision/mobilenet_v3_small": 11,
+    "torchvision/shufflenet_v2_x0_5": 16,
+    "torchvision/regnet_y_400mf": 16,
+    "torchvision/mnasnet0_5": 16,
+    "timm/mobilenetv2_035": 17,
+    "timm/mobilenetv3_small_050": 11,
+    "timm/mobilenetv4_conv_small_035": 12,
+    "timm/ghostnet_050": 16,
+    "timm/test_convnext": 9,
+}
+"""Small ones of several families, and how many blocks they have."""
+
+
+def config_of(backbone: str, **fields: object) -> TrainConfig:
+    given = {"resolution": 64, "batch_size": 4, "num_classes": 5, "weights": "none"} | fields
+    return TrainConfig(backbone=backbone, **given)
+
+
+def original(name: str) -> nn.Module:
+    family, _, short = name.partition("/")
+    if family == "timm":
+        import timm
+
+        return timm.create_model(short)
+    import torchvision
+
+    return torchvision.models.get_model(short)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_network_has_its_blocks_and_takes_its_publishers_weights(name):
+    torch.manual_seed(0)
+    net, theirs = backbone_of(name).build(1000), original(name)
+    assert isinstance(net, SequenceNet) and len(net.blocks) == NETS[name]
+    renamed = backbone_of(name).rename(theirs.state_dict())
+    missing, unexpected = net.load_state_dict(renamed, strict=False)
+    assert not missing and all("classifier" not in key for key in unexpected), (missing, unexpected)
+    x = torch.randn(2, 3, 96, 96)
+    assert torch.allclose(net.eval()(x), theirs.eval()(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("method", ["TinyTL-L+B", "FT-Full", "Last-3", "FT-Norm+Last"])
+def test_methods_train_what_they_say_as_stock_does(name, method):
+    norm = "group_norm" if method == "FT-Full" else "frozen_bn"
+    grads = []
+    for engine in ("stock", "lean"):
+        torch.manual_seed(0)
+        config = config_of(name, method=method, norm=norm, engine=engine, plan="fast", dropout=0.0)
+        net = build_model(config).net.double()
+        nn.init.normal_(net.classifier[-1].weight)
+        lite = [module for module in net.modules() if isinstance(module, LiteResidualModule)]
+        assert len(lite) == (NETS[name] - 1 if "-L" in method and "TinyTL" in method else 0)
+        net.eval()
+        net(torch.randn(2, 3, 64, 64, dtype=torch.float64)).square().sum().backward()
+        grads.append({key: p.grad for key, p in net.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys() and len(grads[0]) > 2
+    for key, theirs in grads[0].items():
+        assert torch.allclose(grads[1][key], theirs, rtol=1e-7, atol=1e-9 * float(theirs.abs().max() + 1)), (
+            key
+        )
+
+
+@pytest.mark.parametrize("name", ["torchvision/regnet_y_400mf", "timm/test_convnext"])
+@pytest.mark.parametrize("plan", ["fast", "smallest"])
+def test_memory_is_predicted_without_the_network(name, plan):
+    config = config_of(name, method="TinyTL-B", plan="fast")
+    fast = predict_memory(config)
+    assert fast.peak_mib > 1
+    if plan == "smallest":
+        from tinytl.memory.predict import resolve_plan
+
+        smallest = resolve_plan(config_of(name, method="TinyTL-B", plan="smallest"))
+        assert predict_memory(smallest).peak_mib < fast.peak_mib
+
+
+def test_sparse_is_for_inverted_residuals():
+    net = build_model(config_of("timm/mobilenetv3_small_050", method="Sparse", update_blocks=2)).net
+    trained = [name for name, p in net.named_parameters() if p.requires_grad and name.endswith("weight")]
+    assert trained and not any(".se." in name for name in trained)
+    with pytest.raises(ConfigError, match="update_blocks=40 is above the 11 blocks"):
+        build_model(config_of("timm/mobilenetv3_small_050", method="Sparse", update_blocks=40))
+    with pytest.raises(ConfigError, match="of which timm/test_convnext has none: choose another"):
+        build_model(config_of("timm/test_convnext", method="Sparse"))
+
+
+def test_weights_of_another_network_are_refused():
+    other = WeightsFile(source="file.pth", state_dict=original("timm/ghostnet_050").state_dict())
+    with pytest.raises(ConfigError, match="is it for another backbone than timm/mobilenetv2_035"):
+        check_weights(config_of("timm/mobilenetv2_035"), Weights(backbone=other, lite=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("timm/mobilenetv3_smal_100", r"unknown backbone timm/mobilenetv3_smal_100: did you mean "),
+        ("torchvision/mobilenetv2", r"did you mean mobilenet_v2,"),
+        ("torchvision/qqqq", r"unknown backbone torchvision/qqqq `tinytl list"),
+        ("timm/mobilenetv2_050.nobody", r"timm has no such weights; it has lamb_in1k"),
+        ("torchvision/vit_b_16", "its body is no sequence of blocks"),
+        ("torchvision/squeezenet1_1", "does not end in a linear layer"),
+        ("torchvision/vgg11", "it has no blocks"),
+    ],
+)
+def test_what_cannot_be_a_backbone_is_refused_in_one_line(name, why):
+    with pytest.raises(ConfigError, match=why) as raised:
+        named_backbone(name)
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("family", ["timm", "torchvision"])
+def test_a_missing_package_names_the_command_that_installs_it(family, monkeypatch):
+    for module in [key for key in sys.modules if key.partition(".")[0] == family]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, family, None)
+    monkeypatch.setitem(sys.modules, f"{family}.models", None)
+    with pytest.raises(
+        ConfigError, match=rf"needs the package {family}: pip install 'tinytl-tuner\[{family}\]'"
+    ):
+        named_backbone(f"{family}/resnet34")
+
+
+def test_names_and_what_their_weights_expect():
+    assert isinstance(backbone_of("timm/mobilenetv2_050"), Backbone)
+    assert is_named("timm/a") and not is_named("mobilenet_v2") and not is_named("other/a")
+    assert backbone_of("torchvision/mobilenet_v3_small").input_mean == IMAGENET_MEAN
+    assert backbone_of("timm/tf_efficientnet_lite0").input_mean == (0.5, 0.5, 0.5)
+    assert "apache-2.0" in backbone_of("timm/mobilenetv2_050").licence
+    assert TrainConfig(backbone="TIMM/mobilenetv2_050").backbone == "timm/mobilenetv2_050"
+    with pytest.raises(ConfigError, match="unknown backbone 'other/a'"):
+        TrainConfig(backbone="other/a")
+
+
+def test_making_one_leaves_the_random_numbers_of_the_caller_alone():
+    named_backbone.cache_clear()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with torch.device("meta"):
+        net = named_backbone("timm/mobilenetv2_035").build(7)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(p.is_meta for p in net.parameters()) and net.classifier[-1].out_features == 7

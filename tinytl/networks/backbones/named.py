@@ -1,0 +1,174 @@
+"""Networks of torchvision and timm as backbones: `torchvision/NAME` and `timm/NAME`.
+
+Neither package is imported before such a name is asked for.
+"""
+
+import copy
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinytl.config.names import BACKBONE_FAMILIES
+from tinytl.errors import ConfigError, needs_extra
+from tinytl.networks.backbones.backbone import Backbone, Channels
+from tinytl.networks.backbones.sequence import (
+    Layout,
+    SequenceNet,
+    as_sequence,
+    layout_of,
+    split_norms_,
+)
+from tinytl.networks.backbones.weights_file import read_file
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of torchvision's weights."""
+SIDE = 224
+"""Of the images, in pixels, on which a network is tried as it is taken apart."""
+
+
+def is_named(backbone: str) -> bool:
+    """Whether a backbone is another package's, such as `timm/mobilenetv3_small_100`."""
+    return backbone.partition("/")[0] in BACKBONE_FAMILIES and "/" in backbone
+
+
+@lru_cache
+def named_backbone(name: str) -> Backbone:
+    """Returns the backbone of a name such as `timm/mobilenetv3_small_100`.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest known one, a package that is missing, or a network
+            that is no sequence of blocks with a linear head.
+    """
+    family, _, short = name.partition("/")
+    return _of_timm(name, short) if family == "timm" else _of_torchvision(name, short)
+
+
+def _of_torchvision(name: str, short: str) -> Backbone:
+    with needs_extra(f"backbone {name}", "torchvision"):
+        import torchvision.models as models
+    short = _known(name, short, models.list_models(module=models))
+    kinds = models.get_model_weights(short)
+    weights = getattr(kinds, "DEFAULT", None)
+    options = {"aux_logits": False} if short in ("googlenet", "inception_v3") else {}
+    create = partial(models.get_model, short, **options)
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    imagenet: dict[str, Callable[[], dict[str, Tensor]]] = {}
+    if weights is not None:
+        transforms = weights.transforms()
+        mean, std = _channels(transforms.mean), _channels(transforms.std)
+        imagenet = {"imagenet": lambda: dict(read_file("--weights", weights.url).state_dict)}
+    licence = (
+        "BSD 3-Clause, torchvision's own; torchvision says that weights may have further terms, of the data "
+        "that they were trained on (ImageNet)"
+    )
+    return _backbone(name, create, mean, std, imagenet, licence)
+
+
+def _of_timm(name: str, short: str) -> Backbone:
+    with needs_extra(f"backbone {name}", "timm"):
+        import timm
+    architecture, _, tag = short.partition(".")
+    architecture = _known(name, architecture, timm.list_models())
+    whole = f"{architecture}.{tag}" if tag else architecture
+    if tag and whole not in timm.list_pretrained():
+        tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+        raise ConfigError(f"backbone {name}: timm has no such weights; it has {', '.join(tags) or 'none'}")
+    about = timm.get_pretrained_cfg(whole, allow_unregistered=False)
+    imagenet: dict[str, Callable[[], dict[str, Tensor]]] = {}
+    if about is not None and about.has_weights:
+        imagenet = {"imagenet": partial(_timm_weights, name, whole)}
+    mean = _channels(getattr(about, "mean", IMAGENET_MEAN))
+    std = _channels(getattr(about, "std", IMAGENET_STD))
+    licence = f"{getattr(about, 'license', None) or 'not stated'}, as timm says of {whole}"
+    return _backbone(name, partial(timm.create_model, architecture), mean, std, imagenet, licence)
+
+
+def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:
+    import timm
+
+    try:
+        return dict(timm.create_model(whole, pretrained=True).state_dict())
+    except Exception as error:  # of the network, of a hub, of a damaged file
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"--weights imagenet: those of {name} cannot be read ({type(error).__name__}: {why}): try again "
+            "later, or give --weights FILE"
+        ) from None
+
+
+def _backbone(
+    name: str,
+    create: Callable[[], nn.Module],
+    mean: Channels,
+    std: Channels,
+    imagenet: Mapping[str, Callable[[], dict[str, Tensor]]],
+    licence: str,
+) -> Backbone:
+    with ThreadPoolExecutor(1) as apart:  # a thread of its own: the caller's may make networks without memory
+        layout, names, skeleton = apart.submit(_taken_apart, name, create).result()
+
+    def build(num_classes: int) -> SequenceNet:
+        if torch.empty(0).is_meta:  # as it is made, a network may compute with tensors
+            made = copy.deepcopy(skeleton)
+        else:
+            net = create()
+            split_norms_(net)
+            made = as_sequence(net, layout)
+        linear = made.classifier[-1]
+        assert isinstance(linear, nn.Linear)
+        if num_classes != linear.out_features:
+            made.classifier[-1] = nn.Linear(linear.in_features, num_classes)
+        return made
+
+    def rename(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {names.get(key, key): value for key, value in theirs.items()}
+
+    return Backbone(build, mean, std, imagenet, rename, licence=licence)
+
+
+def _known(name: str, short: str, known: Sequence[str]) -> str:
+    """Raises ConfigError with the nearest names for one that is not known: there are over a thousand."""
+    if short in known:
+        return short
+    near = difflib.get_close_matches(short, known, 3)
+    hint = f": did you mean {', '.join(near)}?" if near else ""
+    raise ConfigError(f"unknown backbone {name}{hint} `tinytl list --backbones TEXT` names some")
+
+
+def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, dict[str, str], SequenceNet]:
+    """Returns how a network is taken apart, the new names of its tensors, and one without memory.
+
+    Raises:
+        ConfigError: if it cannot be, or is not the same afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = create().eval()
+        example = torch.randn(1, 3, SIDE, SIDE)
+        try:
+            with torch.no_grad():
+                before = net(example)
+        except (RuntimeError, AssertionError, TypeError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise ConfigError(f"backbone {name}: it takes no images of {SIDE} px ({why})") from None
+        original = {id(value): key for key, value in net.state_dict(keep_vars=True).items()}
+        split_norms_(net)
+        layout = layout_of(net, f"backbone {name}", example)
+        made = as_sequence(net, layout).eval()
+        with torch.no_grad():
+            after = made(example)
+    if not (isinstance(before, Tensor) and torch.allclose(before, after, rtol=1e-4, atol=1e-5)):
+        raise ConfigError(f"backbone {name}: taken apart into blocks it computes something else")
+    new = made.state_dict(keep_vars=True)
+    names = {original[id(value)]: key for key, value in new.items() if id(value) in original}
+    return layout, names, made.train().to("meta")
+
+
+def _channels(values: Any) -> Channels:
+    mean, std, third = (float(value) for value in values)
+    return mean, std, third
