@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tinytl.config.train_config import TrainConfig
     from tinytl.gradient_checkpoints.function import CheckpointFunction
     from tinytl.gradient_checkpoints.segment import checkpoint_segment
+    from tinytl.memory.any_step import fit_budget, predict_step
     from tinytl.memory.curve import memory_curve
     from tinytl.memory.largest_batch import max_batch_size
     from tinytl.memory.predict import predict_memory
@@ -29,11 +30,13 @@ __all__ = [
     "TrainConfig",
     "build_model",
     "checkpoint_segment",
+    "fit_budget",
     "insert_lite_residual",
     "make_memory_efficient_",
     "max_batch_size",
     "memory_curve",
     "predict_memory",
+    "predict_step",
     "replace_bn_with_gn",
 ]
 _MODULES = {
@@ -44,7 +47,9 @@ _MODULES = {
     "checkpoint_segment": "tinytl.gradient_checkpoints.segment",
     "insert_lite_residual": "tinytl.networks.lite_residual",
     "make_memory_efficient_": "tinytl.memory_efficient",
+    "fit_budget": "tinytl.memory.any_step",
     "max_batch_size": "tinytl.memory.largest_batch",
+    "predict_step": "tinytl.memory.any_step",
     "memory_curve": "tinytl.memory.curve",
     "predict_memory": "tinytl.memory.predict",
     "replace_bn_with_gn": "tinytl.networks.group_norm",

@@ -30,7 +30,7 @@ from tinytl.training.weight_average import WeightAverage
 
 SET_ON_NETWORK = ("checkpoint", "stock_below_kib", "slice_mib", "memory_format")
 """The fields of a plan that `set_engine_` sets."""
-_NOT_ON_FAKE_TENSORS = (
+NOT_ON_FAKE_TENSORS = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedOperatorException,
@@ -94,7 +94,7 @@ class FakeStep:
                     )
                     with tracker.optimizer_work_inside():
                         self.average.update()
-                except _NOT_ON_FAKE_TENSORS as error:
+                except NOT_ON_FAKE_TENSORS as error:
                     place = tracker.modules.place()
                     raise ConfigError(
                         f"{error.func} at {place} does not run on fake tensors, so the memory of "

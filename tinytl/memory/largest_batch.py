@@ -1,10 +1,14 @@
 """The largest batch whose step fits a memory budget."""
 
 import dataclasses
+from typing import Any
+
+from torch import Tensor, nn
 
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.memory.any_step import largest_batch
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
 
@@ -12,8 +16,13 @@ MOST_STEPS = 1 << 16
 """The largest batch that `max_batch_size` tries."""
 
 
-def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
-    """Returns the largest `batch_size` (up to 65,535) whose step fits `budget_mib`, all else as in `config`.
+def max_batch_size(
+    of: TrainConfig | nn.Module, budget_mib: float, example: Tensor | None = None, **step: Any
+) -> int:
+    """Returns the largest batch (up to 65,535) whose step fits `budget_mib`, all else as in a configuration.
+
+    Of a module, it is the largest batch like `example`, which only a module needs; `step` is then as in
+    `any_step.predict_step`: the optimiser and the loss.
 
     Under plan `fast` the whole batch is in memory at once, in lean blocks; if `micro_batch_size` is set, the
     batch is a multiple of it and costs only its images. Under plan `budget`, a batch fits if its smallest
@@ -21,16 +30,24 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
 
     Raises:
         ConfigError: if not even the smallest batch fits, naming what it needs.
+        TypeError: for a module without an example, or a configuration with one.
     """
+    if isinstance(of, nn.Module):
+        if example is None:
+            raise TypeError("max_batch_size of a module needs an example: a batch of any size")
+        return largest_batch(of, example, budget_mib, **step)
+    if example is not None or step:
+        raise TypeError("max_batch_size of a configuration takes no example: it says what a batch is")
+    config = of
     if config.plan == "budget":
         config = dataclasses.replace(config, plan="smallest", budget_mib=None)
     if config.norm == "batch_norm":  # has no micro-batches
         config = dataclasses.replace(config, micro_batch_size=None)
-    step = config.micro_batch_size or 1
+    multiple = config.micro_batch_size or 1
     fewest = 2 if config.norm == "batch_norm" and config.pools_to_one_pixel else 1
 
     def predict(n_steps: int) -> MemoryPrediction:
-        sized = dataclasses.replace(config, batch_size=n_steps * step)
+        sized = dataclasses.replace(config, batch_size=n_steps * multiple)
         return predict_memory(lean_plan(sized) if sized.plan == "fast" else sized)
 
     def peak(n_steps: int) -> float:
@@ -39,7 +56,7 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     smallest = predict(fewest)
     if smallest.peak_mib > budget_mib:
         raise ConfigError(
-            f"budget_mib={budget_mib:g} is under what batch_size={fewest * step} needs: "
+            f"budget_mib={budget_mib:g} is under what batch_size={fewest * multiple} needs: "
             f"{smallest.peak_mib:.1f} MiB {smallest.what_sets_it()}"
         )
     low, high = fewest, 2 * fewest
@@ -48,4 +65,4 @@ def max_batch_size(config: TrainConfig, budget_mib: float) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if peak(middle) <= budget_mib else (low, middle)
-    return low * step
+    return low * multiple

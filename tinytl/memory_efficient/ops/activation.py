@@ -59,10 +59,11 @@ def activation_grad(grad: Tensor, values: Tensor, name: str, out: Tensor | None)
 
     `values` is the output or the input of a ReLU or ReLU6, the input of any other, with `grad`'s layout.
     """
+    if name == "hardswish":  # its form with `out` makes the same tensor, where no tracker of memory sees it
+        made = cast(Tensor, torch.ops.aten.hardswish_backward(grad, values))
+        return made if out is None else out.copy_(made)
     if out is None:
         out = torch.empty_like(grad)
-    if name == "hardswish":
-        return cast(Tensor, torch.ops.aten.hardswish_backward.out(grad, values, out=out))
     if name == "hardsigmoid":
         return cast(Tensor, torch.ops.aten.hardsigmoid_backward.grad_input(grad, values, grad_input=out))
     if name == "exact_hardsigmoid":

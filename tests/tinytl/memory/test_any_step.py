@@ -1,0 +1,138 @@
+"""Predictions of steps of networks that no configuration describes, against the allocator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5
+
+from tests.support.sampled import sampled
+from tinytl import fit_budget, make_memory_efficient_, max_batch_size, predict_step
+from tinytl.errors import ConfigError
+from tinytl.memory.any_step import adam, summed
+from tinytl.memory.measure import PeakMeter
+from tinytl.memory_efficient import Execution
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "mobilenet_v3_small": mobilenet_v3_small,
+    "resnet18": resnet18,
+    "shufflenet": shufflenet_v2_x0_5,
+}
+ENGINES = ("stock", "none", "block")
+
+
+def net_of(name: str, engine: str, trained: str = "bias") -> nn.Module:
+    net = NETS[name](num_classes=7).eval()
+    for key, parameter in net.named_parameters():
+        parameter.requires_grad_(key.endswith(trained))
+    if engine != "stock":
+        make_memory_efficient_(net, Execution(recompute=engine))
+    return net
+
+
+def measured_mib(net: nn.Module, x: Tensor, make: Any = adam, loss: Any = summed, passes: int = 1) -> float:
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimizer = make(trained)
+
+    def step() -> None:
+        for part in x.chunk(passes):
+            loss(net(part)).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    torch.set_num_threads(1)
+    step()
+    step()
+    with PeakMeter(net, optimizer, [x]) as meter:
+        step()
+    return meter.peak_mib
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "trained"),
+    sampled([(n, e, t) for t in ("bias", "") for n in NETS for e in ENGINES], 7),
+)
+def test_a_prediction_is_what_the_allocator_counts(name, engine, trained):
+    net = net_of(name, engine, trained)
+    x = torch.randn(3, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    predicted = predict_step(net, x).peak_mib
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert predicted == pytest.approx(measured_mib(net, x), rel=0.02)
+
+
+def test_optimiser_loss_and_size_are_the_callers():
+    net = net_of("mobilenet_v3_small", "none", "")
+    x = torch.randn(2, 3, 64, 64)
+
+    def sgd(parameters):
+        return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, fused=True)
+
+    def loss(logits):
+        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+    found = predict_step(net, x, optimizer=sgd, loss=loss)
+    assert found.peak_mib == pytest.approx(measured_mib(net, x, sgd, loss), rel=0.02)
+    assert found.peak_mib < predict_step(net, x).peak_mib
+    assert predict_step(net, x, batch_size=9).peak_mib > found.peak_mib
+
+
+def test_the_largest_batch_fits_and_one_more_does_not():
+    net = net_of("shufflenet", "block")
+    x = torch.randn(1, 3, 64, 64)
+    budget = predict_step(net, x, batch_size=11).peak_mib
+    assert max_batch_size(net, budget, x) == 11
+    assert max_batch_size(net, budget + 0.001, example=x) == 11
+    with pytest.raises(ConfigError, match=r"budget_mib=1 is under what a batch of 1 needs: \d"):
+        max_batch_size(net, 1, x)
+    with pytest.raises(TypeError, match="needs an example"):
+        max_batch_size(net, 1)
+
+
+def test_a_budget_is_kept_with_the_same_gradients():
+    net = net_of("mobilenet_v3_small", "stock")
+    x = torch.randn(8, 3, 96, 96)
+    summed(net(x)).backward()
+    stock = {key: p.grad.clone() for key, p in net.named_parameters() if p.grad is not None}
+    largest = float(max(grad.abs().max() for grad in stock.values()))
+    net.zero_grad(set_to_none=True)
+    peaks = {}
+    for share in (0.9, 0.5, 0.3):
+        budget = share * predict_step(net_of("mobilenet_v3_small", "stock"), x).peak_mib
+        fit = fit_budget(net, x, budget)
+        peaks[share] = measured_mib(net, x, passes=-(-8 // fit.micro_batch_size))
+        assert peaks[share] <= budget * 1.005 and fit.prediction.peak_mib <= budget
+        for part in x.split(fit.micro_batch_size):
+            summed(net(part)).backward()
+        for key, parameter in net.named_parameters():
+            if parameter.grad is not None:
+                assert torch.allclose(parameter.grad, stock[key], rtol=1e-3, atol=1e-3 * largest), key
+        net.zero_grad(set_to_none=True)
+    with pytest.raises(ConfigError, match="budget_mib=2 is under the least that a step needs: "):
+        fit_budget(net, x, 2)
+
+
+def test_batch_statistics_keep_the_batch_whole():
+    net = net_of("shufflenet", "stock").train()
+    x = torch.randn(8, 3, 64, 64)
+    fit = fit_budget(net, x, predict_step(net, x).peak_mib)
+    assert fit.micro_batch_size == 8
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * int((x > 0).sum())
+
+
+def test_what_cannot_be_predicted_is_said():
+    with pytest.raises(ConfigError, match="does not run on fake tensors"):
+        predict_step(Counts(), torch.randn(2, 4))
+    with pytest.raises(ConfigError, match="no parameter of the network needs a gradient"):
+        predict_step(Counts().requires_grad_(False), torch.randn(2, 4))

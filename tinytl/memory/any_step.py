@@ -1,0 +1,208 @@
+"""The memory of a training step of any network, predicted on fake tensors: no configuration is needed."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
+
+from tinytl.errors import ConfigError
+from tinytl.memory.fake_network import to_fake_
+from tinytl.memory.fake_step import NOT_ON_FAKE_TENSORS
+from tinytl.memory.light_fake_mode import LightFakeMode
+from tinytl.memory.prediction import MemoryPrediction
+from tinytl.memory.storage_tracker import StorageTracker
+from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient.block.reading import uses_batch_statistics
+from tinytl.memory_efficient.block.unit import Recompute
+
+MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+RECOMPUTE: tuple[Recompute, ...] = ("none", "depthwise", "block")
+"""The ways to run that `fit_budget` tries, the fastest first."""
+MOST_SAMPLES = 1 << 16
+"""The largest batch that `largest_batch` tries."""
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Returns Adam in one kernel, which needs no memory beside its moments."""
+    return torch.optim.Adam(parameters, fused=True)
+
+
+def summed(output: Any) -> Tensor:
+    """Returns the sum of all tensors of an output: a loss that needs no memory of its own."""
+    total = sum(leaf.float().sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
+    assert isinstance(total, Tensor), "the network returns no tensor"
+    return total
+
+
+def predict_step(
+    net: nn.Module,
+    example: Tensor,
+    *,
+    batch_size: int | None = None,
+    beside: int = 0,
+    optimizer: MakeOptimizer = adam,
+    loss: Callable[[Any], Tensor] = summed,
+) -> MemoryPrediction:
+    """Predicts a later training step of `net`, lean or not, on a CPU: forward, backward, optimiser.
+
+    A copy without memory runs on fake tensors; `net` stays as it is.
+
+    Args:
+        net: any module of one tensor, with its present `requires_grad` and modes.
+        example: a batch `(N, ...)`; its shape, type and memory format count, its numbers do not.
+        batch_size: N, if not the example's.
+        beside: samples of the batch that one update takes, if this is one of its micro-batches: they are in
+            memory, and so are gradients, which this pass adds to.
+        optimizer: makes the optimiser of the parameters that train. Its state after a step counts.
+        loss: of the network's output.
+
+    Raises:
+        ConfigError: if code of `net` reads numbers of tensors, or nothing trains.
+    """
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ConfigError("no parameter of the network needs a gradient: set requires_grad of what trains")
+    bare = _without_memory(net)
+    mode = LightFakeMode()
+    with mode:
+        fake = to_fake_(bare, torch.device("cpu"))
+        own = [parameter for parameter in fake.parameters() if parameter.requires_grad]
+        made = optimizer(own)
+        _first_step(made, own)
+        n_samples = example.shape[0] if batch_size is None else batch_size
+        held = _batch_like(example, max(n_samples, beside))
+        batch = held[:n_samples]
+        tracker = StorageTracker(on_cpu=True, answers=mode.answers)
+        tracker.add_state(fake, made, [held])
+        if beside:
+            for parameter in own:
+                parameter.grad = torch.empty_like(parameter)
+                tracker.add_existing("gradients", [parameter.grad])
+        hooks = [parameter.register_post_accumulate_grad_hook(tracker.label_gradient) for parameter in own]
+        with tracker.label_step(made), tracker.modules, tracker:
+            try:
+                value = loss(fake(batch))
+                tracker.label_saved()
+                value.backward()
+                made.step()
+            except NOT_ON_FAKE_TENSORS as error:
+                raise ConfigError(
+                    f"{error.func} at {tracker.modules.place()} does not run on fake tensors, so the memory "
+                    "cannot be predicted: compute it from shapes, not from values"
+                ) from None
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        tracker.close()
+    return tracker.prediction()
+
+
+def largest_batch(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) -> int:
+    """Returns the largest batch, up to 65,535, of which a step fits; `step`: as in `predict_step`.
+
+    Raises:
+        ConfigError: if not even a batch of one fits, naming what it needs, or as `predict_step`.
+    """
+
+    def predict(n_samples: int) -> MemoryPrediction:
+        return predict_step(net, example, batch_size=n_samples, **step)
+
+    smallest = predict(1)
+    if smallest.peak_mib > budget_mib:
+        raise ConfigError(
+            f"budget_mib={budget_mib:g} is under what a batch of 1 needs: {smallest.peak_mib:.1f} MiB "
+            f"{smallest.what_sets_it()}"
+        )
+    low, high = 1, 2
+    while high < MOST_SAMPLES and predict(high).peak_mib <= budget_mib:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if predict(middle).peak_mib <= budget_mib else (low, middle)
+    return low
+
+
+class BudgetFit(NamedTuple):
+    """How a network's step fits a budget."""
+
+    execution: Execution
+    """How the lean engine runs it."""
+    micro_batch_size: int
+    """Samples of a forward and backward pass; the batch's passes add up their gradients."""
+    prediction: MemoryPrediction
+    """Of a pass and the optimiser's step."""
+
+
+def fit_budget(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) -> BudgetFit:
+    """Makes `net` lean, in place, so that a step on a batch like `example` fits a budget.
+
+    Tries what recomputes less first, and within that larger micro-batches first: half the batch, a quarter,
+    down to one sample. With norms that use the batch's statistics the batch stays whole. Gradients are the
+    same for all.
+
+    Args:
+        net: any module of one tensor.
+        example: the batch that one update takes.
+        budget_mib: for the whole step: parameters, gradients, moments and batch included.
+        step: as in `predict_step`.
+
+    Raises:
+        ConfigError: if nothing fits, naming the least, or as `predict_step`; `net` is then lean and
+            recomputes everything.
+    """
+    sizes = [example.shape[0]]
+    whole = any(isinstance(norm, _BatchNorm) and uses_batch_statistics(norm) for norm in net.modules())
+    while sizes[-1] > 1 and not whole:
+        sizes.append(-(-sizes[-1] // 2))
+    least: MemoryPrediction | None = None
+    for recompute in RECOMPUTE:
+        execution = Execution(recompute=recompute)
+        make_memory_efficient_(net, execution)
+        for size in sizes:
+            found = _pass_of(net, example, size, step)
+            if found.peak_mib <= budget_mib:
+                return BudgetFit(execution, size, found)
+            least = found if least is None or found.peak_mib < least.peak_mib else least
+    assert least is not None
+    raise ConfigError(
+        f"budget_mib={budget_mib:g} is under the least that a step needs: {least.peak_mib:.1f} MiB "
+        f"{least.what_sets_it()}"
+    )
+
+
+def _pass_of(net: nn.Module, example: Tensor, n_samples: int, step: dict[str, Any]) -> MemoryPrediction:
+    """Returns what a pass of so many samples needs; the whole batch is in memory beside it."""
+    beside = 0 if n_samples == example.shape[0] else example.shape[0]
+    return predict_step(net, example, batch_size=n_samples, beside=beside, **step)
+
+
+def _without_memory(net: nn.Module) -> nn.Module:
+    """Returns a copy of `net` whose tensors have no memory, so that copying needs none."""
+    memo: dict[int, Any] = {}
+    for parameter in net.parameters():
+        memo[id(parameter)] = nn.Parameter(
+            torch.empty_like(parameter, device="meta"), parameter.requires_grad
+        )
+    for buffer in net.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(net, memo)
+
+
+def _batch_like(example: Tensor, n_samples: int) -> Tensor:
+    is_last = example.dim() == 4 and not example.is_contiguous()
+    form = torch.channels_last if is_last else torch.contiguous_format
+    shape = (n_samples, *example.shape[1:])
+    return torch.empty(shape, dtype=example.dtype, memory_format=form)
+
+
+def _first_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
+    """Takes the step that makes the optimiser's state."""
+    for parameter in parameters:
+        parameter.grad = torch.empty_like(parameter)
+    with StorageTracker(on_cpu=True):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
