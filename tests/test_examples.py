@@ -56,6 +56,15 @@ def test_every_script_is_tried() -> None:
     assert {path.stem for path in EXAMPLES.glob("*.sh")} == set(RUNS)
 
 
+def test_a_plain_loop_keeps_its_budget() -> None:
+    program = [sys.executable, EXAMPLES / "any_network.py"]
+    flags = ["--resolution", "64", "--steps", "2", "--budget-mib", "9"]
+    shown = subprocess.run([*program, *flags], capture_output=True, text=True, timeout=120, check=True).stdout
+    predicted, measured = (float(line.split()[1]) for line in shown.splitlines()[1:])
+    assert measured <= 9 and predicted == pytest.approx(measured, rel=0.02)
+    assert "micro-batches of" in shown
+
+
 @pytest.mark.slow
 def test_gradient_checkpoints_save_memory() -> None:
     command = [

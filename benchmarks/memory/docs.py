@@ -1,4 +1,4 @@
-"""Writes the tables of docs/memory.md and docs/devices.md, and docs/memory_time.png, from results/*.json.
+"""Writes the tables of docs/memory.md, devices.md and engine.md, and docs/memory_time.png, from results/.
 
 A table is between `<!-- table: NAME -->` and `<!-- end -->`, so that no figure is typed by hand. A table
 stays as it is, and is named, if its result file is missing.
@@ -18,6 +18,7 @@ from tinytl.config.names import BACKBONES
 
 PAGE = ROOT / "docs" / "memory.md"
 DEVICES = ROOT / "docs" / "devices.md"
+ENGINE = ROOT / "docs" / "engine.md"
 BOARDS = {"512 MB": 512, "1 GB": 1024, "2 GB": 2048, "4 GB": 4096}
 """Memory in MiB; makers count a MB as 2**20 bytes."""
 FOR_THE_SYSTEM_MIB = 150
@@ -315,6 +316,40 @@ def torch_process(result: Result) -> list[str]:
     return table(["program", "torch", "MiB"], lines) + source(result)
 
 
+def nets(result: Result) -> list[str]:
+    """Networks that the engine was not written for."""
+    lines = []
+    for row in result["rows"]:
+        missed = ", missed" if row["least_percent"] > row["must_percent"] else ""
+        lines.append(
+            cells(
+                row["net"],
+                f"{row['stock_mib']:.0f}",
+                f"{row['none_mib']:.0f}",
+                f"{row['block_mib']:.0f}",
+                f"**{row['least_percent']:.1f} %**",
+                f"{row['must_percent']} %{missed}",
+                f"{row['none_time']:.2f}",
+                f"{row['block_time']:.2f}",
+                f"{row['error_stock_float32']:.0e} / {row['error_lean_float32']:.0e}",
+            )
+        )
+    head = [
+        "network",
+        "stock, MiB",
+        "lean",
+        "recomputed",
+        "least",
+        "must",
+        "time: lean",
+        "recomputed",
+        "errors",
+    ]
+    return table(head, lines) + source(result)
+
+
+ENGINE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {"nets": ("memory_nets", nets)}
+"""The table of docs/engine.md."""
 DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "torch process": ("torch_process", torch_process),
     "boards": ("device_process", boards),
@@ -350,19 +385,21 @@ def main() -> None:
     stamp = parser.parse_args().stamp
     folder = RESULTS
     oracles = [f"memory_engine_{backbone}" for backbone in BACKBONES] + ["memory_all_mobilenet_v2"]
-    names = oracles + [of for of, _ in (*TABLES.values(), *DEVICE_TABLES.values())]
+    every = TABLES | DEVICE_TABLES | ENGINE_TABLES
+    names = oracles + [of for of, _ in every.values()]
     files = {name: folder / f"{name}_{stamp}.json" for name in names}
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
-    tables, of_devices = made(TABLES, results), made(DEVICE_TABLES, results)
+    tables, of_devices, of_engine = (made(of, results) for of in (TABLES, DEVICE_TABLES, ENGINE_TABLES))
     if all(name in results for name in oracles):
         tables["oracle"] = oracle(results)
     PAGE.write_text(fill(PAGE.read_text(), tables, str(PAGE)))
     DEVICES.write_text(fill(DEVICES.read_text(), of_devices, str(DEVICES)))
+    ENGINE.write_text(fill(ENGINE.read_text(), of_engine, str(ENGINE)))
     if "memory_engine_mobilenet_v2" in results:
         from benchmarks.memory.time_figure import plot_memory_time
 
         plot_memory_time(results["memory_engine_mobilenet_v2"], ROOT / "docs" / "memory_time.png")
-    for name in sorted({*TABLES, "oracle"} - tables.keys() | DEVICE_TABLES.keys() - of_devices.keys()):
+    for name in sorted({*every, "oracle"} - tables.keys() - of_devices.keys() - of_engine.keys()):
         print(f"not written, its result is missing: {name}")
 
 

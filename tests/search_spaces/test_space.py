@@ -26,6 +26,7 @@ def quiet_optuna():
 def test_the_projects_spaces_are_listed():
     assert list_spaces() == [
         "augmentation",
+        "backbones",
         "group_norm",
         "joint",
         "lite_residual",

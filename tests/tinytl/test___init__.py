@@ -18,7 +18,7 @@ def test_names_are_listed_before_they_are_loaded() -> None:
     program = (
         "import sys, tinytl; names = {'TrainConfig', 'build_model', 'predict_memory', 'max_batch_size',"
         "'make_memory_efficient_', 'LiteResidualModule', 'insert_lite_residual', 'replace_bn_with_gn',"
-        "'checkpoint_segment', 'CheckpointFunction', 'memory_curve'}\n"
+        "'checkpoint_segment', 'CheckpointFunction', 'memory_curve', 'fit_budget', 'predict_step'}\n"
         "assert names == set(tinytl.__all__) <= set(dir(tinytl))\n"
         "assert not {'torch', 'numpy', 'yaml'} & sys.modules.keys()"
     )
