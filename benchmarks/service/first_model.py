@@ -2,8 +2,9 @@
 
 It checks the folder and starts a study. What comes next is read from the study's last lines: the command
 after `Finish:`, and the one after `Use it:`. The home is empty, so the machine is calibrated as well.
+`--finish-budget` adds `--time-budget` to the first of the two.
 
-    python -m benchmarks.service.first_model --data-dir FOLDER \
+    python -m benchmarks.service.first_model --data-dir FOLDER --finish-budget 300 \
         --json benchmarks/results/first_model_MACHINE_YYYYMM.json
 """
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=64)
+    parser.add_argument("--finish-budget", type=int, metavar="SECONDS")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     data = f"--dataset imagefolder --data-dir {args.data_dir.resolve()}"
@@ -68,7 +70,8 @@ def main() -> None:
         shape = f"--trials {args.trials} --epochs {args.epochs} --set resolution={args.resolution}"
         study = f"python launch.py --space joint {data} {shape} --name first --runs-dir {home}/runs"
         steps.append(step(study, home))
-        steps.append(step(printed(steps[-1]["output"], "Finish"), home))
+        budget = "" if args.finish_budget is None else f" --time-budget {args.finish_budget}"
+        steps.append(step(printed(steps[-1]["output"], "Finish") + budget, home))
         use = printed(steps[-1]["output"], "Use it").replace("PICTURE", str(next(pictures)))
         steps.append(step(use, home))
     total = round(sum(one["seconds"] for one in steps), 1)
