@@ -1,4 +1,5 @@
 import importlib
+import os
 import subprocess
 import sys
 
@@ -29,3 +30,16 @@ def test_names_are_listed_before_they_are_loaded() -> None:
 def test_a_name_that_is_not_offered_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'tinytl' has no attribute 'never_was'"):
         _ = tinytl.never_was
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_threads_do_not_spin_for_long_unless_somebody_says_so(given: dict[str, str], spins: str) -> None:
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {key: value for key, value in os.environ.items() if key not in names} | given
+    program = "import os, tinytl; print(os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.stdout.strip() == spins

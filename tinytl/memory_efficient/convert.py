@@ -26,7 +26,7 @@ from tinytl.memory_efficient.lean_modules import (
     make_lean_,
     make_stock_,
 )
-from tinytl.memory_efficient.lean_recomputed import LeanRecomputed, is_recomputable
+from tinytl.memory_efficient.lean_samplewise import LeanSamplewise, is_samplewise
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),
@@ -66,8 +66,9 @@ class ConversionReport:
 
     blocks: list[str] = field(default_factory=list)
     """Run as one function each."""
-    recomputed: list[str] = field(default_factory=list)
-    """Recomputed as a whole, from their input, if `recompute` is `block`: their structure is their own."""
+    samplewise: list[str] = field(default_factory=list)
+    """Walked in slices, and recomputed from their input if `recompute` is `block`: what they compute is their
+    own code."""
     modules: dict[str, str] = field(default_factory=dict)
     """Modules with a lean forward of their own, by name: their class. Modules inside a block count too: they
     are used if the block cannot run as one function."""
@@ -80,10 +81,10 @@ class ConversionReport:
 
     def __str__(self) -> str:
         lines = [f"{len(self.blocks)} blocks run as one function, {len(self.modules)} modules made lean"]
-        if self.recomputed:
+        if self.samplewise:
             lines.append(
-                f"{len(self.recomputed)} blocks keep their input alone if recompute is `block` "
-                f"({self.recomputed[0]}, ...)"
+                f"{len(self.samplewise)} blocks run a few samples at a time, and keep their input alone if "
+                f"recompute is `block` ({self.samplewise[0]}, ...)"
             )
         if self.batch_statistics:
             lines.append(
@@ -142,9 +143,9 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         return
     if not in_block:
         in_block = _convert_block_(name, module, how, report)
-    if not in_block and is_recomputable(module) and reason_to_leave(module) is None:
-        make_lean_(module, LeanRecomputed, how)
-        report.recomputed.append(name)
+    if not in_block and is_samplewise(module) and reason_to_leave(module) is None:
+        make_lean_(module, LeanSamplewise, how)
+        report.samplewise.append(name)
     children = list(module.named_children())
     if is_norm_with_activation(module) or not children:
         _convert_module_(name, module, how, report, in_block)

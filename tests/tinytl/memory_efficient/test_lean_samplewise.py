@@ -1,7 +1,8 @@
-"""Blocks that keep their input alone: the gradients are stock's, whatever the block computes."""
+"""Blocks in slices, and recomputed: the gradients are stock's, whatever the block computes."""
 
 import copy
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ from tests.support.lean_networks import assert_same_outcome, converted, outcome,
 from tinytl.memory_efficient import (
     Execution,
     make_memory_efficient_,
-    register_recomputed,
+    register_samplewise,
     undo_memory_efficient_,
 )
-from tinytl.memory_efficient.lean_recomputed import LeanRecomputed
+from tinytl.memory_efficient.lean_samplewise import LeanSamplewise
 
 
 class Gated(nn.Module):
@@ -37,7 +38,7 @@ class Gated(nn.Module):
         return x + self.narrow(self.drop(y * self.gate(y)))
 
 
-register_recomputed(Gated)
+register_samplewise(Gated)
 
 
 def gated_net() -> nn.Module:
@@ -66,10 +67,11 @@ NETS = {
 
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("slice_mib", [0.05, 50])
-def test_gradients_are_those_of_stock(name, slice_mib):
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_gradients_are_those_of_stock(name, slice_mib, recompute):
     net = randomise_(NETS[name]()).eval().double()
-    lean = converted(net, recompute="block", slice_mib=slice_mib)
-    blocks = [module for module in lean.modules() if isinstance(module, LeanRecomputed)]
+    lean = converted(net, recompute=recompute, slice_mib=slice_mib)
+    blocks = [module for module in lean.modules() if isinstance(module, LeanSamplewise)]
     assert blocks
     for layout in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(5, 3, 64, 64, dtype=torch.float64).contiguous(memory_format=layout)
@@ -78,11 +80,12 @@ def test_gradients_are_those_of_stock(name, slice_mib):
 
 
 @pytest.mark.parametrize("trained", ["bias", "wide.weight", "1.narrow", "2."])
-def test_what_is_frozen_gets_no_gradient_and_costs_none(trained):
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_what_is_frozen_gets_no_gradient_and_costs_none(trained, recompute):
     net = gated_net().double()
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(trained in name)
-    lean = converted(net, recompute="block", slice_mib=0.05)
+    lean = converted(net, recompute=recompute, slice_mib=0.01)
     x = torch.randn(3, 3, 16, 16, dtype=torch.float64)
     assert_same_outcome(lean, net, x, 1e-10)
 
@@ -122,7 +125,7 @@ def test_dropout_in_slices_is_differentiated_as_it_was_drawn():
     block = Gated().double().eval()
     block.drop.train()
     make_memory_efficient_(block, Execution(recompute="block", slice_mib=0.01))
-    assert isinstance(block, LeanRecomputed)
+    assert isinstance(block, LeanSamplewise)
     x = torch.randn(4, 4, 16, 16, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(x)
 
@@ -162,9 +165,10 @@ def test_with_batch_statistics_or_hooks_it_runs_as_it_is():
     assert seen == [4]
 
 
-def test_parameters_that_stand_in_for_a_call_are_differentiated():
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_parameters_that_stand_in_for_a_call_are_differentiated(recompute):
     net, x = gated_net().double(), torch.randn(3, 3, 16, 16, dtype=torch.float64)
-    lean = converted(net, recompute="block", slice_mib=0.01)
+    lean = converted(net, recompute=recompute, slice_mib=0.01)
     others = {name: torch.randn_like(p).requires_grad_() for name, p in net.named_parameters()}
     grads = []
     for one in (net, lean):
@@ -188,8 +192,29 @@ def test_autocast_is_as_in_forward():
         assert torch.allclose(mine, theirs, rtol=0.1, atol=0.02 * float(theirs.abs().max()))
 
 
-def test_a_second_derivative_is_refused():
-    lean = converted(gated_net(), recompute="block")
+def test_a_slice_keeps_no_input_that_backward_does_not_read():
+    net = gated_net().requires_grad_(False)
+    net[0].bias.requires_grad_(True)
+    lean = converted(net[:3], slice_mib=0.01)
+    lean[1].wide.requires_grad_(False)
+    x = lean[0](torch.randn(4, 3, 16, 16))
+    kept = weakref.ref(x.untyped_storage())
+    y = lean[1](x)
+    del x
+    assert y.requires_grad and kept() is None
+
+
+def test_a_second_backward_says_what_is_gone():
+    lean = converted(gated_net(), slice_mib=0.01)
+    loss = lean(torch.randn(4, 3, 16, 16)).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="leave out retain_graph=True, or give the net its own forward"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_a_second_derivative_is_refused(recompute):
+    lean = converted(gated_net(), recompute=recompute, slice_mib=0.01)
     x = torch.randn(2, 3, 16, 16, requires_grad=True)
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(lean(x).sum(), x, create_graph=True)
@@ -200,7 +225,7 @@ def test_copies_are_recomputed_and_undoing_is_whole():
     x = torch.randn(2, 3, 16, 16)
     before = lean(x)
     for other in (copy.deepcopy(lean), pickle.loads(pickle.dumps(lean))):
-        assert isinstance(other[1], LeanRecomputed) and torch.equal(other(x), before)
+        assert isinstance(other[1], LeanSamplewise) and torch.equal(other(x), before)
     undo_memory_efficient_(lean)
     assert type(lean[1]) is Gated and not any("lean" in name for name in vars(lean[1]))
     assert torch.equal(lean(x), before)
@@ -208,7 +233,7 @@ def test_copies_are_recomputed_and_undoing_is_whole():
 
 def test_the_report_names_them_and_a_class_is_registered_once():
     report = make_memory_efficient_(gated_net())
-    assert report.recomputed == ["1", "2"]
-    assert "2 blocks keep their input alone if recompute is `block` (1, ...)" in str(report)
+    assert report.samplewise == ["1", "2"]
+    assert "2 blocks run a few samples at a time, and keep their input alone if recompute" in str(report)
     with pytest.raises(ValueError, match="Gated is registered already"):
-        register_recomputed(Gated)
+        register_samplewise(Gated)

@@ -1,8 +1,9 @@
-"""Blocks of any structure that keep only their input, and are recomputed a slice of the batch at a time.
+"""Blocks of any structure, a few samples at a time: what they compute stays their own code.
 
-Squeeze-excite, layer norms, concatenations, any activation: what such a block computes stays its own code. In
-backward it runs again on a few samples, which autograd then takes back, so what all of its modules keep
-exists for one slice. That needs samples that do not depend on each other, so classes are known by name.
+Squeeze-excite, layer norms, concatenations, any activation. The batch is walked in slices, so that no map
+inside is larger than a slice's. Each slice keeps what its modules keep; or it keeps its input alone, and runs
+again in backward, so that what all modules keep exists for one slice. Either way autograd takes a slice back.
+That needs samples that do not depend on each other, so classes are known by name.
 Source: Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016, here with slices.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.stateless import _reparametrize_module
 
@@ -32,22 +34,28 @@ EXTENTS = "lean_extents"
 """Attribute of a block: elements per sample of its largest intermediate, by the input's shape `(C, H, W)`."""
 
 
-class LeanRecomputed(Lean):
-    """A block that is recomputed from its input if `recompute` is `block`, and else runs as it is.
+class LeanSamplewise(Lean):
+    """A block that is walked in slices, and recomputed from its input if `recompute` is `block`.
 
-    It runs as it is, too, if its samples depend on each other (batch norm in training mode), if a module of
-    it has a hook, which would see slices, or if its input is no `(N, C, H, W)`.
+    It runs as it is if its samples depend on each other (batch norm in training mode), if a module of it has
+    a hook, which would see slices, or if its input is no `(N, C, H, W)`.
     """
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Returns what the block returns for `x`."""
-        if self.lean_execution.recompute != "block" or x.dim() != 4 or not x.numel() or not _is_sliced(self):
+        if x.dim() != 4 or not x.numel() or not _is_sliced(self):
             return self.stock_forward(x)
-        names, parameters = zip(*self.named_parameters(), strict=True) if _has_parameters(self) else ((), ())
+        named = dict(self.named_parameters())
         step = samples_in_slice(self.largest(x), x.element_size(), self.lean_execution, x)
-        if gradient_wanted(x, *parameters):
-            return cast(Tensor, RecomputedFunction.apply(x, self, step, names, *parameters))
-        return _forward(self, x, step)
+        if not gradient_wanted(x, *named.values()):
+            return _forward(self, x, step)
+        if self.lean_execution.recompute == "block":
+            made = RecomputedFunction.apply(x, self, step, tuple(named), *named.values())
+        elif step < len(x):
+            made = SlicedFunction.apply(x, self, step, *named.values())
+        else:
+            made = self.stock_forward(x)
+        return cast(Tensor, made)
 
     def largest(self, x: Tensor) -> int:
         """Returns the elements per sample of the largest output of a module inside, for inputs like `x`."""
@@ -58,12 +66,77 @@ class LeanRecomputed(Lean):
         return known[sample]
 
 
+class SlicedFunction(torch.autograd.Function):
+    """A block in slices under autograd, each with a graph of its own; use `LeanSamplewise`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, block: LeanSamplewise, step: int, *parameters: Tensor) -> Tensor:
+        """Keeps the slices' graphs, which keep what the modules inside keep."""
+        ctx.step, ctx.parameters, ctx.like = step, parameters, x.shape
+        ctx.graphs = []
+        whole: Tensor | None = None
+        with torch.enable_grad():
+            for start in range(0, len(x), step):
+                part = x[start : start + step].detach()
+                if ctx.needs_input_grad[0]:
+                    part = _Beginning.apply(torch.empty(0, requires_grad=True), part)
+                y = block.stock_forward(part)
+                begins = get_gradient_edge(part) if part.requires_grad else None
+                ctx.graphs.append((begins, get_gradient_edge(y)))
+                if whole is None:
+                    whole = empty_like((len(x), *y.shape[1:]), y, memory_format(y))
+                whole[start : start + step] = y.detach()
+                del part, y  # not beside the next slice
+        assert whole is not None
+        return whole.detach()
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Walks the slices; returns the gradients of the input and of each parameter."""
+        if ctx.graphs is None:
+            raise RuntimeError(
+                "a lean block went backward before, and what it kept is gone: leave out retain_graph=True, or "
+                "give the net its own forward back with undo_memory_efficient_"
+            )
+        graphs, ctx.graphs = ctx.graphs, None
+        wanted = [p for p, need in zip(ctx.parameters, ctx.needs_input_grad[3:], strict=True) if need]
+        sums: list[Tensor | None] = [None] * len(wanted)
+        whole: Tensor | None = None
+        for index, (begins, ends) in enumerate(graphs):
+            rows = slice(index * ctx.step, (index + 1) * ctx.step)
+            graphs[index] = None
+            inputs = wanted if begins is None else [begins, *wanted]
+            made = list(torch.autograd.grad((ends,), inputs, (grad[rows],), allow_unused=True))
+            of_x = None if begins is None else made.pop(0)
+            sums = _added(sums, made)
+            if of_x is not None:
+                if whole is None:
+                    whole = empty_like(ctx.like, of_x, memory_format(of_x))
+                whole[rows] = of_x
+        found = iter(sums)
+        of_parameters = [next(found) if need else None for need in ctx.needs_input_grad[3:]]
+        return whole, None, None, *of_parameters
+
+
+class _Beginning(torch.autograd.Function):
+    """Where a slice's graph begins; unlike a leaf, it does not hold the slice."""
+
+    @staticmethod
+    def forward(ctx: Any, _anchor: Tensor, part: Tensor) -> Tensor:
+        return part.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        return None, None
+
+
 class RecomputedFunction(torch.autograd.Function):
-    """A recomputed block under autograd; use `LeanRecomputed`."""
+    """A recomputed block under autograd; use `LeanSamplewise`."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, block: LeanRecomputed, step: int, names: Sequence[str], *parameters: Tensor
+        ctx: Any, x: Tensor, block: LeanSamplewise, step: int, names: Sequence[str], *parameters: Tensor
     ) -> Tensor:
         """Keeps the input and, if the block draws random numbers, where they begin."""
         ctx.block, ctx.step, ctx.names = block, step, names
@@ -90,10 +163,7 @@ class RecomputedFunction(torch.autograd.Function):
                 rows = slice(start, start + ctx.step)
                 part = x[rows].detach().requires_grad_(needs_x)
                 of_x, made = _backward(ctx.block, part, mine, grad[rows])
-                sums = [
-                    new if old is None else old if new is None else old + new
-                    for old, new in zip(sums, made, strict=True)
-                ]
+                sums = _added(sums, made)
                 if of_x is None:
                     continue
                 if ctx.step >= len(x):
@@ -104,8 +174,14 @@ class RecomputedFunction(torch.autograd.Function):
         return whole, None, None, None, *sums
 
 
+def _added(sums: Sequence[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [
+        new if old is None else old if new is None else old + new for old, new in zip(sums, more, strict=True)
+    ]
+
+
 def _backward(
-    block: LeanRecomputed, part: Tensor, parameters: Sequence[Tensor], grad: Tensor
+    block: LeanSamplewise, part: Tensor, parameters: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Returns the gradients of a slice and of each parameter, None for what needs or gets none."""
     with torch.enable_grad():
@@ -116,7 +192,7 @@ def _backward(
     return found[0], found[1:]
 
 
-def _forward(block: LeanRecomputed, x: Tensor, step: int) -> Tensor:
+def _forward(block: LeanSamplewise, x: Tensor, step: int) -> Tensor:
     """Returns the block's output, computed `step` samples at a time without a graph."""
     x = x.detach()  # who watches the modules inside must not wait for its gradient
     with torch.no_grad():
@@ -132,7 +208,7 @@ def _forward(block: LeanRecomputed, x: Tensor, step: int) -> Tensor:
     return whole
 
 
-def _measured(block: LeanRecomputed, x: Tensor) -> int:
+def _measured(block: LeanSamplewise, x: Tensor) -> int:
     """Returns the elements of the largest output of a module of `block` on one sample of `x`."""
     sizes = [math.prod(x.shape[1:])]
 
@@ -151,10 +227,6 @@ def _measured(block: LeanRecomputed, x: Tensor) -> int:
         if state is not None:
             _set_random_state(x, state)
     return max(sizes)
-
-
-def _has_parameters(block: nn.Module) -> bool:
-    return next(block.parameters(), None) is not None
 
 
 def _is_sliced(block: nn.Module) -> bool:
@@ -201,12 +273,12 @@ def _as_in_forward(ctx: Any, x: Tensor) -> Iterator[None]:
             _set_random_state(x, now)
 
 
-def is_recomputable(module: nn.Module) -> bool:
+def is_samplewise(module: nn.Module) -> bool:
     """Whether a module's class is known to treat each sample by itself, if none of its norms mixes them."""
     return base_class(module) in _REGISTERED or is_known_block(base_class(module))
 
 
-def register_recomputed(cls: type[nn.Module]) -> None:
+def register_samplewise(cls: type[nn.Module]) -> None:
     """Registers a class of blocks: `(N, C, H, W)` to `(N, C', H', W')`, each sample by itself.
 
     The input must not be edited in place. Batch norm may be inside.
