@@ -52,6 +52,13 @@ def printed(output: str, label: str) -> str:
     return found[1]
 
 
+def without(text: str, hidden: dict[str, str]) -> str:
+    """Returns a command with other words for the folders of this machine."""
+    for folder, word in hidden.items():
+        text = text.replace(folder, word)
+    return text
+
+
 def main() -> None:
     """Walks the path once, prints and writes its steps."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -77,7 +84,8 @@ def main() -> None:
     total = round(sum(one["seconds"] for one in steps), 1)
     print({one["command"]: one["seconds"] for one in steps} | {"together": total})
     if args.json:
-        rows = [{"command": one["command"].replace(home, "HOME"), "seconds": one["seconds"]} for one in steps]
+        hidden = {home: "HOME", str(args.data_dir.resolve()): "FOLDER"}
+        rows = [{"command": without(one["command"], hidden), "seconds": one["seconds"]} for one in steps]
         write_result(args.json, {"predicted_before": PREDICTED, "rows": rows, "together_s": total})
 
 

@@ -33,7 +33,8 @@ def test_a_name_that_is_not_offered_is_an_attribute_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+    ("given", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")],
 )
 def test_threads_do_not_spin_for_long_unless_somebody_says_so(given: dict[str, str], spins: str) -> None:
     names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
