@@ -59,8 +59,8 @@ _MODULES = {
 # import, hence it is set here.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-# OpenMP's threads wait for each other by spinning, for milliseconds: beside another program that has a core, a
-# step of two threads took 34 times as long. They sleep sooner so.
+# OpenMP's threads wait for each other by spinning, for milliseconds: beside another program that has a core,
+# a step of two threads took 34 times as long. They sleep sooner so.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 moved.find_old_modules()

@@ -96,8 +96,8 @@ class SlicedFunction(torch.autograd.Function):
         """Walks the slices; returns the gradients of the input and of each parameter."""
         if ctx.graphs is None:
             raise RuntimeError(
-                "a lean block went backward before, and what it kept is gone: leave out retain_graph=True, or "
-                "give the net its own forward back with undo_memory_efficient_"
+                "a lean block went backward before, and what it kept is gone: leave out retain_graph=True, "
+                "or give the net its own forward back with undo_memory_efficient_"
             )
         graphs, ctx.graphs = ctx.graphs, None
         wanted = [p for p, need in zip(ctx.parameters, ctx.needs_input_grad[3:], strict=True) if need]
