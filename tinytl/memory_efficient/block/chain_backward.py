@@ -103,7 +103,10 @@ class _Walk:
         assert kept.values is not None
         for rows in some_at_a_time(kept.values):
             values = self.chain.normalised(index, kept._replace(values=kept.values[rows]))
-            activation_grad(grad[rows], values, self.chain.specs[index].activation, out[rows])
+            part = out[rows]
+            made = activation_grad(grad[rows], values, self.chain.specs[index].activation, part)
+            if made is not part:
+                part.copy_(made)
         return out
 
     def _at_norm(self, index: int, grad: Tensor, owned: bool) -> Tensor:

@@ -55,13 +55,12 @@ def activate_(z: Tensor, name: str) -> Tensor:
 
 
 def activation_grad(grad: Tensor, values: Tensor, name: str, out: Tensor | None) -> Tensor:
-    """Returns the gradient of the activation's input, written into `out` if given (may be `grad`).
+    """Returns the gradient of the activation's input: `out` if given (may be `grad`), but for hard-swish.
 
     `values` is the output or the input of a ReLU or ReLU6, the input of any other, with `grad`'s layout.
     """
     if name == "hardswish":  # its form with `out` makes the same tensor, where no tracker of memory sees it
-        made = cast(Tensor, torch.ops.aten.hardswish_backward(grad, values))
-        return made if out is None else out.copy_(made)
+        return cast(Tensor, torch.ops.aten.hardswish_backward(grad, values))
     if out is None:
         out = torch.empty_like(grad)
     if name == "hardsigmoid":
