@@ -136,8 +136,8 @@ def _known(name: str, short: str, known: Sequence[str]) -> str:
     if short in known:
         return short
     near = difflib.get_close_matches(short, known, 3)
-    hint = f": did you mean {', '.join(near)}?" if near else ""
-    raise ConfigError(f"unknown backbone {name}{hint} `tinytl list --backbones TEXT` names some")
+    hint = f" did you mean {', '.join(near)}?" if near else ""
+    raise ConfigError(f"unknown backbone {name}:{hint} `tinytl list --backbones TEXT` names some")
 
 
 def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, dict[str, str], SequenceNet]:

@@ -116,7 +116,7 @@ def test_weights_of_another_network_are_refused():
     [
         ("timm/mobilenetv3_smal_100", r"unknown backbone timm/mobilenetv3_smal_100: did you mean "),
         ("torchvision/mobilenetv2", r"did you mean mobilenet_v2,"),
-        ("torchvision/qqqq", r"unknown backbone torchvision/qqqq `tinytl list"),
+        ("torchvision/qqqq", r"unknown backbone torchvision/qqqq: `tinytl list"),
         ("timm/mobilenetv2_050.nobody", r"timm has no such weights; it has lamb_in1k"),
         ("torchvision/vit_b_16", "its body is no sequence of blocks"),
         ("torchvision/squeezenet1_1", "does not end in a linear layer"),
