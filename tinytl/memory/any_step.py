@@ -22,8 +22,8 @@ from tinytl.memory_efficient.block.unit import Recompute
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 RECOMPUTE: tuple[Recompute, ...] = ("none", "depthwise", "block")
 """The ways to run that `fit_budget` tries, the fastest first."""
-MOST_SAMPLES = 1 << 16
-"""The largest batch that `largest_batch` tries."""
+MOST = 1 << 16
+"""No number from here on is tried by `most_that_fit`."""
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -117,12 +117,17 @@ def largest_batch(net: nn.Module, example: Tensor, budget_mib: float, **step: An
             f"budget_mib={budget_mib:g} is under what a batch of 1 needs: {smallest.peak_mib:.1f} MiB "
             f"{smallest.what_sets_it()}"
         )
-    low, high = 1, 2
-    while high < MOST_SAMPLES and predict(high).peak_mib <= budget_mib:
+    return most_that_fit(lambda n_samples: predict(n_samples).peak_mib <= budget_mib, 1)
+
+
+def most_that_fit(fits: Callable[[int], bool], fewest: int) -> int:
+    """Returns the largest number, up to 65,535, that `fits`; `fewest` does, and so does every smaller one."""
+    low, high = fewest, 2 * fewest
+    while high < MOST and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if predict(middle).peak_mib <= budget_mib else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 

@@ -8,12 +8,9 @@ from torch import Tensor, nn
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
-from tinytl.memory.any_step import largest_batch
+from tinytl.memory.any_step import largest_batch, most_that_fit
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
-
-MOST_STEPS = 1 << 16
-"""The largest batch that `max_batch_size` tries."""
 
 
 def max_batch_size(
@@ -50,19 +47,10 @@ def max_batch_size(
         sized = dataclasses.replace(config, batch_size=n_steps * multiple)
         return predict_memory(lean_plan(sized) if sized.plan == "fast" else sized)
 
-    def peak(n_steps: int) -> float:
-        return predict(n_steps).peak_mib
-
     smallest = predict(fewest)
     if smallest.peak_mib > budget_mib:
         raise ConfigError(
             f"budget_mib={budget_mib:g} is under what batch_size={fewest * multiple} needs: "
             f"{smallest.peak_mib:.1f} MiB {smallest.what_sets_it()}"
         )
-    low, high = fewest, 2 * fewest
-    while high < MOST_STEPS and peak(high) <= budget_mib:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if peak(middle) <= budget_mib else (low, middle)
-    return low * multiple
+    return most_that_fit(lambda n_steps: predict(n_steps).peak_mib <= budget_mib, fewest) * multiple

@@ -192,7 +192,7 @@ def insert_lite_residual(
     wrapped: list[str] = []
     blocks = geometry_of(net)
     features = cast(nn.Sequential, net.features)
-    if resolution is not None:
+    if resolution is not None and len(blocks) > 1:
         size = math.ceil(resolution / blocks[1].scale)
     for index, in_channels, out_channels, stride, _ in blocks[1:]:
         ratio, kernel_size = _fit(size, downsample_ratio, max_kernel_size)

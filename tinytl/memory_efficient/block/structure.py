@@ -12,12 +12,11 @@ from torch import nn
 
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward
 from tinytl.networks.backbones.inverted_residual import InvertedResidual, full_name
+from tinytl.networks.backbones.sequence import BATCH_NORM_ACT
 from tinytl.networks.lite_residual import ExactHardsigmoid, LiteResidualModule
 from tinytl.networks.upsample import Mode
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
-BATCH_NORM_ACT = "timm.layers.norm_act.BatchNormAct2d"
-"""A batch norm with an activation, its child `act`, and a dropout before that, `drop`."""
 ACTIVATION_NAMES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "relu6",
