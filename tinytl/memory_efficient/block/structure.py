@@ -100,7 +100,7 @@ def _describe(module: nn.Module, prefix: str) -> BlockPaths | None:
 
 def _sequence(module: nn.Module, prefix: str) -> BlockPaths | None:
     """A sequence, nested or not, of convolutions that norms and activations follow."""
-    units = _units(_leaves(module, prefix))
+    units = _units(_leaves(module._modules.items(), prefix))
     return BlockPaths((BranchPaths(units),)) if units else None
 
 
@@ -138,13 +138,13 @@ def is_norm_with_activation(module: nn.Module) -> bool:
     return full_name(base_class(module)) == BATCH_NORM_ACT and "forward" not in vars(module)
 
 
-def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module._modules.items():  # a module that is used twice counts twice
+def _leaves(children: Iterable[tuple[str, nn.Module | None]], prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for name, child in children:  # a module that is used twice counts twice
         if child is None:
             continue
         path = f"{prefix}{name}"
         if _describer(base_class(child)) is _sequence and "forward" not in vars(child):
-            yield from _leaves(child, f"{path}.")
+            yield from _leaves(child._modules.items(), f"{path}.")
         else:
             yield path, child
 
@@ -217,16 +217,7 @@ def _of_timm(*names: str) -> Describe:
     def describe(module: nn.Module, prefix: str) -> BlockPaths | None:
         if getattr(module, "conv_s2d", None) is not None:
             return None
-        leaves: list[tuple[str, nn.Module]] = []
-        for name in names:
-            child = module._modules.get(name)
-            if child is None:
-                continue
-            if _describer(base_class(child)) is _sequence and "forward" not in vars(child):
-                leaves += _leaves(child, f"{prefix}{name}.")
-            else:
-                leaves.append((f"{prefix}{name}", child))
-        units = _units(leaves)
+        units = _units(_leaves(((name, module._modules.get(name)) for name in names), prefix))
         return BlockPaths((BranchPaths(units),), shortcut=bool(module.has_skip)) if units else None
 
     return describe
