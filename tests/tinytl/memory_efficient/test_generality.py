@@ -5,6 +5,7 @@ import itertools
 import random
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -233,3 +234,18 @@ def losses(net, x, n_steps):
         optimizer.step()
         trace.append(loss.item())
     return trace
+
+
+@pytest.mark.parametrize(
+    ("name", "n_blocks", "n_samplewise"),
+    [("mobilenetv2_035", 17, 0), ("tf_efficientnet_lite0", 16, 0), ("mobilenetv3_small_050", 3, 9)],
+)
+def test_timms_norms_with_activations_and_its_blocks_are_known(name, n_blocks, n_samplewise):
+    net = randomise_(timm.create_model(name, num_classes=5)).eval().double()
+    lean = copy.deepcopy(net)
+    report = make_memory_efficient_(lean)
+    assert (len(report.blocks), len(report.samplewise)) == (n_blocks, n_samplewise)
+    assert report.modules["bn1"] == "BatchNormAct2d"
+    x = torch.randn(2, *SIZE, dtype=torch.float64)
+    for mode in (False, True):  # in training mode by the batch's statistics
+        assert_same_outcome(lean.train(mode), net.train(mode), x, 1e-10)
