@@ -177,9 +177,12 @@ def _fits_fast(config: TrainConfig) -> bool:
 def needs_of(choice: TrainConfig) -> Needs:
     """Returns the memory and the time of a step of a planned configuration on this machine.
 
+    The machine is measured if the time is looked at: that raises `ConfigError` for a file of times that is
+    none.
+
     Raises:
-        ConfigError: as `predict_memory`, and for a file of times that is none.
+        ConfigError: as `predict_memory`.
     """
     prediction = predict_memory(dataclasses.replace(choice, plan="fast", budget_mib=None))
-    times = step_times(device=planned_device(choice.device).type)
-    return Needs(prediction.peak_mib, times.seconds(prediction.work))
+    device = planned_device(choice.device).type
+    return Needs(prediction.peak_mib, lambda: step_times(device=device).seconds(prediction.work))

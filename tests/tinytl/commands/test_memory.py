@@ -51,7 +51,9 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         return MemoryPrediction(peak_mib=peak, parts_mib={"temporary": peak}, peak_at="here forward")
 
     monkeypatch.setattr("tinytl.memory.table.predict_memory", predict)
-    monkeypatch.setattr("tinytl.memory.predict.needs_of", lambda choice: Needs(predict(choice).peak_mib, 1.0))
+    monkeypatch.setattr(
+        "tinytl.memory.predict.needs_of", lambda choice: Needs(predict(choice).peak_mib, lambda: 1.0)
+    )
     monkeypatch.setattr("tinytl.memory.table.predict_memories", lambda configs: None)
     monkeypatch.setattr("tinytl.memory.table.stock_inference_peak_mib", lambda config: 5.0)
     monkeypatch.setattr("tinytl.memory.table.paper_memory", lambda config: 7.0)

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import pickle
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ class Asked:
     def __call__(self, config: TrainConfig) -> Needs:
         assert is_planned(config)
         self.ways.append(way(config))
-        return Needs(self.peak(config), self.seconds(config))
+        return Needs(self.peak(config), lambda: self.seconds(config))
 
     @staticmethod
     def usual(config: TrainConfig) -> float:
@@ -239,6 +240,14 @@ def test_smallest_asks_for_both_ends_of_the_micro_batches() -> None:
     assert {(micro, checkpoint) for micro, checkpoint, _ in asked.ways} == {
         (micro, checkpoint) for micro in (1, 8) for checkpoint in ("none", "depthwise", "all")
     }
+
+
+@pytest.mark.parametrize("changes", [{"plan": "smallest"}, {"plan": "budget", "budget_mib": 1000.0}])
+def test_a_plan_that_compares_no_times_measures_no_machine(changes: dict[str, Any]) -> None:
+    def peak_alone(config: TrainConfig) -> Needs:
+        return Needs(Asked.usual(config), lambda: pytest.fail("the machine was measured"))
+
+    assert is_planned(resolve(dataclasses.replace(OPEN, **changes), peak_alone))
 
 
 def test_smallest_is_the_whole_batch_where_gradients_outweigh_activations() -> None:

@@ -27,7 +27,7 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
         return MemoryPrediction(peak_mib=peak, parts_mib=parts, peak_at="features.2 backward")
 
     def needs_of(choice: TrainConfig) -> Needs:
-        return Needs(predict(choice).peak_mib, 1.0 if choice.stock_below_kib else 2.0)
+        return Needs(predict(choice).peak_mib, lambda: 1.0 if choice.stock_below_kib else 2.0)
 
     def measure(config: TrainConfig) -> float:
         assert is_planned(config)
