@@ -10,6 +10,7 @@ from tinytl.config.plan import PLANNED_FIELDS, RECOMPUTED, Plan, describe, stock
 from tinytl.config.train_config import LrRatio, TrainConfig
 from tinytl.device import planned_device
 from tinytl.errors import ConfigError
+from tinytl.library_pages import release_library_pages
 from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.measured_step import measure_memory
 from tinytl.memory.paper import paper_memory
@@ -26,6 +27,8 @@ BAR_WIDTH = 24
 
 def memory_row(config: TrainConfig, measure: bool) -> Row:
     """Returns every figure of one configuration; with `measure`, also runs it."""
+    if measure:
+        release_library_pages()
     planned = resolve_plan(config)
     predicted = predict_memory(planned)
     row: Row = {"predicted_peak_mib": predicted.peak_mib}

@@ -11,6 +11,7 @@ from tinytl.config.plan import PLANNED_FIELDS, describe
 from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import DataSplits, load_dataset
 from tinytl.device import resolve_device
+from tinytl.library_pages import release_library_pages
 from tinytl.memory.measure import process_peak_mib
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
@@ -59,6 +60,7 @@ def train_run(
         ConfigError: before anything is written, or if a checkpoint cannot be written; the one before stays.
         NonFiniteLossError: if training diverges; the epochs before stay in `metrics.jsonl`.
     """
+    release_library_pages()
     config = with_whole_paths(config)
     data = load_dataset(config, report=progress.report)
     return train_loaded(

@@ -19,6 +19,7 @@ from tinytl.data.sets.listing import stored_side
 from tinytl.data.splits import ImageFiles
 from tinytl.device import resolve_device
 from tinytl.errors import ConfigError
+from tinytl.library_pages import release_library_pages
 from tinytl.runs.checkpoint_file import read_checkpoint
 from tinytl.runs.directory import RunDirectory
 from tinytl.runs.exported import TRAINED_ON, is_exported, read_exported, weights_of
@@ -75,6 +76,7 @@ def load_trained(run: Path, epoch: str | None = None, device: str = "auto") -> T
     Raises:
         ConfigError: if there is no checkpoint, or it is damaged.
     """
+    release_library_pages()
     where = resolve_device(device)
     if is_exported(run):
         path, state = weights_of(run), read_exported(run, where)

@@ -18,8 +18,8 @@ from tuner.trial_config import largest_configs
 WORKER_MIB = 1000.0
 """What a trial's process needs on a CPU beside the tensors of a step: Python, torch, Ray, and the pictures.
 
-Source: `benchmarks.memory.torch_process`, the worker of a study on digits: 864 to 1,028 MiB, with a step of
-some 30; 736 of the 1,028 are `import torch` with the wheel for CUDA.
+Source: `benchmarks.memory.torch_process`, the worker of a study on digits: 834 MiB, with a step of some 30,
+and 1,028 before it gave back what libraries read as they loaded. Larger pictures need the rest.
 """
 MARGIN = 0.1
 """Margin on a trial's need, as a part of it, for memory that torch's allocator holds but cannot use."""

@@ -18,6 +18,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
+from tinytl.library_pages import release_library_pages
 from tinytl.passwords import without_password
 from tinytl.plural import counted
 from tinytl.runs.class_skew import check_metric
@@ -88,6 +89,7 @@ def prepare(
     _check_device(config, base)
     _check_lite_residuals(space, base)
     weights = _read_weights(space, base)
+    release_library_pages()
     machine_times.use_times(folder)
     if config.memory_budget_mib is not None:
         notice("predicting memory")

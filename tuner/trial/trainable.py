@@ -15,6 +15,7 @@ from tinytl.data.load import DataSplits
 from tinytl.device import device_name, resolve_device
 from tinytl.errors import ConfigError, NonFiniteLossError
 from tinytl.files import naming_the_file
+from tinytl.library_pages import release_library_pages
 from tinytl.memory.out_of_memory import forget_peaks, out_of_memory_need_mib
 from tinytl.networks.backbones.weights import Weights
 from tinytl.runs.checkpoint_file import (
@@ -90,6 +91,7 @@ class TinyTLTrainable(tune.Trainable):
         """
         # One thread per trial: on a CPU there are as many trials as cores, and results do not depend on load.
         torch.set_num_threads(1)
+        release_library_pages()
         self.data = data
         self.weights = weights
         self.tensorboard, self.system_metrics = tensorboard, system_metrics
