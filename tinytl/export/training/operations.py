@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from tinytl.export.training.convolutions import convolution, convolution_backward
+from tinytl.export.training.gelu import gelu, gelu_backward
 from tinytl.export.training.graph_writer import Entry, GraphWriter, Value, onnx_type
 from tinytl.export.training.group_norms import group_norm, group_norm_backward
+from tinytl.export.training.layer_norms import layer_norm, layer_norm_backward
 from tinytl.memory_efficient.ops import bit_mask  # noqa: F401  # registers the operations of `tinytl`
 
 aten, own = torch.ops.aten, torch.ops.tinytl
@@ -23,8 +25,12 @@ Converter = Callable[..., Any]
 CONVERTERS: dict[Any, Converter] = {
     aten.convolution.default: lambda graph, _, *args: convolution(graph, *args),
     aten.convolution_backward.default: lambda graph, _, *args: convolution_backward(graph, *args),
+    aten.gelu.default: lambda graph, _, *args, **how: gelu(graph, *args, **how),
+    aten.gelu_backward.default: lambda graph, _, *args, **how: gelu_backward(graph, *args, **how),
     aten.native_group_norm.default: lambda graph, _, *args: group_norm(graph, *args),
     aten.native_group_norm_backward.default: lambda graph, _, *args: group_norm_backward(graph, *args),
+    aten.native_layer_norm.default: lambda graph, _, *args: layer_norm(graph, *args),
+    aten.native_layer_norm_backward.default: lambda graph, _, *args: layer_norm_backward(graph, *args),
 }
 
 
@@ -179,6 +185,20 @@ def _hardswish_backward(graph: GraphWriter, like: Value, grad: Entry, x: Entry) 
     return graph.add("Mul", [grad, slope], like.shape)
 
 
+@converts(aten.silu.default, aten.silu_.default)
+def _silu(graph: GraphWriter, like: Value, x: Entry) -> Value:
+    return graph.add("Mul", [x, graph.add("Sigmoid", [x], like.shape)], like.shape)
+
+
+@converts(aten.silu_backward.default, aten.silu_backward.grad_input)
+def _silu_backward(graph: GraphWriter, like: Value, grad: Entry, x: Entry) -> Value:
+    """S (1 + x (1 - s)), with s the sigmoid."""
+    s = graph.add("Sigmoid", [x], like.shape)
+    rest = graph.add("Mul", [x, graph.add("Sub", [1.0, s], like.shape)], like.shape)
+    slope = graph.add("Mul", [s, graph.add("Add", [rest, 1.0], like.shape)], like.shape)
+    return graph.add("Mul", [grad, slope], like.shape)
+
+
 @converts(aten.sum.dim_IntList, aten.sum.default, aten.sum.IntList_out)
 def _sum(
     graph: GraphWriter, like: Value, x: Entry, dims: Sequence[int] | None = None, keepdim: bool = False
@@ -309,6 +329,14 @@ def _pad(graph: GraphWriter, like: Value, x: Entry, pads: Sequence[int], value: 
 )
 def _same(graph: GraphWriter, like: Value, x: Entry, *_: Any, **__: Any) -> Entry:
     return x
+
+
+@converts(aten.copy_.default)
+def _copy(graph: GraphWriter, like: Value, _: Any, source: Entry, non_blocking: bool = False) -> Entry:
+    """Returns what the whole tensor is afterwards."""
+    if tuple(source.shape) == like.shape:
+        return source
+    return graph.add("Expand", [source, like.shape], like.shape, source.dtype)
 
 
 @converts(aten._to_copy.default)

@@ -116,6 +116,8 @@ class _Translation:
         args = [self._filled(one) if isinstance(one, _Slots) else one for one in args]
         if target in (aten.empty_like.default, aten.new_empty.default):
             return None  # written before it is read, or the reader below fails
+        if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
+            raise NotImplementedError(f"{target} draws random numbers, which would be the same in every step")
         if _is_constant((args, kwargs)) and not _makes_float(target, args):
             return _computed(target, args, kwargs)
         convert: Callable[..., Any] | None = CONVERTERS.get(target)

@@ -21,6 +21,7 @@ from tinytl.networks.backbones.sequence import (
     SequenceNet,
     as_sequence,
     layout_of,
+    remove_chance_,
     split_norms_,
 )
 from tinytl.networks.backbones.weights_file import read_file
@@ -117,7 +118,7 @@ def _backbone(
             made = copy.deepcopy(skeleton)
         else:
             net = create()
-            split_norms_(net)
+            _simplify_(net)
             made = as_sequence(net, layout)
         linear = made.classifier[-1]
         assert isinstance(linear, nn.Linear)
@@ -129,6 +130,11 @@ def _backbone(
         return {names.get(key, key): value for key, value in theirs.items()}
 
     return Backbone(build, mean, std, imagenet, rename, licence=licence)
+
+
+def _simplify_(net: nn.Module) -> None:
+    split_norms_(net)
+    remove_chance_(net)
 
 
 def _known(name: str, short: str, known: Sequence[str]) -> str:
@@ -157,7 +163,7 @@ def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, di
             why = " ".join(str(error).split())[:200]
             raise ConfigError(f"backbone {name}: it takes no images of {SIDE} px ({why})") from None
         original = {id(value): key for key, value in net.state_dict(keep_vars=True).items()}
-        split_norms_(net)
+        _simplify_(net)
         layout = layout_of(net, f"backbone {name}", example)
         made = as_sequence(net, layout).eval()
         with torch.no_grad():

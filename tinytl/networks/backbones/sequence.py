@@ -24,6 +24,14 @@ BATCH_NORM_ACT = "timm.layers.norm_act.BatchNormAct2d"
 """timm's batch norm with an activation, its child `act`, and a dropout before that, `drop`."""
 
 
+RANDOM_DEPTH = (
+    "timm.layers.drop.DropPath",
+    "timm.layers.drop.DropBlock2d",
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+)
+"""Modules that draw random numbers while they train, beside torch's own dropout."""
+
+
 class Step(NamedTuple):
     """A link of a chain: a module, or a call of a function on the tensor so far."""
 
@@ -109,6 +117,17 @@ def split_norms_(net: nn.Module) -> None:
         return nn.Sequential(plain, *after) if after else plain
 
     replace_modules_(net, lambda _, module: full_name(type(module)) == BATCH_NORM_ACT, split)
+
+
+def remove_chance_(net: nn.Module) -> None:
+    """Replaces dropout and stochastic depth by nothing: a gradient is to be the same, however a batch is cut
+    into micro-batches.
+    """
+
+    def draws(_: str, module: nn.Module) -> bool:
+        return isinstance(module, nn.modules.dropout._DropoutNd) or full_name(type(module)) in RANDOM_DEPTH
+
+    replace_modules_(net, draws, lambda *_: nn.Identity())
 
 
 def layout_of(net: nn.Module, what: str, example: Tensor) -> Layout:

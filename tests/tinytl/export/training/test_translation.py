@@ -41,6 +41,9 @@ CASES: dict[str, dict[str, Any]] = {
     "recomputed, 8 bits": {"method": "TinyTL-L+B", "checkpoint": "all", "frozen_weights": "int8"},
     "recomputed": {"method": "FT-Full", "checkpoint": "depthwise"},
     "16 bits": {"method": "TinyTL-B", "frozen_weights": "bfloat16"},
+    "SiLU, gates": {"method": "TinyTL-B", "backbone": "torchvision/efficientnet_b0", "batch_size": 1},
+    "layer norm, GELU": {"method": "TinyTL-B", "backbone": "timm/test_convnext"},
+    "strided products": {"method": "Last-3", "backbone": "torchvision/regnet_y_400mf"},
     "lite, odd maps": {"method": "TinyTL-L+B", "resolution": 72, "kernel_size": 5, "act_func": "h_sigmoid"},
 }  # fmt: skip
 
@@ -147,6 +150,14 @@ def test_what_has_no_translation_is_named() -> None:
 
     with pytest.raises(NotImplementedError, match=r"linalg_inv.* has no translation"):
         translated(traced(function, torch.eye(2, dtype=torch.float64)), "inverse")
+
+
+def test_random_numbers_are_refused() -> None:
+    def function(x: Tensor) -> tuple[Tensor]:
+        return (x * torch.empty(2).bernoulli_(0.5),)
+
+    with pytest.raises(NotImplementedError, match=r"bernoulli_.* the same in every step"):
+        translated(traced(function, torch.ones(2, 2, dtype=torch.float64)), "random")
 
 
 def test_memory_that_was_edited_through_another_view_is_not_read() -> None:

@@ -141,6 +141,16 @@ def test_a_missing_package_names_the_command_that_installs_it(family, monkeypatc
         named_backbone(f"{family}/resnet34")
 
 
+def test_nothing_is_left_to_chance_while_it_trains():
+    net = backbone_of("torchvision/efficientnet_b0").build(5)  # stochastic depth, as it is published
+    for module in net.modules():
+        module.train(not isinstance(module, nn.BatchNorm2d))
+    net.classifier.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net(x), net(x))
+
+
 def test_names_and_what_their_weights_expect():
     assert isinstance(backbone_of("timm/mobilenetv2_050"), Backbone)
     assert is_named("timm/a") and not is_named("mobilenet_v2") and not is_named("other/a")
