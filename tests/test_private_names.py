@@ -89,7 +89,7 @@ KNOWN = frozenset(
         ("tinytl/memory_efficient/block/structure.py", "_modules"),
         ("tinytl/memory_efficient/lean_blocks.py", "_forward_hooks"),
         ("tinytl/memory_efficient/lean_blocks.py", "_forward_pre_hooks"),
-        ("tinytl/memory_efficient/lean_blocks.py", "_modules"),
+        ("tinytl/memory_efficient/lean_runs.py", "_modules"),
         ("tinytl/memory_efficient/lean_modules.py", "_conv_forward"),
         ("tinytl/memory_efficient/ops/measured_scratch.py", "torch.utils._mode_utils.no_dispatch"),
         ("tinytl/training/int8_adam.py", "_fused_adam_"),

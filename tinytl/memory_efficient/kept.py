@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from tinytl.memory_efficient.lean_modules import Lean
+from tinytl.memory_efficient.lean_runs import LeanChain
 
 
 class Kept(NamedTuple):
@@ -54,7 +55,8 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
             held.append(tensor)
             name, module = place.stack[-1]
             leaf = function.name is None or next(module.children(), None) is None
-            key = (name, _class_name(module) if leaf else str(function.name), isinstance(module, Lean))
+            lean = isinstance(module, Lean) and not isinstance(module, LeanChain)
+            key = (name, _class_name(module) if leaf else str(function.name), lean)
             sums[key] = sums.get(key, 0) + storage.nbytes()
         return tensor
 

@@ -209,7 +209,7 @@ def make_stock_(module: nn.Module) -> None:
     if not isinstance(module, Lean):
         return
     set_class_beneath_(module, base_class(module))
-    for name in ("lean_reader", "lean_execution", "lean_extents"):
+    for name in ("lean_reader", "lean_execution", "lean_extents", "lean_outputs", "lean_chains"):
         vars(module).pop(name, None)
 
 
