@@ -41,6 +41,8 @@ from tinytl.memory_efficient.lean_samplewise import (
 )
 from tinytl.networks.backbones.sequence import trace_children
 
+MOST_EXTRA_OF_CODE = 2
+"""As `MOST_EXTRA_SLICES`, of a block that runs its own code, which calls many modules."""
 OUTPUTS = "lean_outputs"
 """Attribute of a module: what it makes of a sample, by the sample's shape."""
 SMALLER = 4
@@ -174,7 +176,8 @@ def _run(x: Tensor, modules: Sequence[nn.Module]) -> _Run:
         samples = max(1, how.slice_bytes(takes_cpu_path(x)) // (SMALLER * n_bytes))
         if n_bytes * n <= how.stock_below_kib * 2**10 or samples >= n:
             break
-        if max(most, samples) > MOST_EXTRA_SLICES * min(run.step, samples):
+        extra = MOST_EXTRA_OF_CODE if isinstance(module, LeanSamplewise) else MOST_EXTRA_SLICES
+        if max(most, samples) > extra * min(run.step, samples):
             break
         run.modules.append(module)
         run.step, most, largest = min(run.step, samples), max(most, samples), max(largest, n_bytes * n)
@@ -216,7 +219,7 @@ def _block_extent(block: LeanBlock, x: Tensor) -> _Extent | None:
     if block.ready(x, shape, block.prepares(x)) is None:
         return None
     largest, output = block.lean_reader.extents[shape]
-    return _Extent(largest, output, x.dtype)
+    return _Extent(max(largest, math.prod(shape)), output, x.dtype)
 
 
 def _unrolled(module: nn.Module) -> Iterator[nn.Module]:
