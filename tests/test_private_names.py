@@ -31,6 +31,7 @@ KNOWN = frozenset(
         ("tinytl/memory/any_step.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/memory/fake_convolution.py", "_C"),
         ("tinytl/memory_efficient/block/reading.py", "torch.nn.modules.batchnorm._BatchNorm"),
+        ("tinytl/memory_efficient/block/reading.py", "torch.nn.modules.conv._ConvNd"),
         ("tinytl/memory_efficient/lean_samplewise.py", "_DropoutNd"),
         ("tinytl/memory_efficient/lean_samplewise.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory_efficient/lean_samplewise.py", "torch.nn.modules.batchnorm._BatchNorm"),

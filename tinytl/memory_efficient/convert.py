@@ -15,12 +15,16 @@ from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
     LeanAdaptiveAvgPool2d,
+    LeanAnyConv,
     LeanAvgPool2d,
+    LeanBatchNorm1d,
     LeanBatchNorm2d,
     LeanBatchNormAct2d,
     LeanConv2d,
+    LeanConvTranspose,
     LeanDropout,
     LeanGroupNorm,
+    LeanLeakyReLU,
     LeanMaxPool2d,
     make_lean_,
     make_stock_,
@@ -30,13 +34,21 @@ from tinytl.memory_efficient.lean_samplewise import LeanSamplewise, is_samplewis
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),
+    (nn.Conv1d, LeanAnyConv),
+    (nn.Conv3d, LeanAnyConv),
+    (nn.ConvTranspose1d, LeanConvTranspose),
+    (nn.ConvTranspose2d, LeanConvTranspose),
+    (nn.ConvTranspose3d, LeanConvTranspose),
     (nn.BatchNorm2d, LeanBatchNorm2d),
+    (nn.BatchNorm1d, LeanBatchNorm1d),
+    (nn.BatchNorm3d, LeanBatchNorm1d),
     (nn.GroupNorm, LeanGroupNorm),
     (nn.ReLU, LeanActivation),
     (nn.ReLU6, LeanActivation),
     (nn.Hardswish, LeanActivation),
     (nn.Hardsigmoid, LeanActivation),
     (nn.SiLU, LeanActivation),
+    (nn.LeakyReLU, LeanLeakyReLU),
     (nn.AvgPool2d, LeanAvgPool2d),
     (nn.AdaptiveAvgPool2d, LeanAdaptiveAvgPool2d),
     (nn.MaxPool2d, LeanMaxPool2d),
@@ -49,6 +61,12 @@ _LEAN_ALREADY = (
     nn.Sigmoid,
     nn.Tanh,
     nn.GELU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.Mish,
+    nn.Softplus,
+    nn.PReLU,
     nn.LayerNorm,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
@@ -56,6 +74,7 @@ _LEAN_ALREADY = (
 """For these, torch already keeps no more than backward reads."""
 
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SMALL_MIB = 0.01
 """The text of a report does not name what keeps less."""
 
@@ -204,7 +223,7 @@ def _convert_module_(
         if why is not None:
             report.left[name] = why
             return
-        if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) and not in_block:
+        if isinstance(module, BATCH_NORMS) and uses_batch_statistics(module) and not in_block:
             report.batch_statistics.append(name)
         make_lean_(module, lean, how)
         report.modules[name] = base_class(module).__name__

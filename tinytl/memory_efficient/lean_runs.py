@@ -53,7 +53,8 @@ MOST_SLICES = 64
 SAMPLEWISE = (
     nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid,
     nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.Identity,
-    nn.Upsample, nn.UpsamplingBilinear2d, nn.Dropout,
+    nn.Upsample, nn.UpsamplingBilinear2d, nn.Dropout, nn.ConvTranspose2d, nn.LeakyReLU, nn.ELU, nn.SELU,
+    nn.CELU, nn.Mish, nn.Softplus, nn.PReLU,
 )  # fmt: skip
 """Modules without children that treat each sample by itself, but for batch statistics."""
 
