@@ -202,8 +202,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _place_in_window(index: Tensor, spec: PoolSpec, width: int) -> Tensor:
     """Converts torch's flat index in the map, which it edits, to a place in the window, row by row."""
-    rows = torch.arange(index.shape[2], device=index.device).mul_(spec.stride[0]).sub_(spec.padding[0])
-    columns = torch.arange(index.shape[3], device=index.device).mul_(spec.stride[1]).sub_(spec.padding[1])
+    dtype, device = index.dtype, index.device  # of another type, torch would copy the index
+    rows = torch.arange(index.shape[2], dtype=dtype, device=device).mul_(spec.stride[0]).sub_(spec.padding[0])
+    columns = (
+        torch.arange(index.shape[3], dtype=dtype, device=device).mul_(spec.stride[1]).sub_(spec.padding[1])
+    )
     x = index.remainder(width).sub_(columns).floor_divide_(spec.dilation[1])
     y = index.floor_divide_(width).sub_(rows[:, None]).floor_divide_(spec.dilation[0])
     small = torch.uint8 if spec.kernel[0] * spec.kernel[1] <= 256 else torch.int16
