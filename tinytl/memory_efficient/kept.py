@@ -11,7 +11,6 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from tinytl.memory_efficient.lean_modules import Lean
-from tinytl.memory_efficient.lean_runs import LeanChain
 
 
 class Kept(NamedTuple):
@@ -55,7 +54,7 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
             held.append(tensor)
             name, module = place.stack[-1]
             leaf = function.name is None or next(module.children(), None) is None
-            lean = isinstance(module, Lean) and not isinstance(module, LeanChain)
+            lean = isinstance(module, Lean) and leaf  # the code of a block or a chain is its class's own
             key = (name, _class_name(module) if leaf else str(function.name), lean)
             sums[key] = sums.get(key, 0) + storage.nbytes()
         return tensor

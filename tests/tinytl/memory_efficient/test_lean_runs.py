@@ -143,7 +143,7 @@ def forward_of_its_own(net: nn.Module) -> None:
 
 
 def replaced(net: nn.Module) -> None:
-    net.act = nn.Softplus()
+    net.act = nn.Hardtanh()
 
 
 def mode(net: nn.Module) -> None:
@@ -346,8 +346,10 @@ def test_a_report_names_the_chain_and_what_its_own_code_keeps() -> None:
     lean = attributes_net()
     report = make_memory_efficient_(lean)
     assert report.chains == [""]
-    own = [one for one in find_kept(lean, batch(2).float()) if one.what == "torch.nn.functional.relu"]
-    assert len(own) == 1 and not own[0].lean
+    kept = {(one.module, one.what): one for one in find_kept(lean, batch(2).float())}
+    relu, silu = kept["", "torch.nn.functional.relu"], kept["stages.1.0", "torch.nn.functional.silu"]
+    assert not relu.lean and not silu.lean
+    assert silu.mib == 2 * 32 * 8 * 8 * 4 / 2**20
 
 
 def test_a_second_backward_says_what_is_gone() -> None:
