@@ -1,6 +1,5 @@
 """Makes a network lean, in place, and reports what it changed and what it left."""
 
-import itertools
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -8,35 +7,48 @@ from torch.nn.utils import parametrize
 
 from tinytl.memory_efficient.block.reading import BlockReader, uses_batch_statistics
 from tinytl.memory_efficient.block.spec import Execution
-from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave
+from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave, reason_unfit
 from tinytl.memory_efficient.block.structure import describe_block, is_norm_with_activation
 from tinytl.memory_efficient.kept import Kept, find_kept
-from tinytl.memory_efficient.lean_blocks import LeanBlock, LeanSequence
+from tinytl.memory_efficient.lean_blocks import LeanBlock
 from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
     LeanAdaptiveAvgPool2d,
+    LeanAnyConv,
     LeanAvgPool2d,
+    LeanBatchNorm1d,
     LeanBatchNorm2d,
     LeanBatchNormAct2d,
     LeanConv2d,
+    LeanConvTranspose,
     LeanDropout,
     LeanGroupNorm,
+    LeanLeakyReLU,
     LeanMaxPool2d,
     make_lean_,
     make_stock_,
 )
+from tinytl.memory_efficient.lean_runs import LeanChain, LeanSequence, find_chains
 from tinytl.memory_efficient.lean_samplewise import LeanSamplewise, is_samplewise
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),
+    (nn.Conv1d, LeanAnyConv),
+    (nn.Conv3d, LeanAnyConv),
+    (nn.ConvTranspose1d, LeanConvTranspose),
+    (nn.ConvTranspose2d, LeanConvTranspose),
+    (nn.ConvTranspose3d, LeanConvTranspose),
     (nn.BatchNorm2d, LeanBatchNorm2d),
+    (nn.BatchNorm1d, LeanBatchNorm1d),
+    (nn.BatchNorm3d, LeanBatchNorm1d),
     (nn.GroupNorm, LeanGroupNorm),
     (nn.ReLU, LeanActivation),
     (nn.ReLU6, LeanActivation),
     (nn.Hardswish, LeanActivation),
     (nn.Hardsigmoid, LeanActivation),
     (nn.SiLU, LeanActivation),
+    (nn.LeakyReLU, LeanLeakyReLU),
     (nn.AvgPool2d, LeanAvgPool2d),
     (nn.AdaptiveAvgPool2d, LeanAdaptiveAvgPool2d),
     (nn.MaxPool2d, LeanMaxPool2d),
@@ -49,6 +61,12 @@ _LEAN_ALREADY = (
     nn.Sigmoid,
     nn.Tanh,
     nn.GELU,
+    nn.ELU,
+    nn.SELU,
+    nn.CELU,
+    nn.Mish,
+    nn.Softplus,
+    nn.PReLU,
     nn.LayerNorm,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
@@ -56,6 +74,7 @@ _LEAN_ALREADY = (
 """For these, torch already keeps no more than backward reads."""
 
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 SMALL_MIB = 0.01
 """The text of a report does not name what keeps less."""
 
@@ -69,6 +88,8 @@ class ConversionReport:
     samplewise: list[str] = field(default_factory=list)
     """Walked in slices, and recomputed from their input if `recompute` is `block`: what they compute is their
     own code."""
+    chains: list[str] = field(default_factory=list)
+    """Their code calls children one after the other before anything else; these run in slices together."""
     modules: dict[str, str] = field(default_factory=dict)
     """Modules with a lean forward of their own, by name: their class. Modules inside a block count too: they
     are used if the block cannot run as one function."""
@@ -151,11 +172,8 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         _convert_module_(name, module, how, report, in_block)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
-    neighbours = itertools.pairwise(module.children())
-    if keeps_forward(module, nn.Sequential) and any(
-        isinstance(one, LeanBlock) and isinstance(other, LeanBlock) for one, other in neighbours
-    ):
-        make_lean_(module, LeanSequence, how)
+    if children and not in_block and not isinstance(module, LeanSamplewise):
+        _convert_run_(name, module, how, report)
 
 
 def _convert_block_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> bool:
@@ -176,6 +194,21 @@ def _convert_block_(name: str, module: nn.Module, how: Execution, report: Conver
     return True
 
 
+def _convert_run_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> None:
+    """Lets the children of a sequence, or those that a module's code calls first, run in slices together."""
+    if reason_unfit(module) is not None:
+        return
+    if keeps_forward(module, nn.Sequential):
+        make_lean_(module, LeanSequence, how)
+        return
+    chains = find_chains(module)
+    firsts = [module.get_submodule(chain.names[0]) for chain in chains.values() if chain is not None]
+    if any(isinstance(first, Lean) and not isinstance(first, LeanSequence) for first in firsts):
+        make_lean_(module, LeanChain, how)
+        vars(module)["lean_chains"] = chains
+        report.chains.append(name)
+
+
 def _convert_module_(
     name: str, module: nn.Module, how: Execution, report: ConversionReport, in_block: bool
 ) -> None:
@@ -190,7 +223,7 @@ def _convert_module_(
         if why is not None:
             report.left[name] = why
             return
-        if isinstance(module, nn.BatchNorm2d) and uses_batch_statistics(module) and not in_block:
+        if isinstance(module, BATCH_NORMS) and uses_batch_statistics(module) and not in_block:
             report.batch_statistics.append(name)
         make_lean_(module, lean, how)
         report.modules[name] = base_class(module).__name__

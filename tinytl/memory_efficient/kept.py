@@ -54,7 +54,8 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
             held.append(tensor)
             name, module = place.stack[-1]
             leaf = function.name is None or next(module.children(), None) is None
-            key = (name, _class_name(module) if leaf else str(function.name), isinstance(module, Lean))
+            lean = isinstance(module, Lean) and leaf  # the code of a block or a chain is its class's own
+            key = (name, _class_name(module) if leaf else str(function.name), lean)
             sums[key] = sums.get(key, 0) + storage.nbytes()
         return tensor
 

@@ -1,7 +1,8 @@
-"""Lean forwards for blocks, and for a sequence of blocks, of which several run as one function."""
+"""A lean forward for blocks, of which several neighbours run as one function."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 from tinytl.memory_efficient.block.function import Prepare, run_blocks
 from tinytl.memory_efficient.block.reading import BlockReader
 from tinytl.memory_efficient.block.spec import Block
+from tinytl.memory_efficient.block.stock import keeps_forward
 from tinytl.memory_efficient.block.working import extent, samples_in_slice
 from tinytl.memory_efficient.lean_modules import Lean, mistyped
+from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.networks.backbones.inverted_residual import full_name
 
 MOST_EXTRA_SLICES = 4
@@ -36,7 +39,10 @@ class LeanBlock(Lean):
         if block is not None:
             if block.spec.uses_batch_statistics:
                 self.lean_reader.count_batch()
-            return run_blocks(x, [block], self.lean_execution, prepare)
+            how = self.lean_execution
+            if WALK.recomputes and how.recompute == "block":
+                how = replace(how, recompute="none")
+            return run_blocks(x, [block], how, prepare)
         return self.stock_forward(x if prepare is None else prepare(x))
 
     def prepares(self, x: Tensor) -> Prepare | None:
@@ -51,7 +57,7 @@ class LeanBlock(Lean):
         reader: BlockReader | None = vars(self).get("lean_reader")
         if reader is None or len(sample) != 3 or not x.numel():  # a slice of a sequence has no reader
             return None
-        limit = self.lean_execution.stock_below_kib * 2**10 / (x.shape[0] * _itemsize(x))
+        limit = self.lean_execution.stock_below_kib * 2**10 / (x.shape[0] * itemsize_of(x))
         known = reader.extents.get(sample)
         if known is not None and known.largest < limit:
             return None
@@ -78,27 +84,18 @@ class LeanBlock(Lean):
         )
 
 
-class LeanSequence(Lean):
-    """Modules one after the other; neighbouring blocks whose batch is cut into slices run as one function.
+def run_first_blocks(x: Tensor, modules: Sequence[nn.Module | None]) -> tuple[Tensor, int]:
+    """Runs the blocks at the start of `modules` as one function, if there are several whose batch is cut into
+    slices: a slice walks through all of them, so that no map between two is the whole batch's.
 
-    A slice walks through all blocks of such a run, so that no map between two of them is the whole batch's.
+    Returns the last one's output, and their number; `x` and 0 if they are no run.
     """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Runs every module."""
-        children = list(self._modules.values())
-        while children:
-            run = _run(x, children)
-            if len(run) > 1:
-                first = children[0]
-                assert isinstance(first, LeanBlock)
-                x = run_blocks(x, run, first.lean_execution, first.prepares(x))
-                children = children[len(run) :]
-            else:
-                assert children[0] is not None
-                x = children[0](x)
-                children = children[1:]
-        return x
+    run = _run(x, modules)
+    if len(run) < 2:
+        return x, 0
+    first = modules[0]
+    assert isinstance(first, LeanBlock)
+    return run_blocks(x, run, first.lean_execution, first.prepares(x)), len(run)
 
 
 @contextmanager
@@ -125,7 +122,7 @@ def _first_block(net: nn.Module) -> LeanBlock | None:
         return None
     features = cast(nn.Module, net.features)
     first = next(iter(features.children()))
-    plain = isinstance(features, LeanSequence) and isinstance(first, LeanBlock) and not first.is_seen()
+    plain = keeps_forward(features, nn.Sequential) and isinstance(first, LeanBlock) and not first.is_seen()
     hooked = any(module._forward_pre_hooks or module._forward_hooks for module in (net, features))
     return cast(LeanBlock, first) if plain and not hooked else None
 
@@ -142,7 +139,8 @@ def _as_it_is(images: Tensor) -> Tensor:
     return images
 
 
-def _itemsize(x: Tensor) -> int:
+def itemsize_of(x: Tensor) -> int:
+    """Returns the bytes of an element of what a network computes from `x`: bytes become floats."""
     return 4 if x.dtype is torch.uint8 else x.element_size()
 
 
@@ -162,13 +160,13 @@ def _run(x: Tensor, children: Sequence[nn.Module | None]) -> list[Block]:
         elif child.lean_execution != how:
             break
         known = child.lean_reader.extents.get(sample)
-        if known is not None and samples_in_slice(known.largest, _itemsize(x), how, x) >= n:
+        if known is not None and samples_in_slice(known.largest, itemsize_of(x), how, x) >= n:
             break
         block = child.ready(x, sample, prepare)
         if block is None or block.spec.uses_batch_statistics:
             break
         known = child.lean_reader.extents[sample]
-        samples = samples_in_slice(known.largest, _itemsize(x), how, x)
+        samples = samples_in_slice(known.largest, itemsize_of(x), how, x)
         if samples >= n or max(most, samples) > MOST_EXTRA_SLICES * min(fewest, samples):
             break
         fewest, most = min(fewest, samples), max(most, samples)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tinytl.gradient_checkpoints.segment import set_class_beneath_
 from tinytl.memory_efficient.block.reading import (
+    any_conv_spec,
     average_pool_spec,
     conv_spec,
     max_pool_spec,
@@ -20,7 +21,8 @@ from tinytl.memory_efficient.block.reading import (
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, standardizes_weight
 from tinytl.memory_efficient.block.structure import activation_name
-from tinytl.memory_efficient.ops.activation import lean_activation
+from tinytl.memory_efficient.ops.activation import lean_activation, lean_leaky_relu
+from tinytl.memory_efficient.ops.any_convolution import lean_any_conv
 from tinytl.memory_efficient.ops.convolution import lean_conv2d
 from tinytl.memory_efficient.ops.depthwise import taps_are_leaner
 from tinytl.memory_efficient.ops.dropout import lean_dropout
@@ -101,6 +103,36 @@ class LeanConv2d(Lean):
         return lean_conv2d(x, weight, self.bias, conv_spec(self))
 
 
+class LeanAnyConv(Lean):
+    """Of one or three dimensions: keeps its input only if its weight trains."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Convolves `(N, C, ...)`."""
+        assert isinstance(self, nn.Conv1d | nn.Conv3d)
+        if x.dim() != self.weight.dim() or mistyped(x, self.weight.dtype):
+            return self.stock_forward(x)
+        return lean_any_conv(x, self.weight, self.bias, any_conv_spec(self))
+
+
+class LeanConvTranspose(Lean):
+    """Keeps its input only if its weight trains."""
+
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Runs lean, but for an output of a given size."""
+        if output_size is not None:
+            return cast(Tensor, self.stock_class.forward(self, x, output_size))
+        return super().forward(x)
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Convolves `(N, C, ...)`."""
+        assert isinstance(self, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+        spec = any_conv_spec(self)
+        large = any(added >= step for added, step in zip(spec.output_padding or (), spec.stride, strict=True))
+        if large or x.dim() != self.weight.dim() or mistyped(x, self.weight.dtype):
+            return self.stock_forward(x)
+        return lean_any_conv(x, self.weight, self.bias, spec)
+
+
 class LeanBatchNorm2d(Lean):
     """With running statistics, keeps its input only if its weight trains."""
 
@@ -126,6 +158,20 @@ class LeanBatchNormAct2d(LeanBatchNorm2d):
         return cast(Tensor, act(drop(super().lean_forward(x))))
 
 
+class LeanBatchNorm1d(Lean):
+    """Of vectors, sequences or volumes: with running statistics, keeps its input if its weight trains."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Scales and shifts `(N, C, ...)`, or runs stock if the batch's statistics are used."""
+        assert isinstance(self, nn.BatchNorm1d | nn.BatchNorm3d)
+        known = (5,) if isinstance(self, nn.BatchNorm3d) else (2, 3)
+        if uses_batch_statistics(self) or x.dim() not in known or x.shape[1] != self.num_features:
+            return self.stock_forward(x)
+        assert self.running_mean is not None and self.running_var is not None
+        norm = FrozenNorm(self.running_mean, self.running_var, self.weight, self.bias, self.eps)
+        return lean_frozen_norm(x.reshape(*x.shape[:2], -1, 1), norm).reshape(x.shape)
+
+
 class LeanGroupNorm(Lean):
     """Keeps its input and two numbers per group."""
 
@@ -148,6 +194,17 @@ class LeanActivation(Lean):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Activates `x` of any shape, in place if the stock module does."""
         return lean_activation(x, activation_name(self.stock_class), bool(self.inplace))
+
+
+class LeanLeakyReLU(Lean):
+    """Keeps one bit per element; of a slope that is not above 0, what stock keeps."""
+
+    def lean_forward(self, x: Tensor) -> Tensor:
+        """Activates `x` of any shape, in place if the stock module does."""
+        assert isinstance(self, nn.LeakyReLU)
+        if self.negative_slope <= 0 or not x.is_floating_point():
+            return self.stock_forward(x)
+        return lean_leaky_relu(x, self.negative_slope, self.inplace)
 
 
 class LeanAvgPool2d(Lean):
@@ -209,7 +266,7 @@ def make_stock_(module: nn.Module) -> None:
     if not isinstance(module, Lean):
         return
     set_class_beneath_(module, base_class(module))
-    for name in ("lean_reader", "lean_execution", "lean_extents"):
+    for name in ("lean_reader", "lean_execution", "lean_extents", "lean_outputs", "lean_chains"):
         vars(module).pop(name, None)
 
 

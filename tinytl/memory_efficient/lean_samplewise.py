@@ -8,9 +8,9 @@ Source: Training Deep Nets with Sublinear Memory Cost, Chen et al. 2016, here wi
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from tinytl.memory_efficient.lean_modules import Lean
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import empty_like, memory_format
 from tinytl.memory_efficient.ops.precision import gradient_wanted
+from tinytl.memory_efficient.ops.walk import WALK
 from tinytl.networks.backbones.inverted_residual import full_name
 from tinytl.networks.backbones.known_blocks import is_known_block
 
@@ -43,34 +44,63 @@ class LeanSamplewise(Lean):
 
     def lean_forward(self, x: Tensor) -> Tensor:
         """Returns what the block returns for `x`."""
-        if x.dim() != 4 or not x.numel() or not _is_sliced(self):
+        recompute = self.lean_execution.recompute == "block" and not WALK.recomputes
+        if x.dim() != 4 or not x.numel() or (not recompute and self._fits_slice(x)) or not is_sliced(self):
             return self.stock_forward(x)
-        named = dict(self.named_parameters())
         step = samples_in_slice(self.largest(x), x.element_size(), self.lean_execution, x)
-        if not gradient_wanted(x, *named.values()):
-            return _forward(self, x, step)
-        if self.lean_execution.recompute == "block":
-            made = RecomputedFunction.apply(x, self, step, tuple(named), *named.values())
-        elif step < len(x):
-            made = SlicedFunction.apply(x, self, step, *named.values())
-        else:
-            made = self.stock_forward(x)
-        return cast(Tensor, made)
+        return run_in_slices(x, Sliced(self, (self,), self.stock_forward), step, recompute)
 
     def largest(self, x: Tensor) -> int:
         """Returns the elements per sample of the largest output of a module inside, for inputs like `x`."""
         known: dict[tuple[int, ...], int] = vars(self).setdefault(EXTENTS, {})
         sample = tuple(x.shape[1:])
         if sample not in known:
-            known[sample] = _measured(self, x)
+            known[sample] = max(measured(self, self.stock_forward, x)[0])
         return known[sample]
+
+    def _fits_slice(self, x: Tensor) -> bool:
+        """Whether the batch is known to be one slice, which is asked often and must be quick."""
+        known = vars(self).get(EXTENTS, {}).get(tuple(x.shape[1:]))
+        how = self.lean_execution
+        return known is not None and samples_in_slice(known, x.element_size(), how, x) >= len(x)
+
+
+class Sliced(NamedTuple):
+    """What runs a few samples at a time."""
+
+    owner: nn.Module
+    """The modules are below it, or it is the only one."""
+    modules: Sequence[nn.Module]
+    forward: Callable[[Tensor], Tensor]
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Returns the modules' parameters by their names in `owner`."""
+        mine = {parameter for module in self.modules for parameter in module.parameters()}
+        return {name: parameter for name, parameter in self.owner.named_parameters() if parameter in mine}
+
+
+def run_in_slices(x: Tensor, sliced: Sliced, step: int, recompute: bool) -> Tensor:
+    """Returns what the modules make of `x`, computed `step` samples at a time.
+
+    Each slice keeps for backward what its modules keep, or its input alone, if it is to be recomputed.
+    """
+    named = sliced.named_parameters()
+    if not gradient_wanted(x, *named.values()):
+        return _forward(sliced.forward, x, step)
+    if recompute:
+        return cast(Tensor, RecomputedFunction.apply(x, sliced, step, tuple(named), *named.values()))
+    if step >= len(x):
+        return sliced.forward(x)
+    return cast(Tensor, SlicedFunction.apply(x, sliced.forward, step, *named.values()))
 
 
 class SlicedFunction(torch.autograd.Function):
-    """A block in slices under autograd, each with a graph of its own; use `LeanSamplewise`."""
+    """Modules in slices under autograd, each slice with a graph of its own; use `run_in_slices`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, block: LeanSamplewise, step: int, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, function: Callable[[Tensor], Tensor], step: int, *parameters: Tensor
+    ) -> Tensor:
         """Keeps the slices' graphs, which keep what the modules inside keep."""
         ctx.step, ctx.parameters, ctx.like = step, parameters, x.shape
         ctx.graphs = []
@@ -80,9 +110,9 @@ class SlicedFunction(torch.autograd.Function):
                 part = x[start : start + step].detach()
                 if ctx.needs_input_grad[0]:
                     part = _Beginning.apply(torch.empty(0, requires_grad=True), part)
-                y = block.stock_forward(part)
+                y = function(part)
                 begins = get_gradient_edge(part) if part.requires_grad else None
-                ctx.graphs.append((begins, get_gradient_edge(y)))
+                ctx.graphs.append((begins, get_gradient_edge(y) if y.requires_grad else None))
                 if whole is None:
                     whole = empty_like((len(x), *y.shape[1:]), y, memory_format(y))
                 whole[start : start + step] = y.detach()
@@ -106,6 +136,8 @@ class SlicedFunction(torch.autograd.Function):
         for index, (begins, ends) in enumerate(graphs):
             rows = slice(index * ctx.step, (index + 1) * ctx.step)
             graphs[index] = None
+            if ends is None:
+                continue
             inputs = wanted if begins is None else [begins, *wanted]
             made = list(torch.autograd.grad((ends,), inputs, (grad[rows],), allow_unused=True))
             of_x = None if begins is None else made.pop(0)
@@ -132,19 +164,21 @@ class _Beginning(torch.autograd.Function):
 
 
 class RecomputedFunction(torch.autograd.Function):
-    """A recomputed block under autograd; use `LeanSamplewise`."""
+    """Recomputed modules under autograd; use `run_in_slices`."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, block: LeanSamplewise, step: int, names: Sequence[str], *parameters: Tensor
+        ctx: Any, x: Tensor, sliced: Sliced, step: int, names: Sequence[str], *parameters: Tensor
     ) -> Tensor:
-        """Keeps the input and, if the block draws random numbers, where they begin."""
-        ctx.block, ctx.step, ctx.names = block, step, names
+        """Keeps the input and, if a module draws random numbers, where they begin."""
+        ctx.sliced, ctx.step, ctx.names = sliced, step, names
         kind = autocast_kind(x.device.type)
         ctx.autocast = (kind, torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else None
-        ctx.random = _random_state(x) if _draws(block) and not isinstance(x, FakeTensor) else None
+        ctx.random = (
+            _random_state(x) if any(map(draws, sliced.modules)) and not isinstance(x, FakeTensor) else None
+        )
         ctx.save_for_backward(x, *parameters)
-        return _forward(block, x, step)
+        return _forward(sliced.forward, x, step)
 
     @staticmethod
     @first_derivative
@@ -157,12 +191,12 @@ class RecomputedFunction(torch.autograd.Function):
         whole: Tensor | None = None
         with (
             _as_in_forward(ctx, x),
-            _reparametrize_module(ctx.block, dict(zip(ctx.names, mine, strict=True))),
+            _reparametrize_module(ctx.sliced.owner, dict(zip(ctx.names, mine, strict=True))),
         ):
             for start in range(0, len(x), ctx.step):
                 rows = slice(start, start + ctx.step)
                 part = x[rows].detach().requires_grad_(needs_x)
-                of_x, made = _backward(ctx.block, part, mine, grad[rows])
+                of_x, made = _backward(ctx.sliced, part, mine, grad[rows])
                 sums = _added(sums, made)
                 if of_x is None:
                     continue
@@ -181,26 +215,30 @@ def _added(sums: Sequence[Tensor | None], more: Sequence[Tensor | None]) -> list
 
 
 def _backward(
-    block: LeanSamplewise, part: Tensor, parameters: Sequence[Tensor], grad: Tensor
+    sliced: Sliced, part: Tensor, parameters: Sequence[Tensor], grad: Tensor
 ) -> tuple[Tensor | None, list[Tensor | None]]:
     """Returns the gradients of a slice and of each parameter, None for what needs or gets none."""
     with torch.enable_grad():
-        y = block.stock_forward(part)
+        WALK.recomputes = True
+        try:
+            y = sliced.forward(part)
+        finally:
+            WALK.recomputes = False
         wanted = [tensor for tensor in (part, *parameters) if tensor.requires_grad]
         made = iter(torch.autograd.grad(y, wanted, grad, allow_unused=True))
     found = [next(made) if tensor.requires_grad else None for tensor in (part, *parameters)]
     return found[0], found[1:]
 
 
-def _forward(block: LeanSamplewise, x: Tensor, step: int) -> Tensor:
-    """Returns the block's output, computed `step` samples at a time without a graph."""
+def _forward(function: Callable[[Tensor], Tensor], x: Tensor, step: int) -> Tensor:
+    """Returns the function's output, computed `step` samples at a time without a graph."""
     x = x.detach()  # who watches the modules inside must not wait for its gradient
     with torch.no_grad():
         if step >= len(x):
-            return block.stock_forward(x)
+            return function(x)
         whole: Tensor | None = None
         for start in range(0, len(x), step):
-            y = block.stock_forward(x[start : start + step])
+            y = function(x[start : start + step])
             if whole is None:
                 whole = empty_like((len(x), *y.shape[1:]), y, memory_format(y))
             whole[start : start + step] = y
@@ -208,28 +246,31 @@ def _forward(block: LeanSamplewise, x: Tensor, step: int) -> Tensor:
     return whole
 
 
-def _measured(block: LeanSamplewise, x: Tensor) -> int:
-    """Returns the elements of the largest output of a module of `block` on one sample of `x`."""
+def measured(module: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> tuple[list[int], Tensor]:
+    """Runs `forward` of a module on one sample of `x`; returns the elements of that and of what each module
+    inside makes, and the output.
+    """
     sizes = [math.prod(x.shape[1:])]
 
     def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor):
             sizes.append(output.numel())
 
-    handles = [module.register_forward_hook(note) for module in block.modules() if module is not block]
+    handles = [child.register_forward_hook(note) for child in module.modules() if child is not module]
     state = None if isinstance(x, FakeTensor) else _random_state(x)
     try:
         with torch.no_grad():
-            block.stock_forward(x[:1].detach())
+            y = forward(x[:1].detach())
     finally:
         for handle in handles:
             handle.remove()
         if state is not None:
             _set_random_state(x, state)
-    return max(sizes)
+    return sizes, y
 
 
-def _is_sliced(block: nn.Module) -> bool:
+def is_sliced(block: nn.Module) -> bool:
+    """Whether the samples of a known block do not depend on each other now, and nothing looks inside."""
     for module in block.modules():
         if isinstance(module, _BatchNorm) and uses_batch_statistics(module):
             return False
@@ -238,7 +279,7 @@ def _is_sliced(block: nn.Module) -> bool:
     return True
 
 
-def _draws(block: nn.Module) -> bool:
+def draws(block: nn.Module) -> bool:
     """Whether a forward may draw random numbers."""
     return any(
         module.training and (isinstance(module, nn.modules.dropout._DropoutNd) or _name(module) in DRAWING)

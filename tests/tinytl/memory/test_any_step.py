@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5
+from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5, squeezenet1_1
 
 from tests.support.sampled import sampled
 from tinytl import fit_budget, make_memory_efficient_, max_batch_size, predict_step
@@ -21,11 +21,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": resnet18,
     "shufflenet": shufflenet_v2_x0_5,
 }
+IN_SLICES = NETS | {"squeezenet": squeezenet1_1}
 ENGINES = ("stock", "none", "block")
 
 
 def net_of(name: str, engine: str, trained: str = "bias") -> nn.Module:
-    net = NETS[name](num_classes=7).eval()
+    net = IN_SLICES[name](num_classes=7).eval()
     for key, parameter in net.named_parameters():
         parameter.requires_grad_(key.endswith(trained))
     if engine != "stock":
@@ -62,6 +63,14 @@ def test_a_prediction_is_what_the_allocator_counts(name, engine, trained):
     predicted = predict_step(net, x).peak_mib
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert predicted == pytest.approx(measured_mib(net, x), rel=0.02)
+
+
+@pytest.mark.parametrize("name", IN_SLICES)
+@pytest.mark.parametrize("engine", ["none", "block"])
+def test_a_batch_in_many_slices_is_predicted_too(name, engine):
+    net = net_of(name, engine)
+    x = torch.randn(8, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+    assert predict_step(net, x).peak_mib == pytest.approx(measured_mib(net, x), rel=0.02)
 
 
 def test_optimiser_loss_and_size_are_the_callers():

@@ -14,7 +14,8 @@ from tinytl.gradient_checkpoints.segment import checkpoint_segment
 from tinytl.memory_efficient import lean_blocks
 from tinytl.memory_efficient.block.function import run_blocks
 from tinytl.memory_efficient.block.spec import Block
-from tinytl.memory_efficient.lean_blocks import LeanSequence, prepares_input
+from tinytl.memory_efficient.lean_blocks import prepares_input
+from tinytl.memory_efficient.lean_runs import LeanSequence
 from tinytl.networks.backbones import BACKBONES
 
 SLICE_MIB = 0.4

@@ -32,6 +32,20 @@ LEAVES = {
     "conv": (nn.Conv2d(4, 6, 3, padding="same"), (2, 4, 7, 7)),
     "valid": (nn.Conv2d(4, 6, 3, padding="valid"), (2, 4, 7, 7)),
     "unbatched": (nn.Conv2d(4, 6, 3), (4, 7, 7)),
+    "conv of sequences": (nn.Conv1d(4, 6, 3, 2, padding=1), (2, 4, 7)),
+    "conv of volumes": (nn.Conv3d(4, 6, 3, padding="same", groups=2), (2, 4, 5, 6, 7)),
+    "unbatched volumes": (nn.Conv3d(4, 6, 3), (4, 5, 6, 7)),
+    "transposed of sequences": (nn.ConvTranspose1d(4, 6, 3, 2, 1, 1), (2, 4, 7)),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, groups=2, bias=False), (2, 4, 5, 6)),
+    "transposed of volumes": (nn.ConvTranspose3d(4, 6, 3, 2), (2, 4, 3, 4, 5)),
+    "more padding than stride": (nn.ConvTranspose2d(4, 6, 3, 2, output_padding=2, dilation=3), (2, 4, 5, 6)),
+    "batch norm of vectors": (nn.BatchNorm1d(4).eval(), (3, 4)),
+    "batch norm of sequences": (nn.BatchNorm1d(4).eval(), (3, 4, 5)),
+    "batch norm of volumes": (nn.BatchNorm3d(4).eval(), (2, 4, 3, 4, 5)),
+    "batch statistics of sequences": (nn.BatchNorm1d(4), (3, 4, 5)),
+    "leaky": (nn.LeakyReLU(0.2), (2, 4, 3, 3)),
+    "leaky in place": (nn.LeakyReLU(0.2, inplace=True), (2, 4)),
+    "leaky the other way": (nn.LeakyReLU(-0.2), (2, 4)),
     "batch norm": (nn.BatchNorm2d(4).eval(), (2, 4, 7, 7)),
     "batch statistics": (nn.BatchNorm2d(4), (2, 4, 7, 7)),
     "group norm": (nn.GroupNorm(2, 4), (2, 4, 7, 7)),
@@ -114,3 +128,45 @@ def test_inference_records_nothing():
     with torch.inference_mode():
         assert lean(x).grad_fn is None
     assert lean(x).grad_fn is not None
+
+
+def test_a_transposed_convolution_takes_an_output_size():
+    stock = nn.ConvTranspose2d(4, 6, 3, 2, 1).double()
+    lean = copy.deepcopy(stock)
+    make_memory_efficient_(lean)
+    x = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    for size in ([9, 12], (10, 11)):
+        torch.testing.assert_close(lean(x, output_size=size), stock(x, size))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Conv1d(4, 4, 3), (2, 4, 9)),
+        (nn.Conv3d(4, 4, 3), (2, 4, 5, 5, 5)),
+        (nn.ConvTranspose2d(4, 4, 3), (2, 4, 9, 9)),
+        (nn.BatchNorm1d(4).eval(), (2, 4, 9)),
+        (nn.BatchNorm3d(4).eval(), (2, 4, 5, 5, 5)),
+    ],
+)
+def test_what_is_frozen_keeps_no_input(kept_bytes, module, shape):
+    module.weight.requires_grad_(False)
+    x = torch.randn(shape, requires_grad=True) * 1
+    known = [*module.parameters(), *module.buffers()]
+    assert kept_bytes(lambda: module(x), known) >= x.nbytes
+    make_memory_efficient_(module)
+    assert kept_bytes(lambda: module(x), known) == 0
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_volumes_stay_in_their_format(layout):
+    net = nn.Sequential(nn.Conv3d(4, 6, 3, padding=1), nn.BatchNorm3d(6), nn.LeakyReLU(0.1)).double().eval()
+    lean = copy.deepcopy(net)
+    make_memory_efficient_(lean)
+    x = torch.randn(2, 4, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=layout)
+    mine, theirs = lean(x), net(x)
+    assert mine.stride() == theirs.stride()
+    for y in (mine, theirs):
+        y.square().sum().backward()
+    for one, other in zip(lean.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

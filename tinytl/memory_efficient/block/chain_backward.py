@@ -20,14 +20,20 @@ from tinytl.memory_efficient.ops.stored_convolution import part_grad
 
 
 def chain_backward(
-    chain: Chain, grad: Tensor, x: Tensor | None, size: Size, kept: list[Kept], grads: ChainGrads
+    chain: Chain,
+    grad: Tensor,
+    x: Tensor | None,
+    size: Size,
+    kept: list[Kept],
+    grads: ChainGrads,
+    owned: bool = False,
 ) -> Tensor | None:
     """Returns the gradient of the chain's input (of `size`), in new memory, None if not asked for.
 
-    Adds the parameters' gradients to `grads`. `grad` is in channels_last; `x` is the chain's input if the
-    plan keeps it.
+    Adds the parameters' gradients to `grads`. `grad` is in channels_last, and edited if it is `owned`; `x` is
+    the chain's input if the plan keeps it.
     """
-    return _Walk(chain, x, size, kept, grads).run(grad)
+    return _Walk(chain, x, size, kept, grads).run(grad, owned)
 
 
 class _Walk:
@@ -45,8 +51,7 @@ class _Walk:
         self.outputs: dict[int, Tensor] = {}
         self.masks: dict[int, Tensor] = {}
 
-    def run(self, grad: Tensor) -> Tensor | None:
-        owned = False
+    def run(self, grad: Tensor, owned: bool) -> Tensor | None:
         for index in reversed(range(self.plan.first, len(self.chain.specs))):
             self._make_again(index)
             if self.chain.specs[index].activation != "none":

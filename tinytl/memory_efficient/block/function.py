@@ -174,8 +174,11 @@ def _walk_back(
         if index not in times:
             continue
         WALK.times = times[index]
+        given = grad if stop - start == len(grad) else grad[start:stop]
+        part = channels_last(cast_to(given, ctx.dtype))
         made = _backward(
-            _part(grad, start, stop, ctx.dtype, None),
+            part,
+            part is not given,
             None if x is None else _part(x, start, stop, ctx.dtype, ctx.prepare),
             ctx.sizes,
             ctx.blocks,
@@ -209,6 +212,7 @@ def _slice_forward(
 
 def _backward(
     grad: Tensor | None,
+    owned: bool,
     x: Tensor | None,
     sizes: Sequence[Size],
     blocks: list[Working],
@@ -216,7 +220,10 @@ def _backward(
     sums: list[list[ChainGrads]],
     replays: bool,
 ) -> Tensor | None:
-    """Walks a slice back through the blocks; `replays`: they kept nothing, and are recomputed."""
+    """Walks a slice back through the blocks; `replays`: they kept nothing, and are recomputed.
+
+    `grad` is edited if it is `owned`.
+    """
     if replays and len(blocks) > 1:
         assert x is not None
         y, again = _slice_forward(x, blocks[:-1], keeps=True, keeps_x=True)
@@ -234,7 +241,9 @@ def _backward(
             kept.pop(),
             sums[index],
             replays and index == len(blocks) - 1,
+            owned,
         )
+        owned = True
         if grad is None:
             break
     return grad

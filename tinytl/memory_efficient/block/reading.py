@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from tinytl.memory_efficient.block.spec import Block, BlockSpec, BranchSpec
 from tinytl.memory_efficient.block.stock import (
@@ -16,6 +17,7 @@ from tinytl.memory_efficient.block.stock import (
 )
 from tinytl.memory_efficient.block.structure import ACTIVATION_NAMES, BlockPaths, UnitPaths, describe_block
 from tinytl.memory_efficient.block.unit import NormKind, UnitSpec, UnitTensors
+from tinytl.memory_efficient.ops.any_convolution import AnyConvSpec
 from tinytl.memory_efficient.ops.convolution import ConvSpec
 from tinytl.memory_efficient.ops.pooling import PoolSpec
 from tinytl.networks.stored_weights import StoredWeight, stored_form, trained_part
@@ -158,6 +160,22 @@ def conv_spec(conv: nn.Conv2d) -> ConvSpec:
         dilation=_pair(conv.dilation),
         groups=conv.groups,
         same_pad=pads_by_size(conv),
+    )
+
+
+def any_conv_spec(conv: _ConvNd) -> AnyConvSpec:
+    """As `conv_spec`, of any number of dimensions, transposed or not."""
+    padding = conv.padding
+    if padding == "valid":
+        padding = (0,) * len(conv.stride)
+    elif isinstance(padding, str):
+        padding = tuple(d * (k - 1) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    return AnyConvSpec(
+        stride=conv.stride,
+        padding=padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        output_padding=conv.output_padding if conv.transposed else None,
     )
 
 

@@ -111,15 +111,17 @@ def slice_backward(
     kept: SliceKept,
     sums: list[ChainGrads],
     replays: bool,
+    owned: bool = False,
 ) -> Tensor | None:
     """Returns the gradient of a slice of the input, in new memory, None if it is not needed.
 
-    Adds the parameters' gradients to `sums`, one per branch. `grad` is not edited. `x` is the slice of the
-    input if it was kept, `size` the size of its map. `replays`: whether units kept nothing and are
-    recomputed.
+    Adds the parameters' gradients to `sums`, one per branch. `grad` is edited only if it is `owned`. `x` is
+    the slice of the input if it was kept, `size` the size of its map. `replays`: whether units kept nothing
+    and are recomputed.
     """
     if kept.bits is not None:
-        grad = apply_bits(grad, kept.bits, torch.empty_like(grad))
+        grad, owned = apply_bits(grad, kept.bits, grad if owned else torch.empty_like(grad)), True
+    shared = spec.shortcut or sum(chain.plan is not None for _, chain in branches) > 1
     total: Tensor | None = None
     for (branch, chain), source, units, grads in zip(branches, kept.pooled, kept.units, sums, strict=True):
         if chain.plan is None:
@@ -131,7 +133,8 @@ def slice_backward(
             units = chain.replay(source)
         start = branch.pooled_size(size)
         back = _resize_back(grad, branch, chain, start)
-        made = chain_backward(chain, back, source, start, units, grads)
+        mine = back is not grad or (owned and not shared)
+        made = chain_backward(chain, back, source, start, units, grads, mine)
         if made is None:
             continue
         made = _pool_back(made, branch, size)

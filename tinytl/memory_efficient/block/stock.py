@@ -57,9 +57,9 @@ def reason_unfit(module: nn.Module) -> str | None:
         return "has a forward of its own"
     if parametrize.is_parametrized(module):
         return "is parametrised"
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+    if isinstance(module, _CONVOLUTIONS) and module.padding_mode != "zeros":
         return f"pads with {module.padding_mode}"
-    if isinstance(module, nn.Conv2d) and isinstance(module.padding, str) and module.padding != "valid":
+    if isinstance(module, _CONVOLUTIONS) and isinstance(module.padding, str) and module.padding != "valid":
         if any(d * (k - 1) % 2 for d, k in zip(module.dilation, module.kernel_size, strict=True)):
             return "pads one side more than the other"
     return None
@@ -75,6 +75,7 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _VARIANTS = (
     SamePadConv2d,
     StoredSamePadConv2d,

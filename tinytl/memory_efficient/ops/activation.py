@@ -1,4 +1,4 @@
-"""Activations that keep one bit per element (ReLU, ReLU6), or no more than one float tensor (all others).
+"""Activations that keep one bit per element (ReLU, ReLU6, leaky ReLU), or one float tensor (all others).
 
 ReLU's and ReLU6's gradients are 0 or 1: stock torch keeps 32 bits for that. Hard-swish's gradient is
 x / 3 + 1/2 between -3 and 3, so its input must be kept, and only that. SiLU, hard-sigmoid, sigmoid and
@@ -117,3 +117,35 @@ class ActivationFunction(torch.autograd.Function):
         out = torch.empty_strided(grad.shape, ctx.layout, dtype=grad.dtype, device=grad.device)
         grad = grad if grad.stride() == out.stride() else out.copy_(grad)
         return apply_bits(grad, kept, out), None, None
+
+
+def lean_leaky_relu(x: Tensor, slope: float, inplace: bool = False) -> Tensor:
+    """Applies leaky ReLU, of a slope above 0, to `x` of any shape under autograd; `inplace` edits `x`."""
+    if not gradient_wanted(x):
+        return F.leaky_relu(x, slope, inplace)
+    return cast(Tensor, LeakyReLUFunction.apply(x, slope, inplace))
+
+
+class LeakyReLUFunction(torch.autograd.Function):
+    """Leaky ReLU under autograd; use `lean_leaky_relu`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float, inplace: bool) -> Tensor:
+        """Keeps packed bits: the output has the input's sign."""
+        y = F.leaky_relu(x, slope, inplace)
+        packed = dense(y)
+        ctx.slope, ctx.layout = slope, packed.stride()
+        if inplace:
+            ctx.mark_dirty(x)
+        ctx.save_for_backward(pack_interior(packed, 0.0, math.inf))
+        return y
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Multiplies by 1 or the slope, into new memory."""
+        (bits,) = ctx.saved_tensors
+        out = torch.empty_strided(grad.shape, ctx.layout, dtype=grad.dtype, device=grad.device).fill_(1)
+        signs = apply_bits(out, bits, out)
+        backward = torch.ops.aten.leaky_relu_backward.grad_input
+        return backward(grad, signs, ctx.slope, False, grad_input=out), None, None

@@ -16,6 +16,8 @@ from tinytl.memory_efficient.ops.layout import dense_format
 from tinytl.memory_efficient.ops.precision import gradient_wanted
 
 Size = tuple[int, int]
+_AT_A_TIME_BYTES = 1 << 20
+"""So much of a map is pooled at a time to its maximum, but at least one sample: beside it are integers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +150,12 @@ class MaxPoolFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, spec: PoolSpec) -> Tensor:
-        """Keeps each maximum's place in its window; torch's 64-bit indices exist for one sample at a time."""
+        """Keeps each maximum's place in its window; torch's 64-bit indices exist for a few samples."""
         ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
         outputs, places = [], []
-        for sample in x.split(1):
+        for part in x.split(max(1, _AT_A_TIME_BYTES // max(1, x[:1].nbytes))):
             output, index = F.max_pool2d(
-                sample,
+                part,
                 spec.kernel,
                 spec.stride,
                 spec.padding,
@@ -162,9 +164,10 @@ class MaxPoolFunction(torch.autograd.Function):
                 return_indices=True,
             )
             outputs.append(output)
+            index = index.int()
             places.append(_place_in_window(index, spec, x.shape[3]))
-        ctx.save_for_backward(torch.cat(places))
-        return torch.cat(outputs)
+        ctx.save_for_backward(_joined(places))
+        return _joined(outputs)
 
     @staticmethod
     @first_derivative
@@ -193,11 +196,18 @@ class MaxPoolFunction(torch.autograd.Function):
         return whole[:, :, down : down + height, right : right + width], None
 
 
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def _place_in_window(index: Tensor, spec: PoolSpec, width: int) -> Tensor:
-    """Converts torch's flat index in the map to a place in the window, row by row."""
-    rows = torch.arange(index.shape[2], device=index.device).mul_(spec.stride[0]).sub_(spec.padding[0])
-    columns = torch.arange(index.shape[3], device=index.device).mul_(spec.stride[1]).sub_(spec.padding[1])
-    y = (index // width - rows[:, None]) // spec.dilation[0]
-    x = (index % width - columns) // spec.dilation[1]
+    """Converts torch's flat index in the map, which it edits, to a place in the window, row by row."""
+    dtype, device = index.dtype, index.device  # of another type, torch would copy the index
+    rows = torch.arange(index.shape[2], dtype=dtype, device=device).mul_(spec.stride[0]).sub_(spec.padding[0])
+    columns = (
+        torch.arange(index.shape[3], dtype=dtype, device=device).mul_(spec.stride[1]).sub_(spec.padding[1])
+    )
+    x = index.remainder(width).sub_(columns).floor_divide_(spec.dilation[1])
+    y = index.floor_divide_(width).sub_(rows[:, None]).floor_divide_(spec.dilation[0])
     small = torch.uint8 if spec.kernel[0] * spec.kernel[1] <= 256 else torch.int16
     return y.mul_(spec.kernel[1]).add_(x).to(small)

@@ -9,6 +9,8 @@ class Walk:
 
     lean = False
     """Whether a lean function runs, whose calls come from Python one by one."""
+    recomputes = False
+    """Whether a slice is recomputed whole, so that a block inside of it need not be recomputed once more."""
     times = 1
     """How many slices the present one stands for: fake tensors, which compute nothing, walk only a few."""
 

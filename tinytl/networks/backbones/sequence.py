@@ -246,14 +246,8 @@ def _chain(module: nn.Module) -> list[Step] | None:
     """Returns what `module` calls, one after the other, its children whole; None if it is no chain."""
     if type(module).forward is nn.Sequential.forward:
         return [Step(name, child) for name, child in module.named_children()]
-    given = {
-        name: parameter.default
-        for name, parameter in list(inspect.signature(module.forward).parameters.items())[1:]
-        if parameter.default is not inspect.Parameter.empty
-    }
-    try:
-        graph = _Tracer().trace(module, concrete_args=given)
-    except Exception:  # its code reads the numbers of a tensor, or does what fx cannot follow
+    graph = trace_children(module)
+    if graph is None:
         return None
     steps: list[Step] = []
     first, *nodes = graph.nodes
@@ -275,6 +269,21 @@ def _chain(module: nn.Module) -> list[Step] | None:
         else:
             return None
     return None
+
+
+def trace_children(module: nn.Module) -> fx.Graph | None:
+    """Returns what a module's forward calls, its children whole, other arguments than the first as their
+    defaults; None if torch.fx cannot follow it.
+    """
+    given = {
+        name: parameter.default
+        for name, parameter in list(inspect.signature(module.forward).parameters.items())[1:]
+        if parameter.default is not inspect.Parameter.empty
+    }
+    try:
+        return _Tracer().trace(module, concrete_args=given)
+    except Exception:  # its code reads the numbers of a tensor, or does what fx cannot follow
+        return None
 
 
 def _does_nothing(module: nn.Module) -> bool:

@@ -104,3 +104,25 @@ def test_units_that_run_again_give_the_gradients_of_units_that_kept(keeps_x: boo
         found.append([made, *(unit[0] for of_branch in sums for unit in of_branch.sums)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("activation", ["none", "relu6"])
+@pytest.mark.parametrize("shortcut", [True, False])
+@pytest.mark.parametrize("n_branches", [1, 2])
+def test_a_gradient_that_is_owned_is_edited_and_makes_the_same(
+    activation: str, shortcut: bool, n_branches: int
+) -> None:
+    spec = BlockSpec(branches=SPEC.branches[:n_branches], shortcut=shortcut, activation=activation)
+    branches, x = _branches([[WEIGHT, WEIGHT], [WEIGHT]], needs_x=True)[:n_branches], _x()
+    y, kept = slice_forward(x, spec, branches, keeps=True, keeps_x=True)
+    grad = torch.randn_like(y)
+    found = []
+    for owned in (False, True):
+        given, sums = grad.clone(), [ChainGrads(2), ChainGrads(1)][:n_branches]
+        made = slice_backward(given, x, (6, 6), spec, branches, kept, sums, replays=False, owned=owned)
+        assert made is not None and made.data_ptr() != given.data_ptr()
+        found.append([made, *(unit[0] for of_branch in sums for unit in of_branch.sums)])
+        reads_it_twice = (shortcut or n_branches > 1) and activation == "none"
+        assert torch.equal(given, grad) == (not owned or reads_it_twice)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tinytl.memory_efficient.ops.activation import lean_activation
+from tinytl.memory_efficient.ops.activation import lean_activation, lean_leaky_relu
 
 STOCK = {
     "relu": F.relu,
@@ -81,3 +81,29 @@ def test_keeps_one_bit_an_element(kept_bytes):
     assert kept_bytes(lambda: lean_activation(x, "relu"), []) == x.numel() // 8
     for name in STOCK.keys() - {"relu", "relu6"}:
         assert kept_bytes(lambda name=name: lean_activation(x, name), [x]) == 0
+
+
+def leaky(slope, inplace=False):
+    return lambda t: lean_leaky_relu(t * 1, slope, inplace)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("slope", [0.01, 0.3, 1.5])
+def test_leaky_relu_equals_stock(assert_same, slope, dtype, layout):
+    x = (torch.randn(2, 5, 7, 3) * 4).to(dtype).contiguous(memory_format=layout)
+    for wants in (True, False):
+        x.requires_grad_(wants)
+        for inplace in (False, True):
+            assert_same(leaky(slope, inplace), lambda t: F.leaky_relu(t, slope), [x])
+    wide = torch.randn(3, 10, requires_grad=True)
+    assert_same(lambda t: leaky(slope)(t[:, ::2]), lambda t: F.leaky_relu(t[:, ::2], slope), [wide])
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_leaky_relu_harms_nobody_and_keeps_bits(assert_harms_nobody, kept_bytes, inplace):
+    x = torch.randn(2, 5, 7, 3, dtype=torch.float64, requires_grad=True)
+    assert_harms_nobody(leaky(0.2, inplace), lambda t: F.leaky_relu(t * 1, 0.2), [x])
+    assert kept_bytes(lambda: leaky(0.2, inplace)(x), [x]) == -(-x.numel() // 8)
+    y = x * 1
+    assert lean_leaky_relu(y, 0.2, inplace=True) is y

@@ -1,0 +1,124 @@
+"""Convolution of any number of dimensions, transposed or not: keeps its input only if its weight trains.
+
+`ops.convolution` knows more of the plain one of two dimensions, of which mobile networks are made.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from tinytl.memory_efficient.ops.first_derivative import first_derivative
+from tinytl.memory_efficient.ops.precision import autocast_dtype, gradient_wanted, without_autocast
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyConvSpec:
+    """What a convolution does besides its weight; an entry per dimension."""
+
+    stride: Sizes
+    padding: Sizes
+    dilation: Sizes
+    groups: int = 1
+    output_padding: Sizes | None = None
+    """Of a transposed convolution, each less than the stride; None for any other."""
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is the gradient of a convolution."""
+        return self.output_padding is not None
+
+
+def any_conv(x: Tensor, weight: Tensor, bias: Tensor | None, spec: AnyConvSpec) -> Tensor:
+    """Convolves `(N, C, ...)`."""
+    added = spec.output_padding or (0,) * len(spec.stride)
+    return cast(
+        Tensor,
+        torch.ops.aten.convolution(
+            x, weight, bias, spec.stride, spec.padding, spec.dilation, spec.transposed, added, spec.groups
+        ),
+    )
+
+
+def any_conv_input_grad(grad: Tensor, weight: Tensor, spec: AnyConvSpec, size: Sizes) -> Tensor:
+    """Returns the gradient `(N, C, *size)` of the input: of a convolution it is a transposed one, and the
+    other way round.
+    """
+    if spec.transposed:
+        added = None
+    else:
+        added = tuple(
+            pixels - ((made - 1) * step - 2 * pad + gap * (taps - 1) + 1)
+            for pixels, made, step, pad, gap, taps in zip(
+                size, grad.shape[2:], spec.stride, spec.padding, spec.dilation, weight.shape[2:], strict=True
+            )
+        )
+    back = AnyConvSpec(
+        stride=spec.stride,
+        padding=spec.padding,
+        dilation=spec.dilation,
+        groups=spec.groups,
+        output_padding=added,
+    )
+    return any_conv(grad, weight, None, back)
+
+
+def any_conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: AnyConvSpec) -> Tensor:
+    """Returns the gradient of the weight."""
+    grads = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight,
+        None,
+        spec.stride,
+        spec.padding,
+        spec.dilation,
+        spec.transposed,
+        spec.output_padding or (0,) * len(spec.stride),
+        spec.groups,
+        [False, True, False],
+    )
+    return cast(Tensor, grads[1])
+
+
+def lean_any_conv(x: Tensor, weight: Tensor, bias: Tensor | None, spec: AnyConvSpec) -> Tensor:
+    """Convolves `(N, C, ...)` under autograd, keeping `x` only if `weight` trains.
+
+    Under autocast it computes and returns autocast's type, as torch's own does.
+    """
+    dtype = autocast_dtype(x)
+    if dtype is not None:
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    with without_autocast(x):
+        if not gradient_wanted(x, weight, bias):
+            return any_conv(x, weight, bias, spec).detach()
+        return cast(Tensor, AnyConvFunction.apply(x, weight, bias, spec))
+
+
+class AnyConvFunction(torch.autograd.Function):
+    """Convolution of `(N, C, ...)`; use `lean_any_conv`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: AnyConvSpec) -> Tensor:
+        """Keeps the weight if the input needs a gradient, the input if the weight does."""
+        needs_x, needs_weight, _, _ = ctx.needs_input_grad
+        ctx.spec, ctx.size = spec, tuple(x.shape[2:])
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_x or needs_weight else None)
+        return any_conv(x, weight, bias, spec).detach()  # may be edited in place, which a view may not
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradients of x, weight and bias that are needed."""
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        return (
+            any_conv_input_grad(grad, weight, ctx.spec, ctx.size).detach() if needs_x else None,
+            any_conv_weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
+            grad.sum((0, *range(2, grad.dim()))) if needs_bias else None,
+            None,
+        )
