@@ -32,7 +32,7 @@ KNOWN = frozenset(
         ("tinytl/memory/fake_convolution.py", "_C"),
         ("tinytl/memory_efficient/block/reading.py", "torch.nn.modules.batchnorm._BatchNorm"),
         ("tinytl/memory_efficient/block/reading.py", "torch.nn.modules.conv._ConvNd"),
-        ("tinytl/memory_efficient/lean_samplewise.py", "_DropoutNd"),
+        ("tinytl/networks/backbones/sequence.py", "_DropoutNd"),
         ("tinytl/memory_efficient/lean_samplewise.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/memory_efficient/lean_samplewise.py", "torch.nn.modules.batchnorm._BatchNorm"),
         ("tinytl/memory_efficient/lean_samplewise.py", "torch.nn.utils.stateless._reparametrize_module"),

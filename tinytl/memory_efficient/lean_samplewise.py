@@ -28,8 +28,8 @@ from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import empty_like, memory_format
 from tinytl.memory_efficient.ops.precision import gradient_wanted
 from tinytl.memory_efficient.ops.walk import WALK
-from tinytl.networks.backbones.inverted_residual import full_name
 from tinytl.networks.backbones.known_blocks import is_known_block
+from tinytl.networks.backbones.sequence import draws_numbers
 
 EXTENTS = "lean_extents"
 """Attribute of a block: elements per sample of its largest intermediate, by the input's shape `(C, H, W)`."""
@@ -281,10 +281,7 @@ def is_sliced(block: nn.Module) -> bool:
 
 def draws(block: nn.Module) -> bool:
     """Whether a forward may draw random numbers."""
-    return any(
-        module.training and (isinstance(module, nn.modules.dropout._DropoutNd) or _name(module) in DRAWING)
-        for module in block.modules()
-    )
+    return any(module.training and draws_numbers(base_class(module)) for module in block.modules())
 
 
 def _random_state(x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -332,14 +329,4 @@ def register_samplewise(cls: type[nn.Module]) -> None:
     _REGISTERED.add(cls)
 
 
-def _name(module: nn.Module) -> str:
-    return full_name(base_class(module))
-
-
 _REGISTERED: set[type[nn.Module]] = set()
-DRAWING = (
-    "timm.layers.drop.DropPath",
-    "timm.layers.drop.DropBlock2d",
-    "torchvision.ops.stochastic_depth.StochasticDepth",
-)
-"""Modules that draw random numbers while they train, beside torch's own."""

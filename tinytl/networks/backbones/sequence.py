@@ -22,9 +22,7 @@ from tinytl.networks.surgery import replace_modules_
 
 BATCH_NORM_ACT = "timm.layers.norm_act.BatchNormAct2d"
 """timm's batch norm with an activation, its child `act`, and a dropout before that, `drop`."""
-
-
-RANDOM_DEPTH = (
+_RANDOM_DEPTH = (
     "timm.layers.drop.DropPath",
     "timm.layers.drop.DropBlock2d",
     "torchvision.ops.stochastic_depth.StochasticDepth",
@@ -123,11 +121,12 @@ def remove_chance_(net: nn.Module) -> None:
     """Replaces dropout and stochastic depth by nothing: a gradient is to be the same, however a batch is cut
     into micro-batches.
     """
+    replace_modules_(net, lambda _, module: draws_numbers(type(module)), lambda *_: nn.Identity())
 
-    def draws(_: str, module: nn.Module) -> bool:
-        return isinstance(module, nn.modules.dropout._DropoutNd) or full_name(type(module)) in RANDOM_DEPTH
 
-    replace_modules_(net, draws, lambda *_: nn.Identity())
+def draws_numbers(cls: type[nn.Module]) -> bool:
+    """Whether modules of a class draw random numbers while they train."""
+    return issubclass(cls, nn.modules.dropout._DropoutNd) or full_name(cls) in _RANDOM_DEPTH
 
 
 def layout_of(net: nn.Module, what: str, example: Tensor) -> Layout:
