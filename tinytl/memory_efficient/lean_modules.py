@@ -5,10 +5,12 @@ train/eval switches and later changes of `requires_grad` work as before. Undoing
 forward decides what it keeps.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from tinytl.gradient_checkpoints.segment import set_class_beneath_
 from tinytl.memory_efficient.block.reading import (
@@ -46,6 +48,21 @@ class Lean(nn.Module):
 
     stock_class: type[nn.Module]
     lean_execution = Execution()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives each lean class of a stock class a forward with the signature of the stock one."""
+        super().__init_subclass__(**kwargs)
+        stock = vars(cls).get("stock_class")
+        if stock is not None:
+            cls.__module__ = stock.__module__  # torch.fx looks into no module of torch.nn
+            setattr(cls, "forward", _unless_recorded(cls.forward, stock.forward))  # noqa: B010
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Refuses `torch.jit.script`, which reads source."""
+        raise RuntimeError(
+            "torch.jit.script cannot read lean modules: give the net its own forward back with "
+            "undo_memory_efficient_, or use torch.jit.trace"
+        )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickles and copies as the stock class plus the name of what makes it lean."""
@@ -252,6 +269,21 @@ def mistyped(x: Tensor, dtype: torch.dtype) -> bool:
     error.
     """
     return x.dtype is not dtype and autocast_dtype(x) is None
+
+
+def _unless_recorded(forward: Callable[..., Any], stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a forward that is the stock one while `torch.jit.trace` or `torch.fx` records it: what they
+    make has operations of its own, and no use for ours.
+    """
+
+    @functools.wraps(stock)
+    def run(self: Lean, *inputs: Any, **named: Any) -> Any:
+        recorded = torch.jit.is_tracing()  # type: ignore[attr-defined]  # is public, and not exported
+        if recorded or any(isinstance(one, fx.Proxy) for one in (*inputs, *named.values())):
+            return stock(self, *inputs, **named)
+        return forward(self, *inputs, **named)
+
+    return run
 
 
 def make_lean_(module: nn.Module, lean: type[Lean], how: Execution) -> None:
