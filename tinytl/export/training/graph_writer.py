@@ -76,13 +76,24 @@ class GraphWriter:
         **attributes: Any,
     ) -> Value:
         """Adds a node with one output, of this shape; an input None is left out."""
+        return self.add_several(operator, inputs, shape, (dtype,), **attributes)[0]
+
+    def add_several(
+        self,
+        operator: str,
+        inputs: Sequence[Entry | Sequence[int] | float | None],
+        shape: Sequence[int],
+        dtypes: Sequence[torch.dtype],
+        **attributes: Any,
+    ) -> list[Value]:
+        """Adds a node with an output of each type, all of this shape; an input None is left out."""
         from onnx import helper
 
-        self._count += 1
-        name = f"v{self._count}"
+        made = [Value(f"v{self._count + i}", tuple(shape), dtype) for i, dtype in enumerate(dtypes, 1)]
+        self._count += len(made)
         names = ["" if entry is None else self.name(entry) for entry in inputs]
-        self.nodes.append(helper.make_node(operator, names, [name], **attributes))
-        return Value(name, tuple(shape), dtype)
+        self.nodes.append(helper.make_node(operator, names, [one.name for one in made], **attributes))
+        return made
 
     def model(self, outputs: Sequence[tuple[str, Entry]], title: str) -> "ModelProto":
         """Returns the whole model, checked; `outputs`: names and what they are."""

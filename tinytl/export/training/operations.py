@@ -17,6 +17,7 @@ from tinytl.export.training.gelu import gelu, gelu_backward
 from tinytl.export.training.graph_writer import Entry, GraphWriter, Value, onnx_type
 from tinytl.export.training.group_norms import group_norm, group_norm_backward
 from tinytl.export.training.layer_norms import layer_norm, layer_norm_backward
+from tinytl.export.training.max_pooling import max_pool, max_pool_backward
 from tinytl.memory_efficient.ops import bit_mask  # noqa: F401  # registers the operations of `tinytl`
 
 aten, own = torch.ops.aten, torch.ops.tinytl
@@ -27,6 +28,10 @@ CONVERTERS: dict[Any, Converter] = {
     aten.convolution_backward.default: lambda graph, _, *args: convolution_backward(graph, *args),
     aten.gelu.default: lambda graph, _, *args, **how: gelu(graph, *args, **how),
     aten.gelu_backward.default: lambda graph, _, *args, **how: gelu_backward(graph, *args, **how),
+    aten.max_pool2d_with_indices.default: max_pool,
+    aten.max_pool2d_with_indices_backward.default: lambda graph, like, grad, *args: max_pool_backward(
+        graph, like, grad, args[-1]
+    ),
     aten.native_group_norm.default: lambda graph, _, *args: group_norm(graph, *args),
     aten.native_group_norm_backward.default: lambda graph, _, *args: group_norm_backward(graph, *args),
     aten.native_layer_norm.default: lambda graph, _, *args: layer_norm(graph, *args),
@@ -276,6 +281,16 @@ def _slice(
 ) -> Value:
     end = min(end, x.shape[dim])
     return graph.add("Slice", [x, [start or 0], [end], [dim], [step]], like.shape, like.dtype)
+
+
+@converts(aten.split.Tensor)
+def _split(graph: GraphWriter, like: Value, x: Entry, size: int, dim: int = 0) -> list[Value]:
+    parts = []
+    for start in range(0, x.shape[dim], size):
+        end = min(start + size, x.shape[dim])
+        shape = [end - start if axis == dim % len(x.shape) else n for axis, n in enumerate(x.shape)]
+        parts.append(graph.add("Slice", [x, [start], [end], [dim]], shape, like.dtype))
+    return parts
 
 
 @converts(aten.cat.default)

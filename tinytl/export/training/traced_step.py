@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
+from tinytl.memory_efficient.lean_modules import make_stock_
 from tinytl.networks.dropout import dropouts_of, masks_from
 from tinytl.training.step import InputNormalizer
 
@@ -48,6 +49,9 @@ def lean_network(config: TrainConfig, state: Mapping[str, Tensor]) -> nn.Module:
     )
     net = build_model(plain).net
     net.load_state_dict(state)
+    for module in net.modules():
+        if isinstance(module, nn.MaxPool2d):  # the lean one fills a map through views of it
+            make_stock_(module)
     return net
 
 

@@ -1,0 +1,42 @@
+"""Max pooling and its gradient in ONNX's operators: each maximum's place in the whole tensor is kept."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from tinytl.export.training.graph_writer import Entry, GraphWriter, Value
+
+
+def max_pool(
+    graph: GraphWriter,
+    like: Value,
+    x: Entry,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    dilation: Sequence[int] = (1, 1),
+    ceil_mode: bool = False,
+) -> list[Value]:
+    """As `aten.max_pool2d_with_indices`, but that indices are places in the whole tensor, not in a map."""
+    sides = [list(one) * (2 // len(one)) for one in (kernel, stride or kernel, padding, dilation)]
+    return graph.add_several(
+        "MaxPool",
+        [x],
+        like.shape,
+        (torch.float32, torch.int64),
+        kernel_shape=sides[0],
+        strides=sides[1],
+        pads=sides[2] * 2,
+        dilations=sides[3],
+        ceil_mode=int(ceil_mode),
+    )
+
+
+def max_pool_backward(graph: GraphWriter, like: Value, grad: Entry, indices: Entry) -> Value:
+    """Returns each output's gradient, added at its maximum, in the shape of the input."""
+    flat, whole = (math.prod(grad.shape),), (math.prod(like.shape),)
+    zeros = graph.add("ConstantOfShape", [whole], whole)
+    places, values = (graph.add("Reshape", [one, flat], flat, one.dtype) for one in (indices, grad))
+    summed = graph.add("ScatterElements", [zeros, places, values], whole, axis=0, reduction="add")
+    return graph.add("Reshape", [summed, like.shape], like.shape)
