@@ -48,6 +48,8 @@ OUTPUTS = "lean_outputs"
 SMALLER = 4
 """A run's slices are so many times smaller than a block's, which edits in place: in a run several maps of a
 slice are in memory at a time, and the whole batch's last one."""
+MOST_GROWTH = 64
+"""No module makes more than so many times its input: a small one is not looked at further."""
 MOST_SLICES = 64
 """A batch has no more slices: of one that is so large, a slice is small beside the rest."""
 SAMPLEWISE = (
@@ -161,6 +163,9 @@ def _run(x: Tensor, modules: Sequence[nn.Module]) -> _Run:
     than a slice of the batch, and one is no block, of which there are better runs.
     """
     if x.dim() != 4 or len(x) < 2 or not x.numel() or getattr(modules[0], "inplace", False):
+        return _NONE
+    first = next((module.lean_execution for module in modules if isinstance(module, Lean)), Execution())
+    if MOST_GROWTH * x.nbytes <= first.slice_bytes(takes_cpu_path(x)):
         return _NONE
     run = _Run([], len(x))
     sample, n, most, largest = x, len(x), 0, 0

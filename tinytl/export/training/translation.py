@@ -127,6 +127,8 @@ class _Translation:
 
     def _filled(self, slots: _Slots) -> Value:
         """Returns the parts of a tensor that was filled one by one, as one value."""
+        if not slots.parts:
+            raise NotImplementedError("memory is read that nothing was written to")
         depth = len(next(iter(slots.parts)))
         rest, n_parts = slots.shape[depth:], len(slots.parts)
         rows = [

@@ -162,12 +162,13 @@ def _is_product(spec: ConvSpec, x: Tensor, weight: Tensor) -> bool:
 
 def _input_grad(grad: Tensor, weight: Tensor, spec: ConvSpec, size: Size, padding: Size) -> Tensor:
     kernel = (weight.shape[2], weight.shape[3])
+    in_64_bits = grad.dtype is torch.float64  # which oneDNN does not have
     reach = tuple(d * (k - 1) for d, k in zip(spec.dilation, kernel, strict=True))
-    if kernel == (1, 1) and padding == _VALID and spec.groups == 1 and grad.dtype is not torch.float64:
-        # The transposed kernel of oneDNN, which has no 64 bits, holds a second copy of a 1x1 result; the
-        # plain one does not.
+    strided = spec.stride != (1, 1)
+    if kernel == (1, 1) and padding == _VALID and spec.groups == 1 and not (strided and in_64_bits):
+        # The transposed kernel of oneDNN holds a second copy of a 1x1 result; the plain one does not.
         dense = F.conv2d(grad, weight.transpose(0, 1))
-        if spec.stride == (1, 1):
+        if not strided:
             return dense
         shape = (grad.shape[0], weight.shape[1], *size)
         whole = torch.empty(
