@@ -4,13 +4,12 @@
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from tinytl.memory_efficient.ops.first_derivative import first_derivative
-from tinytl.memory_efficient.ops.precision import autocast_dtype, gradient_wanted, without_autocast
+from tinytl.memory_efficient.ops.convolution import Kernels, lean_conv
 
 Sizes = tuple[int, ...]
 
@@ -85,40 +84,8 @@ def any_conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: AnyConvS
 
 
 def lean_any_conv(x: Tensor, weight: Tensor, bias: Tensor | None, spec: AnyConvSpec) -> Tensor:
-    """Convolves `(N, C, ...)` under autograd, keeping `x` only if `weight` trains.
-
-    Under autocast it computes and returns autocast's type, as torch's own does.
-    """
-    dtype = autocast_dtype(x)
-    if dtype is not None:
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    with without_autocast(x):
-        if not gradient_wanted(x, weight, bias):
-            return any_conv(x, weight, bias, spec).detach()
-        return cast(Tensor, AnyConvFunction.apply(x, weight, bias, spec))
+    """Convolves `(N, C, ...)` as `lean_conv` does."""
+    return lean_conv(x, weight, bias, spec, _KERNELS)
 
 
-class AnyConvFunction(torch.autograd.Function):
-    """Convolution of `(N, C, ...)`; use `lean_any_conv`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: AnyConvSpec) -> Tensor:
-        """Keeps the weight if the input needs a gradient, the input if the weight does."""
-        needs_x, needs_weight, _, _ = ctx.needs_input_grad
-        ctx.spec, ctx.size = spec, tuple(x.shape[2:])
-        ctx.save_for_backward(x if needs_weight else None, weight if needs_x or needs_weight else None)
-        return any_conv(x, weight, bias, spec).detach()  # may be edited in place, which a view may not
-
-    @staticmethod
-    @first_derivative
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the gradients of x, weight and bias that are needed."""
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        return (
-            any_conv_input_grad(grad, weight, ctx.spec, ctx.size).detach() if needs_x else None,
-            any_conv_weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
-            grad.sum((0, *range(2, grad.dim()))) if needs_bias else None,
-            None,
-        )
+_KERNELS = Kernels(any_conv, any_conv_input_grad, any_conv_weight_grad)

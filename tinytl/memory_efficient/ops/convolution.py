@@ -3,9 +3,10 @@
 Stock convolution always keeps its input (pytorch issues 42371, 70184, 133566).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -111,12 +112,28 @@ def conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: ConvSpec) ->
 
 
 def channel_sum(grad: Tensor) -> Tensor:
-    """Returns the sum over `(N, H, W)`, the gradient of a bias."""
-    return grad.sum((0, 2, 3))
+    """Returns the sum over all axes of `(N, C, ...)` but channels, the gradient of a bias."""
+    return grad.sum((0, *range(2, grad.dim())))
+
+
+class Kernels(NamedTuple):
+    """What computes a kind of convolution and its gradients."""
+
+    forward: Callable[[Tensor, Tensor, Tensor | None, Any], Tensor]
+    """Of input, weight, bias and spec."""
+    input_grad: Callable[[Tensor, Tensor, Any, Any], Tensor]
+    """Of the output's gradient, weight, spec and the size of the input's maps."""
+    weight_grad: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
+    """Of the output's gradient, input, weight and spec."""
 
 
 def lean_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
-    """Convolves `(N, C, H, W)` under autograd, keeping `x` only if `weight` trains.
+    """Convolves `(N, C, H, W)` as `lean_conv` does."""
+    return lean_conv(x, weight, bias, spec, _KERNELS)
+
+
+def lean_conv(x: Tensor, weight: Tensor, bias: Tensor | None, spec: Any, kernels: Kernels) -> Tensor:
+    """Convolves `(N, C, ...)` under autograd, keeping `x` only if `weight` trains.
 
     Under autocast it computes and returns autocast's type, as torch's own does.
     """
@@ -126,34 +143,41 @@ def lean_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) 
         bias = None if bias is None else bias.to(dtype)
     with without_autocast(x):
         if not gradient_wanted(x, weight, bias):
-            return conv_forward(x, weight, bias, spec).detach()
-        return cast(Tensor, Conv2dFunction.apply(x, weight, bias, spec))
+            return kernels.forward(x, weight, bias, spec).detach()
+        return cast(Tensor, ConvFunction.apply(x, weight, bias, spec, kernels))
 
 
-class Conv2dFunction(torch.autograd.Function):
-    """Convolution of `(N, C, H, W)`; use `lean_conv2d`."""
+class ConvFunction(torch.autograd.Function):
+    """Convolution of `(N, C, ...)`; use `lean_conv`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: ConvSpec) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, spec: Any, kernels: Kernels
+    ) -> Tensor:
         """Keeps the weight if the input needs a gradient, the input if the weight does."""
-        needs_x, needs_weight, _, _ = ctx.needs_input_grad
-        ctx.spec, ctx.size = spec, (x.shape[2], x.shape[3])
+        needs_x, needs_weight = ctx.needs_input_grad[:2]
+        ctx.spec, ctx.kernels, ctx.size = spec, kernels, tuple(x.shape[2:])
         # The weight gradient needs the weight's shape; the parameter itself costs nothing to keep.
         ctx.save_for_backward(x if needs_weight else None, weight if needs_x or needs_weight else None)
-        return conv_forward(x, weight, bias, spec).detach()  # may be edited in place, which a view may not
+        return kernels.forward(x, weight, bias, spec).detach()  # may be edited in place, which a view may not
 
     @staticmethod
     @first_derivative
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Returns the gradients of x, weight and bias that are needed."""
         x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        kernels: Kernels = ctx.kernels
         return (
-            conv_input_grad(grad, weight, ctx.spec, ctx.size).detach() if needs_x else None,
-            conv_weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
+            kernels.input_grad(grad, weight, ctx.spec, ctx.size).detach() if needs_x else None,
+            kernels.weight_grad(grad, x, weight, ctx.spec) if needs_weight else None,
             channel_sum(grad) if needs_bias else None,
             None,
+            None,
         )
+
+
+_KERNELS = Kernels(conv_forward, conv_input_grad, conv_weight_grad)
 
 
 def _is_product(spec: ConvSpec, x: Tensor, weight: Tensor) -> bool:
