@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torchvision.models import (
     efficientnet_b0,
     mobilenet_v2,
@@ -219,3 +220,14 @@ def assert_same_gradients(
             # relative to the rest.
             limit = tolerance * (theirs.norm() + 1e-3 * scale)
             assert (mine[name] - theirs).norm() <= limit, name
+
+
+def assert_stand_ins_are_differentiated(net: nn.Module, lean: nn.Module, x: Tensor, exactness: float) -> None:
+    """Compares the gradients of parameters that stand in for a call, which are nobody's own."""
+    others = {name: torch.randn_like(p).requires_grad_() for name, p in net.named_parameters()}
+    grads = []
+    for one in (net, lean):
+        loss = functional_call(one, others, (x,)).square().sum()
+        grads.append(torch.autograd.grad(loss, list(others.values())))
+    for mine, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=exactness)

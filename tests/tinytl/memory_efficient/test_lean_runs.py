@@ -11,11 +11,15 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import resnet18, shufflenet_v2_x0_5, squeezenet1_1
 
-from tests.support.lean_networks import assert_same_outcome, converted, randomise_
+from tests.support.lean_networks import (
+    assert_same_outcome,
+    assert_stand_ins_are_differentiated,
+    converted,
+    randomise_,
+)
 from tinytl.gradient_checkpoints.segment import checkpoint_segment
 from tinytl.memory import any_step
 from tinytl.memory_efficient import lean_runs, make_memory_efficient_, undo_memory_efficient_
@@ -259,13 +263,7 @@ def test_an_activation_in_place_edits_what_it_is_given() -> None:
 def test_parameters_that_stand_in_for_a_call_are_differentiated(recompute: str) -> None:
     net, x = attributes_net().double(), batch()
     lean = converted(net, recompute=recompute, slice_mib=SLICE_MIB)
-    others = {name: torch.randn_like(p).requires_grad_() for name, p in net.named_parameters()}
-    grads = []
-    for one in (net, lean):
-        loss = functional_call(one, others, (x,)).square().sum()
-        grads.append(torch.autograd.grad(loss, list(others.values())))
-    for mine, theirs in zip(*grads, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+    assert_stand_ins_are_differentiated(net, lean, x, 1e-10)
 
 
 @pytest.mark.parametrize("recompute", ["none", "block"])

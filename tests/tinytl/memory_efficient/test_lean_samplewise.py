@@ -7,12 +7,17 @@ import weakref
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torchvision.models import efficientnet_b0, mobilenet_v3_small, shufflenet_v2_x0_5
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.ops import StochasticDepth
 
-from tests.support.lean_networks import assert_same_outcome, converted, outcome, randomise_
+from tests.support.lean_networks import (
+    assert_same_outcome,
+    assert_stand_ins_are_differentiated,
+    converted,
+    outcome,
+    randomise_,
+)
 from tinytl.memory_efficient import (
     Execution,
     make_memory_efficient_,
@@ -169,13 +174,7 @@ def test_with_batch_statistics_or_hooks_it_runs_as_it_is():
 def test_parameters_that_stand_in_for_a_call_are_differentiated(recompute):
     net, x = gated_net().double(), torch.randn(3, 3, 16, 16, dtype=torch.float64)
     lean = converted(net, recompute=recompute, slice_mib=0.01)
-    others = {name: torch.randn_like(p).requires_grad_() for name, p in net.named_parameters()}
-    grads = []
-    for one in (net, lean):
-        loss = functional_call(one, others, (x,)).square().sum()
-        grads.append(torch.autograd.grad(loss, list(others.values())))
-    for mine, theirs in zip(*grads, strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-12)
+    assert_stand_ins_are_differentiated(net, lean, x, 1e-12)
 
 
 def test_autocast_is_as_in_forward():
