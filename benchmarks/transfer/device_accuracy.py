@@ -3,7 +3,8 @@
 A row is a method and a seed: MobileNetV2 under frozen batch norm at 96 px, 8 pictures at a time. Its folder
 of `export --training` is trained by its own program, and `tinytl train` trains the same configuration; seed,
 order of pictures and crops are the same. Each is then judged on the same validation images: by itself, and
-what the device trained also by `tinytl evaluate` after `tinytl import`.
+what the device trained also by `tinytl evaluate` after `tinytl import`. A call again adds the rows that are
+missing.
 
     python -m benchmarks.transfer.device_accuracy --data-dir FOLDER --weights FILE \
         --json benchmarks/results/transfer_device_accuracy_MACHINE_YYYYMM.json
@@ -83,9 +84,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
     os.nice(5)  # a benchmark of accuracies: what is timed goes first
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
     for seed in range(args.seeds):
         for method in METHODS:
+            if any((row["method"], row["seed"]) == (method, seed) for row in rows):
+                continue
             rows.append(row_of(method, seed, args.data_dir.resolve(), args.weights.resolve()))
             print(rows[-1], flush=True)
             write_result(args.json, {"predicted_before": PREDICTED, "rows": rows})
