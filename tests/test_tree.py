@@ -21,6 +21,10 @@ COVERED_BY: Mapping[str, tuple[str, str]] = {
         "tests/tinytl/data/sets/test_named_set.py",
         "archives, folders, damage and missing parts stand in tables of all sets; it has no case of its own",
     ),
+    "tinytl/export/training/converters.py": (
+        "tests/tinytl/export/training/test_operations.py",
+        "the register is looked at there as the families fill it",
+    ),
     "tinytl/export/training/traced_step.py": (
         "tests/tinytl/export/training/test_translation.py",
         "its steps are translated there and compared with stock's",

@@ -8,6 +8,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
@@ -266,11 +267,11 @@ def device_accuracy(result: Result) -> list[str]:
     """Top-1 after an epoch on a device, and after one of `tinytl train`."""
     lines = [
         cells(
-            f"{row['method']}, seed {row['seed']}",
+            f"{row['method']}, dropout {row['dropout']:g}, seed {row['seed']}",
             *(f"{100 * row[f'{way}_accuracy_top1']:.1f}" for way in ("device", "imported", "tinytl")),
             f"{100 * row['standard_error']:.1f}",
         )
-        for row in result["rows"]
+        for row in sorted(result["rows"], key=itemgetter("method", "dropout", "seed"))
     ]
     head = ["trained", "folder", "folder, `tinytl evaluate`", "`tinytl train`", "one standard error"]
     return [*table(head, lines), *source(result)]

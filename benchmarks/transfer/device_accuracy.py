@@ -1,10 +1,10 @@
 """Accuracy after an epoch on a device against an epoch of `tinytl train`, from the same pretrained start.
 
-A row is a method and a seed: MobileNetV2 under frozen batch norm at 96 px, 8 pictures at a time. Its folder
-of `export --training` is trained by its own program, and `tinytl train` trains the same configuration; seed,
-order of pictures and crops are the same. Each is then judged on the same validation images: by itself, and
-what the device trained also by `tinytl evaluate` after `tinytl import`. A call again adds the rows that are
-missing.
+A row is a method, a seed and a rate of dropout: MobileNetV2 under frozen batch norm at 96 px, 8 pictures at a
+time. Its folder of `export --training` is trained by its own program, and `tinytl train` trains the same
+configuration; seed, order of pictures and crops are the same, the draws of dropout are not. Each is then
+judged on the same validation images: by itself, and what the device trained also by `tinytl evaluate` after
+`tinytl import`. A call again adds the rows that are missing.
 
     python -m benchmarks.transfer.device_accuracy --data-dir FOLDER --weights FILE \
         --json benchmarks/results/transfer_device_accuracy_MACHINE_YYYYMM.json
@@ -12,6 +12,7 @@ missing.
 
 import argparse
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from tinytl.config.train_config import TrainConfig
 from tinytl.runs.directory import config_text
 
 METHODS = ("TinyTL-B", "TinyTL-L+B")
+DROPOUTS = (0.2, 0.0)
 PREDICTED = {"difference of accuracies / standard error, at most": 0.5}
 """Written before the first run."""
 RESOLUTION, PICTURES_AT_A_TIME, BASE_LR = 96, 8, 1e-3
@@ -39,12 +41,12 @@ def said(*words: object) -> str:
     return out.getvalue()
 
 
-def row_of(method: str, seed: int, data_dir: Path, weights: Path) -> dict[str, Any]:
+def row_of(method: str, seed: int, dropout: float, data_dir: Path, weights: Path) -> dict[str, Any]:
     """Trains one configuration in both ways."""
     config = TrainConfig(
         backbone="mobilenet_v2", method=method, norm="frozen_bn", weights=str(weights), input_mean=(0.5,) * 3,
         input_std=(0.5,) * 3, dataset="imagefolder", data_dir=str(data_dir), resolution=RESOLUTION, epochs=1,
-        batch_size=PICTURES_AT_A_TIME, base_lr=BASE_LR, seed=seed, device="cpu",
+        batch_size=PICTURES_AT_A_TIME, base_lr=BASE_LR, seed=seed, dropout=dropout, device="cpu",
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -64,6 +66,7 @@ def row_of(method: str, seed: int, data_dir: Path, weights: Path) -> dict[str, A
     return {
         "method": method,
         "seed": seed,
+        "dropout": dropout,
         "device_accuracy_top1": on_device["accuracy_top1"],
         "imported_accuracy_top1": imported["accuracy_top1"],
         "tinytl_accuracy_top1": in_tinytl["accuracy_top1"],
@@ -85,11 +88,10 @@ def main() -> None:
     args = parser.parse_args()
     os.nice(5)  # a benchmark of accuracies: what is timed goes first
     rows: list[dict[str, Any]] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
-    for seed in range(args.seeds):
-        for method in METHODS:
-            if any((row["method"], row["seed"]) == (method, seed) for row in rows):
-                continue
-            rows.append(row_of(method, seed, args.data_dir.resolve(), args.weights.resolve()))
+    done = {(row["method"], row["seed"], row["dropout"]) for row in rows}
+    for seed, method, dropout in itertools.product(range(args.seeds), METHODS, DROPOUTS):
+        if (method, seed, dropout) not in done:
+            rows.append(row_of(method, seed, dropout, args.data_dir.resolve(), args.weights.resolve()))
             print(rows[-1], flush=True)
             write_result(args.json, {"predicted_before": PREDICTED, "rows": rows})
 

@@ -197,6 +197,6 @@ def _graph(backward: bool, dropout: bool) -> onnx.ModelProto:
         [helper.make_tensor_value_info(name, *what) for name, what in outputs.items()],
         [onnx.numpy_helper.from_array(np.asarray(c), name) for name, c in CONSTANTS.items() if name in read],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -12,6 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from tinytl.export.training.traced_step import Traced
 from tinytl.export.training.translation import translated
 
+MAPS = torch.randn(2, 6, 9, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+
 
 def run(model: Any, feed: dict[str, Any]) -> list[np.ndarray[Any, Any]]:
     """Runs a model as a device does: as it is written."""

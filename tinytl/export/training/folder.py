@@ -45,6 +45,8 @@ DIGESTS = {
 }
 """Which files' checksums the manifest has under which name: the program compares the first, `import` the
 second, and nobody the last, which a person may change."""
+OLDEST = {"numpy": "1.24.2", "onnxruntime": "1.15.1", "pillow": "9.4.0"}
+"""Versions with which the program was tried; a test installs them, or the next for newer Pythons."""
 FORMAT = 2
 """Version of the folder, which the program compares."""
 LARGEST_DIFFERENCE = 1e-2
@@ -90,8 +92,6 @@ def export_training(
     with needs_extra("export --training", "export"):
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
-
-        from tinytl.export.training.train_on_device import LEAST
     check_is_free(out)
     start = start_of(source, epoch)
     config = _for_device(start.config, micro_batch_size)
@@ -143,7 +143,6 @@ def export_training(
         "opset": OPSET,
         "arrays": sorted(arrays),
         "endings": sorted(picture_endings()),
-        "least_versions": LEAST,
         "runtime": {name: version(name) for name in ("onnxruntime", "numpy", "pillow")},
         "trained": {name: getattr(config, name) for name in ("backbone", "method", "norm", "frozen_weights")}
         | {"epoch": start.epoch, **(known or {})},
@@ -288,7 +287,7 @@ def readme(manifest: Mapping[str, Any]) -> str:
         "",
         f"{about['method']} on {about['backbone']}, pictures of {manifest['resolution']} pixels, "
         f"{manifest['micro_batch_size']} in memory at a time. Python 3.10 or newer is enough, with "
-        + ", ".join(f"{name} {least}" for name, least in manifest["least_versions"].items())
+        + ", ".join(f"{name} {oldest}" for name, oldest in OLDEST.items())
         + " or newer:",
         "",
         "    python -m pip install numpy onnxruntime pillow",

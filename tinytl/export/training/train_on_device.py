@@ -14,30 +14,25 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, TypeAlias
 
-LEAST = {"numpy": "1.25", "onnxruntime": "1.15", "pillow": "10.1"}  # versions
 try:
-    for name, least in LEAST.items():
-        version = import_module("PIL" if name == "pillow" else name).__version__
-        if [int(number) for number in version.split(".")[:2]] < [int(number) for number in least.split(".")]:
-            raise ImportError(f"{name} {version} is older than {least}")
-
     import numpy as np
     import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
     from PIL import Image, ImageOps
 except ImportError as error:
-    print(f"{error}: python -m pip install --upgrade {' '.join(LEAST)}", file=sys.stderr)
+    print(f"{error}: python -m pip install --upgrade numpy onnxruntime pillow", file=sys.stderr)
     raise SystemExit(2) from None
 
 FOLDER, CHECKPOINT = Path(__file__).resolve().parent, "checkpoint.npz"
-STORED_OVER_INPUT = 8 / 7  # a picture is first made a square with room for crops: 256 pixels wide for 224
-ASPECT_RATIO_MAX = 4 / 3  # of a crop
+# What onnxruntime raises if it lacks an operation, or memory.
+RUNTIME_ERRORS = tuple(e for e in vars(runtime).values() if isinstance(e, type) and issubclass(e, Exception))
 Arrays = dict[str, np.ndarray]
 Pictures = Sequence[tuple[Path, str]]  # with the names of their classes
+Graph: TypeAlias = onnxruntime.InferenceSession
 Image.MAX_IMAGE_PIXELS = None  # a limit for servers that open strangers' files
 warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on metadata, without the file's name
 
@@ -116,10 +111,8 @@ def square(path: Path, side: int) -> Image.Image:
             values = np.asarray(picture).astype(np.int64).clip(0)
             depth = next(bits for bits in (8, 10, 12, 14, 16, 32) if values.max() < 2**bits)
             picture = Image.fromarray((values >> (depth - 8)).astype(np.uint8))
-        if picture.has_transparency_data:
-            layers = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-        picture = picture.convert("RGB")
+        layers = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
     except MemoryError:
         raise
     except Exception as error:  # decoders raise anything, and each means that this file is no picture
@@ -131,7 +124,7 @@ def square(path: Path, side: int) -> Image.Image:
 
 def random_crop(picture: Image.Image, scale_min: float, flip: bool, rng: np.random.Generator) -> Image.Image:
     """Cuts out a box between 3:4 and 4:3 with at least `scale_min` of the area; mirrors half of them."""
-    side, limit = picture.width, math.log(ASPECT_RATIO_MAX)
+    side, limit = picture.width, math.log(4 / 3)
     area, aspect = rng.uniform(scale_min, 1.0), math.exp(rng.uniform(-limit, limit))
     height = min(side, max(1, round(side * math.sqrt(area / aspect))))
     width = min(side, max(1, round(side * math.sqrt(area * aspect))))
@@ -180,15 +173,6 @@ def peak_mib() -> float:
     return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def run(graph: onnxruntime.InferenceSession, outputs: list[str], feed: Arrays) -> list[np.ndarray]:
-    """Runs a graph."""
-    try:
-        return list(graph.run(outputs, feed))
-    except Exception as error:  # what onnxruntime raises depends on the operation
-        why = " ".join(str(error).split())
-        raise UserError(f"onnxruntime failed, maybe for want of memory: {why}") from None
-
-
 class Classifier:
     """The exported network with what training changes: `state`, arrays as in its files, changed in place."""
 
@@ -199,18 +183,13 @@ class Classifier:
         self.parameters = {each.name: self.state[each.name] for each in self.manifest.parameters}
         self.classes: list[str] = self.state["classes"].tolist()
 
-    def session(self, graph: str) -> onnxruntime.InferenceSession:
+    def session(self, graph: str) -> Graph:
         """Opens a graph with those options that were measured to need the least memory."""
         options = onnxruntime.SessionOptions()
         options.enable_mem_pattern = False  # which holds what is never used at the same time
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
-        try:
-            return onnxruntime.InferenceSession(str(self.folder / graph), options)
-        except Exception as error:  # the file is what was exported: this onnxruntime cannot run it
-            why = f"onnxruntime {onnxruntime.__version__} cannot run {graph} ({' '.join(str(error).split())})"
-            remedy = f"python -m pip install onnxruntime=={self.manifest.runtime.onnxruntime}"
-            raise UserError(f"{why}: {remedy}") from None
+        return Graph(str(self.folder / graph), options)
 
     def pictures(self, folder: Path) -> Pictures:
         """Returns the pictures of `folder`, which may have some of the network's classes alone."""
@@ -244,7 +223,7 @@ class Classifier:
         for start in range(0, len(pictures), n):
             weights = np.zeros(n, np.float32)  # 0 for rows without a picture
             for row, (path, name) in enumerate(pictures[start : start + n]):
-                picture = square(path, math.ceil(side * STORED_OVER_INPUT))
+                picture = square(path, math.ceil(side * 8 / 7))  # with room for crops: 256 for 224
                 if rng is not None:
                     crops = manifest.augmentation
                     picture = random_crop(picture, crops.crop_scale_min, crops.flip, rng)
@@ -253,14 +232,15 @@ class Classifier:
                 weights[row] = self.state["class_weights"][labels[row]]
             feed = {"images": images, "labels": labels, "weights": weights}
             if rng is not None and manifest.dropout:
-                kept = rng.spawn(1)[0].random((n, manifest.features)) >= manifest.dropout
+                drawn = np.random.default_rng((manifest.seed, int(self.state["step"]), start))
+                kept = drawn.random((n, manifest.features)) >= manifest.dropout
                 feed["keep"] = kept.astype(np.float32) / np.float32(1 - manifest.dropout)
             yield feed
 
     def logits(self, pictures: Pictures) -> np.ndarray:
         """Returns `(N, C)`. The graph is in memory only meanwhile."""
         graph, feeds = self.session("predict.onnx"), self.inputs(pictures)
-        rows = [run(graph, ["logits"], self.parameters | {"images": feed["images"]})[0] for feed in feeds]
+        rows = [graph.run(["logits"], self.parameters | {"images": feed["images"]})[0] for feed in feeds]
         return np.concatenate(rows)[: len(pictures)]
 
     def accuracy(self, pictures: Pictures) -> float:
@@ -268,14 +248,12 @@ class Classifier:
         labels = [self.classes.index(name) for _, name in pictures]
         return float(np.mean(self.logits(pictures).argmax(1) == labels))
 
-    def gradients(
-        self, graph: onnxruntime.InferenceSession, feeds: Iterator[Arrays]
-    ) -> tuple[float, int, Arrays]:
+    def gradients(self, graph: Graph, feeds: Iterator[Arrays]) -> tuple[float, int, Arrays]:
         """Returns the loss, the hits and the gradients of all micro-batches, each a sum over pictures."""
         outputs = ["loss", "hits", *(f"grad:{name}" for name in self.parameters)]
         loss_sum, n_hits, sums = 0.0, 0, list[np.ndarray]()
         for feed in feeds:
-            loss, hits, *found = run(graph, outputs, feed | self.parameters)
+            loss, hits, *found = graph.run(outputs, feed | self.parameters)
             loss_sum, n_hits = loss_sum + float(loss), n_hits + int(hits)
             for total, gradient in zip(sums, found, strict=False):
                 total += gradient
@@ -322,8 +300,7 @@ def train(network: Classifier, given: argparse.Namespace) -> None:
     text = metrics.read_bytes() if metrics.exists() else b""
     write_whole(metrics, lambda file: file.write(text))  # if it cannot, that is said now, not after an epoch
     lines = text.splitlines(keepends=True)[:n_done]
-    counts = f"{len(pictures)} pictures to train, {len(judged)} to validate"
-    print(f"{counts}; {n_done} of {epochs} epochs are done")
+    print(f"{len(pictures)} to train, {len(judged)} to validate; {n_done} of {epochs} epochs are done")
 
     def after_step(n_done: int) -> None:
         if sys.stderr.isatty():
@@ -382,13 +359,11 @@ def parser() -> argparse.ArgumentParser:
             flag("files", type=Path, nargs="+", metavar="FILE", help="a picture")
             flag("--top", type=above_0, default=1, metavar="K", help="classes per picture (default: 1)")
         else:
-            text = "pictures: CLASS/*.jpg, or train/CLASS/*.jpg and val/CLASS/*.jpg"
-            flag("folder", type=Path, metavar="FOLDER", help=text)
+            flag("folder", type=Path, metavar="FOLDER", help="CLASS/*.jpg, or train/CLASS/* and val/CLASS/*")
         if run is train:
             flag("--epochs", type=above_0, metavar="N", help="in all (default: those of the export)")
             flag("--resume", action="store_true", help="continue after the last whole epoch, if there is one")
-            text = "end if the process needs more MiB than X (Linux)"
-            flag("--budget-mib", type=above_0, metavar="X", help=text)
+            flag("--budget-mib", type=above_0, metavar="X", help="end if the process needs more MiB than X")
             flag("--new-classes", action="store_true", help="a new last layer for classes of other names")
     return program
 
@@ -398,12 +373,18 @@ def main(argv: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # odd names
     given = parser().parse_args(argv)
     try:
-        given.run(Classifier(folder, given.threads), given)
+        network = Classifier(folder, given.threads)
+        given.run(network, given)
     except KeyboardInterrupt:
         print("interrupted: the last whole epoch stays, train --resume continues after it", file=sys.stderr)
         return 130
     except (UserError, OSError, MemoryError) as error:
         print(str(error) or "memory is full", file=sys.stderr)
+        return 2
+    except RUNTIME_ERRORS as error:
+        why, other = " ".join(str(error).split()), network.manifest.runtime.onnxruntime
+        remedy = f"free memory if it lacks that, else python -m pip install onnxruntime=={other}"
+        print(f"onnxruntime {onnxruntime.__version__} failed ({why}): {remedy}", file=sys.stderr)
         return 2
     return 0
 

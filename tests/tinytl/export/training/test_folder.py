@@ -14,8 +14,7 @@ from tests.tinytl.conftest import COLORS
 from tinytl.__main__ import main
 from tinytl.config.flat import flat_from_config
 from tinytl.data.walk import picture_endings
-from tinytl.export.training.folder import DIGESTS, left_out
-from tinytl.export.training.train_on_device import LEAST
+from tinytl.export.training.folder import DIGESTS, OLDEST, left_out
 from tinytl.runs.trained import load_trained
 
 FILES = {
@@ -58,7 +57,7 @@ def test_the_folder_says_what_the_program_needs(exported: tuple[Path, Path]) -> 
             assert np.abs(state[f"{moment}:{parameter['name']}"]).max() > 0
     readme = (out / "README.md").read_text()
     assert "train PICTURES --epochs 2" in readme
-    assert [name for name, least in LEAST.items() if f"{name} {least}" not in readme] == []
+    assert [name for name, oldest in OLDEST.items() if f"{name} {oldest}" not in readme] == []
 
 
 def test_a_configuration_that_has_not_trained(pictures: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.support.onnx_graphs import assert_translates
+from tests.support.onnx_graphs import MAPS, assert_translates
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,7 @@ def test_max_pooling_and_its_gradient(kernel, stride, padding, dilation, ceil_mo
 
     grad = torch.randn(pool(x).shape, dtype=torch.float64)
     assert_translates(step, x.requires_grad_(), grad)
+
+
+def test_average_pooling() -> None:
+    assert_translates(lambda x: (F.avg_pool2d(x, 2, 2),), MAPS)

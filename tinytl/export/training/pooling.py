@@ -1,4 +1,4 @@
-"""Max pooling and its gradient in ONNX's operators: each maximum's place in the whole tensor is kept."""
+"""Average and max pooling in ONNX's operators; of a maximum, its place in the whole tensor is kept."""
 
 import math
 from collections.abc import Sequence
@@ -40,3 +40,29 @@ def max_pool_backward(graph: GraphWriter, like: Value, grad: Entry, indices: Ent
     places, values = (graph.add("Reshape", [one, flat], flat, one.dtype) for one in (indices, grad))
     summed = graph.add("ScatterElements", [zeros, places, values], whole, axis=0, reduction="add")
     return graph.add("Reshape", [summed, like.shape], like.shape)
+
+
+def average_pool(
+    graph: GraphWriter,
+    like: Value,
+    x: Entry,
+    kernel: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
+) -> Value:
+    """As `aten.avg_pool2d`."""
+    if divisor is not None:
+        raise NotImplementedError("average pooling with a divisor of its own")
+    return graph.add(
+        "AveragePool",
+        [x],
+        like.shape,
+        kernel_shape=list(kernel),
+        strides=list(stride or kernel),
+        pads=[*padding, *padding],
+        ceil_mode=int(ceil_mode),
+        count_include_pad=int(count_include_pad),
+    )
