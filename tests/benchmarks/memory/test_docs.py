@@ -20,10 +20,16 @@ def test_a_board_has_its_system_beside_the_process():
 
 def test_an_epoch_on_a_device_stands_beside_one_of_tinytl():
     machine = {"cpu": "x", "cores": 1, "threads": 1}
-    row = {"method": "biases", "seed": 4, "device_accuracy_top1": 0.5, "imported_accuracy_top1": 0.51}
+    row = {
+        "method": "biases",
+        "seed": 4,
+        "dropout": 0.1,
+        "device_accuracy_top1": 0.5,
+        "imported_accuracy_top1": 0.51,
+    }
     row |= {"tinytl_accuracy_top1": 0.52, "standard_error": 0.0199}
     result = {"rows": [row], "machine": machine, "torch": "t", "date": "2026-11-22", "command": "c"}
-    assert "| biases, seed 4 | 50.0 | 51.0 | 52.0 | 2.0 |" in device_accuracy(result)
+    assert "| biases, dropout 0.1, seed 4 | 50.0 | 51.0 | 52.0 | 2.0 |" in device_accuracy(result)
 
 
 @pytest.mark.parametrize(("mib", "time", "cell"), [(60.0, 0.9, "| 75.0 |"), (80.0, 1.2, "| 75.0, missed |")])
