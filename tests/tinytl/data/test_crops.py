@@ -18,3 +18,12 @@ def test_boxes_lie_inside_and_keep_their_share(side: int) -> None:
 def test_without_mirroring_nothing_is_mirrored() -> None:
     rng = np.random.default_rng(0)
     assert not any(random_crop(64, 0.5, False, rng).mirrored for _ in range(50))
+
+
+def test_a_picture_has_the_same_box_at_any_size() -> None:
+    large, small = (np.random.default_rng(0), np.random.default_rng(0))
+    for _ in range(50):
+        crop, of_small = random_crop(1000, 0.3, True, large), random_crop(100, 0.3, True, small)
+        assert crop.mirrored is of_small.mirrored
+        for name in ("top", "left", "height", "width"):
+            assert abs(getattr(crop, name) - 10 * getattr(of_small, name)) <= 16
