@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from tinytl.commands.curated_backbones import CURATED, cost_lines
+from tinytl.commands.curated_backbones import chosen, cost_lines
 from tinytl.config.flags import Commands
 from tinytl.config.method_aliases import METHOD_ALIASES
 from tinytl.config.names import (
@@ -75,7 +75,7 @@ def add_parser(commands: Commands) -> None:
         nargs="?",
         const="",
         metavar="TEXT",
-        help="networks for devices with TEXT in their names, with parameters, MACs and the MiB of a step",
+        help="networks with TEXT in their names (mobile: all small ones): parameters, MACs, MiB of a step",
     )
     listing.set_defaults(run=run)
 
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints every name."""
     if args.backbones is not None:
         if args.json:
-            found = {n: c._asdict() for n, c in CURATED.items() if args.backbones.lower() in n}
+            found = {name: cost._asdict() for name, cost in chosen(args.backbones).items()}
             print(json.dumps(found, indent=2))
         else:
             print("\n".join(cost_lines(args.backbones)))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from tests.support.sampled import sampled
 from tinytl.commands import curated_backbones
-from tinytl.commands.curated_backbones import CURATED, cost_lines
+from tinytl.commands.curated_backbones import CURATED, chosen, cost_lines
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.networks.backbones import backbone_of
@@ -45,6 +45,12 @@ def test_a_text_chooses_and_the_packages_others_are_counted():
     assert [line.split()[0] for line in lines[1:4]] == [name for name in CURATED if "mobilenetv3" in name]
     assert "more of timm: timm/" in lines[-1] and lines[-1].endswith(", ...")
     assert cost_lines("qqq") == [f"none of the {len(CURATED)} curated networks has qqq in its name"]
+
+
+def test_mobile_names_every_small_network():
+    names = chosen("mobile")
+    assert {"timm/ghostnet_100", "torchvision/shufflenet_v2_x1_0", "timm/convnext_atto"} <= names.keys()
+    assert not {"torchvision/resnet18", "torchvision/convnext_tiny"} & names.keys()
 
 
 def test_without_the_packages_the_curated_are_shown(monkeypatch):
