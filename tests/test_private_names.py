@@ -18,6 +18,7 @@ KNOWN = frozenset(
         ("tinytl/data/sets/food101.py", "_image_files"),
         ("tinytl/data/sets/food101.py", "_labels"),
         ("tinytl/export/training/shapes.py", "_unsafe_view"),
+        ("tinytl/export/training/traced_step.py", "_is_view"),
         ("tinytl/export/training/translation.py", "_schema"),
         ("tinytl/export/training/translation.py", "_to_copy"),
         ("tinytl/gradient_checkpoints/function.py", "_version"),

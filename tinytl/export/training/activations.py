@@ -25,6 +25,16 @@ def _clamp(
     return graph.add("Clip", [x, *ends], like.shape)
 
 
+@converts(aten.clamp_min.default, aten.clamp_min_.default)
+def _clamp_min(graph: GraphWriter, like: Value, x: Entry, low: float) -> Value:
+    return graph.add("Clip", [x, float(low), None], like.shape)
+
+
+@converts(aten.masked_fill.Scalar, aten.masked_fill_.Scalar)
+def _masked_fill(graph: GraphWriter, like: Value, x: Entry, mask: Entry, value: float) -> Value:
+    return graph.add("Where", [mask, float(value), x], like.shape)
+
+
 @converts(own.pack_interior.default)
 def _interior(graph: GraphWriter, like: Value, x: Entry, low: float, high: float) -> Value:
     """Returns a mask of booleans, in the shape of `x`."""
@@ -41,6 +51,21 @@ def _masked(graph: GraphWriter, like: Value, grad: Entry, mask: Value, out: Any 
     """A product: onnxruntime's own `Where` needs four times as long."""
     kept = graph.add("Cast", [mask], tuple(mask.shape), to=onnx_type(torch.float32))
     return graph.add("Mul", [grad, kept], tuple(grad.shape))
+
+
+@converts(aten.leaky_relu.default, aten.leaky_relu_.default)
+def _leaky_relu(graph: GraphWriter, like: Value, x: Entry, slope: float = 0.01) -> Value:
+    return graph.add("LeakyRelu", [x], like.shape, alpha=float(slope))
+
+
+@converts(aten.leaky_relu_backward.default, aten.leaky_relu_backward.grad_input)
+def _leaky_relu_backward(
+    graph: GraphWriter, like: Value, grad: Entry, x: Entry, slope: float, is_result: bool
+) -> Value:
+    positive = graph.add("Greater", [x, 0.0], like.shape, torch.bool)
+    steep = graph.add("Cast", [positive], like.shape, to=onnx_type(torch.float32))
+    rest = graph.add("Mul", [steep, 1.0 - slope], like.shape)
+    return graph.add("Mul", [grad, graph.add("Add", [rest, float(slope)], like.shape)], like.shape)
 
 
 @converts(aten.hardtanh_backward.default, aten.hardtanh_backward.grad_input)

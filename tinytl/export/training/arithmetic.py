@@ -70,8 +70,10 @@ def _sum(
     return reduced(graph, "ReduceSum", x, dims, keepdim)
 
 
-@converts(aten.mean.dim)
-def _mean(graph: GraphWriter, like: Value, x: Entry, dims: Sequence[int], keepdim: bool = False) -> Value:
+@converts(aten.mean.dim, aten.mean.default)
+def _mean(
+    graph: GraphWriter, like: Value, x: Entry, dims: Sequence[int] | None = None, keepdim: bool = False
+) -> Value:
     return reduced(graph, "ReduceMean", x, dims, keepdim)
 
 
@@ -93,7 +95,21 @@ def _argmax(graph: GraphWriter, like: Value, x: Entry, dim: int) -> Value:
     return graph.add("ArgMax", [x], like.shape, torch.int64, axis=dim, keepdims=0)
 
 
-@converts(aten.mm.default)
+@converts(aten.linalg_vector_norm.default)
+def _norm(
+    graph: GraphWriter,
+    like: Value,
+    x: Entry,
+    order: float = 2,
+    dims: Sequence[int] | None = None,
+    keepdim: bool = False,
+) -> Value:
+    if order != 2:
+        raise NotImplementedError(f"a norm of order {order}")
+    return reduced(graph, "ReduceL2", x, dims, keepdim)
+
+
+@converts(aten.mm.default, aten.bmm.default)
 def _mm(graph: GraphWriter, like: Value, x: Entry, y: Entry) -> Value:
     return graph.add("MatMul", [x, y], like.shape)
 

@@ -8,7 +8,7 @@ from tinytl.export.training.convolutions import convolution, convolution_backwar
 from tinytl.export.training.gelu import gelu, gelu_backward
 from tinytl.export.training.group_norms import group_norm, group_norm_backward
 from tinytl.export.training.layer_norms import layer_norm, layer_norm_backward
-from tinytl.export.training.pooling import average_pool, max_pool, max_pool_backward
+from tinytl.export.training.pooling import average_pool, average_pool_backward, max_pool, max_pool_backward
 
 aten = torch.ops.aten
 
@@ -20,6 +20,7 @@ CONVERTERS |= {
     aten.gelu.default: lambda graph, _, *args, **how: gelu(graph, *args, **how),
     aten.gelu_backward.default: lambda graph, _, *args, **how: gelu_backward(graph, *args, **how),
     aten.avg_pool2d.default: average_pool,
+    aten.avg_pool2d_backward.default: average_pool_backward,
     aten.max_pool2d_with_indices.default: max_pool,
     aten.max_pool2d_with_indices_backward.default: lambda graph, like, grad, *args: max_pool_backward(
         graph, like, grad, args[-1]

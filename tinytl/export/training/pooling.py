@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 from tinytl.export.training.graph_writer import Entry, GraphWriter, Value
 
@@ -65,4 +66,38 @@ def average_pool(
         pads=[*padding, *padding],
         ceil_mode=int(ceil_mode),
         count_include_pad=int(count_include_pad),
+    )
+
+
+def average_pool_backward(
+    graph: GraphWriter,
+    like: Value,
+    grad: Entry,
+    _: Entry | None,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Value:
+    """Spreads each output's gradient over its window: a transposed convolution with ones."""
+    stride = stride or kernel
+    channels, *sides = like.shape[1:]
+    ones = torch.ones(1, 1, *sides, dtype=torch.float64)
+    window = (tuple(kernel), tuple(stride), tuple(padding), ceil_mode, count_include_pad)
+    shares = F.avg_pool2d(ones, *window, divisor) / F.avg_pool2d(ones, *window, 1)
+    scaled = graph.add("Mul", [grad, shares], tuple(grad.shape))
+    ends = [  # of the last window, beyond the picture; if negative, no window reaches so far
+        (n - 1) * step + size - pad - side
+        for n, step, size, pad, side in zip(grad.shape[2:], stride, kernel, padding, sides, strict=True)
+    ]
+    return graph.add(
+        "ConvTranspose",
+        [scaled, torch.ones(channels, 1, *kernel, dtype=torch.float64)],
+        like.shape,
+        strides=list(stride),
+        pads=[*padding, *(max(end, 0) for end in ends)],
+        output_padding=[max(-end, 0) for end in ends],
+        group=channels,
     )

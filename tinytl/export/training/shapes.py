@@ -48,14 +48,56 @@ def _slice(
     return graph.add("Slice", [x, [start or 0], [end], [dim], [step]], like.shape, like.dtype)
 
 
+@converts(aten.slice_backward.default)
+def _slice_backward(
+    graph: GraphWriter,
+    like: Value,
+    grad: Entry,
+    sizes: Sequence[int],
+    dim: int,
+    start: int,
+    end: int,
+    step: int,
+) -> Value:
+    """Zeros around a gradient."""
+    if step != 1:
+        raise NotImplementedError("the gradient of a slice with steps")
+    start = start + sizes[dim] if start < 0 else start
+    before = [start if axis == dim % len(sizes) else 0 for axis in range(len(sizes))]
+    after = [size - part - first for size, part, first in zip(sizes, grad.shape, before, strict=True)]
+    return graph.add("Pad", [grad, [*before, *after]], like.shape)
+
+
+@converts(aten.split_with_sizes.default)
+def _split_with_sizes(
+    graph: GraphWriter, like: Value, x: Entry, sizes: Sequence[int], dim: int = 0
+) -> list[Value]:
+    parts, start = [], 0
+    for size in sizes:
+        shape = [size if axis == dim % len(x.shape) else n for axis, n in enumerate(x.shape)]
+        parts.append(graph.add("Slice", [x, [start], [start + size], [dim]], shape, like.dtype))
+        start += size
+    return parts
+
+
+@converts(aten.select.int)
+def _select(graph: GraphWriter, like: Value, x: Entry, dim: int, index: int) -> Value:
+    start = index % x.shape[dim]
+    shape = [1 if axis == dim % len(x.shape) else n for axis, n in enumerate(x.shape)]
+    return _view(graph, like, graph.add("Slice", [x, [start], [start + 1], [dim]], shape, like.dtype))
+
+
 @converts(aten.split.Tensor)
 def _split(graph: GraphWriter, like: Value, x: Entry, size: int, dim: int = 0) -> list[Value]:
-    parts = []
-    for start in range(0, x.shape[dim], size):
-        end = min(start + size, x.shape[dim])
-        shape = [end - start if axis == dim % len(x.shape) else n for axis, n in enumerate(x.shape)]
-        parts.append(graph.add("Slice", [x, [start], [end], [dim]], shape, like.dtype))
-    return parts
+    length = x.shape[dim]
+    sizes = [min(size, length - start) for start in range(0, length, size)]
+    return _split_with_sizes(graph, like, x, sizes, dim)
+
+
+@converts(aten.unbind.int)
+def _unbind(graph: GraphWriter, like: Value, x: Entry, dim: int = 0) -> list[Value]:
+    parts = _split_with_sizes(graph, like, x, [1] * x.shape[dim], dim)
+    return [_view(graph, like, part) for part in parts]
 
 
 @converts(aten.cat.default)
@@ -92,11 +134,9 @@ def _pad(graph: GraphWriter, like: Value, x: Entry, pads: Sequence[int], value: 
     if not any(pads):
         assert isinstance(x, Value)
         return x
-    if min(pads) < 0:
-        raise NotImplementedError("padding that cuts")
     pairs = [(0, 0)] * (len(x.shape) - len(pads) // 2)
     pairs += [(pads[i], pads[i + 1]) for i in range(len(pads) - 2, -1, -2)]
-    amounts = [before for before, _ in pairs] + [after for _, after in pairs]
+    amounts = [before for before, _ in pairs] + [after for _, after in pairs]  # if negative, they cut
     return graph.add("Pad", [x, amounts, float(value)], like.shape, like.dtype)
 
 

@@ -121,7 +121,7 @@ def traced_prediction(net: nn.Module, config: TrainConfig) -> Traced:
 def _logits(
     net: nn.Module, own: Mapping[str, Tensor], normalize: Callable[[Tensor], Tensor], images: Tensor
 ) -> Tensor:
-    with _PlainPooling():
+    with _Plain():
         found: Tensor = torch.func.functional_call(net, dict(own), (normalize(images).double(),))
     return found
 
@@ -130,10 +130,12 @@ def _trace(step: Callable[..., Any], *inputs: Tensor) -> fx.GraphModule:
     return make_fx(step, tracing_mode="real")(*inputs)
 
 
-class _PlainPooling(TorchFunctionMode):
-    """Global pooling as a mean: torch's own also edits the strides of its result."""
+class _Plain(TorchFunctionMode):
+    """Global pooling as a mean, and `view += x` as a sum: torch's own also edit strides and memory."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.adaptive_avg_pool2d and args[1] in (1, (1, 1), [1, 1]):
             return args[0].mean((2, 3), keepdim=True)
+        if func is Tensor.add_ and args[0]._is_view():
+            return args[0] + args[1]
         return func(*args, **(kwargs or {}))

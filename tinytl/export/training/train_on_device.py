@@ -128,7 +128,7 @@ def random_crop(picture: Image.Image, scale_min: float, flip: bool, rng: np.rand
     area, aspect = rng.uniform(scale_min, 1.0), math.exp(rng.uniform(-limit, limit))
     height = min(side, max(1, round(side * math.sqrt(area / aspect))))
     width = min(side, max(1, round(side * math.sqrt(area * aspect))))
-    top, left = int(rng.integers(0, side - height + 1)), int(rng.integers(0, side - width + 1))
+    top, left = (int(rng.random() * (side - edge + 1)) for edge in (height, width))
     box = picture.crop((left, top, left + width, top + height))
     return ImageOps.mirror(box) if flip and rng.random() < 0.5 else box
 

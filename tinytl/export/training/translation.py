@@ -34,6 +34,8 @@ _VIEWS = {
 }
 _WRITTEN = {"grad_input", "out"}
 """Arguments that an operation writes, and does not read."""
+_READ_FOR_SHAPE = {aten.avg_pool2d_backward.default: 1}
+"""Of which argument an operation reads no more than the shape."""
 _STORED = torch.int8
 """The type in which weights are stored to be small: a graph makes them float as it runs."""
 
@@ -105,7 +107,7 @@ class _Translation:
         self._set(node, result, origin=edited)
 
     def _result(self, node: fx.Node, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is aten.empty.memory_format:
+        if target in (aten.empty.memory_format, aten.empty_strided.default):
             return _Slots(tuple(args[0]))
         if isinstance(args[0], _Slots) and target is aten.select.int:
             assert args[1] == 0
@@ -113,9 +115,17 @@ class _Translation:
         if isinstance(args[0], _Slot) and target is aten.select.int:
             assert args[1] == 0
             return _Slot(args[0].of, (*args[0].place, args[2]))
-        args = [self._filled(one) if isinstance(one, _Slots) else one for one in args]
+        unread = {_READ_FOR_SHAPE.get(target)} | {
+            place for place, one in enumerate(node.args) if one is _written_argument(node)
+        }
+        args = [
+            self._filled(one, may_be_empty=place in unread) if isinstance(one, _Slots) else one
+            for place, one in enumerate(args)
+        ]
         if target in (aten.empty_like.default, aten.new_empty.default):
             return None  # written before it is read, or the reader below fails
+        if target is aten.fill_.Scalar:
+            return torch.full(_result_of(node).shape, args[1], dtype=_result_of(node).dtype)
         if torch.Tag.nondeterministic_seeded in getattr(target, "tags", ()):
             raise NotImplementedError(f"{target} draws random numbers, which would be the same in every step")
         if _is_constant((args, kwargs)) and not _makes_float(target, args):
@@ -125,8 +135,10 @@ class _Translation:
             raise NotImplementedError(f"{target} has no translation")
         return convert(self.writer, _result_of(node), *args, **kwargs)
 
-    def _filled(self, slots: _Slots) -> Value:
-        """Returns the parts of a tensor that was filled one by one, as one value."""
+    def _filled(self, slots: _Slots, may_be_empty: bool) -> Value | None:
+        """Returns the parts of a tensor that was filled one by one, as one value; None of an empty one."""
+        if not slots.parts and may_be_empty:
+            return None
         if not slots.parts:
             raise NotImplementedError("memory is read that nothing was written to")
         depth = len(next(iter(slots.parts)))

@@ -7,11 +7,14 @@ from tests.support.onnx_graphs import MAPS, assert_translates
 
 FUNCTIONS = {
     "clamp": lambda x: x.clamp(-1, 2),
+    "clamp below": lambda x: (x * 1).clamp_min_(-1),
+    "masked": lambda x: x.masked_fill(x > 1, -0.5),
     "relu": lambda x: torch.relu_(x * 1),
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "hardswish": F.hardswish,
     "hardsigmoid": F.hardsigmoid,
+    "leaky relu": lambda x: F.leaky_relu_(x * 1, 0.1),
     "silu": lambda x: F.silu(x * 1, inplace=True),
 }
 
@@ -29,6 +32,7 @@ ACTIVATIONS = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
+    "leaky relu": lambda x: F.leaky_relu(x, 0.1),
 }
 
 

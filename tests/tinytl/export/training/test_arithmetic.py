@@ -10,6 +10,8 @@ FUNCTIONS = {
     "rsqrt": lambda x: (x * x + 1).rsqrt_(),
     "sum": lambda x: x.sum((0, 2), keepdim=True),
     "mean of all": lambda x: x.mean((-1, -2)),
+    "norm": lambda x: torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True) + x.mean(),
+    "batched product": lambda x: torch.bmm(x[:, 0], x[:, 1].transpose(1, 2)),
     "log softmax": lambda x: F.log_softmax(x.flatten(1), 1),
 }
 

@@ -24,5 +24,21 @@ def test_max_pooling_and_its_gradient(kernel, stride, padding, dilation, ceil_mo
     assert_translates(step, x.requires_grad_(), grad)
 
 
-def test_average_pooling() -> None:
-    assert_translates(lambda x: (F.avg_pool2d(x, 2, 2),), MAPS)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "ceil_mode", "count_include_pad"),
+    [
+        (2, 2, 0, False, True),
+        (3, 2, 1, False, False),
+        (2, 2, 0, True, False),
+        ((3, 2), (1, 2), (1, 0), True, True),
+    ],
+)
+def test_average_pooling_and_its_gradient(kernel, stride, padding, ceil_mode, count_include_pad) -> None:
+    def pool(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, kernel, stride, padding, ceil_mode, count_include_pad)
+
+    def step(x: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
+        y = pool(x)
+        return y.detach(), *torch.autograd.grad(y, x, grad)
+
+    assert_translates(step, MAPS.clone().requires_grad_(), torch.randn(pool(MAPS).shape, dtype=torch.float64))

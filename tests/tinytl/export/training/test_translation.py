@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "16 bits": {"method": "TinyTL-B", "frozen_weights": "bfloat16"},
     "SiLU, gates": {"method": "TinyTL-B", "backbone": "torchvision/efficientnet_b0", "batch_size": 1},
     "layer norm, GELU": {"method": "TinyTL-B", "backbone": "timm/test_convnext"},
+    "edits of views": {"method": "TinyTL-B", "backbone": "timm/ghostnet_100"},
     "strided products": {"method": "Last-3", "backbone": "torchvision/regnet_y_400mf"},
     "lite, odd maps": {"method": "TinyTL-L+B", "resolution": 72, "kernel_size": 5, "act_func": "h_sigmoid"},
 }  # fmt: skip
