@@ -164,10 +164,14 @@ def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, di
             raise ConfigError(f"backbone {name}: it takes no images of {SIDE} px ({why})") from None
         original = {id(value): key for key, value in net.state_dict(keep_vars=True).items()}
         _simplify_(net)
-        layout = layout_of(net, f"backbone {name}", example)
-        made = as_sequence(net, layout).eval()
-        with torch.no_grad():
-            after = made(example)
+        try:
+            layout = layout_of(net, f"backbone {name}", example)
+            made = as_sequence(net, layout).eval()
+            with torch.no_grad():
+                after = made(example)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise ConfigError(f"backbone {name}: taken apart into blocks it does not run ({why})") from None
     if not (isinstance(before, Tensor) and torch.allclose(before, after, rtol=1e-4, atol=1e-5)):
         raise ConfigError(f"backbone {name}: taken apart into blocks it computes something else")
     new = made.state_dict(keep_vars=True)

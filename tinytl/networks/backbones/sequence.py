@@ -121,7 +121,13 @@ def remove_chance_(net: nn.Module) -> None:
     """Replaces dropout and stochastic depth by nothing: a gradient is to be the same, however a batch is cut
     into micro-batches.
     """
-    replace_modules_(net, lambda _, module: draws_numbers(type(module)), lambda *_: nn.Identity())
+    replace_modules_(net, lambda _, module: draws_numbers(type(module)), lambda *_: _NoDropout())
+
+
+class _NoDropout(nn.Identity):
+    """In the place of a dropout whose rate a net's own code reads."""
+
+    p = 0.0
 
 
 def draws_numbers(cls: type[nn.Module]) -> bool:

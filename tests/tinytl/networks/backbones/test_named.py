@@ -121,6 +121,7 @@ def test_weights_of_another_network_are_refused():
         ("torchvision/vit_b_16", "its body is no sequence of blocks"),
         ("torchvision/squeezenet1_1", "does not end in a linear layer"),
         ("torchvision/vgg11", "it has no blocks"),
+        ("timm/vovnet39a", "taken apart into blocks it does not run"),
     ],
 )
 def test_what_cannot_be_a_backbone_is_refused_in_one_line(name, why):
@@ -141,8 +142,15 @@ def test_a_missing_package_names_the_command_that_installs_it(family, monkeypatc
         named_backbone(f"{family}/resnet34")
 
 
-def test_nothing_is_left_to_chance_while_it_trains():
-    net = backbone_of("torchvision/efficientnet_b0").build(5)  # stochastic depth, as it is published
+@pytest.mark.parametrize(
+    "name",
+    [
+        "torchvision/efficientnet_b0",  # stochastic depth, as it is published
+        "timm/mobilevit_xxs",  # its attention reads the rate of its dropout
+    ],
+)
+def test_nothing_is_left_to_chance_while_it_trains(name):
+    net = backbone_of(name).build(5)
     for module in net.modules():
         module.train(not isinstance(module, nn.BatchNorm2d))
     net.classifier.eval()
