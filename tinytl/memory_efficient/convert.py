@@ -11,6 +11,7 @@ from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reaso
 from tinytl.memory_efficient.block.structure import describe_block, is_norm_with_activation
 from tinytl.memory_efficient.kept import Kept, find_kept
 from tinytl.memory_efficient.lean_blocks import LeanBlock
+from tinytl.memory_efficient.lean_functions import FUNCTIONS, calls_functions
 from tinytl.memory_efficient.lean_modules import (
     Lean,
     LeanActivation,
@@ -20,6 +21,7 @@ from tinytl.memory_efficient.lean_modules import (
     LeanBatchNorm1d,
     LeanBatchNorm2d,
     LeanBatchNormAct2d,
+    LeanCode,
     LeanConv2d,
     LeanConvTranspose,
     LeanDropout,
@@ -88,6 +90,9 @@ class ConversionReport:
     samplewise: list[str] = field(default_factory=list)
     """Walked in slices, and recomputed from their input if `recompute` is `block`: what they compute is their
     own code."""
+    code: list[str] = field(default_factory=list)
+    """Their own code calls activations or pooling as functions, such as `F.relu`: these keep no more than
+    lean modules do."""
     chains: list[str] = field(default_factory=list)
     """Their code calls children one after the other before anything else; these run in slices together."""
     modules: dict[str, str] = field(default_factory=dict)
@@ -168,7 +173,9 @@ def _convert_(module: nn.Module, name: str, how: Execution, report: ConversionRe
         make_lean_(module, LeanSamplewise, how)
         report.samplewise.append(name)
     children = list(module.named_children())
-    if is_norm_with_activation(module) or not children:
+    if not in_block and calls_functions(module) and reason_unfit(module) is None:
+        _convert_code_(name, module, how, report)
+    elif is_norm_with_activation(module) or not children:
         _convert_module_(name, module, how, report, in_block)
     for child_name, child in children:
         _convert_(child, f"{name}.{child_name}" if name else child_name, how, report, in_block)
@@ -192,6 +199,13 @@ def _convert_block_(name: str, module: nn.Module, how: Execution, report: Conver
     module.lean_reader = BlockReader(paths)
     report.blocks.append(name)
     return True
+
+
+def _convert_code_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> None:
+    if not isinstance(module, LeanSamplewise):
+        make_lean_(module, LeanCode, how)
+    vars(module)[FUNCTIONS] = how
+    report.code.append(name)
 
 
 def _convert_run_(name: str, module: nn.Module, how: Execution, report: ConversionReport) -> None:

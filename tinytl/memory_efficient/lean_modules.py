@@ -23,6 +23,7 @@ from tinytl.memory_efficient.block.reading import (
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, standardizes_weight
 from tinytl.memory_efficient.block.structure import activation_name
+from tinytl.memory_efficient.lean_functions import FUNCTIONS, functions_of
 from tinytl.memory_efficient.ops.activation import lean_activation, lean_leaky_relu
 from tinytl.memory_efficient.ops.any_convolution import lean_any_conv
 from tinytl.memory_efficient.ops.convolution import lean_conv2d
@@ -81,6 +82,15 @@ class Lean(nn.Module):
     def lean_forward(self, x: Tensor) -> Tensor:
         """Computes the same, keeping less."""
         raise NotImplementedError
+
+
+class LeanCode(Lean):
+    """A module whose own code calls activations or pooling as functions: these are lean."""
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Runs the class's own code."""
+        with functions_of(self):
+            return self.stock_class.forward(self, *inputs, **named)
 
 
 class LeanConv2d(Lean):
@@ -298,7 +308,7 @@ def make_stock_(module: nn.Module) -> None:
     if not isinstance(module, Lean):
         return
     set_class_beneath_(module, base_class(module))
-    for name in ("lean_reader", "lean_execution", "lean_extents", "lean_outputs", "lean_chains"):
+    for name in ("lean_reader", "lean_execution", "lean_extents", "lean_outputs", "lean_chains", FUNCTIONS):
         vars(module).pop(name, None)
 
 

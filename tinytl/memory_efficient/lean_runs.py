@@ -30,6 +30,7 @@ from tinytl.memory_efficient.lean_blocks import (
     itemsize_of,
     run_first_blocks,
 )
+from tinytl.memory_efficient.lean_functions import functions_of
 from tinytl.memory_efficient.lean_modules import Lean
 from tinytl.memory_efficient.lean_samplewise import (
     LeanSamplewise,
@@ -89,9 +90,13 @@ class LeanChain(Lean):
         """Runs the children, then the class's own code, for which they hand on what they get."""
         chain = self.chain()
         if chain is None or named or len(inputs) != 1 or not isinstance(inputs[0], Tensor):
-            return self.stock_class.forward(self, *inputs, **named)
+            with functions_of(self):
+                return self.stock_class.forward(self, *inputs, **named)
         x = walk(inputs[0], self, list(_unrolled(self)))
-        return x if chain.whole else _behind(self, chain.names, x)
+        if chain.whole:
+            return x
+        with functions_of(self):
+            return _behind(self, chain.names, x)
 
     def chain(self) -> Chain | None:
         """Returns the children to run, None if the module is not as it was when they were found."""

@@ -23,6 +23,7 @@ from tinytl.device import autocast_kind
 from tinytl.memory_efficient.block.reading import uses_batch_statistics
 from tinytl.memory_efficient.block.stock import base_class, has_hooks
 from tinytl.memory_efficient.block.working import samples_in_slice
+from tinytl.memory_efficient.lean_functions import functions_of
 from tinytl.memory_efficient.lean_modules import Lean
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import empty_like, memory_format
@@ -49,6 +50,11 @@ class LeanSamplewise(Lean):
             return self.stock_forward(x)
         step = samples_in_slice(self.largest(x), x.element_size(), self.lean_execution, x)
         return run_in_slices(x, Sliced(self, (self,), self.stock_forward), step, recompute)
+
+    def stock_forward(self, x: Tensor) -> Tensor:
+        """Runs the class's own code."""
+        with functions_of(self):
+            return super().stock_forward(x)
 
     def largest(self, x: Tensor) -> int:
         """Returns the elements per sample of the largest output of a module inside, for inputs like `x`."""

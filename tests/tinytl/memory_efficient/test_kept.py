@@ -42,7 +42,7 @@ class Mixed(nn.Module):
         self.head = nn.Linear(8, 2)
 
     def forward(self, x):
-        x = F.relu(self.act(self.conv(x)))
+        x = F.gelu(F.relu(self.act(self.conv(x))))
         x = x.flatten(2).transpose(1, 2)
         x = x + self.attention(x, x, x, need_weights=False)[0]
         return self.head((x * x.sigmoid()).mean(1))
@@ -55,10 +55,12 @@ def test_modules_and_functions_have_names(kept_bytes):
     make_memory_efficient_(net)
     x = torch.randn(2, 3, 16, 16, requires_grad=True)
     found = {(one.module, one.what): one for one in sum_is_true(net, x, kept_bytes)}
-    assert found["", "torch.nn.functional.relu"].mib == 2 * 8 * 16 * 16 * 4 / 2**20
+    assert found["", "torch.nn.functional.gelu"].mib == 2 * 8 * 16 * 16 * 4 / 2**20
+    of_relu = found["", "Mixed"]
+    assert of_relu.lean and of_relu.mib == 2 * 8 * 16 * 16 / 8 / 2**20
     assert ("act", "SiLU") in found and ("", "torch.Tensor.sigmoid") in found
     assert any(module == "attention" and "attention" in what for module, what in found)
-    assert "the network: torch.nn.functional.relu" in str(found["", "torch.nn.functional.relu"])
+    assert "the network: torch.nn.functional.gelu" in str(found["", "torch.nn.functional.gelu"])
     assert not any(module == "conv" for module, _ in found)
 
 
