@@ -117,6 +117,7 @@ OF_NO_SINGLE_MODULE = frozenset(
         "tests/tinytl/memory_efficient/test_peaks.py",
         "tests/tinytl/memory_efficient/test_recorded.py",
         "tests/tinytl/memory_efficient/test_stored_nets.py",
+        "tests/tinytl/memory_efficient/test_transformers_nets.py",
         "tests/tinytl/memory_efficient/test_user_nets.py",
         "tests/tuner/test_imports.py",
         "tests/tuner/test_launch.py",

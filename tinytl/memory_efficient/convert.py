@@ -70,6 +70,8 @@ _LEAN_ALREADY = (
     nn.LayerNorm,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
+    nn.ZeroPad2d,
+    nn.ModuleList,
 )
 """For these, torch already keeps no more than backward reads."""
 
