@@ -1,7 +1,7 @@
 """Predictions of steps of networks that no configuration describes, against the allocator."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -129,6 +129,59 @@ def test_batch_statistics_keep_the_batch_whole():
     x = torch.randn(8, 3, 64, 64)
     fit = fit_budget(net, x, predict_step(net, x).peak_mib)
     assert fit.micro_batch_size == 8
+
+
+class Output(NamedTuple):
+    loss: Tensor
+    logits: Tensor
+
+
+class KeywordNet(nn.Module):
+    """Takes and returns what networks of transformers do; `scale` is no sample's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net_of("shufflenet", "stock")
+
+    def forward(self, *, pixel_values: Tensor, labels: Tensor, scale: Tensor, name: str = "") -> Output:
+        logits = self.net(pixel_values) * scale
+        return Output(F.cross_entropy(logits, labels), logits)
+
+
+def test_inputs_may_have_names_and_the_output_a_loss():
+    net = KeywordNet()
+    x = torch.randn(4, 3, 96, 96)
+    batch = {"pixel_values": x, "labels": torch.arange(4), "scale": torch.tensor(2.0), "name": "any"}
+    optimizer = adam([p for p in net.parameters() if p.requires_grad])
+
+    def measured() -> float:
+        for enabled in (False, True):
+            with PeakMeter(net, optimizer, [x, batch["labels"], batch["scale"]], enabled=enabled) as meter:
+                net(**batch).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        return meter.peak_mib
+
+    torch.set_num_threads(1)
+    stock = predict_step(net, batch).peak_mib
+    assert stock == pytest.approx(measured(), rel=0.02)
+    fit = fit_budget(net, batch, 0.5 * stock)
+    assert fit.micro_batch_size == 4 and fit.prediction.peak_mib == pytest.approx(measured(), rel=0.02)
+    assert max_batch_size(net, fit.prediction.peak_mib, batch) == 4
+    report = make_memory_efficient_(net, fit.execution, example=batch)
+    assert sum(one.mib for one in report.kept) > 0
+
+
+def test_a_loader_of_micro_batches_needs_less():
+    net = net_of("mobilenet_v3_small", "stock")
+    x = torch.randn(8, 3, 96, 96)
+    budget = 0.3 * predict_step(net, x).peak_mib
+    whole, parts = (fit_budget(net, x, budget, whole_in_memory=way) for way in (True, False))
+    assert parts.micro_batch_size >= whole.micro_batch_size
+    halved = predict_step(net, x, batch_size=4, beside=4).peak_mib
+    assert predict_step(net, x, batch_size=4, beside=8).peak_mib == pytest.approx(
+        halved + x.nbytes / 2 / 2**20, rel=0.001
+    )
 
 
 class Counts(nn.Module):
