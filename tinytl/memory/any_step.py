@@ -53,6 +53,7 @@ def predict_step(
     beside: int = 0,
     optimizer: MakeOptimizer = adam,
     loss: Callable[[Any], Tensor] = summed,
+    autocast: torch.dtype | None = None,
 ) -> MemoryPrediction:
     """Predicts a later training step of `net`, lean or not, on a CPU: forward, backward, optimiser.
 
@@ -67,6 +68,7 @@ def predict_step(
             memory, and so are gradients, which this pass adds to.
         optimizer: makes the optimiser of the parameters that train. Its state after a step counts.
         loss: of the network's output.
+        autocast: the type of `torch.autocast` around forward and loss, None without it.
 
     Raises:
         ConfigError: if code of `net` reads numbers of tensors, or nothing trains.
@@ -94,7 +96,8 @@ def predict_step(
         hooks = [parameter.register_post_accumulate_grad_hook(tracker.label_gradient) for parameter in own]
         with tracker.label_step(made), tracker.modules, tracker:
             try:
-                value = loss(call(fake, batch))
+                with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                    value = loss(call(fake, batch))
                 tracker.label_saved()
                 value.backward()
                 made.step()
@@ -226,6 +229,7 @@ def _first_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]
     """Takes the step that makes the optimiser's state."""
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
-    with StorageTracker(on_cpu=True):
+    tracker = StorageTracker(on_cpu=True)
+    with tracker.label_step(optimizer), tracker:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """Predictions of steps of networks that no configuration describes, against the allocator."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -34,13 +35,22 @@ def net_of(name: str, engine: str, trained: str = "bias") -> nn.Module:
     return net
 
 
-def measured_mib(net: nn.Module, x: Tensor, make: Any = adam, loss: Any = summed, passes: int = 1) -> float:
+def measured_mib(
+    net: nn.Module,
+    x: Tensor,
+    make: Any = adam,
+    loss: Any = summed,
+    passes: int = 1,
+    autocast: torch.dtype | None = None,
+) -> float:
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = make(trained)
 
     def step() -> None:
         for part in x.chunk(passes):
-            loss(net(part)).backward()
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                value = loss(net(part))
+            value.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -87,6 +97,27 @@ def test_optimiser_loss_and_size_are_the_callers():
     assert found.peak_mib == pytest.approx(measured_mib(net, x, sgd, loss), rel=0.02)
     assert found.peak_mib < predict_step(net, x).peak_mib
     assert predict_step(net, x, batch_size=9).peak_mib > found.peak_mib
+
+
+@pytest.mark.parametrize(
+    "make",
+    [torch.optim.Adam, partial(torch.optim.NAdam, foreach=True), torch.optim.Adagrad, torch.optim.RAdam],
+)
+def test_an_optimiser_may_read_how_many_steps_it_took(make):
+    net = net_of("mobilenet_v3_small", "none", "")
+    x = torch.randn(2, 3, 64, 64)
+    assert predict_step(net, x, optimizer=make).peak_mib == pytest.approx(
+        measured_mib(net, x, make), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_autocast_is_predicted(name, engine):
+    net = net_of(name, engine)
+    x = torch.randn(4, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    found = predict_step(net, x, autocast=torch.bfloat16).peak_mib
+    assert found == pytest.approx(measured_mib(net, x, autocast=torch.bfloat16), rel=0.02)
 
 
 def test_the_largest_batch_fits_and_one_more_does_not():
