@@ -46,30 +46,30 @@ def main() -> None:
     print(f"stock:     {predict_step(net, images, **step).peak_mib:.1f} MiB (predicted)")
 
     print(make_memory_efficient_(net))
-    fit = fit_budget(net, images, args.budget_mib, whole_in_memory=False, **step)
+    fit = fit_budget(net, images, args.budget_mib, **step)
     print(f"a pass of {max_batch_size(net, args.budget_mib, images, **step)} images would fit")
 
     print(f"recompute: {fit.execution.recompute}, micro-batches of {fit.micro_batch_size}")
     print(f"predicted: {fit.prediction.peak_mib:.1f} MiB {fit.prediction.what_sets_it()}")
-    accum_steps = -(-args.batch_size // fit.micro_batch_size)
-    mixup = Mixup(mixup_alpha=0.8, mode="elem", num_classes=10)
+    mixup = Mixup(mixup_alpha=0.8, num_classes=10)
     optimizer = optimizer_of([p for p in net.parameters() if p.requires_grad])
     scheduler, _ = create_scheduler_v2(optimizer, num_epochs=1, updates_per_epoch=args.updates)
     average = ModelEmaV3(net, decay=0.99)  # a copy of its own, beside the step
-    n_batches = args.updates * accum_steps
-    for index in range(n_batches):
-        batch = mixup(*next_batch(fit.micro_batch_size, args.resolution))
-        with PeakMeter(net, optimizer, batch, enabled=index == n_batches - 1) as meter:
-            loss = loss_of(net(batch[0]), batch[1]) / accum_steps
-            loss.backward()
-            if (index + 1) % accum_steps == 0:
-                dispatch_clip_grad([p for p in net.parameters() if p.requires_grad], 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-        if (index + 1) % accum_steps == 0:
-            average.update(net)
-            scheduler.step_update((index + 1) // accum_steps)
-    print(f"measured:  {meter.peak_mib:.1f} MiB (allocator); loss {loss.item() * accum_steps:.3f}")
+    for update in range(args.updates):
+        images, targets = mixup(*next_batch(args.batch_size, args.resolution))
+        parts = list(
+            zip(images.split(fit.micro_batch_size), targets.split(fit.micro_batch_size), strict=True)
+        )
+        with PeakMeter(net, optimizer, (images, targets), enabled=update == args.updates - 1) as meter:
+            for part, of_part in parts:
+                loss = loss_of(net(part), of_part) * len(part) / len(images)
+                loss.backward()
+            dispatch_clip_grad([p for p in net.parameters() if p.requires_grad], 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        average.update(net, step=update)
+        scheduler.step_update(update + 1)
+    print(f"measured:  {meter.peak_mib:.1f} MiB (allocator); {args.updates} updates")
 
 
 def next_batch(size: int, resolution: int) -> tuple[Tensor, Tensor]:
