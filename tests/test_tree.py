@@ -114,6 +114,7 @@ OF_NO_SINGLE_MODULE = frozenset(
         "tests/tinytl/memory_efficient/test_ddp.py",
         "tests/tinytl/memory_efficient/test_batch_statistics.py",
         "tests/tinytl/memory_efficient/test_generality.py",
+        "tests/tinytl/memory_efficient/test_lightning_runs.py",
         "tests/tinytl/memory_efficient/test_peaks.py",
         "tests/tinytl/memory_efficient/test_recorded.py",
         "tests/tinytl/memory_efficient/test_stored_nets.py",

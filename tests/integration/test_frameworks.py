@@ -63,8 +63,9 @@ def test_an_example_needs_what_it_predicted(python: Path, words: list[str]) -> N
     assert said["measured:"] < 0.5 * said["stock:"]
 
 
-def test_the_engine_computes_what_networks_of_transformers_do(python: Path) -> None:
+def test_what_needs_the_frameworks_passes_with_them(python: Path) -> None:
     tests = [
+        "tests/tinytl/memory_efficient/test_lightning_runs.py",
         "tests/tinytl/memory_efficient/test_transformers_nets.py",
         "tests/tinytl/networks/backbones/test_known_blocks.py",
     ]
