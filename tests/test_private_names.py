@@ -73,6 +73,7 @@ KNOWN = frozenset(
         ("tinytl/memory/fake_step.py", "torch._subclasses.fake_tensor.UnsupportedOperatorException"),
         ("tinytl/memory/stock_inference.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
         ("tinytl/memory/storage_tracker.py", "_cdata"),
+        ("tinytl/memory/storage_tracker.py", "_local_scalar_dense"),
         ("tinytl/memory_efficient/kept.py", "_cdata"),
         ("tinytl/memory_efficient/kept.py", "torch._subclasses.fake_tensor.FakeCopyMode"),
         ("tinytl/memory_efficient/kept.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
