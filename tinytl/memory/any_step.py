@@ -16,6 +16,7 @@ from tinytl.memory.light_fake_mode import LightFakeMode
 from tinytl.memory.prediction import MemoryPrediction
 from tinytl.memory.storage_tracker import StorageTracker
 from tinytl.memory_efficient import Execution, make_memory_efficient_
+from tinytl.memory_efficient.batch import Batch, call, changed, samples_in, tensors_of
 from tinytl.memory_efficient.block.reading import uses_batch_statistics
 from tinytl.memory_efficient.block.unit import Recompute
 
@@ -32,7 +33,13 @@ def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
 
 
 def summed(output: Any) -> Tensor:
-    """Returns the sum of all tensors of an output: a loss that needs no memory of its own."""
+    """Returns the sum of all tensors of an output: a loss that needs no memory of its own.
+
+    Of an output with a `loss`, as transformers' are if the batch has labels, it is that.
+    """
+    own = getattr(output, "loss", None)
+    if isinstance(own, Tensor):
+        return own
     total = sum(leaf.float().sum() for leaf in tree_leaves(output) if isinstance(leaf, Tensor))
     assert isinstance(total, Tensor), "the network returns no tensor"
     return total
@@ -40,25 +47,28 @@ def summed(output: Any) -> Tensor:
 
 def predict_step(
     net: nn.Module,
-    example: Tensor,
+    example: Batch,
     *,
     batch_size: int | None = None,
     beside: int = 0,
     optimizer: MakeOptimizer = adam,
     loss: Callable[[Any], Tensor] = summed,
+    autocast: torch.dtype | None = None,
 ) -> MemoryPrediction:
     """Predicts a later training step of `net`, lean or not, on a CPU: forward, backward, optimiser.
 
     A copy without memory runs on fake tensors; `net` stays as it is.
 
     Args:
-        net: any module of one tensor, with its present `requires_grad` and modes.
-        example: a batch `(N, ...)`; its shape, type and memory format count, its numbers do not.
+        net: any module, with its present `requires_grad` and modes.
+        example: a batch `(N, ...)`, a tuple of inputs, or a mapping of keyword inputs; shapes, types and
+            memory formats count, numbers do not.
         batch_size: N, if not the example's.
         beside: samples of the batch that one update takes, if this is one of its micro-batches: they are in
             memory, and so are gradients, which this pass adds to.
         optimizer: makes the optimiser of the parameters that train. Its state after a step counts.
         loss: of the network's output.
+        autocast: the type of `torch.autocast` around forward and loss, None without it.
 
     Raises:
         ConfigError: if code of `net` reads numbers of tensors, or nothing trains.
@@ -73,11 +83,12 @@ def predict_step(
         own = [parameter for parameter in fake.parameters() if parameter.requires_grad]
         made = optimizer(own)
         _first_step(made, own)
-        n_samples = example.shape[0] if batch_size is None else batch_size
-        held = _batch_like(example, max(n_samples, beside))
-        batch = held[:n_samples]
+        n_samples = samples_in(example) if batch_size is None else batch_size
+        n_held = max(n_samples, beside)
+        held = changed(example, lambda tensor: _like(tensor, n_held, *tensor.shape[1:]), _alike)
+        batch = changed(held, lambda tensor: tensor[:n_samples], lambda tensor: tensor)
         tracker = StorageTracker(on_cpu=True, answers=mode.answers)
-        tracker.add_state(fake, made, [held])
+        tracker.add_state(fake, made, tensors_of(held))
         if beside:
             for parameter in own:
                 parameter.grad = torch.empty_like(parameter)
@@ -85,7 +96,8 @@ def predict_step(
         hooks = [parameter.register_post_accumulate_grad_hook(tracker.label_gradient) for parameter in own]
         with tracker.label_step(made), tracker.modules, tracker:
             try:
-                value = loss(fake(batch))
+                with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                    value = loss(call(fake, batch))
                 tracker.label_saved()
                 value.backward()
                 made.step()
@@ -101,7 +113,7 @@ def predict_step(
     return tracker.prediction()
 
 
-def largest_batch(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) -> int:
+def largest_batch(net: nn.Module, example: Batch, budget_mib: float, **step: Any) -> int:
     """Returns the largest batch, up to 65,535, of which a step fits; `step`: as in `predict_step`.
 
     Raises:
@@ -142,7 +154,9 @@ class BudgetFit(NamedTuple):
     """Of a pass and the optimiser's step."""
 
 
-def fit_budget(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) -> BudgetFit:
+def fit_budget(
+    net: nn.Module, example: Batch, budget_mib: float, *, whole_in_memory: bool = True, **step: Any
+) -> BudgetFit:
     """Makes `net` lean, in place, so that a step on a batch like `example` fits a budget.
 
     Tries what recomputes less first, and within that larger micro-batches first: half the batch, a quarter,
@@ -150,16 +164,17 @@ def fit_budget(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) 
     same for all.
 
     Args:
-        net: any module of one tensor.
-        example: the batch that one update takes.
+        net: any module.
+        example: the batch that one update takes, as in `predict_step`.
         budget_mib: for the whole step: parameters, gradients, moments and batch included.
+        whole_in_memory: False if a loader hands out micro-batches, so that no more than one is in memory.
         step: as in `predict_step`.
 
     Raises:
         ConfigError: if nothing fits, naming the least, or as `predict_step`; `net` is then lean and
             recomputes everything.
     """
-    sizes = [example.shape[0]]
+    sizes = [samples_in(example)]
     whole = any(isinstance(norm, _BatchNorm) and uses_batch_statistics(norm) for norm in net.modules())
     while sizes[-1] > 1 and not whole:
         sizes.append(-(-sizes[-1] // 2))
@@ -168,7 +183,7 @@ def fit_budget(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) 
         execution = Execution(recompute=recompute)
         make_memory_efficient_(net, execution)
         for size in sizes:
-            found = _pass_of(net, example, size, step)
+            found = _pass_of(net, example, size, whole_in_memory, step)
             if found.peak_mib <= budget_mib:
                 return BudgetFit(execution, size, found)
             least = found if least is None or found.peak_mib < least.peak_mib else least
@@ -179,9 +194,12 @@ def fit_budget(net: nn.Module, example: Tensor, budget_mib: float, **step: Any) 
     )
 
 
-def _pass_of(net: nn.Module, example: Tensor, n_samples: int, step: dict[str, Any]) -> MemoryPrediction:
-    """Returns what a pass of so many samples needs; the whole batch is in memory beside it."""
-    beside = 0 if n_samples == example.shape[0] else example.shape[0]
+def _pass_of(
+    net: nn.Module, example: Batch, n_samples: int, whole: bool, step: dict[str, Any]
+) -> MemoryPrediction:
+    """Returns what a pass of so many samples needs; the `whole` batch may be in memory beside it."""
+    n_all = samples_in(example)
+    beside = 0 if n_samples == n_all else n_all if whole else n_samples
     return predict_step(net, example, batch_size=n_samples, beside=beside, **step)
 
 
@@ -197,17 +215,21 @@ def _without_memory(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, memo)
 
 
-def _batch_like(example: Tensor, n_samples: int) -> Tensor:
-    is_last = example.dim() == 4 and not example.is_contiguous()
+def _like(tensor: Tensor, *shape: int) -> Tensor:
+    is_last = tensor.dim() == 4 and not tensor.is_contiguous()
     form = torch.channels_last if is_last else torch.contiguous_format
-    shape = (n_samples, *example.shape[1:])
-    return torch.empty(shape, dtype=example.dtype, memory_format=form)
+    return torch.empty(shape, dtype=tensor.dtype, memory_format=form)
+
+
+def _alike(tensor: Tensor) -> Tensor:
+    return _like(tensor, *tensor.shape)
 
 
 def _first_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> None:
     """Takes the step that makes the optimiser's state."""
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
-    with StorageTracker(on_cpu=True):
+    tracker = StorageTracker(on_cpu=True)
+    with tracker.label_step(optimizer), tracker:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)

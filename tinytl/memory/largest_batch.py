@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from tinytl.config.plan import lean_plan
 from tinytl.config.train_config import TrainConfig
@@ -11,10 +11,11 @@ from tinytl.errors import ConfigError
 from tinytl.memory.any_step import largest_batch, most_that_fit
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
+from tinytl.memory_efficient.batch import Batch
 
 
 def max_batch_size(
-    of: TrainConfig | nn.Module, budget_mib: float, example: Tensor | None = None, **step: Any
+    of: TrainConfig | nn.Module, budget_mib: float, example: Batch | None = None, **step: Any
 ) -> int:
     """Returns the largest batch (up to 65,535) whose step fits `budget_mib`, all else as in a configuration.
 

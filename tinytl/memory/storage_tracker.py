@@ -76,6 +76,8 @@ class StorageTracker(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.prim.device.default:  # half of all calls: C++ reads the device of a fake tensor
             return _CPU  # autograd would ask for a driver if it were a GPU; Python reads `fake_device`
+        if self._in_optimizer and func is torch.ops.aten._local_scalar_dense.default:
+            return 0.5  # how many steps an optimiser took, or a product: none divides by it, or by 1 minus it
 
         if kwargs and kwargs.get("device") == _CPU and args and _is_on_gpu(args[0]):
             # A gradient that C++ makes where it believes its tensor to be: no step copies to a CPU.

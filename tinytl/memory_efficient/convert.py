@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrize
 
+from tinytl.memory_efficient.batch import Batch
 from tinytl.memory_efficient.block.reading import BlockReader, uses_batch_statistics
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class, keeps_forward, reason_to_leave, reason_unfit
@@ -72,6 +73,8 @@ _LEAN_ALREADY = (
     nn.LayerNorm,
     nn.Upsample,
     nn.UpsamplingBilinear2d,
+    nn.ZeroPad2d,
+    nn.ModuleList,
 )
 """For these, torch already keeps no more than backward reads."""
 
@@ -134,7 +137,7 @@ class ConversionReport:
 
 
 def make_memory_efficient_(
-    net: nn.Module, how: Execution | None = None, *, example: Tensor | None = None
+    net: nn.Module, how: Execution | None = None, *, example: Batch | None = None
 ) -> ConversionReport:
     """Gives every known module of `net` a forward that keeps no more than backward reads.
 

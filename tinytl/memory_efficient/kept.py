@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from tinytl.memory_efficient.batch import Batch, call, changed, tensors_of
 from tinytl.memory_efficient.lean_modules import Lean
 
 
@@ -28,7 +29,7 @@ class Kept(NamedTuple):
         return f"{self.mib:8.2f} MiB  {self.module or 'the network'}: {self.what}"
 
 
-def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
+def find_kept(net: nn.Module, example: Batch) -> list[Kept]:
     """Returns what a forward of `net` on a batch like `example` keeps beside parameters, largest first.
 
     A copy of `net` runs on fake tensors, so that it needs no memory and `net` stays as it is; hooks that it
@@ -40,8 +41,8 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
         net = copy.deepcopy(net)
-    example = mode.from_tensor(example)
-    known = [*net.parameters(), *net.buffers(), example]
+    example = changed(example, mode.from_tensor, mode.from_tensor)
+    known = [*net.parameters(), *net.buffers(), *tensors_of(example)]
     seen = {tensor.untyped_storage()._cdata for tensor in known}
     held: list[Tensor] = []  # so that no storage gets the address of one that is gone
     sums: dict[tuple[str, str, bool], int] = {}
@@ -61,7 +62,7 @@ def find_kept(net: nn.Module, example: Tensor) -> list[Kept]:
 
     with mode, torch.enable_grad(), place, function:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            net(example)
+            call(net, example)
     kept = [Kept(name, what, n_bytes / 2**20, lean) for (name, what, lean), n_bytes in sums.items()]
     return sorted(kept, key=lambda one: -one.mib)
 

@@ -170,7 +170,7 @@ def _run(x: Tensor, modules: Sequence[nn.Module]) -> _Run:
     if x.dim() != 4 or len(x) < 2 or not x.numel() or getattr(modules[0], "inplace", False):
         return _NONE
     first = next((module.lean_execution for module in modules if isinstance(module, Lean)), Execution())
-    if MOST_GROWTH * x.nbytes <= first.slice_bytes(takes_cpu_path(x)):
+    if MOST_GROWTH * x.numel() * x.element_size() <= first.slice_bytes(takes_cpu_path(x)):
         return _NONE
     run = _Run([], len(x))
     sample, n, most, largest = x, len(x), 0, 0

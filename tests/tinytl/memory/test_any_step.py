@@ -1,7 +1,8 @@
 """Predictions of steps of networks that no configuration describes, against the allocator."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -34,13 +35,22 @@ def net_of(name: str, engine: str, trained: str = "bias") -> nn.Module:
     return net
 
 
-def measured_mib(net: nn.Module, x: Tensor, make: Any = adam, loss: Any = summed, passes: int = 1) -> float:
+def measured_mib(
+    net: nn.Module,
+    x: Tensor,
+    make: Any = adam,
+    loss: Any = summed,
+    passes: int = 1,
+    autocast: torch.dtype | None = None,
+) -> float:
     trained = [p for p in net.parameters() if p.requires_grad]
     optimizer = make(trained)
 
     def step() -> None:
         for part in x.chunk(passes):
-            loss(net(part)).backward()
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                value = loss(net(part))
+            value.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -89,6 +99,27 @@ def test_optimiser_loss_and_size_are_the_callers():
     assert predict_step(net, x, batch_size=9).peak_mib > found.peak_mib
 
 
+@pytest.mark.parametrize(
+    "make",
+    [torch.optim.Adam, partial(torch.optim.NAdam, foreach=True), torch.optim.Adagrad, torch.optim.RAdam],
+)
+def test_an_optimiser_may_read_how_many_steps_it_took(make):
+    net = net_of("mobilenet_v3_small", "none", "")
+    x = torch.randn(2, 3, 64, 64)
+    assert predict_step(net, x, optimizer=make).peak_mib == pytest.approx(
+        measured_mib(net, x, make), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_autocast_is_predicted(name, engine):
+    net = net_of(name, engine)
+    x = torch.randn(4, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+    found = predict_step(net, x, autocast=torch.bfloat16).peak_mib
+    assert found == pytest.approx(measured_mib(net, x, autocast=torch.bfloat16), rel=0.02)
+
+
 def test_the_largest_batch_fits_and_one_more_does_not():
     net = net_of("shufflenet", "block")
     x = torch.randn(1, 3, 64, 64)
@@ -129,6 +160,59 @@ def test_batch_statistics_keep_the_batch_whole():
     x = torch.randn(8, 3, 64, 64)
     fit = fit_budget(net, x, predict_step(net, x).peak_mib)
     assert fit.micro_batch_size == 8
+
+
+class Output(NamedTuple):
+    loss: Tensor
+    logits: Tensor
+
+
+class KeywordNet(nn.Module):
+    """Takes and returns what networks of transformers do; `scale` is no sample's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net_of("shufflenet", "stock")
+
+    def forward(self, *, pixel_values: Tensor, labels: Tensor, scale: Tensor, name: str = "") -> Output:
+        logits = self.net(pixel_values) * scale
+        return Output(F.cross_entropy(logits, labels), logits)
+
+
+def test_inputs_may_have_names_and_the_output_a_loss():
+    net = KeywordNet()
+    x = torch.randn(4, 3, 96, 96)
+    batch = {"pixel_values": x, "labels": torch.arange(4), "scale": torch.tensor(2.0), "name": "any"}
+    optimizer = adam([p for p in net.parameters() if p.requires_grad])
+
+    def measured() -> float:
+        for enabled in (False, True):
+            with PeakMeter(net, optimizer, [x, batch["labels"], batch["scale"]], enabled=enabled) as meter:
+                net(**batch).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+        return meter.peak_mib
+
+    torch.set_num_threads(1)
+    stock = predict_step(net, batch).peak_mib
+    assert stock == pytest.approx(measured(), rel=0.02)
+    fit = fit_budget(net, batch, 0.5 * stock)
+    assert fit.micro_batch_size == 4 and fit.prediction.peak_mib == pytest.approx(measured(), rel=0.02)
+    assert max_batch_size(net, fit.prediction.peak_mib, batch) == 4
+    report = make_memory_efficient_(net, fit.execution, example=batch)
+    assert sum(one.mib for one in report.kept) > 0
+
+
+def test_a_loader_of_micro_batches_needs_less():
+    net = net_of("mobilenet_v3_small", "stock")
+    x = torch.randn(8, 3, 96, 96)
+    budget = 0.3 * predict_step(net, x).peak_mib
+    whole, parts = (fit_budget(net, x, budget, whole_in_memory=way) for way in (True, False))
+    assert parts.micro_batch_size >= whole.micro_batch_size
+    halved = predict_step(net, x, batch_size=4, beside=4).peak_mib
+    assert predict_step(net, x, batch_size=4, beside=8).peak_mib == pytest.approx(
+        halved + x.nbytes / 2 / 2**20, rel=0.001
+    )
 
 
 class Counts(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from tinytl.memory_efficient import make_memory_efficient_, undo_memory_efficient_
+from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
+from tinytl.memory_efficient.block.unit import Recompute
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
@@ -93,13 +94,17 @@ def test_a_tool_finds_what_the_stock_network_computes(tool: Callable[[nn.Module]
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_a_compiled_lean_network_trains_with_the_gradients_of_stock() -> None:
+@pytest.mark.parametrize("recompute", ["none", "block"])
+@pytest.mark.parametrize("name", ["timm/ghostnet_050", "torchvision/mobilenet_v3_small"])
+def test_a_compiled_lean_network_trains_with_the_gradients_of_stock(name: str, recompute: Recompute) -> None:
     torch.manual_seed(0)
-    stock = net_of("timm/ghostnet_050").double()
+    stock = net_of(name).double()
     lean = copy.deepcopy(stock)
-    make_memory_efficient_(lean)
-    torch.compile(lean, backend="eager")(X.double()).sum().backward()
-    stock(X.double()).sum().backward()
+    make_memory_efficient_(lean, Execution(recompute=recompute))
+    torch.compiler.reset()  # behind its limit of compilations it would run the code as it is
+    x = torch.cat([X, X.flip(3)]).double()
+    torch.compile(lean, backend="eager")(x).sum().backward()
+    stock(x).sum().backward()
     for one, other in zip(lean.parameters(), stock.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
 

@@ -1,4 +1,5 @@
-"""Classes of residual blocks of torchvision and timm, by name: neither is imported before it is asked for.
+"""Classes of blocks and stems of torchvision, timm and transformers, by name: none is imported before it is
+asked for.
 
 Each maps `(N, C, H, W)` to `(N, C', H', W')`, sample by sample but for batch norm in training mode, and does
 not edit its input.
@@ -40,5 +41,21 @@ KNOWN = frozenset(
         "regnet.Bottleneck",
         "resnet.BasicBlock",
         "resnet.Bottleneck",
+    )]
+    + [f"transformers.models.{name}" for name in (
+        "convnext.modeling_convnext.ConvNextEmbeddings",
+        "convnext.modeling_convnext.ConvNextLayer",
+        "convnextv2.modeling_convnextv2.ConvNextV2Embeddings",
+        "convnextv2.modeling_convnextv2.ConvNextV2Layer",
+        "efficientnet.modeling_efficientnet.EfficientNetBlock",
+        "efficientnet.modeling_efficientnet.EfficientNetEmbeddings",
+        "mobilenet_v2.modeling_mobilenet_v2.MobileNetV2InvertedResidual",
+        "mobilenet_v2.modeling_mobilenet_v2.MobileNetV2Stem",
+        "regnet.modeling_regnet.RegNetEmbeddings",
+        "regnet.modeling_regnet.RegNetXLayer",
+        "regnet.modeling_regnet.RegNetYLayer",
+        "resnet.modeling_resnet.ResNetBasicLayer",
+        "resnet.modeling_resnet.ResNetBottleNeckLayer",
+        "resnet.modeling_resnet.ResNetEmbeddings",
     )]
 )  # fmt: skip

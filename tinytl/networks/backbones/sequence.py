@@ -26,6 +26,8 @@ _RANDOM_DEPTH = (
     "timm.layers.drop.DropPath",
     "timm.layers.drop.DropBlock2d",
     "torchvision.ops.stochastic_depth.StochasticDepth",
+    "transformers.models.convnext.modeling_convnext.ConvNextDropPath",
+    "transformers.models.convnextv2.modeling_convnextv2.ConvNextV2DropPath",
 )
 """Modules that draw random numbers while they train, beside torch's own dropout."""
 

@@ -10,6 +10,7 @@ from tinytl.networks.backbones.known_blocks import KNOWN, is_known_block
 
 @pytest.mark.parametrize("name", sorted(KNOWN))
 def test_every_name_is_a_class_of_its_package(name):
+    pytest.importorskip(name.partition(".")[0])  # transformers: tests/integration/test_frameworks.py has it
     module, _, cls = name.rpartition(".")
     found = getattr(importlib.import_module(module), cls)
     assert issubclass(found, nn.Module) and is_known_block(found)
