@@ -11,8 +11,8 @@ compiled rows are compared with it, too.
 Each row: the peak by the allocator's events (parameters, gradients, moments, batch included), and process CPU
 seconds of a step over stock's, both in turns (medians), on one thread and in channels_last; the gradient's
 distance from stock's; `ready_s`: wall seconds until the first gradient, compiling or the search of a fit
-included. 160 px, not 224: a hundred steps of each of 36 cases would not fit into 40 minutes. A network and
-a way to freeze have a process of their own, a way a limit of time. Rows of the file are not measured again.
+included. A network and a way to freeze have a process of their own, a way a limit of time. Rows of the file
+are not measured again.
 
     python -m benchmarks.memory.net_peers --json benchmarks/results/memory_net_peers_MACHINE_YYYYMM.json
 """
@@ -58,7 +58,7 @@ from tinytl.errors import ConfigError
 from tinytl.memory.measure import MIB, PeakMeter
 from tinytl.memory_efficient.ops.measured_scratch import AllocatedPeak, memory_profile
 
-RESOLUTION, ROUNDS = 160, 3
+RESOLUTION, ROUNDS = 224, 3
 LIMIT_S = 150
 """Of one way, compiling and measuring."""
 PREDICTED = {
@@ -72,7 +72,6 @@ PREDICTED = {
     "lean, everything, % of stock": 80,
     "lean, block, everything, % of stock": 45,
     "fit, share of budgets kept or rightly refused": 1.0,
-    "compile, share of budgets in MiB of the step kept": 0.5,
     "fit, budgets refused, of 180": 20,
 }
 """Written before the first run; shares of stock are medians over the networks."""
