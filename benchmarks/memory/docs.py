@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 
+from benchmarks.memory.engine_docs import ENGINE_TABLES
 from benchmarks.shared.markdown import Result, cells, fill, source, table
 from benchmarks.shared.places import RESULTS, ROOT
 from benchmarks.transfer.docs import comparison
@@ -317,40 +318,6 @@ def torch_process(result: Result) -> list[str]:
     return table(["program", "torch", "MiB"], lines) + source(result)
 
 
-def nets(result: Result) -> list[str]:
-    """Networks that the engine was not written for."""
-    lines = []
-    for row in result["rows"]:
-        missed = ", missed" if row["least_percent"] > row["must_percent"] else ""
-        lines.append(
-            cells(
-                row["net"],
-                f"{row['stock_mib']:.0f}",
-                f"{row['none_mib']:.0f}",
-                f"{row['block_mib']:.0f}",
-                f"**{row['least_percent']:.1f} %**",
-                f"{row['must_percent']} %{missed}",
-                f"{row['none_time']:.2f}",
-                f"{row['block_time']:.2f}",
-                f"{row['error_stock_float32']:.0e} / {row['error_lean_float32']:.0e}",
-            )
-        )
-    head = [
-        "network",
-        "stock, MiB",
-        "lean",
-        "recomputed",
-        "least",
-        "must",
-        "time: lean",
-        "recomputed",
-        "errors",
-    ]
-    return table(head, lines) + source(result)
-
-
-ENGINE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {"nets": ("memory_nets", nets)}
-"""The table of docs/engine.md."""
 DEVICE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "torch process": ("torch_process", torch_process),
     "boards": ("device_process", boards),

@@ -89,7 +89,7 @@ class AllocatedPeak:
     """
 
     def __init__(self) -> None:
-        self.n_bytes = self._now = 0
+        self.n_bytes = self.now_bytes = 0
         self._alive: dict[int, int] = {}
 
     def add(self, events: profile) -> None:
@@ -102,10 +102,10 @@ class AllocatedPeak:
         for _, n_bytes, address in sorted(_allocations(events)):
             if n_bytes > 0:
                 self._alive[address] = n_bytes
-                self._now += n_bytes
-                self.n_bytes = max(self.n_bytes, self._now)
+                self.now_bytes += n_bytes
+                self.n_bytes = max(self.n_bytes, self.now_bytes)
             else:
-                self._now -= self._alive.pop(address, 0)
+                self.now_bytes -= self._alive.pop(address, 0)
 
 
 def peak_of_events(events: profile) -> int:
