@@ -30,6 +30,17 @@ def gpu_emulated() -> Iterator[None]:
         _Path.emulates_gpu = False
 
 
+@contextmanager
+def with_threads(number: int) -> Iterator[None]:
+    """Inside of it torch has so many threads on the CPU; what kernels allocate inside depends on them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def takes_cpu_path(tensor: Tensor) -> bool:
     """Whether code that differs between devices treats `tensor`, real or fake, as one of a CPU."""
     # Not `is_cpu`: C++ is told that fake tensors of a GPU are a CPU's (`tinytl.memory.storage_tracker`).

@@ -18,11 +18,10 @@ from typing import Any
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-import torch
-
 from benchmarks.shared.machine import write_result
 from tinytl.commands.curated_backbones import CURATED
 from tinytl.config.train_config import TrainConfig
+from tinytl.device import with_threads
 from tinytl.errors import ConfigError
 from tinytl.memory.measured_step import measure_memory
 from tinytl.memory.predict import predict_memory
@@ -67,6 +66,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "kernel_size": (3, 5),
 }
 
+THREADS = (1, 2)
+"""Of a step on a CPU: a trial has one, `tinytl train` one per core."""
+
 
 def draw(rng: random.Random) -> dict[str, Any]:
     """Returns fields of a configuration that is not refused."""
@@ -85,11 +87,12 @@ def config_of(fields: dict[str, Any]) -> TrainConfig:
     return TrainConfig(**fields, weights="none", num_classes=10, device="cpu")
 
 
-def row_of(fields: dict[str, Any]) -> dict[str, Any]:
-    """Predicts, then trains two steps."""
-    predicted = predict_memory(config_of(fields))
-    measured = measure_memory(config_of(fields))
-    figures = {"predicted_mib": predicted.peak_mib, "measured_mib": measured}
+def row_of(fields: dict[str, Any], threads: int) -> dict[str, Any]:
+    """Predicts, then trains two steps, on as many threads."""
+    with with_threads(threads):
+        predicted = predict_memory(config_of(fields))
+        measured = measure_memory(config_of(fields))
+    figures = {"threads": threads, "predicted_mib": predicted.peak_mib, "measured_mib": measured}
     return fields | figures | {"off": predicted.peak_mib / measured - 1, "peak_at": predicted.peak_at}
 
 
@@ -100,13 +103,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="draws other configurations (default: 0)")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    torch.set_num_threads(1)
     rng = random.Random(args.seed)
     rows: list[dict[str, Any]] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
     for turn in range(N_CONFIGURATIONS):
-        fields = draw(rng)
+        fields, threads = draw(rng), rng.choice(THREADS)
         if turn >= len(rows):
-            rows.append(row_of(fields))
+            rows.append(row_of(fields, threads))
             print(turn, rows[-1], flush=True)
             write_result(args.json, {"seed": args.seed, "predicted_before": PREDICTED, "rows": rows})
 

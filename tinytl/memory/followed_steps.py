@@ -19,6 +19,8 @@ class StepKey(NamedTuple):
     """Planned; the fields without memory are the default."""
     by_call: bool
     """Whether the prediction has what a GPU's kernels allocate inside (`gpu_scratch`)."""
+    threads: int
+    """Of a CPU's kernels, which decide what these allocate inside; 0 of a GPU."""
 
 
 PREDICTED: dict[StepKey, MemoryPrediction] = {}

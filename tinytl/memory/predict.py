@@ -7,6 +7,8 @@ is read, so a prediction depends on the configuration alone.
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+import torch
+
 from tinytl.config.names import FIELDS_WITHOUT_MEMORY, SPARSE_FIELDS
 from tinytl.config.plan import (
     Needs,
@@ -89,7 +91,8 @@ def step_key(config: TrainConfig) -> StepKey:
         cutmix_alpha=0.0,
         weight_average=0.5 if config.weight_average else 0.0,  # whatever its decay
     )
-    return StepKey(bare, by_call=found is not None and found.cudnn_mib is None)
+    threads = torch.get_num_threads() if planned_device(config.device).type == "cpu" else 0
+    return StepKey(bare, by_call=found is not None and found.cudnn_mib is None, threads=threads)
 
 
 def with_scheme(config: TrainConfig) -> TrainConfig:

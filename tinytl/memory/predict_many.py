@@ -42,7 +42,7 @@ def predict_memories(configs: Sequence[TrainConfig], processes: int | None = Non
                 workspaces_of(config)
                 step_times(device=planned_device(config.device).type)
             scratch = known_scratch() if known_workspaces() else {}  # a CPU's predictions touch no GPU
-            known = (known_step_times(), known_workspaces(), scratch)
+            known = (torch.get_num_threads(), known_step_times(), known_workspaces(), scratch)
             with ProcessPoolExecutor(processes, spawn, _begin, known) as pool:
                 _predict_in(pool, missing)
         except BrokenProcessPool:
@@ -67,12 +67,15 @@ def _predict_in(pool: ProcessPoolExecutor, configs: Sequence[TrainConfig]) -> No
 
 
 def _begin(
-    times: dict[tuple[str, int], StepTimes], found: dict[str, Workspaces], scratch: dict[str, int]
+    threads: int,
+    times: dict[tuple[str, int], StepTimes],
+    found: dict[str, Workspaces],
+    scratch: dict[str, int],
 ) -> None:
     """Begins a process that predicts."""
-    torch.set_num_threads(1)
-    for (device, threads), of_device in times.items():
-        use_step_times(of_device, threads, device)
+    torch.set_num_threads(threads)
+    for (device, measured_with), of_device in times.items():
+        use_step_times(of_device, measured_with, device)
     use_workspaces(found)
     use_scratch(scratch)
 

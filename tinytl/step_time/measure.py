@@ -13,7 +13,7 @@ from torch import nn
 
 from tinytl.build import build_model
 from tinytl.config.train_config import TrainConfig
-from tinytl.device import resolve_device
+from tinytl.device import resolve_device, with_threads
 from tinytl.training.captured_step import CapturedStep, planned_step
 from tinytl.training.freed_memory import freed_memory_kept
 from tinytl.training.mixed_precision import MixedPrecision
@@ -83,11 +83,9 @@ def as_in_a_run(threads: int) -> Iterator[None]:
 
     Afterwards torch has as many threads, and the random numbers are, as before.
     """
-    before, state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(threads)
+    state = torch.get_rng_state()
     try:
-        with freed_memory_kept():
+        with with_threads(threads), freed_memory_kept():
             yield
     finally:
-        torch.set_num_threads(before)
         torch.set_rng_state(state)

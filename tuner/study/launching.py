@@ -33,12 +33,14 @@ def launch_study(config: StudyConfig, console: Console) -> "StudyOutcome | None"
             prepared = prepare(config, datetime.datetime.now(), cluster.begin, notice)
             notice(None)
             print_start(console, prepared)
-            if config.dry_run:
-                print_dry_run(console, prepared, notice)
-                return None
+            from tinytl.device import with_threads
             from tuner.study.run import run_study
 
-            outcome = run_study(prepared, console, cluster, notice)
+            with with_threads(1):  # as a trial on a CPU has, of which memory is predicted here
+                if config.dry_run:
+                    print_dry_run(console, prepared, notice)
+                    return None
+                outcome = run_study(prepared, console, cluster, notice)
         finally:
             cluster.abandon()
     print_summary(console, prepared, outcome)

@@ -91,9 +91,12 @@ def prepare(
     weights = _read_weights(space, base)
     release_library_pages()
     machine_times.use_times(folder)
+    from tinytl.device import with_threads
+
     if config.memory_budget_mib is not None:
         notice("predicting memory")
-    _check_budget(config, space, base)
+    with with_threads(1):  # as a trial on a CPU has
+        _check_budget(config, space, base)
     base = with_whole_paths(base)  # a study is resumed from any folder
     prepared = PreparedStudy(
         config,

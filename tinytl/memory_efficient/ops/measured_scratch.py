@@ -1,12 +1,12 @@
 """What a convolution's CPU kernel allocates inside, measured by running it once on a few zeros.
 
 oneDNN has other kernels on other processors, for each type, map size and memory format: no formula holds on
-the next machine. What grows with the batch is linear in it, so two small batches tell of any other. Measured
-on one thread, as a trial has: with more, partial sums of the weight's gradient exist once per thread.
+the next machine. What grows with the batch is linear in it, so two small batches tell of any other for which
+torch chooses the same kernel. It is measured on as many threads as torch has: with several, torch hands more
+to oneDNN, and partial sums of the weight's gradient exist once per thread.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from torch.utils._mode_utils import no_dispatch
 
 FEWER, MORE = 2, 3
 """Samples of the batches that are run."""
+MANY = 16
+"""From so many samples on, ATen's `use_mkldnn` chooses oneDNN for kernels of 1 x 1 on one thread, too."""
 
 
 class _Form(NamedTuple):
@@ -38,11 +40,14 @@ def measured_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     """
     n_batches = 2 if func is torch.ops.aten.convolution_backward.default else 1
     described = tuple(_describe(arg, index < n_batches) for index, arg in enumerate(args))
-    n_samples = args[0].shape[0]
-    if n_samples <= MORE:
-        return _measured(func, described, n_samples)
-    fewer, more = (_measured(func, described, n) for n in (FEWER, MORE))
-    return max(0, fewer + (more - fewer) * (n_samples - FEWER) // (MORE - FEWER))
+    n_samples, threads = args[0].shape[0], torch.get_num_threads()
+    weight = args[n_batches]
+    many = threads == 1 and n_samples >= MANY and tuple(weight.shape[2:]) == (1, 1)
+    first, second = (MANY, MANY + 1) if many else (FEWER, MORE)
+    if n_samples <= second:
+        return _measured(func, described, n_samples, threads)
+    fewer, more = (_measured(func, described, n, threads) for n in (first, second))
+    return max(0, fewer + (more - fewer) * (n_samples - first) // (second - first))
 
 
 def _describe(arg: Any, is_batch: bool) -> Any:
@@ -53,24 +58,17 @@ def _describe(arg: Any, is_batch: bool) -> Any:
 
 
 @cache
-def _measured(func: Any, described: tuple[Any, ...], n_samples: int) -> int:
-    with no_dispatch(), torch.no_grad(), _one_thread():
+def _measured(func: Any, described: tuple[Any, ...], n_samples: int, threads: int) -> int:
+    assert threads == torch.get_num_threads()  # they are there for the cache
+    with no_dispatch(), torch.no_grad():
         args = [arg.zeros(n_samples) if isinstance(arg, _Form) else arg for arg in described]
         func(*args)  # the first run of a kernel may allocate what the others find
         with memory_profile() as events:
             made = func(*args)
-        outputs = [out for out in (made if isinstance(made, tuple) else (made,)) if out is not None]
+        # A kernel may return gradients that nobody asked for.
+        wanted = zip(made, args[-1], strict=True) if isinstance(made, tuple) else [(made, True)]
+        outputs = [out for out, is_wanted in wanted if is_wanted]
     return max(0, peak_of_events(events) - sum(out.untyped_storage().nbytes() for out in outputs))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def memory_profile() -> profile:

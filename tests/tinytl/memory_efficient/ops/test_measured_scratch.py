@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tinytl.device import with_threads
 from tinytl.memory_efficient.ops.measured_scratch import (
     AllocatedPeak,
     measured_scratch_bytes,
@@ -61,6 +62,27 @@ def test_a_large_batch_follows_from_two_small_ones(func: object, backward: bool)
     fewer, more, four, many = found[1:]
     assert four == fewer + 2 * (more - fewer)
     assert many == fewer + 99_998 * (more - fewer)
+
+
+@pytest.mark.parametrize("side", [1, 6])
+@pytest.mark.parametrize("n", [1, 2, 8, 15, 16, 17, 24])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_pointwise_kernel_is_asked_as_it_will_run(threads: int, n: int, side: int) -> None:
+    """Torch chooses other kernels for many samples, and on several threads; some return more than they were
+    asked for.
+    """
+    with with_threads(threads):
+        grad = torch.randn(n, 160, side, side).contiguous(memory_format=torch.channels_last)
+        image = torch.randn(n, 96, side, side).contiguous(memory_format=torch.channels_last)
+        weight = torch.randn(160, 96, 1, 1).contiguous(memory_format=torch.channels_last)
+        rest = ([160], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, False, True])
+        BACKWARD(grad, image, weight, *rest)
+        with memory_profile() as events:
+            made = BACKWARD(grad, image, weight, *rest)
+        given = made[0].untyped_storage().nbytes() + made[2].untyped_storage().nbytes()
+        with FakeTensorMode() as mode:
+            fake = [mode.from_tensor(one) for one in (grad, image, weight)]
+        assert measured_scratch_bytes(BACKWARD, (*fake, *rest)) == peak_of_events(events) - given
 
 
 def test_what_a_kernel_gives_back_is_no_scratch() -> None:
