@@ -74,6 +74,8 @@ def draw(rng: random.Random) -> dict[str, Any]:
     """Returns fields of a configuration that is not refused."""
     while True:
         fields = {name: rng.choice(values) for name, values in CHOICES.items()}
+        if (fields["backbone"], fields["engine"]) == ("timm/repvgg_a0", "stock"):
+            continue  # torch 2.15 ends the process: the weight's gradient of its strided 1 x 1 of images
         fields["micro_batch_size"] = rng.choice([None, max(1, fields["batch_size"] // 2)])
         try:
             predict_memory(config_of(fields))

@@ -40,6 +40,7 @@ from tinytl.memory_efficient.lean_samplewise import (
     measured,
     run_in_slices,
 )
+from tinytl.memory_efficient.ops.layout import memory_format
 from tinytl.networks.backbones.sequence import trace_children
 
 MOST_EXTRA_OF_CODE = 2
@@ -172,14 +173,14 @@ def _run(x: Tensor, modules: Sequence[nn.Module]) -> _Run:
     first = next((module.lean_execution for module in modules if isinstance(module, Lean)), Execution())
     if MOST_GROWTH * x.numel() * x.element_size() <= first.slice_bytes(takes_cpu_path(x)):
         return _NONE
-    run = _Run([], len(x))
+    run, form = _Run([], len(x)), memory_format(x)
     sample, n, most, largest = x, len(x), 0, 0
     how: Execution | None = None
     for module in modules:
         own = module.lean_execution if isinstance(module, Lean) else how
         if own is None or (how is not None and own != how) or not _is_walked(module):
             break
-        extent = _extent(module, sample)
+        extent = _extent(module, sample, form)
         if extent is None:
             break
         how = own
@@ -207,8 +208,8 @@ def _is_walked(module: nn.Module) -> bool:
     return known and is_sliced(module) and not draws(module) and not getattr(module, "return_indices", False)
 
 
-def _extent(module: nn.Module, x: Tensor) -> _Extent | None:
-    """Returns what `module` makes of a sample of `x`; None if that is no map, or the module refuses `x`."""
+def _extent(module: nn.Module, x: Tensor, form: torch.memory_format) -> _Extent | None:
+    """Returns what `module` makes of a sample of `x` so laid out; None if that is no map, or it refuses."""
     if isinstance(module, LeanBlock):
         return _block_extent(module, x)
     known: dict[tuple[int, ...], _Extent | None] = vars(module).setdefault(OUTPUTS, {})
@@ -216,7 +217,7 @@ def _extent(module: nn.Module, x: Tensor) -> _Extent | None:
     if shape not in known:
         forward = module.stock_forward if isinstance(module, LeanSamplewise) else module
         try:
-            sizes, y = measured(module, forward, torch.zeros_like(x[:1]))
+            sizes, y = measured(module, forward, x.new_zeros((1, *shape)).contiguous(memory_format=form))
         except RuntimeError:  # it will be called with the whole batch, and say what is wrong
             return None
         inside = isinstance(module, LeanSamplewise)
@@ -227,10 +228,12 @@ def _extent(module: nn.Module, x: Tensor) -> _Extent | None:
 
 def _block_extent(block: LeanBlock, x: Tensor) -> _Extent | None:
     shape = tuple(x.shape[1:])
-    if block.ready(x, shape, block.prepares(x)) is None:
+    ready = block.ready(x, shape, block.prepares(x))
+    if ready is None:
         return None
     largest, output = block.lean_reader.extents[shape]
-    return _Extent(max(largest, math.prod(shape)), output, x.dtype)
+    dtype = x.dtype if x.is_floating_point() else ready.tensors[0][0].dtype  # it makes floats of bytes
+    return _Extent(max(largest, math.prod(shape)), output, dtype)
 
 
 def _unrolled(module: nn.Module) -> Iterator[nn.Module]:

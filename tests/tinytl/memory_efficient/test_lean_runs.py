@@ -338,6 +338,10 @@ def test_images_in_bytes_become_floats_a_slice_at_a_time(recompute: str, runs: l
     for one, other in zip(lean.parameters(), stock.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-8, atol=1e-8)
     assert max(runs) >= 2 and set(prepare.seen) == {1}
+    first = runs.copy()
+    with torch.no_grad(), prepares_input(lean, prepare) as outside:
+        lean(outside(x))
+    assert runs[len(first) :] == first, "the first step, too, knows that the stem makes floats"
 
 
 def test_a_report_names_the_chain_and_what_its_own_code_keeps() -> None:

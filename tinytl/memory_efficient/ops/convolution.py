@@ -4,7 +4,7 @@ Stock convolution always keeps its input (pytorch issues 42371, 70184, 133566).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -91,6 +91,11 @@ def conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: ConvSpec) ->
     """Returns the gradient of the weight, shaped as the weight and typed as `grad`."""
     if _is_product(spec, x, weight) and by_matrix_product(grad, weight):
         return product_weight_grad(grad, x)
+    (down, right), kernel = spec.stride, (weight.shape[2], weight.shape[3])
+    if kernel == (1, 1) and spec.stride != (1, 1) and not any(spec.sides((x.shape[2], x.shape[3]), kernel)):
+        # Of few channels in channels_last torch 2.15 ends the process here on a CPU.
+        seen = x[:, :, ::down, ::right].contiguous(memory_format=dense_format(x))
+        return conv_weight_grad(grad, seen, weight, replace(spec, stride=(1, 1)))
     if taps_are_leaner(grad, x, weight, spec.groups, spec.stride[1]):
         sides = spec.sides((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
         return depthwise_weight_grad(grad, x, weight, sides, spec.stride, spec.dilation)

@@ -20,6 +20,8 @@ CASES = [
     (4, 6, (3, 5), ConvSpec(stride=(2, 3), padding=(0, 2), dilation=(2, 1), groups=2)),
     (4, 6, (3, 3), ConvSpec(stride=(3, 3), padding=(2, 2), dilation=(2, 2))),
     (4, 6, (2, 4), ConvSpec(padding=(1, 0))),
+    (4, 6, (1, 1), ConvSpec(stride=(2, 3))),
+    (4, 6, (1, 1), ConvSpec(stride=(2, 2), groups=2)),
     (4, 8, (3, 3), ConvSpec(padding=(1, 1), groups=4)),
     (6, 6, (3, 3), ConvSpec(padding=(1, 1), groups=6)),
     (6, 6, (5, 5), ConvSpec(stride=(2, 2), padding=(2, 2), groups=6)),
@@ -78,6 +80,16 @@ def test_bfloat16(assert_same):
     assert_same(
         lambda *t: lean_conv2d(*t, CASES[4][3]), stock(CASES[4][3]), tensors(CASES[4], torch.bfloat16)
     )
+
+
+def test_a_strided_pointwise_convolution_of_images_trains():
+    """Torch's own kernel ends the process here."""
+    x = torch.randn(2, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(48, 3, 1, 1).contiguous(memory_format=torch.channels_last).requires_grad_()
+    grad = torch.randn(2, 48, 112, 112).contiguous(memory_format=torch.channels_last)
+    lean_conv2d(x, weight, None, ConvSpec(stride=(2, 2))).backward(grad)
+    expected = torch.einsum("nohw,nihw->oi", grad, x[:, :, ::2, ::2])
+    torch.testing.assert_close(weight.grad[:, :, 0, 0], expected, rtol=1e-4, atol=1e-3)
 
 
 def test_same_pad_is_the_backbones_own():
