@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable
 
 from benchmarks.shared.markdown import Result, cells, source, table
+from tinytl.plural import counted
 
 
 def nets(result: Result) -> list[str]:
@@ -35,6 +36,26 @@ def nets(result: Result) -> list[str]:
         "recomputed",
         "errors",
     ]
+    return table(head, lines) + source(result)
+
+
+def random_configurations(result: Result) -> list[str]:
+    """Predicted against measured, by engine and threads, of configurations that were drawn at random."""
+    lines = []
+    for engine in ("lean", "stock"):
+        for threads in (1, 2):
+            rows = [r for r in result["rows"] if (r["engine"], r["threads"]) == (engine, threads)]
+            off = [abs(row["off"]) for row in rows]
+            lines.append(
+                cells(
+                    f"{engine}, {counted(threads, 'thread')}",
+                    len(rows),
+                    len({row["backbone"] for row in rows}),
+                    f"{statistics.median(off):.3%}",
+                    f"**{max(off):.1%}**",
+                )
+            )
+    head = ["engine", "configurations", "networks", "off: median", "largest"]
     return table(head, lines) + source(result)
 
 
@@ -121,6 +142,7 @@ def _share(row: Result | None, stock_mib: float) -> str:
 
 ENGINE_TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "nets": ("memory_nets", nets),
+    "random configurations": ("memory_random_configurations", random_configurations),
     "net peers": ("memory_net_peers", net_peers),
     "net budgets": ("memory_net_peers", net_budgets),
 }

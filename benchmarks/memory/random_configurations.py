@@ -102,17 +102,20 @@ def main() -> None:
     """Measures what is missing; prints and writes every row."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--seed", type=int, default=0, help="draws other configurations (default: 0)")
+    parser.add_argument("--seeds", type=int, default=2, help="forty configurations of each (default: 2)")
     parser.add_argument("--json", type=Path, required=True)
     args = parser.parse_args()
-    rng = random.Random(args.seed)
     rows: list[dict[str, Any]] = json.loads(args.json.read_text())["rows"] if args.json.exists() else []
-    for turn in range(N_CONFIGURATIONS):
-        fields, threads = draw(rng), rng.choice(THREADS)
-        if turn >= len(rows):
-            rows.append(row_of(fields, threads))
+    done = len(rows)
+    for seed in range(args.seeds):
+        rng = random.Random(seed)
+        for turn in range(N_CONFIGURATIONS):
+            fields, threads = draw(rng), rng.choice(THREADS)
+            if seed * N_CONFIGURATIONS + turn < done:
+                continue
+            rows.append({"seed": seed} | row_of(fields, threads))
             print(turn, rows[-1], flush=True)
-            write_result(args.json, {"seed": args.seed, "predicted_before": PREDICTED, "rows": rows})
+            write_result(args.json, {"predicted_before": PREDICTED, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import re
 
 from benchmarks.memory.docs import ENGINE
-from benchmarks.memory.engine_docs import ENGINE_TABLES, net_budgets, net_peers
+from benchmarks.memory.engine_docs import ENGINE_TABLES, net_budgets, net_peers, random_configurations
 
 ABOUT = {
     "machine": {"cpu": "x", "cores": 1, "threads": 1},
@@ -41,3 +41,16 @@ def test_a_budget_is_kept_missed_or_refused():
     three, one = net_budgets(ABOUT | {"rows": ROWS})[2:]
     assert three == "| 30 % | 0 of 0 | 0 of 0 | - | - | 1 of 1 | 0 | 25 % | 1.00 |"
     assert one == "| 10 % | 1 of 1 | 0 of 1 | 70 % | 1.00 | 0 of 1 | 1 | - | - |"
+
+
+def test_the_largest_miss_stands_beside_the_median():
+    rows = [
+        {"engine": "stock", "threads": 2, "backbone": name, "off": off}
+        for name, off in (("a", 0.001), ("a", -0.0123), ("b", 0.0))
+    ]
+    others = [
+        {"engine": e, "threads": n, "backbone": "a", "off": 0.0}
+        for e, n in (("lean", 1), ("lean", 2), ("stock", 1))
+    ]
+    lines = random_configurations(ABOUT | {"rows": rows + others})
+    assert "| stock, 2 threads | 3 | 2 | 0.100% | **1.2%** |" in lines
