@@ -88,7 +88,7 @@ def backbone_name(text: object) -> str:
         ConfigError: for another name.
     """
     family, slash, name = str(text).partition("/")
-    if slash and family.lower() in BACKBONE_FAMILIES and re.fullmatch(r"[\w.-]+", name):
+    if slash and family.lower() in BACKBONE_FAMILIES and re.fullmatch(r"[\w.@-]+", name):
         return f"{family.lower()}/{name}"
     others = [f"{one}/NAME" for one in BACKBONE_FAMILIES]
     return choose("backbone", str(text), (*BACKBONES, *others))

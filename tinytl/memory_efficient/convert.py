@@ -34,6 +34,7 @@ from tinytl.memory_efficient.lean_modules import (
 )
 from tinytl.memory_efficient.lean_runs import LeanChain, LeanSequence, find_chains
 from tinytl.memory_efficient.lean_samplewise import LeanSamplewise, is_samplewise
+from tinytl.plural import counted
 
 _BY_FORWARD: tuple[tuple[type[nn.Module], type[Lean]], ...] = (
     (nn.Conv2d, LeanConv2d),
@@ -114,6 +115,11 @@ class ConversionReport:
             lines.append(
                 f"{len(self.samplewise)} blocks run a few samples at a time, and keep their input alone if "
                 f"recompute is `block` ({self.samplewise[0]}, ...)"
+            )
+        if self.code:
+            lines.append(
+                f"{counted(len(self.code), 'module')} with code that calls activations or pooling, "
+                f"which are lean ({self.code[0] or 'the network'}, ...)"
             )
         if self.batch_statistics:
             lines.append(

@@ -5,6 +5,7 @@ Neither package is imported before such a name is asked for.
 
 import copy
 import difflib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from tinytl.config.names import BACKBONE_FAMILIES
 from tinytl.errors import ConfigError, needs_extra
 from tinytl.networks.backbones.backbone import Backbone, Channels
+from tinytl.networks.backbones.load_account import COUNTER
 from tinytl.networks.backbones.sequence import (
     Layout,
     SequenceNet,
@@ -26,6 +28,7 @@ from tinytl.networks.backbones.sequence import (
 )
 from tinytl.networks.backbones.weights_file import read_file
 
+logger = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of torchvision's weights."""
 SIDE = 224
@@ -52,10 +55,13 @@ def named_backbone(name: str) -> Backbone:
 def _of_torchvision(name: str, short: str) -> Backbone:
     with needs_extra(f"backbone {name}", "torchvision"):
         import torchvision.models as models
+    short, at, width = short.partition("@")
     short = _known(name, short, models.list_models(module=models))
     kinds = models.get_model_weights(short)
     weights = getattr(kinds, "DEFAULT", None)
-    options = {"aux_logits": False} if short in ("googlenet", "inception_v3") else {}
+    options: dict[str, Any] = {"aux_logits": False} if short in ("googlenet", "inception_v3") else {}
+    if at:
+        weights, options = None, {"width_mult": _width(name, short, width)}
     create = partial(models.get_model, short, **options)
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     imagenet: dict[str, Callable[[], dict[str, Tensor]]] = {}
@@ -68,6 +74,19 @@ def _of_torchvision(name: str, short: str) -> Backbone:
         "that they were trained on (ImageNet)"
     )
     return _backbone(name, create, mean, std, imagenet, licence)
+
+
+def _width(name: str, short: str, text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if short != "mobilenet_v2" or not 0.05 <= width <= 4:
+        raise ConfigError(
+            f"backbone {name}: after @ stands the width_mult of mobilenet_v2, from 0.05 to 4, as in "
+            "torchvision/mobilenet_v2@0.5"
+        )
+    return width
 
 
 def _of_timm(name: str, short: str) -> Backbone:
@@ -126,10 +145,29 @@ def _backbone(
             made.classifier[-1] = nn.Linear(linear.in_features, num_classes)
         return made
 
+    shapes = {key: tuple(value.shape) for key, value in skeleton.state_dict().items()}
+
     def rename(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {names.get(key, key): value for key, value in theirs.items()}
+        renamed = {names.get(key, key): value for key, value in theirs.items()}
+        if all(key in renamed for key in shapes if key.startswith("features.") and not key.endswith(COUNTER)):
+            return renamed
+        return _by_order(name, shapes, theirs) or renamed
 
     return Backbone(build, mean, std, imagenet, rename, licence=licence)
+
+
+def _by_order(
+    name: str, shapes: Mapping[str, tuple[int, ...]], theirs: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Returns the tensors of a file with other names, if they are as many and have these shapes in order."""
+    mine = [key for key in shapes if not key.endswith(COUNTER)]
+    values = [value for key, value in theirs.items() if not key.endswith(COUNTER)]
+    found = dict(zip(mine, values, strict=False))
+    fits = all(tuple(v.shape) == shapes[key] for key, v in found.items() if key.startswith("features."))
+    if len(mine) != len(values) or not fits:
+        return None
+    logger.warning("the weights have other names than %s: tensors are matched by order and shape", name)
+    return found
 
 
 def _simplify_(net: nn.Module) -> None:

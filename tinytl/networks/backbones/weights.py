@@ -86,9 +86,10 @@ def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
     if name in providers:
         return providers[name]()
     if not providers:
+        published = backbone_of(backbone).published
         raise ConfigError(
-            f"no ImageNet weights of {backbone} are published for direct loading: use --weights FILE or URL "
-            f"({backbone_of(backbone).published}), --weights none, or another --backbone"
+            f"no ImageNet weights of {backbone} are published for direct loading: use --weights FILE or URL"
+            f"{f' ({published})' if published else ''}, --weights none, or another --backbone"
         )
     raise ConfigError(f"--weights {name}: {backbone} has no such set, it has {', '.join(providers)}")
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torchvision.models import mobilenet_v2
 
 from tinytl.build import build_model, check_weights
 from tinytl.config.train_config import TrainConfig
@@ -121,6 +122,9 @@ def test_weights_of_another_network_are_refused():
         ("torchvision/vit_b_16", "its body is no sequence of blocks"),
         ("torchvision/squeezenet1_1", "does not end in a linear layer"),
         ("torchvision/vgg11", "it has no blocks"),
+        ("torchvision/mobilenet_v2@wide", "after @ stands the width_mult of mobilenet_v2"),
+        ("torchvision/mobilenet_v2@9", "from 0.05 to 4"),
+        ("torchvision/resnet18@0.5", "after @ stands the width_mult"),
         ("timm/vovnet39a", "taken apart into blocks it does not run"),
     ],
 )
@@ -157,6 +161,26 @@ def test_nothing_is_left_to_chance_while_it_trains(name):
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(net(x), net(x))
+
+
+def test_mobilenet_v2_has_a_width_and_takes_weights_under_other_names(caplog):
+    theirs = mobilenet_v2(width_mult=0.35).state_dict()
+    backbone = backbone_of("torchvision/mobilenet_v2@0.35")
+    net = backbone.build(1000)
+    net.load_state_dict(backbone.rename(theirs))
+    assert not caplog.records and not backbone.imagenet
+    others = {f"module.{i}": v for i, (k, v) in enumerate(theirs.items()) if not k.endswith("tracked")}
+    found = backbone.rename(others)
+    assert "matched by order and shape" in caplog.text
+    own = net.state_dict()
+    assert all(torch.equal(found[key], own[key]) for key in own if not key.endswith("tracked"))
+
+
+def test_a_file_of_another_order_is_not_guessed():
+    theirs = mobilenet_v2(width_mult=0.35).state_dict()
+    others = {f"module.{i}": value for i, value in enumerate(reversed(theirs.values())) if value.dim()}
+    backbone = backbone_of("torchvision/mobilenet_v2@0.35")
+    assert backbone.rename(others).keys() == others.keys()
 
 
 def test_names_and_what_their_weights_expect():
