@@ -23,5 +23,7 @@ class Backbone:
     """Renames other publishers' layouts of this network to its own names; its own names stay."""
     published: str = ""
     """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
+    resolution: int | None = None
+    """Pixels of the images on which its publisher trained the weights in `imagenet`."""
     licence: str = ""
     """Licence of the weights in `imagenet`, as their publisher states it."""

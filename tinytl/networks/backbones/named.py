@@ -63,17 +63,17 @@ def _of_torchvision(name: str, short: str) -> Backbone:
     if at:
         weights, options = None, {"width_mult": _width(name, short, width)}
     create = partial(models.get_model, short, **options)
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    mean, std, side = IMAGENET_MEAN, IMAGENET_STD, None
     imagenet: dict[str, Callable[[], dict[str, Tensor]]] = {}
     if weights is not None:
         transforms = weights.transforms()
-        mean, std = _channels(transforms.mean), _channels(transforms.std)
+        mean, std, side = _channels(transforms.mean), _channels(transforms.std), transforms.crop_size[0]
         imagenet = {"imagenet": lambda: dict(read_file("--weights", weights.url).state_dict)}
     licence = (
         "BSD 3-Clause, torchvision's own; torchvision says that weights may have further terms, of the data "
         "that they were trained on (ImageNet)"
     )
-    return _backbone(name, create, mean, std, imagenet, licence)
+    return _backbone(name, create, mean, std, imagenet, side, licence)
 
 
 def _width(name: str, short: str, text: str) -> float:
@@ -105,7 +105,8 @@ def _of_timm(name: str, short: str) -> Backbone:
     mean = _channels(getattr(about, "mean", IMAGENET_MEAN))
     std = _channels(getattr(about, "std", IMAGENET_STD))
     licence = f"{getattr(about, 'license', None) or 'not stated'}, as timm says of {whole}"
-    return _backbone(name, partial(timm.create_model, architecture), mean, std, imagenet, licence)
+    side = about.input_size[1] if about is not None and imagenet else None
+    return _backbone(name, partial(timm.create_model, architecture), mean, std, imagenet, side, licence)
 
 
 def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:
@@ -127,6 +128,7 @@ def _backbone(
     mean: Channels,
     std: Channels,
     imagenet: Mapping[str, Callable[[], dict[str, Tensor]]],
+    side: int | None,
     licence: str,
 ) -> Backbone:
     with ThreadPoolExecutor(1) as apart:  # a thread of its own: the caller's may make networks without memory
@@ -153,7 +155,7 @@ def _backbone(
             return renamed
         return _by_order(name, shapes, theirs) or renamed
 
-    return Backbone(build, mean, std, imagenet, rename, licence=licence)
+    return Backbone(build, mean, std, imagenet, rename, resolution=side, licence=licence)
 
 
 def _by_order(

@@ -15,7 +15,7 @@ from tinytl.networks.backbones import backbone_of, is_named
 from tinytl.networks.backbones.backbone import Backbone
 from tinytl.networks.backbones.named import IMAGENET_MEAN, named_backbone
 from tinytl.networks.backbones.sequence import SequenceNet
-from tinytl.networks.backbones.weights import Weights
+from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights, input_normalization
 from tinytl.networks.backbones.weights_file import WeightsFile
 from tinytl.networks.lite_residual import LiteResidualModule
 
@@ -189,6 +189,9 @@ def test_names_and_what_their_weights_expect():
     assert backbone_of("torchvision/mobilenet_v3_small").input_mean == IMAGENET_MEAN
     assert backbone_of("timm/tf_efficientnet_lite0").input_mean == (0.5, 0.5, 0.5)
     assert "apache-2.0" in backbone_of("timm/mobilenetv2_050").licence
+    config = TrainConfig(backbone="torchvision/efficientnet_b3", weights="none")
+    assert "default, trained at 300 px)" in str(input_normalization(config, RANDOM_WEIGHTS))
+    assert backbone_of("timm/inception_v3").resolution == 299
     assert TrainConfig(backbone="TIMM/mobilenetv2_050").backbone == "timm/mobilenetv2_050"
     with pytest.raises(ConfigError, match="unknown backbone 'other/a'"):
         TrainConfig(backbone="other/a")
