@@ -132,6 +132,8 @@ def test_a_study_killed_on_one_machine_is_resumed_on_another_and_read_on_a_third
     best = json.loads(tuner("best", "s", "--json", env=third))["trial"]
     out = tuner("export", "s", "--out", str(tmp_path / "device"), env=third)
     assert best in out and (tmp_path / "device" / "model.onnx").is_file()
+    tuner("export", "s", best, "--training", "--out", str(tmp_path / "board"), env=third)
+    assert (tmp_path / "board" / "step.onnx").is_file()
     everything = b"".join(server.read(key) for key in server.keys(PREFIX) if not key.endswith(".pt"))
     assert server.env["AWS_SECRET_ACCESS_KEY"].encode() not in everything
     assert str(tmp_path).encode() + b"/first" not in everything

@@ -1,6 +1,6 @@
 """Predictions of steps of networks that no configuration describes, against the allocator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from torchvision.models import mobilenet_v3_small, resnet18, shufflenet_v2_x0_5,
 
 from tests.support.sampled import sampled
 from tinytl import fit_budget, make_memory_efficient_, max_batch_size, predict_step
+from tinytl.device import with_threads
 from tinytl.errors import ConfigError
 from tinytl.memory.any_step import adam, summed
 from tinytl.memory.measure import PeakMeter
@@ -35,16 +36,22 @@ def net_of(name: str, engine: str, trained: str = "bias") -> nn.Module:
     return net
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    with with_threads(1):
+        yield
+
+
 def measured_mib(
     net: nn.Module,
     x: Tensor,
-    make: Any = adam,
+    made_by: Any = adam,
     loss: Any = summed,
     passes: int = 1,
     autocast: torch.dtype | None = None,
 ) -> float:
     trained = [p for p in net.parameters() if p.requires_grad]
-    optimizer = make(trained)
+    optimizer = made_by(trained)
 
     def step() -> None:
         for part in x.chunk(passes):
@@ -54,7 +61,6 @@ def measured_mib(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    torch.set_num_threads(1)
     step()
     step()
     with PeakMeter(net, optimizer, [x]) as meter:
