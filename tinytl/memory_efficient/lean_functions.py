@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from tinytl.memory_efficient.block.reading import average_pool_spec, max_pool_spec
 from tinytl.memory_efficient.block.spec import Execution
 from tinytl.memory_efficient.block.stock import base_class
 from tinytl.memory_efficient.ops.activation import lean_activation, lean_leaky_relu
-from tinytl.memory_efficient.ops.pooling import PoolSpec, lean_average_pool, lean_max_pool
+from tinytl.memory_efficient.ops.pooling import lean_average_pool, lean_max_pool
 
 FUNCTIONS = "lean_functions"
 """Attribute of a module whose code calls them."""
@@ -66,17 +67,8 @@ def _max_pool(
 ) -> Tensor | None:
     if return_indices or x.dim() != 4:
         return None
-    kernel = _pair(kernel_size)
-    return lean_max_pool(
-        x,
-        PoolSpec(
-            kernel=kernel,
-            stride=_pair(stride) if stride else kernel,
-            padding=_pair(padding),
-            dilation=_pair(dilation),
-            ceil_mode=ceil_mode,
-        ),
-    )
+    window = nn.MaxPool2d(kernel_size, stride or None, padding, dilation, ceil_mode=ceil_mode)
+    return lean_max_pool(x, max_pool_spec(window))
 
 
 def _average_pool(
@@ -90,18 +82,10 @@ def _average_pool(
 ) -> Tensor | None:
     if x.dim() != 4:
         return None
-    kernel = _pair(kernel_size)
-    return lean_average_pool(
-        x,
-        PoolSpec(
-            kernel=kernel,
-            stride=_pair(stride) if stride else kernel,
-            padding=_pair(padding),
-            ceil_mode=ceil_mode,
-            count_include_pad=count_include_pad,
-            divisor_override=divisor_override,
-        ),
+    window = nn.AvgPool2d(
+        kernel_size, stride or None, padding, ceil_mode, count_include_pad, divisor_override
     )
+    return lean_average_pool(x, average_pool_spec(window))
 
 
 _LEAN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
@@ -161,11 +145,6 @@ def _names_in(cls: type[nn.Module]) -> frozenset[str]:
             if isinstance(member, FunctionType):
                 found |= NAMES.intersection(member.__code__.co_names)
     return frozenset(found)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    first, second = (value, value) if isinstance(value, int) else (value[0], value[-1])
-    return int(first), int(second)
 
 
 _RUNS = local()

@@ -25,6 +25,7 @@ FUNCTIONS = {
     "leaky relu of no slope": lambda x: F.leaky_relu(x, 0.0),
     "max pooling": lambda x: F.max_pool2d(x, (3, 2), 2, padding=1),
     "max pooling with places": lambda x: F.max_pool2d(x, 2, return_indices=True)[0],
+    "average pooling of one number": lambda x: F.avg_pool2d(x, [2]),
     "torch.max_pool2d": lambda x: torch.max_pool2d(x, 3),
     "average pooling": lambda x: F.avg_pool2d(x, 3, stride=2, ceil_mode=True),
     "of one sample": lambda x: F.max_pool2d(x[0], 2).expand(len(x), -1, -1, -1),

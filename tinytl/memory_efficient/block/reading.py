@@ -284,4 +284,4 @@ def _activation(module: nn.Module, path: str | None) -> str:
 
 
 def _pair(value: int | tuple[int, ...]) -> Size:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
