@@ -137,5 +137,5 @@ class _Plain(TorchFunctionMode):
         if func is F.adaptive_avg_pool2d and args[1] in (1, (1, 1), [1, 1]):
             return args[0].mean((2, 3), keepdim=True)
         if func is Tensor.add_ and args[0]._is_view():
-            return args[0] + args[1]
+            return Tensor.add(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
