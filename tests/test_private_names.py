@@ -30,6 +30,7 @@ KNOWN = frozenset(
         ("tinytl/gradient_checkpoints/segment.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/memory/any_step.py", "torch.nn.modules.batchnorm._BatchNorm"),
         ("tinytl/memory/any_step.py", "torch.utils._pytree.tree_leaves"),
+        ("tinytl/memory/any_step.py", "torch.utils._pytree.tree_map"),
         ("tinytl/memory_efficient/batch.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/memory_efficient/batch.py", "torch.utils._pytree.tree_map"),
         ("tinytl/memory/fake_convolution.py", "_C"),

@@ -13,7 +13,7 @@ from tinytl.errors import ConfigError
 from tinytl.gradient_checkpoints.segment import insert_checkpoints_
 from tinytl.memory_efficient import Execution, make_memory_efficient_, undo_memory_efficient_
 from tinytl.memory_efficient.block.unit import Recompute
-from tinytl.networks.backbones import backbone_of
+from tinytl.networks.backbones import backbone_of, needs_two_samples
 from tinytl.networks.backbones.load_account import LoadAccount
 from tinytl.networks.backbones.loading import fit_weights, load_weights_
 from tinytl.networks.backbones.weights import (
@@ -96,7 +96,14 @@ def _surgery(config: TrainConfig) -> nn.Module:
     """Returns the network of `config` with random parameters."""
     if config.num_classes is None:
         raise ConfigError("num_classes is not set: give the number of classes")
-    net = backbone_of(config.backbone).build(1000)
+    backbone = backbone_of(config.backbone)
+    backbone.check_resolution(config.resolution)
+    if config.norm == "batch_norm" and config.batch_size == 1 and needs_two_samples(config):
+        raise ConfigError(
+            f"batch_size=1 with norm=batch_norm leaves one value a channel somewhere in {config.backbone}: "
+            "use a larger batch, or norm frozen_bn or group_norm"
+        )
+    net = backbone.build(1000)
     if config.method in LITE_METHODS:
         insert_lite_residual(
             net,

@@ -73,12 +73,13 @@ class TrainConfig:
     num_classes: int | None = None
     """Number of classes. Default: the data set's (10 for the command `memory`, which reads no data set)."""
     backbone: str = "efficientnet_lite0"
-    """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`."""
+    """Network: `efficientnet_lite0`, `mobilenet_v2` or `proxylessnas_mobile`, or another package's:
+    `timm/NAME`, `torchvision/NAME` (`tinytl list --backbones mobile` names small ones)."""
     weights: str = "imagenet"
     """Initial weights of the backbone: `imagenet` (its newest; `imagenet_v1`, `imagenet_v2`: torchvision's
     two for mobilenet_v2), `none` (random; use `batch_norm` or `group_norm` then, as frozen statistics of a
-    random network are useless), or a file or URL of tensors (a URL is downloaded once). Method Scratch:
-    always `none`."""
+    random network are useless), a file or URL of tensors (a URL is downloaded once), or a folder with a file
+    per network, such as `DIR/timm/mobilenetv3_small_100.safetensors`. Method Scratch: always `none`."""
     lite_weights: str | None = None
     """File or URL of pretrained lite residuals of this geometry, for TinyTL-L and TinyTL-L+B: they learn
     faster than random ones and need the same memory. Default: they start at random."""

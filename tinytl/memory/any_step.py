@@ -1,13 +1,14 @@
 """The memory of a training step of any network, predicted on fake tensors: no configuration is needed."""
 
 import copy
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tinytl.errors import ConfigError
 from tinytl.memory.fake_network import to_fake_
@@ -23,6 +24,8 @@ from tinytl.memory_efficient.block.unit import Recompute
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 RECOMPUTE: tuple[Recompute, ...] = ("none", "depthwise", "block")
 """The ways to run that `fit_budget` tries, the fastest first."""
+SLICES_MIB = (None, 1.0)
+"""The largest intermediates of a slice that `fit_budget` tries: the engine's own, and smaller ones."""
 MOST = 1 << 16
 """No number from here on is tried by `most_that_fit`."""
 
@@ -80,6 +83,7 @@ def predict_step(
     mode = LightFakeMode()
     with mode:
         fake = to_fake_(bare, torch.device("cpu"))
+        _notes_to_fake_(fake)
         own = [parameter for parameter in fake.parameters() if parameter.requires_grad]
         made = optimizer(own)
         _first_step(made, own)
@@ -160,8 +164,8 @@ def fit_budget(
     """Makes `net` lean, in place, so that a step on a batch like `example` fits a budget.
 
     Tries what recomputes less first, and within that larger micro-batches first: half the batch, a quarter,
-    down to one sample. With norms that use the batch's statistics the batch stays whole. Gradients are the
-    same for all.
+    down to one sample; each with the engine's own slices, then with smaller ones. With norms that use the
+    batch's statistics the batch stays whole. Gradients are the same for all.
 
     Args:
         net: any module.
@@ -179,14 +183,13 @@ def fit_budget(
     while sizes[-1] > 1 and not whole:
         sizes.append(-(-sizes[-1] // 2))
     least: MemoryPrediction | None = None
-    for recompute in RECOMPUTE:
-        execution = Execution(recompute=recompute)
+    for recompute, size, slice_mib in itertools.product(RECOMPUTE, sizes, SLICES_MIB):
+        execution = Execution(recompute=recompute, slice_mib=slice_mib)
         make_memory_efficient_(net, execution)
-        for size in sizes:
-            found = _pass_of(net, example, size, whole_in_memory, step)
-            if found.peak_mib <= budget_mib:
-                return BudgetFit(execution, size, found)
-            least = found if least is None or found.peak_mib < least.peak_mib else least
+        found = _pass_of(net, example, size, whole_in_memory, step)
+        if found.peak_mib <= budget_mib:
+            return BudgetFit(execution, size, found)
+        least = found if least is None or found.peak_mib < least.peak_mib else least
     assert least is not None
     raise ConfigError(
         f"budget_mib={budget_mib:g} is under the least that a step needs: {least.peak_mib:.1f} MiB "
@@ -212,7 +215,34 @@ def _without_memory(net: nn.Module) -> nn.Module:
         )
     for buffer in net.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    for module in net.modules():
+        for noted in tree_leaves(_noted(module)):
+            if isinstance(noted, Tensor):
+                memo[id(noted)] = torch.empty_like(noted, device="meta", requires_grad=False)
     return copy.deepcopy(net, memo)
+
+
+def _noted(module: nn.Module) -> dict[str, Any]:
+    """Returns what a module has beside parameters, buffers and children: tensors that a forward has noted
+    are there, as timm's attention biases.
+    """
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name not in ("_parameters", "_buffers", "_modules")
+    }
+
+
+def _notes_to_fake_(net: nn.Module) -> None:
+    """Gives noted tensors of the meta device a place on a CPU, inside of a FakeTensorMode."""
+
+    def faked(value: Any) -> Any:
+        return _alike(value) if isinstance(value, Tensor) and value.is_meta else value
+
+    for module in net.modules():
+        for name, value in _noted(module).items():
+            if any(isinstance(leaf, Tensor) for leaf in tree_leaves(value)):
+                vars(module)[name] = tree_map(faked, value)
 
 
 def _like(tensor: Tensor, *shape: int) -> Tensor:

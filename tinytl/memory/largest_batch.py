@@ -12,6 +12,7 @@ from tinytl.memory.any_step import largest_batch, most_that_fit
 from tinytl.memory.predict import predict_memory
 from tinytl.memory.prediction import MemoryPrediction
 from tinytl.memory_efficient.batch import Batch
+from tinytl.networks.backbones import needs_two_samples
 
 
 def max_batch_size(
@@ -42,7 +43,7 @@ def max_batch_size(
     if config.norm == "batch_norm":  # has no micro-batches
         config = dataclasses.replace(config, micro_batch_size=None)
     multiple = config.micro_batch_size or 1
-    fewest = 2 if config.norm == "batch_norm" and config.pools_to_one_pixel else 1
+    fewest = 2 if config.norm == "batch_norm" and needs_two_samples(config) else 1
 
     def predict(n_steps: int) -> MemoryPrediction:
         sized = dataclasses.replace(config, batch_size=n_steps * multiple)

@@ -85,6 +85,8 @@ class StorageTracker(TorchDispatchMode):
 
         if _updates_fakes(func, args):
             self._count(cost_of(func, args, None))
+            if self.on_cpu:
+                self._see_scratch(func, args, kwargs or {})
             return None
 
         def ask() -> Any:

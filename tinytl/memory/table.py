@@ -18,6 +18,7 @@ from tinytl.memory.predict import predict_memory, resolve_plan
 from tinytl.memory.predict_many import predict_memories
 from tinytl.memory.prediction import WORKSPACES
 from tinytl.memory.stock_inference import stock_inference_peak_mib
+from tinytl.networks.backbones import needs_two_samples
 from tinytl.networks.update_scheme import layers_of, scheme_of
 
 Row = dict[str, Any]
@@ -50,20 +51,21 @@ def all_rows(config: TrainConfig, given: Mapping[str, Any], measure: bool) -> li
 
     An engine or a micro-batch size that was `given` stays. There is no row for what is not defined: under
     batch norm a micro-batch, or one sample if maps shrink to one pixel; and frozen statistics of weights that
-    have none (Scratch, or under weight standardisation).
+    have none (Scratch, or under weight standardisation), nor of Sparse without inverted residuals.
     """
     if config.plan == "budget":
         raise ConfigError("--all shows what each needs, over the budget or not: leave out --plan budget")
     engines = [config.engine] if "engine" in given else list(reversed(ENGINES))
     micros = [config.micro_batch_size] if "micro_batch_size" in given else [config.batch_size, 1]
     variants: dict[TrainConfig, None] = {}
-    for norm, method, engine, micro in itertools.product(NORMS, METHODS, engines, micros):
+    methods = [method for method in METHODS if method != "Sparse" or _has_layers(config)]
+    for norm, method, engine, micro in itertools.product(NORMS, methods, engines, micros):
         if norm == "frozen_bn" and (method == "Scratch" or config.weight_standardization):
             continue
         of_method = dataclasses.replace(
             config, norm="group_norm", method=method, lr_ratio=LrRatio(), **_of_method(config, method)
         )
-        if norm == "batch_norm" and config.batch_size == 1 and of_method.pools_to_one_pixel:
+        if norm == "batch_norm" and config.batch_size == 1 and needs_two_samples(of_method):
             continue
         variant = dataclasses.replace(
             of_method,
@@ -87,6 +89,14 @@ def _of_method(config: TrainConfig, method: str) -> dict[str, Any]:
     fields = {name: getattr(config if method == "Sparse" else defaults, name) for name in SPARSE_FIELDS}
     stored = "float32" if method in ALL_TRAINING_METHODS else config.frozen_weights
     return fields | {"frozen_weights": stored}
+
+
+def _has_layers(config: TrainConfig) -> bool:
+    """Whether the network has convolutions that method Sparse can train."""
+    try:
+        return bool(layers_of(config))
+    except ConfigError:
+        return False
 
 
 def curve_text(config: TrainConfig, curve: Sequence[Plan]) -> str:

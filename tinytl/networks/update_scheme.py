@@ -251,8 +251,10 @@ def _convolutions(block: nn.Module) -> dict[str, nn.Conv2d]:
 
 @lru_cache
 def _layers_of(backbone: str, resolution: int) -> tuple[Layer, ...]:
+    known = backbone_of(backbone)
+    known.check_resolution(resolution)
     with torch.device("meta"):
-        net = backbone_of(backbone).build(2).eval()
+        net = known.build(2).eval()
     layers: list[Layer] = []
     for index, block in enumerate(net.get_submodule("features").children()):
         if is_inverted_residual(block):

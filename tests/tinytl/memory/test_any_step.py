@@ -161,6 +161,40 @@ def test_a_budget_is_kept_with_the_same_gradients():
         fit_budget(net, x, 2)
 
 
+def test_smaller_slices_are_tried_before_smaller_micro_batches():
+    net = net_of("shufflenet", "stock")
+    x = torch.randn(8, 3, 224, 224)
+    make_memory_efficient_(net)
+    own = predict_step(net, x).peak_mib
+    fit = fit_budget(net, x, 0.9 * own)
+    assert fit.execution == Execution(recompute="none", slice_mib=1.0) and fit.micro_batch_size == 8
+    assert measured_mib(net, x, passes=1) <= 0.9 * own
+
+
+class NotesWhatItMade(nn.Module):
+    """As timm's attention biases in evaluation mode: a forward's tensor stays on the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+        self.cache: dict[str, list[Tensor]] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.cache:
+            self.cache["bias"] = [self.linear.bias * 2]
+        return self.linear(x) + self.cache["bias"][0].to(x.device)
+
+
+def test_a_network_that_notes_what_it_made_can_be_predicted_after_a_forward():
+    x = torch.randn(4, 8)
+    for with_gradient in (True, False):
+        net = NotesWhatItMade()
+        with torch.set_grad_enabled(with_gradient):
+            net(x)
+        noted = net.cache["bias"][0]
+        assert predict_step(net, x).peak_mib > 0 and net.cache["bias"][0] is noted and not noted.is_meta
+
+
 def test_batch_statistics_keep_the_batch_whole():
     net = net_of("shufflenet", "stock").train()
     x = torch.randn(8, 3, 64, 64)

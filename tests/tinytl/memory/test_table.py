@@ -133,6 +133,11 @@ def test_one_sample_has_no_row_where_batch_norm_has_no_statistics() -> None:
     assert {method for norm, method, *_ in found if norm == "group_norm"} == set(METHODS)
 
 
+def test_a_network_without_inverted_residuals_has_no_row_of_sparse(predicted: list[TrainConfig]) -> None:
+    config = small(backbone="torchvision/resnet18")
+    assert {row["method"] for row in all_rows(config, {}, False)} == {*METHODS} - {"Sparse"}
+
+
 def test_what_an_alias_sets_for_one_method_does_not_reach_the_others() -> None:
     config = config_from_flat({"method": "deep"}, CONFIG)
     assert {row["method"] for row in all_rows(config, {}, measure=False)} == set(METHODS)

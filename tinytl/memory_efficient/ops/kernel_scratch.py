@@ -3,7 +3,8 @@
 A convolution of oneDNN's is asked (`measured_scratch`). A type that oneDNN does not convolve on this CPU, as
 float64 on every one, goes by columns of the image, a group at a time: the groups' results and their
 concatenation exist at once. Batch norm's backward makes its result twice, unless its arguments differ in
-memory format.
+memory format. A fused optimiser copies a gradient that is not contiguous, such as a channels_last one, one
+parameter at a time.
 """
 
 import functools
@@ -15,6 +16,9 @@ import torch
 from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+_FUSED_STEPS = tuple(
+    getattr(torch.ops.aten, f"_fused_{name}_").default for name in ("sgd", "adam", "adamw", "adagrad")
+)
 
 
 def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
@@ -30,6 +34,8 @@ def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     if func is torch.ops.aten.native_batch_norm_backward.default:
         grad, image, wanted = args[0], args[1], args[9]
         return image.numel() * image.element_size() if wanted[0] and _same_format(grad, image) else 0
+    if func in _FUSED_STEPS:
+        return max((grad.nbytes for grad in args[1] if not grad.is_contiguous()), default=0)
     return 0
 
 

@@ -1,5 +1,6 @@
 """The networks: their architecture and the source of their ImageNet weights."""
 
+from tinytl.config.train_config import TrainConfig
 from tinytl.networks.backbones import efficientnet_lite0, mobilenet_v2, proxylessnas_mobile
 from tinytl.networks.backbones.backbone import Backbone
 from tinytl.networks.backbones.named import is_named, named_backbone
@@ -45,3 +46,8 @@ def backbone_of(name: str) -> Backbone:
         ConfigError: as `named_backbone`.
     """
     return named_backbone(name) if is_named(name) else BACKBONES[name]
+
+
+def needs_two_samples(config: TrainConfig) -> bool:
+    """Whether some batch norm would see one value per channel in a batch of one image, which it refuses."""
+    return config.pools_to_one_pixel or not backbone_of(config.backbone).norms_a_sample(config.resolution)

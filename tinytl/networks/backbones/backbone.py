@@ -25,5 +25,9 @@ class Backbone:
     """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
     resolution: int | None = None
     """Pixels of the images on which its publisher trained the weights in `imagenet`."""
+    check_resolution: Callable[[int], None] = lambda resolution: None
+    """Raises ConfigError if the network takes no images of so many pixels a side."""
+    norms_a_sample: Callable[[int], bool] = lambda resolution: True
+    """Whether, at so many pixels, batch norm has several values per channel in a batch of one image."""
     licence: str = ""
     """Licence of the weights in `imagenet`, as their publisher states it."""

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of torchvision's weights."""
 SIDE = 224
-"""Of the images, in pixels, on which a network is tried as it is taken apart."""
+"""Of the images, in pixels, on which a network is tried as it is taken apart, unless it takes another size
+alone."""
 
 
 def is_named(backbone: str) -> bool:
@@ -105,8 +106,10 @@ def _of_timm(name: str, short: str) -> Backbone:
     mean = _channels(getattr(about, "mean", IMAGENET_MEAN))
     std = _channels(getattr(about, "std", IMAGENET_STD))
     licence = f"{getattr(about, 'license', None) or 'not stated'}, as timm says of {whole}"
-    side = about.input_size[1] if about is not None and imagenet else None
-    return _backbone(name, partial(timm.create_model, architecture), mean, std, imagenet, side, licence)
+    side = about.input_size[1] if about is not None and (imagenet or about.fixed_input_size) else None
+    tried = side if about is not None and about.fixed_input_size else SIDE
+    create = partial(timm.create_model, architecture)
+    return _backbone(name, create, mean, std, imagenet, side, licence, tried)
 
 
 def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:
@@ -115,10 +118,9 @@ def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:
     try:
         return dict(timm.create_model(whole, pretrained=True).state_dict())
     except Exception as error:  # of the network, of a hub, of a damaged file
-        why = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"--weights imagenet: those of {name} cannot be read ({type(error).__name__}: {why}): try again "
-            "later, or give --weights FILE"
+            f"--weights imagenet: those of {name} cannot be read ({type(error).__name__}: "
+            f"{_in_a_line(error)}): try again later, or give --weights FILE"
         ) from None
 
 
@@ -130,9 +132,10 @@ def _backbone(
     imagenet: Mapping[str, Callable[[], dict[str, Tensor]]],
     side: int | None,
     licence: str,
+    tried: int = SIDE,
 ) -> Backbone:
     with ThreadPoolExecutor(1) as apart:  # a thread of its own: the caller's may make networks without memory
-        layout, names, skeleton = apart.submit(_taken_apart, name, create).result()
+        layout, names, skeleton = apart.submit(_taken_apart, name, create, tried).result()
 
     def build(num_classes: int) -> SequenceNet:
         if torch.empty(0).is_meta:  # as it is made, a network may compute with tensors
@@ -155,7 +158,49 @@ def _backbone(
             return renamed
         return _by_order(name, shapes, theirs) or renamed
 
-    return Backbone(build, mean, std, imagenet, rename, resolution=side, licence=licence)
+    evaluated = copy.deepcopy(skeleton).eval()
+
+    @lru_cache
+    def check_resolution(resolution: int) -> None:
+        why = _refusal(evaluated, torch.empty(2, 3, resolution, resolution, device="meta"))
+        # Of a network that cannot run without memory, it says nothing.
+        if why is None or _refusal(evaluated, torch.empty(2, 3, tried, tried, device="meta")) is not None:
+            return
+        raise ConfigError(
+            f"backbone {name} takes no images of {resolution} px ({why}): use --resolution {side or tried}, "
+            "or another backbone"
+        )
+
+    @lru_cache
+    def norms_a_sample(resolution: int) -> bool:
+        why = _refusal(copy.deepcopy(skeleton), torch.empty(1, 3, resolution, resolution, device="meta"))
+        return why is None or "more than 1 value per channel" not in why
+
+    return Backbone(
+        build,
+        mean,
+        std,
+        imagenet,
+        rename,
+        resolution=side,
+        check_resolution=check_resolution,
+        norms_a_sample=norms_a_sample,
+        licence=licence,
+    )
+
+
+def _refusal(net: nn.Module, images: Tensor) -> str | None:
+    """Returns why a network without memory does not take such images, None if it does."""
+    try:
+        with torch.no_grad():
+            net(images)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        return _in_a_line(error)
+    return None
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _by_order(
@@ -186,7 +231,9 @@ def _known(name: str, short: str, known: Sequence[str]) -> str:
     raise ConfigError(f"unknown backbone {name}:{hint} `tinytl list --backbones TEXT` names some")
 
 
-def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, dict[str, str], SequenceNet]:
+def _taken_apart(
+    name: str, create: Callable[[], nn.Module], side: int
+) -> tuple[Layout, dict[str, str], SequenceNet]:
     """Returns how a network is taken apart, the new names of its tensors, and one without memory.
 
     Raises:
@@ -195,13 +242,13 @@ def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, di
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = create().eval()
-        example = torch.randn(1, 3, SIDE, SIDE)
+        example = torch.randn(1, 3, side, side)
         try:
             with torch.no_grad():
                 before = net(example)
         except (RuntimeError, AssertionError, TypeError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise ConfigError(f"backbone {name}: it takes no images of {SIDE} px ({why})") from None
+            why = _in_a_line(error)
+            raise ConfigError(f"backbone {name}: it takes no images of {side} px ({why})") from None
         original = {id(value): key for key, value in net.state_dict(keep_vars=True).items()}
         _simplify_(net)
         try:
@@ -210,7 +257,7 @@ def _taken_apart(name: str, create: Callable[[], nn.Module]) -> tuple[Layout, di
             with torch.no_grad():
                 after = made(example)
         except (RuntimeError, AttributeError, TypeError) as error:
-            why = " ".join(str(error).split())[:200]
+            why = _in_a_line(error)
             raise ConfigError(f"backbone {name}: taken apart into blocks it does not run ({why})") from None
     if not (isinstance(before, Tensor) and torch.allclose(before, after, rtol=1e-4, atol=1e-5)):
         raise ConfigError(f"backbone {name}: taken apart into blocks it computes something else")

@@ -2,15 +2,19 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from tinytl.config.train_config import TrainConfig
-from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS
+from tinytl.config.weights_source import IMAGENET_NAMES, NO_WEIGHTS, is_url
 from tinytl.errors import ConfigError
 from tinytl.networks.backbones import backbone_of
 from tinytl.networks.backbones.weights_file import Channels, WeightsFile, read_file
 from tinytl.networks.stored_state_dict import with_plain_weights
+
+FILE_ENDINGS = (".safetensors", ".pth", ".pt")
+"""Of a network's file in a folder of weights, the first one found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +102,24 @@ def _imagenet(backbone: str, name: str) -> dict[str, Tensor]:
 
 def _read(backbone: str, flag: str, source: str) -> WeightsFile:
     """Reads a file, and gives its tensors the names and forms of a network whose weights are plain."""
-    file = read_file(flag, source)
+    file = read_file(flag, _of_folder(backbone, flag, source))
     try:
         plain = with_plain_weights(file.state_dict)
     except ValueError as error:
         raise ConfigError(f"{flag} {source}: {error}") from None
     return dataclasses.replace(file, state_dict=backbone_of(backbone).rename(plain))
+
+
+def _of_folder(backbone: str, flag: str, source: str) -> str:
+    """Returns the backbone's file if `source` is a folder, which serves a study of several networks."""
+    folder = Path(source).expanduser()
+    if is_url(source) or not folder.is_dir():
+        return source
+    for ending in FILE_ENDINGS:
+        path = folder / f"{backbone}{ending}"
+        if path.is_file():
+            return str(path)
+    raise ConfigError(
+        f"{flag} {source}: the folder has no weights of {backbone}: put {backbone}.safetensors, .pth or .pt "
+        "there, or name a file"
+    )

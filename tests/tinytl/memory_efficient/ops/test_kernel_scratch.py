@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tinytl.memory.measure import MIB, PeakMeter, storage_bytes
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
+from tinytl.memory_efficient.ops.measured_scratch import memory_profile, peak_of_events
 
 CONVOLUTION = torch.ops.aten.convolution.default
 BACKWARD = torch.ops.aten.convolution_backward.default
@@ -110,3 +111,24 @@ def test_batch_norm_backward(formats: tuple[str, str], training: bool) -> None:
     args = (grad, image, ones, zeros, ones, mean, inverse, training, 1e-5, [True, False, False])
     assert scratch_bytes(backward, args) == (4 * image.numel() if formats[0] == formats[1] else 0)
     assert _measured(lambda: backward(*args)) == pytest.approx(scratch_bytes(backward, args), abs=200)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_a_fused_optimiser_copies_what_is_not_contiguous(
+    kind: Callable[..., torch.optim.Optimizer], form: torch.memory_format
+) -> None:
+    sizes = [(24, 16, 3, 3), (64, 32, 3, 3), (128, 64, 1, 1), (64,)]
+    weights = [torch.nn.Parameter(torch.randn(size)) for size in sizes]
+    for weight in weights[:3]:
+        weight.data = weight.data.contiguous(memory_format=form)
+    optimizer = kind(weights, lr=0.1, fused=True)
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    with memory_profile() as events:
+        optimizer.step()
+    func = getattr(torch.ops.aten, f"_fused_{kind.__name__.lower()}_").default
+    predicted = scratch_bytes(func, (weights, [weight.grad for weight in weights]))
+    assert predicted == (weights[1].nbytes if form is torch.channels_last else 0)
+    assert peak_of_events(events) == pytest.approx(predicted, abs=64)

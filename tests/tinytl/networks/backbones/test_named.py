@@ -1,5 +1,6 @@
 """Networks of torchvision and timm by name."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -10,8 +11,9 @@ from torchvision.models import mobilenet_v2
 from tinytl.build import build_model, check_weights
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.memory.largest_batch import max_batch_size
 from tinytl.memory.predict import predict_memory
-from tinytl.networks.backbones import backbone_of, is_named
+from tinytl.networks.backbones import backbone_of, is_named, needs_two_samples
 from tinytl.networks.backbones.backbone import Backbone
 from tinytl.networks.backbones.named import IMAGENET_MEAN, named_backbone
 from tinytl.networks.backbones.sequence import SequenceNet
@@ -195,6 +197,27 @@ def test_names_and_what_their_weights_expect():
     assert TrainConfig(backbone="TIMM/mobilenetv2_050").backbone == "timm/mobilenetv2_050"
     with pytest.raises(ConfigError, match="unknown backbone 'other/a'"):
         TrainConfig(backbone="other/a")
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution", "needed"),
+    [("timm/gcvit_xxtiny", 96, 224), ("timm/mixer_s32_224", 64, 224), ("timm/inception_v3", 32, 299)],
+)
+def test_a_size_that_a_network_does_not_take_is_refused_with_the_one_it_takes(name, resolution, needed):
+    with pytest.raises(
+        ConfigError, match=rf"takes no images of {resolution} px \(.*use --resolution {needed},"
+    ):
+        predict_memory(config_of(name, method="TinyTL-B", resolution=resolution))
+    backbone_of(name).check_resolution(needed)
+
+
+def test_batch_norm_behind_the_pooling_needs_two_images():
+    config = config_of("timm/mobilenetv4_conv_small_035", norm="batch_norm", method="TinyTL-B")
+    assert needs_two_samples(config)
+    assert not needs_two_samples(config_of("timm/mobilenetv2_035", resolution=224))
+    with pytest.raises(ConfigError, match="batch_size=1 with norm=batch_norm leaves one value a channel"):
+        predict_memory(dataclasses.replace(config, batch_size=1))
+    assert max_batch_size(config, 10) > 2
 
 
 def test_making_one_leaves_the_random_numbers_of_the_caller_alone():

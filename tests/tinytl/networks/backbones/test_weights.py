@@ -134,3 +134,18 @@ def test_a_damaged_stored_weight_is_a_mistake_of_the_file(tmp_path: Path) -> Non
     torch.save({"features.0.0.frozen_weight": torch.ones(2, 3, 1, 1, dtype=torch.int8)}, tmp_path / "w.pt")
     with pytest.raises(ConfigError, match=r"^--weights \S+w\.pt: the tensors of features\.0\.0\.weight, "):
         read_weights(small(weights=str(tmp_path / "w.pt")))
+
+
+def test_a_folder_has_a_file_per_network(tmp_path: Path) -> None:
+    for name, ending in (("mobilenet_v2", ".pt"), ("torchvision/mnasnet0_5", ".pth")):
+        path = tmp_path / f"{name}{ending}"
+        path.parent.mkdir(exist_ok=True)
+        torch.save(build_model(small(backbone=name)).net.state_dict(), path)
+        weights = read_weights(small(backbone=name, weights=str(tmp_path))).backbone
+        assert weights is not None and weights.source == str(path)
+    with pytest.raises(ConfigError) as caught:
+        read_weights(small(backbone="proxylessnas_mobile", weights=str(tmp_path)))
+    assert str(caught.value) == (
+        f"--weights {tmp_path}: the folder has no weights of proxylessnas_mobile: put "
+        "proxylessnas_mobile.safetensors, .pth or .pt there, or name a file"
+    )
