@@ -106,10 +106,10 @@ def _of_timm(name: str, short: str) -> Backbone:
     mean = _channels(getattr(about, "mean", IMAGENET_MEAN))
     std = _channels(getattr(about, "std", IMAGENET_STD))
     licence = f"{getattr(about, 'license', None) or 'not stated'}, as timm says of {whole}"
-    side = about.input_size[1] if about is not None and (imagenet or about.fixed_input_size) else None
-    tried = side if about is not None and about.fixed_input_size else SIDE
+    fixed = about.input_size[1] if about is not None and about.fixed_input_size else None
+    side = about.input_size[1] if about is not None and imagenet else fixed
     create = partial(timm.create_model, architecture)
-    return _backbone(name, create, mean, std, imagenet, side, licence, tried)
+    return _backbone(name, create, mean, std, imagenet, side, licence, fixed or SIDE)
 
 
 def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:
