@@ -18,10 +18,11 @@ def nets(result: Result) -> list[str]:
                 f"{row['stock_mib']:.0f}",
                 f"{row['none_mib']:.0f}",
                 f"{row['block_mib']:.0f}",
+                f"{row['small_mib']:.0f}",
                 f"**{row['least_percent']:.1f} %**",
                 f"{row['must_percent']} %{missed}",
-                f"{row['none_time']:.2f}",
-                f"{row['block_time']:.2f}",
+                f"{row['int8_mib']:.0f}",
+                *(f"{row[f'{way}_time']:.2f}" for way in ("none", "block", "small")),
                 f"{row['error_stock_float32']:.0e} / {row['error_lean_float32']:.0e}",
             )
         )
@@ -30,10 +31,13 @@ def nets(result: Result) -> list[str]:
         "stock, MiB",
         "lean",
         "recomputed",
+        "small slices",
         "least",
         "must",
+        "in 8 bits",
         "time: lean",
         "recomputed",
+        "small slices",
         "errors",
     ]
     return table(head, lines) + source(result)
