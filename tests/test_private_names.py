@@ -28,6 +28,8 @@ KNOWN = frozenset(
         ("tinytl/gradient_checkpoints/recompute.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/gradient_checkpoints/segment.py", "torch._subclasses.fake_tensor.FakeTensor"),
         ("tinytl/gradient_checkpoints/segment.py", "torch.utils._pytree.tree_leaves"),
+        ("tinytl/networks/backbones/named.py", "torch.nn.modules.batchnorm._BatchNorm"),
+        ("tinytl/networks/frozen_batch_norm.py", "torch.nn.modules.batchnorm._BatchNorm"),
         ("tinytl/memory/any_step.py", "torch.nn.modules.batchnorm._BatchNorm"),
         ("tinytl/memory/any_step.py", "torch.utils._pytree.tree_leaves"),
         ("tinytl/memory/any_step.py", "torch.utils._pytree.tree_map"),

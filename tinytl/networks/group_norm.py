@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.torch_version import TorchVersion
 
+from tinytl.networks.frozen_batch_norm import BATCH_NORMS
 from tinytl.networks.surgery import replace_modules_
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
     """
 
     def replacement(name: str, norm: nn.Module) -> nn.Module:
-        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(norm, BATCH_NORMS)
         size = min(gn_channel_per_group, norm.num_features)
         while norm.num_features % size:
             size -= 1
@@ -78,4 +79,4 @@ def replace_bn_with_gn(net: nn.Module, gn_channel_per_group: int = 8) -> list[st
         new.affine, new.weight, new.bias, new.training = norm.affine, norm.weight, norm.bias, norm.training
         return new
 
-    return replace_modules_(net, lambda _, module: isinstance(module, nn.BatchNorm2d), replacement)
+    return replace_modules_(net, lambda _, module: isinstance(module, BATCH_NORMS), replacement)

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tinytl.config.train_config import TrainConfig
 from tinytl.memory.fake_network import CPU, build_on_meta, to_fake_
-from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d
+from tinytl.networks.frozen_batch_norm import FrozenBatchNorm1d, FrozenBatchNorm2d
 from tinytl.networks.lite_residual import LiteResidualModule
 from tinytl.networks.update_methods import is_norm
 
@@ -145,7 +145,7 @@ def describe_layer(layer: nn.Module) -> str:
         return f"{text}, {layer.groups} groups" if layer.groups > 1 else text
     if isinstance(layer, nn.GroupNorm):
         return f"group norm, {layer.num_channels // layer.num_groups} channels a group"
-    if isinstance(layer, FrozenBatchNorm2d):
+    if isinstance(layer, FrozenBatchNorm1d | FrozenBatchNorm2d):
         return "frozen batch norm"
     if is_norm(layer):
         return "batch norm"

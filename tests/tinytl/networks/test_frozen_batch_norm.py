@@ -10,7 +10,8 @@ from tests.support.cases import exists, small
 from tests.support.sampled import sampled
 from tinytl.build import build_model
 from tinytl.config.names import METHODS
-from tinytl.networks.frozen_batch_norm import FrozenBatchNorm2d, freeze_bn_
+from tinytl.networks.frozen_batch_norm import FrozenBatchNorm1d, FrozenBatchNorm2d, freeze_bn_
+from tinytl.networks.group_norm import replace_bn_with_gn
 
 
 def _norm() -> nn.BatchNorm2d:
@@ -89,3 +90,15 @@ def test_freezing_twice_changes_nothing() -> None:
     frozen = net[0]
     assert freeze_bn_(net) == []
     assert net[0] is frozen
+
+
+def test_norms_of_vectors_are_frozen_and_replaced_too() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16))
+    x = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(2))
+    alike = copy.deepcopy(net).eval()(x)
+    frozen = copy.deepcopy(net)
+    assert freeze_bn_(frozen) == ["1"]
+    assert isinstance(frozen.train()[1], FrozenBatchNorm1d) and torch.equal(frozen(x), alike)
+    assert torch.equal(frozen(x[:1]), alike[:1])  # one image has no statistics
+    assert replace_bn_with_gn(net) == ["1"]
+    assert torch.equal(net(x)[:1], net(x[:1]))

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tinytl.config.names import BACKBONE_FAMILIES
 from tinytl.errors import ConfigError, needs_extra
@@ -27,6 +28,7 @@ from tinytl.networks.backbones.sequence import (
     split_norms_,
 )
 from tinytl.networks.backbones.weights_file import read_file
+from tinytl.networks.frozen_batch_norm import BATCH_NORMS
 
 logger = logging.getLogger(__name__)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -217,6 +219,16 @@ def _by_order(
     return found
 
 
+def check_norms(name: str, net: nn.Module) -> None:
+    """Raises ConfigError for a batch norm that could be neither frozen nor replaced."""
+    for path, module in net.named_modules():
+        if isinstance(module, _BatchNorm) and type(module) not in BATCH_NORMS:
+            raise ConfigError(
+                f"backbone {name}: its {path} is a {type(module).__name__}, a batch norm that cannot be "
+                "frozen"
+            )
+
+
 def _simplify_(net: nn.Module) -> None:
     split_norms_(net)
     remove_chance_(net)
@@ -251,6 +263,7 @@ def _taken_apart(
             raise ConfigError(f"backbone {name}: it takes no images of {side} px ({why})") from None
         original = {id(value): key for key, value in net.state_dict(keep_vars=True).items()}
         _simplify_(net)
+        check_norms(name, net)
         try:
             layout = layout_of(net, f"backbone {name}", example)
             made = as_sequence(net, layout).eval()

@@ -15,7 +15,7 @@ from tinytl.memory.largest_batch import max_batch_size
 from tinytl.memory.predict import predict_memory
 from tinytl.networks.backbones import backbone_of, is_named, needs_two_samples
 from tinytl.networks.backbones.backbone import Backbone
-from tinytl.networks.backbones.named import IMAGENET_MEAN, named_backbone
+from tinytl.networks.backbones.named import IMAGENET_MEAN, check_norms, named_backbone
 from tinytl.networks.backbones.sequence import SequenceNet
 from tinytl.networks.backbones.weights import RANDOM_WEIGHTS, Weights, input_normalization
 from tinytl.networks.backbones.weights_file import WeightsFile
@@ -218,6 +218,12 @@ def test_batch_norm_behind_the_pooling_needs_two_images():
     with pytest.raises(ConfigError, match="batch_size=1 with norm=batch_norm leaves one value a channel"):
         predict_memory(dataclasses.replace(config, batch_size=1))
     assert max_batch_size(config, 10) > 2
+
+
+def test_a_batch_norm_of_another_class_is_refused_by_name():
+    check_norms("timm/x", nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm1d(4), nn.GroupNorm(2, 4)))
+    with pytest.raises(ConfigError, match="backbone timm/x: its 1 is a BatchNorm3d, a batch norm that"):
+        check_norms("timm/x", nn.Sequential(nn.Identity(), nn.BatchNorm3d(4)))
 
 
 def test_making_one_leaves_the_random_numbers_of_the_caller_alone():
