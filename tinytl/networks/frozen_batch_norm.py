@@ -28,11 +28,7 @@ class FrozenBatchNorm2d(_Frozen, nn.BatchNorm2d):
     """Of maps `(N, C, H, W)`."""
 
 
-_FROZEN: dict[type[nn.Module], type[_Frozen]] = {
-    nn.BatchNorm1d: FrozenBatchNorm1d,
-    nn.BatchNorm2d: FrozenBatchNorm2d,
-}
-BATCH_NORMS = tuple(_FROZEN)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 """The classes that can be frozen, and replaced by group norms."""
 
 
@@ -41,8 +37,9 @@ def freeze_bn_(net: nn.Module) -> list[str]:
 
     def frozen(_: str, norm: nn.Module) -> nn.Module:
         assert isinstance(norm, _BatchNorm)
-        new = _FROZEN[type(norm)](norm.num_features, eps=norm.eps, momentum=norm.momentum, affine=norm.affine)
+        kind = FrozenBatchNorm1d if isinstance(norm, nn.BatchNorm1d) else FrozenBatchNorm2d
+        new = kind(norm.num_features, eps=norm.eps, momentum=norm.momentum, affine=norm.affine)
         new.load_state_dict(norm.state_dict())
         return new.eval()
 
-    return replace_modules_(net, lambda _, module: type(module) in _FROZEN, frozen)
+    return replace_modules_(net, lambda _, module: type(module) in BATCH_NORMS, frozen)
