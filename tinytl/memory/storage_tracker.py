@@ -190,7 +190,7 @@ class StorageTracker(TorchDispatchMode):
         (self.optimizer_work if self._in_optimizer else self.work).add(cost, WALK.times)
 
     def _see_scratch(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        nbytes = scratch_bytes(func, args) if self.on_cpu else 0
+        nbytes = scratch_bytes(func, args, kwargs) if self.on_cpu else 0
         call = None if self.on_cpu else call_of(func, args, kwargs, tf32=self.tf32)
         if nbytes or call is not None:
             block = _Block(nbytes, "temporary", self.modules.place(), call)

@@ -11,7 +11,8 @@ from tinytl.memory_efficient.block.unit import Keep
 from tinytl.memory_efficient.ops.activation import PASSES_BETWEEN, activate_, activation_grad
 from tinytl.memory_efficient.ops.batch_norm import BatchStats, normalise_batch_grads, some_at_a_time
 from tinytl.memory_efficient.ops.bit_mask import apply_bits, pack_interior
-from tinytl.memory_efficient.ops.convolution import channel_sum, conv_weight_grad
+from tinytl.memory_efficient.ops.channel_sum import channel_sum
+from tinytl.memory_efficient.ops.convolution import conv_weight_grad
 from tinytl.memory_efficient.ops.frozen_norm import gamma_grad
 from tinytl.memory_efficient.ops.group_norm import GroupStats, normalise_grads
 from tinytl.memory_efficient.ops.layout import channels_last

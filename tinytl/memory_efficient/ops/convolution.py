@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinytl.memory_efficient.ops.channel_sum import channel_sum
 from tinytl.memory_efficient.ops.depthwise import depthwise_weight_grad, taps_are_leaner
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.layout import dense_format
@@ -114,11 +115,6 @@ def conv_weight_grad(grad: Tensor, x: Tensor, weight: Tensor, spec: ConvSpec) ->
         [False, True, False],
     )
     return cast(Tensor, grads[1])
-
-
-def channel_sum(grad: Tensor) -> Tensor:
-    """Returns the sum over all axes of `(N, C, ...)` but channels, the gradient of a bias."""
-    return grad.sum((0, *range(2, grad.dim())))
 
 
 class Kernels(NamedTuple):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinytl.memory_efficient.ops.channel_sum import channel_sum
 from tinytl.memory_efficient.ops.first_derivative import first_derivative
 from tinytl.memory_efficient.ops.precision import cast_to, gradient_wanted
 
@@ -97,7 +98,7 @@ def scale_and_shift(x: Tensor, norm: FrozenNorm) -> Tensor:
 
 def gamma_grad(grad: Tensor, total: Tensor, x: Tensor, norm: FrozenNorm) -> Tensor:
     """Returns the gradient of gamma from that of the norm's output, its sum `total`, and the norm's input."""
-    along = (grad * x).sum((0, 2, 3))
+    along = channel_sum(grad * x)
     along = along.addcmul_(total, cast_to(norm.mean, along.dtype), value=-1)
     return along * torch.rsqrt(norm.var + norm.eps)
 
@@ -128,6 +129,6 @@ class FrozenNormFunction(torch.autograd.Function):
         norm = FrozenNorm(mean, var, gamma, beta, ctx.eps)
         needs_x, _, _, needs_gamma, needs_beta, _ = ctx.needs_input_grad
         of_x = grad * norm.scale().to(grad.dtype).view(-1, 1, 1) if needs_x else None
-        total = grad.sum((0, 2, 3)) if needs_gamma or needs_beta else None
+        total = channel_sum(grad) if needs_gamma or needs_beta else None
         of_gamma = gamma_grad(grad, total, x, norm) if needs_gamma and total is not None else None
         return of_x, None, None, of_gamma, total if needs_beta else None, None

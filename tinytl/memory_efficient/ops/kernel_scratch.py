@@ -3,12 +3,13 @@
 A convolution of oneDNN's is asked (`measured_scratch`). A type that oneDNN does not convolve on this CPU, as
 float64 on every one, goes by columns of the image, a group at a time: the groups' results and their
 concatenation exist at once. Batch norm's backward makes its result twice, unless its arguments differ in
-memory format. A fused optimiser copies a gradient that is not contiguous, such as a channels_last one, one
-parameter at a time.
+memory format. A sum in 16 bits may begin with a copy in 32. A fused optimiser copies a gradient that is not
+contiguous, such as a channels_last one, one parameter at a time.
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,13 +17,17 @@ import torch
 from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+_MEANS = (torch.ops.aten.mean.default, torch.ops.aten.mean.dim)
+_SUMS = (torch.ops.aten.sum.default, torch.ops.aten.sum.dim_IntList, *_MEANS)
 _FUSED_STEPS = tuple(
     getattr(torch.ops.aten, f"_fused_{name}_").default for name in ("sgd", "adam", "adamw", "adagrad")
 )
 
 
-def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
-    """Returns the bytes that the CPU kernel of `func(*args)` needs beside its outputs; 0 if unknown."""
+def scratch_bytes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> int:
+    """Returns the bytes that the CPU kernel of `func(*args, **kwargs)` needs beside its outputs; 0 if
+    unknown.
+    """
     if func in _CONVOLUTIONS and _has_own_kernels(args[1].dtype):
         return measured_scratch_bytes(func, args)
     if func is torch.ops.aten.convolution.default:
@@ -34,9 +39,30 @@ def scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     if func is torch.ops.aten.native_batch_norm_backward.default:
         grad, image, wanted = args[0], args[1], args[9]
         return image.numel() * image.element_size() if wanted[0] and _same_format(grad, image) else 0
+    if func in _SUMS:
+        return _widened_bytes(func, args[0], args[1] if len(args) > 1 else None, (kwargs or {}).get("dtype"))
     if func in _FUSED_STEPS:
         return max((grad.nbytes for grad in args[1] if not grad.is_contiguous()), default=0)
     return 0
+
+
+def _widened_bytes(func: Any, x: torch.Tensor, axes: Sequence[int] | None, dtype: Any) -> int:
+    """Returns the bytes of the copy in 32 bits that a sum or mean of 16 bits is made of, 0 if of none."""
+    if x.dtype.itemsize >= 4 or not x.dtype.is_floating_point:
+        return 0
+    is_wide = dtype is not None and dtype.itemsize >= 4
+    if is_wide or func in _MEANS or _is_reduced_in_parts(x, axes):
+        return x.numel() * torch.float32.itemsize
+    return 0
+
+
+def _is_reduced_in_parts(x: torch.Tensor, axes: Sequence[int] | None) -> bool:
+    """Whether the axes to sum over are several stretches of memory: then ATen's sum of 16 bits
+    (`should_use_acc_buffer`) begins with a copy.
+    """
+    wanted = range(x.dim()) if not axes else [axis % x.dim() for axis in axes]
+    lengths = sorted((x.stride(axis), x.shape[axis]) for axis in wanted if x.shape[axis] > 1)
+    return any(step * n != following for (step, n), (following, _) in itertools.pairwise(lengths))
 
 
 @functools.cache

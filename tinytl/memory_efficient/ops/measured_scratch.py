@@ -2,8 +2,9 @@
 
 oneDNN has other kernels on other processors, for each type, map size and memory format: no formula holds on
 the next machine. What grows with the batch is linear in it, so two small batches tell of any other for which
-torch chooses the same kernel. It is measured on as many threads as torch has: with several, torch hands more
-to oneDNN, and partial sums of the weight's gradient exist once per thread.
+torch chooses the same kernel, once the maps' share is the peak. It is measured on as many threads as torch
+has: with several, torch hands more to oneDNN, and partial sums of the weight's gradient exist once per
+thread.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from torch.utils._mode_utils import no_dispatch
 
 FEWER, MORE = 2, 3
 """Samples of the batches that are run."""
+OF_16_BITS = 8, 9
+"""As above, in 16 bits: there kernels make floats of weights, which is the peak of small batches; that of
+larger ones is copies of maps."""
 MANY = 16
 """From so many samples on, ATen's `use_mkldnn` chooses oneDNN for kernels of 1 x 1 on one thread, too."""
 
@@ -43,7 +47,8 @@ def measured_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
     n_samples, threads = args[0].shape[0], torch.get_num_threads()
     weight = args[n_batches]
     many = threads == 1 and n_samples >= MANY and tuple(weight.shape[2:]) == (1, 1)
-    first, second = (MANY, MANY + 1) if many else (FEWER, MORE)
+    few = (FEWER, MORE) if weight.dtype.itemsize >= 4 else OF_16_BITS
+    first, second = (MANY, MANY + 1) if many else few
     if n_samples <= second:
         return _measured(func, described, n_samples, threads)
     fewer, more = (_measured(func, described, n, threads) for n in (first, second))

@@ -6,9 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from tinytl.memory_efficient.ops.channel_sum import channel_sum
 from tinytl.memory_efficient.ops.convolution import (
     ConvSpec,
-    channel_sum,
     conv_forward,
     conv_input_grad,
     conv_weight_grad,

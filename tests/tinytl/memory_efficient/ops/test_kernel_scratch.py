@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tinytl.memory.measure import MIB, PeakMeter, storage_bytes
 from tinytl.memory_efficient.ops.kernel_scratch import scratch_bytes
@@ -132,3 +133,38 @@ def test_a_fused_optimiser_copies_what_is_not_contiguous(
     predicted = scratch_bytes(func, (weights, [weight.grad for weight in weights]))
     assert predicted == (weights[1].nbytes if form is torch.channels_last else 0)
     assert peak_of_events(events) == pytest.approx(predicted, abs=64)
+
+
+SUMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a bias's": lambda x: x.sum((0, 2, 3)),
+    "wide": lambda x: x.sum((0, 2, 3), dtype=torch.float32),
+    "of each map": lambda x: x.sum((2, 3), keepdim=True),
+    "of everything": lambda x: x.sum(),
+    "over samples": lambda x: x.sum(0),
+    "mean of each map": lambda x: x.mean((2, 3)),
+}
+
+
+class Scratch(TorchDispatchMode):
+    """Notes what is predicted of the operations inside."""
+
+    n_bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_bytes = max(self.n_bytes, scratch_bytes(func, args, kwargs))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_a_sum_of_16_bits_may_be_made_of_a_copy(
+    name: str, dtype: torch.dtype, form: torch.memory_format
+) -> None:
+    x = torch.randn(8, 16, 24, 24).to(dtype).contiguous(memory_format=form)
+    with Scratch() as scratch:
+        SUMS[name](x)
+    with memory_profile() as events:
+        made = SUMS[name](x)
+    real = peak_of_events(events) - made.nbytes
+    assert scratch.n_bytes == pytest.approx(real, abs=2048)

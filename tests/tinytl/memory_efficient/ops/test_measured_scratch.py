@@ -117,3 +117,19 @@ def test_profiles_that_follow_one_another_see_what_one_sees() -> None:
     peak.add(second)
     assert len(more) + len(last) == 7500
     assert peak.n_bytes == 4 * (4000 + 3500)  # 2000 + 5000 before, and 2000 + 4000
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 here")
+@pytest.mark.parametrize("n_samples", [4, 9, 12])
+def test_in_16_bits_floats_of_the_weight_do_not_hide_the_maps(n_samples: int) -> None:
+    with FakeTensorMode():
+        image = torch.empty(n_samples, 24, 28, 28, dtype=torch.bfloat16)
+        weight = torch.empty(144, 24, 1, 1, dtype=torch.bfloat16)
+    rest = (None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    predicted = measured_scratch_bytes(CONVOLUTION, (image, weight, *rest))
+    real = [torch.zeros(one.shape, dtype=one.dtype) for one in (image, weight)]
+    with torch.no_grad(), with_threads(torch.get_num_threads()):
+        CONVOLUTION(*real, *rest)
+        with memory_profile() as events:
+            made = CONVOLUTION(*real, *rest)
+    assert predicted == pytest.approx(peak_of_events(events) - made.nbytes, rel=0.01)
