@@ -8,6 +8,7 @@ from tinytl.config.names import METRICS
 from tinytl.plural import counted
 from tuner.findings.text import accuracy_text, counts_line, describe, hypervolume_line, spread, test_text
 from tuner.record import schema
+from tuner.record.identity import network_in_words
 from tuner.record.reading import StudyReading
 from tuner.record.trials import Trial, known, metric_shared
 from tuner.report.pieces import picture_html, table_html
@@ -41,7 +42,7 @@ def study_html(study: StudyReading) -> str:
 
 def subtitle(study: StudyReading) -> str:
     """Returns network, data set and length of a study, as far as they are known."""
-    network = study.attributes.get(schema.BACKBONE, "unknown network")
+    network = network_in_words(study.attributes)
     data = study.attributes.get(schema.DATASET, "unknown data")
     epochs = study.attributes.get(schema.EPOCHS)
     return f"{network} on {data}" + ("" if epochs is None else f", {counted(epochs, 'epoch')}")

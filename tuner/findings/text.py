@@ -212,6 +212,18 @@ def describe(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {short(value)}" for key, value in params.items())
 
 
+def point_name(trial: Trial, trials: Sequence[Trial]) -> str:
+    """Returns what stands beside a trial's dot: its baseline, else its method, under its network if `trials`
+    have several.
+    """
+    if trial.baseline is not None:
+        return trial.baseline
+    method = str(trial.params.get("method", ""))
+    networks = {one.params.get("backbone") for one in trials}
+    network = str(trial.params.get("backbone", "")).rpartition("/")[2] if len(networks) > 1 else ""
+    return "\n".join(filter(None, (network, method)))
+
+
 def short(value: Any) -> str:
     """Returns a parameter's value as a reader would write it."""
     if value is None:

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from tinytl.plots.style import BLUE, LOG_FROM_RATIO, ORANGE, VERMILION
-from tuner.findings.text import accuracy_text, describe, epoch_text, metric_axis
+from tuner.findings.text import accuracy_text, describe, epoch_text, metric_axis, point_name
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
 
@@ -18,7 +18,7 @@ INK, MUTED, GRID = "#1c2127", "#8c8c8c", "#e4e7eb"
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 MEMORY = "peak memory of a training step, MiB"
 MOST_LABELS = 8
-"""Up to this many trials of a front, each is labelled with its method."""
+"""Up to this many trials of a front, each is labelled by `point_name`."""
 _FINE, _TICKS, _COARSE = (1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 3)
 
 
@@ -62,8 +62,8 @@ def front_figure(
     figure = go.Figure()
     add_trials(figure, others, cost, hover=True, name="trials")
     # A baseline has its own name beside it.
-    methods = ["" if r.baseline is not None else str(r.params.get("method", "")) for r in front]
-    labels = methods if len(front) <= MOST_LABELS else None
+    names = ["" if r.baseline is not None else point_name(r, results) for r in front]
+    labels = names if len(front) <= MOST_LABELS else None
     add_trials(
         figure,
         front,
@@ -71,9 +71,9 @@ def front_figure(
         hover=True,
         name="Pareto front",
         mode="lines+markers" + ("+text" if labels else ""),
-        text=labels and [html.escape(label, quote=False) for label in labels],
+        text=labels and [html.escape(label, quote=False).replace("\n", "<br>") for label in labels],
         # The leftmost label would reach into the axis.
-        textposition=["bottom right", *["top left"] * (len(front) - 1)],
+        textposition=["top right", *["top left"] * (len(front) - 1)],
         textfont={"size": 11},
         cliponaxis=False,
         line={"color": BLUE, "shape": "hv", "width": 2},

@@ -19,7 +19,7 @@ from tinytl.plots.style import (
     set_memory_axis,
 )
 from tinytl.plural import counted
-from tuner.findings.text import metric_axis
+from tuner.findings.text import metric_axis, point_name
 from tuner.record.results import pareto_front
 from tuner.record.trials import Trial, known, metric_shared
 
@@ -68,16 +68,17 @@ def front_figure(results: Sequence[Trial], title: str, budget_mib: float | None)
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(alpha=GRID_ALPHA)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    _add_names(figure, axes, [*front, *(result for result in baselines if result not in front)])
+    named = [*front, *(result for result in baselines if result not in front)]
+    _add_names(figure, axes, {result.name: point_name(result, results) for result in named}, named)
     return figure
 
 
-def _add_names(figure: Figure, axes: Axes, trials: Sequence[Trial]) -> None:
-    """Writes the baseline or method of each trial beside its dot, where no name before it stands."""
+def _add_names(figure: Figure, axes: Axes, names: Mapping[str, str], trials: Sequence[Trial]) -> None:
+    """Writes a name beside the dot of each trial, where no name before it stands."""
     figure.draw_without_rendering()  # places are those of the final layout
     taken: list[Bbox] = []
     for trial in trials:
-        name = str(trial.baseline or trial.params.get("method", trial.name))
+        name = names[trial.name] or trial.name
         dot = (trial.peak_memory_mib, trial.score)
         texts = [
             axes.annotate(name, dot, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=8)

@@ -14,6 +14,7 @@ from tuner.findings.text import counts_line, hypervolume_line
 from tuner.next_commands import launch_command, tuner_command, where_flags
 from tuner.record import schema
 from tuner.record.class_counts import ClassCounts, read_class_counts
+from tuner.record.identity import network_in_words
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known
 from tuner.report import facts, tables
@@ -140,11 +141,7 @@ def _beside(study: StudyReading, storage: str | None, notes: list[str], live: bo
 
 def _subtitle(study: StudyReading) -> str:
     identity = study.attributes
-    network, data = (
-        identity.get(schema.BACKBONE, "unknown network"),
-        identity.get(schema.DATASET, "unknown data"),
-    )
-    parts = [f"{network} on {data}"]
+    parts = [f"{network_in_words(identity)} on {identity.get(schema.DATASET, 'unknown data')}"]
     if schema.SPACE in identity:
         parts.append(f"space {identity[schema.SPACE]}")
     if schema.EPOCHS in identity:

@@ -14,6 +14,7 @@ from tuner.findings.text import short
 from tuner.next_commands import sync_command, ui_command, where_flags
 from tuner.record import schema
 from tuner.record.class_counts import ClassCounts
+from tuner.record.identity import networks_of
 from tuner.record.reading import StudyReading
 from tuner.report.folders import Rows
 from tuner.report.hours import again_s, busy_spans, by_the_clock, summed
@@ -38,7 +39,7 @@ def data_facts(study: StudyReading, classes: ClassCounts | None = None) -> dict[
     for split, count in _counts(study, classes).items():
         data[f"{SPLITS[split].capitalize()} images"] = f"{count:,}"
     network: Facts = {
-        "Backbone": str(identity.get(schema.BACKBONE, "unknown")),
+        "Backbone": ", ".join(networks_of(identity)) or "unknown",
         "Weights": str(identity.get(schema.WEIGHTS, "unknown")),
     }
     if settings.get("lite_weights"):

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, FloatDistribution
 from plotly.subplots import make_subplots
 
-from tinytl.config.names import METRICS
+from tinytl.config.names import BACKBONE_FAMILIES, METRICS
 from tinytl.plots.curves import MOST_NAMED
 from tinytl.plots.style import BLUE, DASHES, ORANGE, VERMILION, line_style
 from tuner.findings.importance import Importance
@@ -23,6 +23,10 @@ MOST_CATEGORIES = 8
 """Up to this many different numbers of a parameter, each has a column of its own."""
 LONG_LABELS = 32
 """From this many characters in a row of labels, the labels are slanted."""
+LONGEST_LABEL = 16
+"""Characters of a slanted label; of a longer one the middle is left out."""
+TICK_CHARACTERS = 24
+"""Of all labels of a slice's axis of numbers, which has 250 pixels."""
 TRAIN_ACCURACY = "train_accuracy_top1"
 _SMALL = {"height": 300}
 
@@ -75,11 +79,11 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
     columns = columns_of(values, distribution)
     if columns is None:
         positions = [shorter(value) for value in values]
-        x = log_axis(values) if getattr(distribution, "log", False) else {"type": "linear"}
+        x = _few_ticks(log_axis(values)) if getattr(distribution, "log", False) else {"type": "linear"}
     else:
         places = [columns.index(value) for value in values]
         positions = [round(place + _jitter(turn), 3) for turn, place in enumerate(places)]
-        labels = [html.escape(short(value), quote=False) for value in columns]
+        labels = [html.escape(_column_label(value), quote=False) for value in columns]
         x = {
             "type": "linear",
             "tickvals": list(range(len(columns))),
@@ -109,13 +113,33 @@ def slice_figure(parameter: str, results: Sequence[Trial], distribution: BaseDis
     style(figure, x, {}, height=300)
     # Fixed margins: to compute them, plotly would draw each of the many slices twice.
     slanted = bool(x.get("tickangle"))
-    figure.update_layout(margin={"l": 58, "b": 62 if slanted else 26})
+    figure.update_layout(margin={"l": 58, "b": 70 if slanted else 26})
     figure.update_xaxes(automargin=False)
     figure.update_yaxes(automargin=False, title_font={"size": 12})
     figure.update_yaxes(title=METRICS[metric_shared(having)], row=1, col=1)
     figure.update_yaxes(**memory_axis([r.peak_memory_mib for r in having], "MiB"), row=2, col=1)
     figure.update_xaxes(title="", showticklabels=False, row=1, col=1)
     return figure
+
+
+def _column_label(value: Any) -> str:
+    """Returns a value in few characters; of a network, without the package that it is from."""
+    text = short(value)
+    family, slash, name = text.partition("/")
+    text = name if slash and family in BACKBONE_FAMILIES else text
+    half = LONGEST_LABEL // 2
+    return text if len(text) <= LONGEST_LABEL else f"{text[:half]}…{text[1 - half :]}"
+
+
+def _few_ticks(axis: dict[str, Any]) -> dict[str, Any]:
+    """Returns a logarithmic axis with so few ticks that their labels stand beside each other."""
+    if "tickvals" not in axis:
+        return axis
+    low, high = (10**end for end in axis["range"])
+    ticks = [tick for tick in axis["tickvals"] if low <= tick <= high]
+    while len(ticks) > 2 and sum(len(f"{tick:g}") for tick in ticks) > TICK_CHARACTERS:
+        ticks = ticks[::2]
+    return axis | {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks], "tickangle": 0}
 
 
 def rung_figure(trials: Sequence[Trial], epoch: int, span_mib: Sequence[float]) -> go.Figure:

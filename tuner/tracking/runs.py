@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tinytl.config.names import METRICS as JUDGED
 from tinytl.errors import ConfigError
 from tuner.record import schema
+from tuner.record.identity import networks_of
 from tuner.record.reading import StudyReading
 from tuner.record.sessions import Session
 from tuner.record.trials import PLAN_FIGURES
@@ -268,7 +269,9 @@ class StudyRuns:
             run_name=labels.name,
             tags=labels.parent_tags,
         )
-        self.log(run.info.run_id, {key: labels.identity[key] for key in IDENTITY if key in labels.identity})
+        identity = {key: labels.identity[key] for key in IDENTITY if key in labels.identity}
+        identity[schema.BACKBONE] = ", ".join(networks_of(labels.identity))
+        self.log(run.info.run_id, identity)
         return run
 
 

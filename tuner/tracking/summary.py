@@ -10,6 +10,7 @@ from tinytl.config.names import METRICS
 from tinytl.plural import counted
 from tuner.findings.sureness import Sureness
 from tuner.record import schema
+from tuner.record.identity import network_in_words
 from tuner.record.reading import StudyReading
 from tuner.record.trials import known
 from tuner.tracking.runs import StudyLabels
@@ -31,7 +32,7 @@ class StudySummary:
         """Returns network, data set and length, as in the titles of the pictures."""
         identity = self.labels.identity
         epochs = "" if schema.EPOCHS not in identity else f", {counted(identity[schema.EPOCHS], 'epoch')}"
-        return f"{identity.get(schema.BACKBONE, 'network')} on {identity[schema.DATASET]}{epochs}"
+        return f"{network_in_words(identity)} on {identity[schema.DATASET]}{epochs}"
 
     @property
     def metrics(self) -> dict[str, float]:

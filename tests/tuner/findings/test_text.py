@@ -13,6 +13,7 @@ from tuner.findings.text import (
     front_table,
     hypervolume_line,
     importance_line,
+    point_name,
     short,
     slowdown_text,
 )
@@ -42,6 +43,15 @@ def lines_of(table, width=80) -> list[str]:
 def row_of(table, width=80) -> list[str]:
     (line,) = [line for line in lines_of(table, width) if line.startswith(" joint-003")]
     return line.split(maxsplit=4)
+
+
+def test_a_dot_is_named_by_its_baseline_its_method_and_its_network_if_there_are_several():
+    one, two = (result(f"a-{i}", backbone=name, method="FT-Last") for i, name in enumerate(["b", "timm/c"]))
+    assert point_name(one, [one]) == "FT-Last"
+    assert [point_name(trial, [one, two]) for trial in (one, two)] == ["b\nFT-Last", "c\nFT-Last"]
+    started = Trial(name="a", params={"method": "FT-Last"}, source="baseline smallest")
+    assert point_name(started, [one]) == "smallest"
+    assert point_name(Trial(name="a", params={}), [one]) == ""
 
 
 def test_counts_leave_out_what_is_zero():

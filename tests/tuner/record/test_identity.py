@@ -7,7 +7,7 @@ from tests.support.mlflow_studies import prepared_study
 from tinytl.runs.checkpoint_file import MAY_DIFFER
 from tuner.prepared import PreparedStudy
 from tuner.record import schema
-from tuner.record.identity import identity_of
+from tuner.record.identity import identity_of, network_in_words, networks_of
 
 
 def of_base(prepared: PreparedStudy, **changes) -> dict:
@@ -54,3 +54,12 @@ def test_a_storage_can_hold_it_and_every_key_is_a_name_of_the_record(tmp_path):
     names = {value for key, value in vars(schema).items() if key.isupper()}
     assert set(found) <= names
     assert json.loads(json.dumps(found)).keys() == found.keys()
+
+
+def test_the_networks_of_a_study_that_searches_over_them() -> None:
+    one = {"backbone": "mobilenet_v2", "parameters": {"method": "FT-Last, TinyTL-B"}}
+    assert networks_of(one) == ["mobilenet_v2"] and network_in_words(one) == "mobilenet_v2"
+    searched = one | {"parameters": {"backbone": "mobilenet_v2, timm/a (where method is FT-Last)"}}
+    assert networks_of(searched) == ["mobilenet_v2", "timm/a"]
+    assert network_in_words(searched) == "2 backbones"
+    assert networks_of({}) == [] and network_in_words({}) == "unknown network"

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -34,6 +36,18 @@ def test_names_have_columns_with_medians_in_a_slice(results):
     assert [round(x) for x in front.x] == [1, 1] and abs(others.x[0]) < 0.3
     assert medians.y[:2] == (0.6, 0.6), "between 0.5 and 0.7 of gn"
     assert list(figure.data[4].y) == [10.0, 40.0], "memory below"
+
+
+def test_labels_of_a_slice_fit_beside_each_other(results):
+    nets = ["timm/tf_efficientnet_lite1", "torchvision/mnasnet0_5", "timm/tf_efficientnet_lite1"]
+    named = [
+        dataclasses.replace(one, params={"backbone": net, "lr": lr})
+        for one, net, lr in zip(results, nets, (0.00013, 0.0021, 0.0004), strict=True)
+    ]
+    figure = slice_figure("backbone", named, CategoricalDistribution(nets))
+    assert list(figure.layout.xaxis2.ticktext) == ["tf_effic…t_lite1", "mnasnet0_5"]
+    axis = slice_figure("lr", named, FloatDistribution(1e-4, 1e-2, log=True)).layout.xaxis2
+    assert len(axis.ticktext) > 1 and sum(map(len, axis.ticktext)) <= 24 and axis.tickangle == 0
 
 
 def test_a_slice_has_the_scale_of_the_space_and_only_trials_that_have_it(results):
