@@ -22,7 +22,8 @@ def nets(result: Result) -> list[str]:
                 f"**{row['least_percent']:.1f} %**",
                 f"{row['must_percent']} %{missed}",
                 f"{row['int8_mib']:.0f}",
-                *(f"{row[f'{way}_time']:.2f}" for way in ("none", "block", "small")),
+                f"{row['passes_mib']:.0f}",
+                *(f"{row[f'{way}_time']:.2f}" for way in ("none", "block", "small", "passes")),
                 f"{row['error_stock_float32']:.0e} / {row['error_lean_float32']:.0e}",
             )
         )
@@ -35,9 +36,11 @@ def nets(result: Result) -> list[str]:
         "least",
         "must",
         "in 8 bits",
+        "two passes",
         "time: lean",
         "recomputed",
         "small slices",
+        "two passes",
         "errors",
     ]
     return table(head, lines) + source(result)

@@ -6,7 +6,7 @@ and for each way to run lean: the peak by the allocator's events (parameters, gr
 included), and the median of process CPU seconds of a step on one thread, taking turns; both are relative to
 the better of stock's two. Errors are those of the gradients of two images in float32 against stock in
 float64, lean's beside stock's own, and lean's in float64. The last way stores what does not train in 8 bits:
-its gradients are those of other weights, so it counts for no must.
+its gradients are those of other weights, so it counts for no must; nor does a batch in two micro-batches.
 
     python -m benchmarks.memory.nets --json benchmarks/results/memory_nets_MACHINE_YYYYMM.json
 """
@@ -79,6 +79,8 @@ PREDICTED = {
 """Written before the first run of each way."""
 SMALL = Execution(recompute="block", slice_mib=1)
 WAYS = {"none": Execution(), "block": Execution(recompute="block"), "small": SMALL}
+PASSES = "passes"
+"""As `none`, but the batch goes in two micro-batches: for comparison, as it is another batch in memory."""
 EIGHT_BITS = "int8"
 """As `small`, and what does not train is stored in 8 bits."""
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -114,21 +116,25 @@ def fitted_(net: nn.Module) -> nn.Module:
 def lean(net: nn.Module, way: str) -> nn.Module:
     """Returns a lean copy."""
     made = copy.deepcopy(net)
+    way = "none" if way == PASSES else way
     if way == EIGHT_BITS:
         store_frozen_weights_(made, "int8")
     make_memory_efficient_(made, WAYS.get(way, SMALL))
     return made
 
 
-def step_of(net: nn.Module, layout: torch.memory_format) -> tuple[Callable[[], None], Sequence[Any]]:
-    """Returns a training step, and what `PeakMeter` counts."""
+def step_of(
+    net: nn.Module, layout: torch.memory_format, passes: int = 1
+) -> tuple[Callable[[], None], Sequence[Any]]:
+    """Returns a training step of so many micro-batches, and what `PeakMeter` counts."""
     net = net.to(memory_format=layout)
     optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=1e-6)
     x = torch.randn(BATCH, 3, RESOLUTION, RESOLUTION).contiguous(memory_format=layout)
     labels = torch.arange(BATCH) % N_CLASSES
 
     def step() -> None:
-        F.cross_entropy(net(x), labels).backward()
+        for part, own in zip(x.chunk(passes), labels.chunk(passes), strict=True):
+            (F.cross_entropy(net(part), own, reduction="sum") / BATCH).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -159,7 +165,10 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
     net = fitted_(build(name))
     peers = {f"stock, {layout}": step_of(copy.deepcopy(net), form) for layout, form in LAYOUTS.items()}
-    peers |= {way: step_of(lean(net, way), torch.channels_last) for way in (*WAYS, EIGHT_BITS)}
+    ways = (*WAYS, PASSES, EIGHT_BITS)
+    peers |= {
+        way: step_of(lean(net, way), torch.channels_last, 2 if way == PASSES else 1) for way in ways
+    }
     peaks, times = {}, {peer: list[float]() for peer in peers}
     for peer, (step, counted) in peers.items():
         with PeakMeter(*counted) as meter:
@@ -179,10 +188,10 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
         "net": name,
         "parameters_million": round(sum(p.numel() for p in net.parameters()) / 1e6, 2),
         "stock_mib": round(stock_mib, 1),
-        **{f"{way}_mib": round(peaks[way], 1) for way in (*WAYS, EIGHT_BITS)},
+        **{f"{way}_mib": round(peaks[way], 1) for way in ways},
         "least_percent": round(100 * peaks[least] / stock_mib, 1),
         "must_percent": MUST_PERCENT.get(name, 15),
-        **{f"{way}_time": round(medians[way] / stock_s, 2) for way in (*WAYS, EIGHT_BITS)},
+        **{f"{way}_time": round(medians[way] / stock_s, 2) for way in ways},
         "stock_ms": round(1000 * stock_s, 1),
         **{f"error_{key}": float(f"{value:.2g}") for key, value in errors(net, least).items()},
     }

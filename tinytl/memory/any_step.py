@@ -1,7 +1,6 @@
 """The memory of a training step of any network, predicted on fake tensors: no configuration is needed."""
 
 import copy
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,8 +23,6 @@ from tinytl.memory_efficient.block.unit import Recompute
 MakeOptimizer: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 RECOMPUTE: tuple[Recompute, ...] = ("none", "depthwise", "block")
 """The ways to run that `fit_budget` tries, the fastest first."""
-SLICES_MIB = (None, 1.0)
-"""The largest intermediates of a slice that `fit_budget` tries: the engine's own, and smaller ones."""
 MOST = 1 << 16
 """No number from here on is tried by `most_that_fit`."""
 
@@ -164,8 +161,8 @@ def fit_budget(
     """Makes `net` lean, in place, so that a step on a batch like `example` fits a budget.
 
     Tries what recomputes less first, and within that larger micro-batches first: half the batch, a quarter,
-    down to one sample; each with the engine's own slices, then with smaller ones. With norms that use the
-    batch's statistics the batch stays whole. Gradients are the same for all.
+    down to one sample. With norms that use the batch's statistics the batch stays whole. Gradients are the
+    same for all.
 
     Args:
         net: any module.
@@ -183,13 +180,14 @@ def fit_budget(
     while sizes[-1] > 1 and not whole:
         sizes.append(-(-sizes[-1] // 2))
     least: MemoryPrediction | None = None
-    for recompute, size, slice_mib in itertools.product(RECOMPUTE, sizes, SLICES_MIB):
-        execution = Execution(recompute=recompute, slice_mib=slice_mib)
+    for recompute in RECOMPUTE:
+        execution = Execution(recompute=recompute)
         make_memory_efficient_(net, execution)
-        found = _pass_of(net, example, size, whole_in_memory, step)
-        if found.peak_mib <= budget_mib:
-            return BudgetFit(execution, size, found)
-        least = found if least is None or found.peak_mib < least.peak_mib else least
+        for size in sizes:
+            found = _pass_of(net, example, size, whole_in_memory, step)
+            if found.peak_mib <= budget_mib:
+                return BudgetFit(execution, size, found)
+            least = found if least is None or found.peak_mib < least.peak_mib else least
     assert least is not None
     raise ConfigError(
         f"budget_mib={budget_mib:g} is under the least that a step needs: {least.peak_mib:.1f} MiB "

@@ -161,16 +161,6 @@ def test_a_budget_is_kept_with_the_same_gradients():
         fit_budget(net, x, 2)
 
 
-def test_smaller_slices_are_tried_before_smaller_micro_batches():
-    net = net_of("shufflenet", "stock")
-    x = torch.randn(8, 3, 224, 224)
-    make_memory_efficient_(net)
-    own = predict_step(net, x).peak_mib
-    fit = fit_budget(net, x, 0.9 * own)
-    assert fit.execution == Execution(recompute="none", slice_mib=1.0) and fit.micro_batch_size == 8
-    assert measured_mib(net, x, passes=1) <= 0.9 * own
-
-
 class NotesWhatItMade(nn.Module):
     """As timm's attention biases in evaluation mode: a forward's tensor stays on the module."""
 
