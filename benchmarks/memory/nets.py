@@ -166,9 +166,7 @@ def compare(name: str, rounds: int) -> dict[str, Any]:
     net = fitted_(build(name))
     peers = {f"stock, {layout}": step_of(copy.deepcopy(net), form) for layout, form in LAYOUTS.items()}
     ways = (*WAYS, PASSES, EIGHT_BITS)
-    peers |= {
-        way: step_of(lean(net, way), torch.channels_last, 2 if way == PASSES else 1) for way in ways
-    }
+    peers |= {way: step_of(lean(net, way), torch.channels_last, 2 if way == PASSES else 1) for way in ways}
     peaks, times = {}, {peer: list[float]() for peer in peers}
     for peer, (step, counted) in peers.items():
         with PeakMeter(*counted) as meter:
