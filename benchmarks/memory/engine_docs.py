@@ -25,6 +25,7 @@ def nets(result: Result) -> list[str]:
                 f"{row['passes_mib']:.0f}",
                 *(f"{row[f'{way}_time']:.2f}" for way in ("none", "block", "small", "passes")),
                 f"{row['error_stock_float32']:.0e} / {row['error_lean_float32']:.0e}",
+                f"{row['error_lean_float64']:.0e}",
             )
         )
     head = [
@@ -41,7 +42,8 @@ def nets(result: Result) -> list[str]:
         "recomputed",
         "small slices",
         "two passes",
-        "errors",
+        "errors in float32",
+        "in float64",
     ]
     return table(head, lines) + source(result)
 
