@@ -9,6 +9,7 @@ from tinytl.config.flat import config_from_flat
 from tinytl.config.train_config import TrainConfig
 from tinytl.data_checks.findings import ENOUGH_PER_CLASS
 from tinytl.errors import ConfigError
+from tinytl.networks.own_resolution import at_own_resolution
 
 DESCRIPTION = """Look for what may be wrong with a data set: the same picture twice, in two splits or under
 two labels; files that do not decode; classes with few pictures; dark, bright, blurred, tiny and oddly shaped
@@ -51,13 +52,16 @@ def add_parser(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found in the data set that `args` name."""
-    config = config_from_flat(given_fields(args))
+    given = given_fields(args)
+    config = config_from_flat(given)
     _check_flags(args, config)
     from tinytl.data.load import check_data_dir, download_dataset
 
     if args.download:
         download_dataset(config)
     check_data_dir(config)
+    if "resolution" not in given:
+        config = at_own_resolution(config)
     from tinytl.data_checks.check import check_dataset
     from tinytl.data_checks.kept import KeptCheck, keep_check
     from tinytl.data_checks.page import write_page

@@ -11,6 +11,7 @@ from tinytl.config.method_aliases import alias_note
 from tinytl.config.names import SPARSE_FIELDS
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError, needs_extra
+from tinytl.networks.own_resolution import at_own_resolution
 
 MEMORY_FLAGS = (
     f"backbone method {' '.join(SPARSE_FIELDS)} norm batch_size micro_batch_size resolution num_classes "
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         _check_figure(args)
     from tinytl.memory.table import all_rows, memory_row, row_text, table_text
 
+    if "resolution" not in given:
+        config = at_own_resolution(config)
     note = alias_note(given.get("method", config.method))
     before = f"{note}\n" if note else ""
     if args.curve:

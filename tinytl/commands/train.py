@@ -13,6 +13,7 @@ from tinytl.config.method_aliases import alias_note
 from tinytl.config.names import METRICS
 from tinytl.config.train_config import TrainConfig
 from tinytl.errors import ConfigError
+from tinytl.networks.own_resolution import at_own_resolution
 
 DESCRIPTION = """Train one network. --out becomes a folder with config.yaml and environment.json (what made
 the run), metrics.jsonl (one line per epoch), best.pt, last.pt and result.json.
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     if args.download:
         download_dataset(config)
     check_data_dir(config)
+    if "resolution" not in given and not args.resume and not args.config:
+        config = at_own_resolution(config)
     if args.tensorboard:
         from tinytl.runs.tensorboard import check_tensorboard
 

@@ -23,7 +23,7 @@ def train_flags(config: TrainConfig) -> list[tuple[str, str]]:
     flags = []
     for name in " ".join(SECTIONS.values()).split():
         value = getattr(config, name)
-        if value != getattr(default, name):
+        if value != getattr(default, name) or (name == "resolution" and "/" in config.backbone):
             flags.append((flag_of(name), _text(value)))
     for field in dataclasses.fields(LrRatio):
         ratio = getattr(config.lr_ratio, field.name)

@@ -229,7 +229,8 @@ class TrainConfig:
     """Samples in memory at a time, a divisor of `batch_size`: smaller needs less memory and gives the same
     gradient. Default: the plan's. Not with `batch_norm`, whose statistics would change."""
     resolution: int = 96
-    """Height and width of the network's input in pixels; activation memory grows with its square."""
+    """Height and width of the network's input in pixels; activation memory grows with its square. Commands
+    and studies of one `timm/NAME` or `torchvision/NAME` take the size for which it was made, unless given."""
     crop_scale_min: float | None = None
     """Smallest share of the image's area that a training crop keeps, in (0, 1]. Default: the data set's."""
     flip: bool | None = None

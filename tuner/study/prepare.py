@@ -19,6 +19,7 @@ from tinytl.data.load import check_data_dir, download_dataset, load_dataset
 from tinytl.errors import ConfigError
 from tinytl.features.limit import most_stored_bytes
 from tinytl.library_pages import release_library_pages
+from tinytl.networks.own_resolution import at_own_resolution
 from tinytl.passwords import without_password
 from tinytl.plural import counted
 from tinytl.runs.class_skew import check_metric
@@ -82,6 +83,7 @@ def prepare(
     folder = folder_of(config, name)
     if on_sound is not None and machine_times.is_known(folder):
         on_sound()
+    base = _at_own_resolution(space, base)
     data = load_dataset(base, largest_resolution(space, base), report=notice, notice=notice)
     check_metric(data, base.metric)
     base = dataclasses.replace(base, num_classes=len(data.classes))
@@ -163,6 +165,16 @@ def read_space(config: StudyConfig) -> tuple[SearchSpace, TrainConfig]:
     base = base_config(config, space)
     check_space(space, base)
     return space, base
+
+
+def _at_own_resolution(space: SearchSpace, base: TrainConfig) -> TrainConfig:
+    """Returns `base` at its network's own size if the space names no size and no other network."""
+    searched = {parameter.name for parameter in space.parameters}
+    if "backbone" in searched or "resolution" in searched | space.fixed.keys():
+        return base
+    backbone = str(space.fixed.get("backbone") or base.backbone)
+    own = at_own_resolution(dataclasses.replace(base, backbone=backbone))
+    return dataclasses.replace(base, resolution=own.resolution)
 
 
 def _check_runs_dir(config: StudyConfig) -> None:

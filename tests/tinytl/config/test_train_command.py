@@ -84,6 +84,11 @@ def test_every_field_has_a_flag() -> None:
     assert parsed(train_command(sparse, "my run")) == sparse
 
 
+def test_the_size_of_another_package_s_network_is_always_said() -> None:
+    flags = dict(train_flags(TrainConfig(backbone="timm/mobilenetv2_050")))
+    assert flags["--resolution"] == "96"  # without it the command takes the network's own
+
+
 def test_what_is_at_its_default_is_left_out() -> None:
     assert train_command(TrainConfig(), "x") == ["python", "-m", "tinytl", "train", "--out", "x"]
     flags = dict(train_flags(TrainConfig(base_lr=1e-3, input_std=(0.5, 0.5, 0.5))))

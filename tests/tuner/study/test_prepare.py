@@ -14,8 +14,8 @@ from tinytl.errors import ConfigError
 from tuner.config import StudyConfig, parse_study
 from tuner.prepared import PreparedStudy
 from tuner.study.opening import opened
-from tuner.study.prepare import _read_weights, left_aside, prepare
-from tuner.trial_config import base_config
+from tuner.study.prepare import _at_own_resolution, _read_weights, left_aside, prepare
+from tuner.trial_config import base_config, parse_settings
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,20 @@ def test_what_streams_is_its_listing(birds: Path) -> None:
     extracting, reading = notices[:2]
     assert extracting and extracting.startswith("extracting ")
     assert reading == "reading 600 images"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "pixels"),
+    [
+        ("separate_lr", ["backbone=torchvision/mobilenet_v3_small"], 224),
+        ("separate_lr", ["backbone=torchvision/mobilenet_v3_small", "resolution=64"], 96),  # a trial has 64
+        ("separate_lr", [], 96),
+        ("backbones", [], 96),  # each trial has what the space says
+    ],
+)
+def test_a_study_of_one_named_network_has_its_own_size(name: str, settings: list[str], pixels: int) -> None:
+    space = load_space(name).narrowed(parse_settings(settings))
+    assert _at_own_resolution(space, base_config(StudyConfig(), space)).resolution == pixels
 
 
 def test_what_stays_in_memory_is_decoded_once(birds: Path) -> None:

@@ -24,7 +24,7 @@ class Backbone:
     published: str = ""
     """Where its authors publish ImageNet weights that `imagenet` cannot name, as they have no checksum."""
     resolution: int | None = None
-    """Pixels of the images on which its publisher trained the weights in `imagenet`."""
+    """Pixels a side of the images for which its publisher made it. None: not known."""
     check_resolution: Callable[[int], None] = lambda resolution: None
     """Raises ConfigError if the network takes no images of so many pixels a side."""
     norms_a_sample: Callable[[int], bool] = lambda resolution: True

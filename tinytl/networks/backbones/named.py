@@ -64,13 +64,14 @@ def _of_torchvision(name: str, short: str) -> Backbone:
     weights = getattr(kinds, "DEFAULT", None)
     options: dict[str, Any] = {"aux_logits": False} if short in ("googlenet", "inception_v3") else {}
     if at:
-        weights, options = None, {"width_mult": _width(name, short, width)}
+        options = {"width_mult": _width(name, short, width)}
     create = partial(models.get_model, short, **options)
     mean, std, side = IMAGENET_MEAN, IMAGENET_STD, None
     imagenet: dict[str, Callable[[], dict[str, Tensor]]] = {}
     if weights is not None:
         transforms = weights.transforms()
         mean, std, side = _channels(transforms.mean), _channels(transforms.std), transforms.crop_size[0]
+    if weights is not None and not at:
         imagenet = {"imagenet": lambda: dict(read_file("--weights", weights.url).state_dict)}
     licence = (
         "BSD 3-Clause, torchvision's own; torchvision says that weights may have further terms, of the data "
@@ -108,10 +109,10 @@ def _of_timm(name: str, short: str) -> Backbone:
     mean = _channels(getattr(about, "mean", IMAGENET_MEAN))
     std = _channels(getattr(about, "std", IMAGENET_STD))
     licence = f"{getattr(about, 'license', None) or 'not stated'}, as timm says of {whole}"
-    fixed = about.input_size[1] if about is not None and about.fixed_input_size else None
-    side = about.input_size[1] if about is not None and imagenet else fixed
+    side = about.input_size[1] if about is not None else None
+    tried = about.input_size[1] if about is not None and about.fixed_input_size else SIDE
     create = partial(timm.create_model, architecture)
-    return _backbone(name, create, mean, std, imagenet, side, licence, fixed or SIDE)
+    return _backbone(name, create, mean, std, imagenet, side, licence, tried)
 
 
 def _timm_weights(name: str, whole: str) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ def input_normalization(config: TrainConfig, weights: Weights) -> InputNormaliza
     else:
         mean, std, source = backbone.input_mean, backbone.input_std, f"{config.backbone}'s default"
         if backbone.resolution is not None:
-            source += f", trained at {backbone.resolution} px"
+            source += f", made for {backbone.resolution} px"
     given = [name for name in ("input_mean", "input_std") if getattr(config, name) is not None]
     if len(given) == 2:
         source = "as given"

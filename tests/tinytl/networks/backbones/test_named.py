@@ -192,7 +192,7 @@ def test_names_and_what_their_weights_expect():
     assert backbone_of("timm/tf_efficientnet_lite0").input_mean == (0.5, 0.5, 0.5)
     assert "apache-2.0" in backbone_of("timm/mobilenetv2_050").licence
     config = TrainConfig(backbone="torchvision/efficientnet_b3", weights="none")
-    assert "default, trained at 300 px)" in str(input_normalization(config, RANDOM_WEIGHTS))
+    assert "default, made for 300 px)" in str(input_normalization(config, RANDOM_WEIGHTS))
     assert backbone_of("timm/inception_v3").resolution == 299
     assert TrainConfig(backbone="TIMM/mobilenetv2_050").backbone == "timm/mobilenetv2_050"
     with pytest.raises(ConfigError, match="unknown backbone 'other/a'"):
