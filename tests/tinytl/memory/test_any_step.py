@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -124,6 +125,16 @@ def test_autocast_is_predicted(name, engine):
     x = torch.randn(4, 3, 96, 96).contiguous(memory_format=torch.channels_last)
     found = predict_step(net, x, autocast=torch.bfloat16).peak_mib
     assert found == pytest.approx(measured_mib(net, x, autocast=torch.bfloat16), rel=0.02)
+
+
+def test_what_watches_the_modules_keeps_no_gradient_of_a_slice():
+    """Modules that return their input (here the activations of re-parameterised blocks) are watched, too."""
+    net = timm.create_model("fastvit_t8", num_classes=7).eval()
+    for key, parameter in net.named_parameters():
+        parameter.requires_grad_(key.endswith("bias"))
+    make_memory_efficient_(net, Execution(slice_mib=1))
+    x = torch.randn(4, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+    assert predict_step(net, x).peak_mib == pytest.approx(measured_mib(net, x), rel=0.002)
 
 
 def test_the_largest_batch_fits_and_one_more_does_not():

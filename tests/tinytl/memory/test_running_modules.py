@@ -35,3 +35,15 @@ def test_the_peak_of_a_second_run_is_placed() -> None:
         net(x).sum().backward()
     assert tracker.prediction().peak_at == "0.0 backward"
     assert tracker.modules.again == []
+
+
+def test_a_module_that_returns_its_input_is_no_place() -> None:
+    net = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Identity()), nn.Linear(8, 1))
+    tracker, seen = StorageTracker(), []
+    kept: list[torch.Tensor] = []
+    net[0].register_forward_hook(lambda _module, _inputs, y: kept.append(y))
+    with tracker.modules, tracker:
+        loss = net(torch.zeros(4, 8)).sum()
+        kept[0].register_hook(lambda _: seen.append(tracker.modules.place()))
+        loss.backward()
+    assert seen == ["0 backward"]

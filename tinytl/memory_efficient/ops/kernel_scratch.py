@@ -1,6 +1,7 @@
 """What CPU kernels allocate inside, invisible to a dispatch mode and real for the allocator.
 
-A convolution of oneDNN's is asked (`measured_scratch`). A type that oneDNN does not convolve on this CPU, as
+A convolution of oneDNN's is asked (`measured_scratch`), and so is a product of matrices in 16 bits, whose
+weight it may pack. A type that oneDNN does not convolve on this CPU, as
 float64 on every one, goes by columns of the image, a group at a time: the groups' results and their
 concatenation exist at once. Batch norm's backward makes its result twice, unless its arguments differ in
 memory format. A sum in 16 bits may begin with a copy in 32. A fused optimiser copies a gradient that is not
@@ -14,9 +15,10 @@ from typing import Any
 
 import torch
 
-from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes
+from tinytl.memory_efficient.ops.measured_scratch import measured_scratch_bytes, product_scratch_bytes
 
 _CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+_PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
 _MEANS = (torch.ops.aten.mean.default, torch.ops.aten.mean.dim)
 _SUMS = (torch.ops.aten.sum.default, torch.ops.aten.sum.dim_IntList, *_MEANS)
 _FUSED_STEPS = tuple(
@@ -30,6 +32,8 @@ def scratch_bytes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | 
     """
     if func in _CONVOLUTIONS and _has_own_kernels(args[1].dtype):
         return measured_scratch_bytes(func, args)
+    if func in _PRODUCTS and args[0].dtype.itemsize < 4 and _has_own_kernels(args[0].dtype):
+        return product_scratch_bytes(func, args)
     if func is torch.ops.aten.convolution.default:
         image, weight, transposed, groups = args[0], args[1], args[6], args[8]
         return _column_bytes(image, weight, args[3], args[4], args[7] if transposed else None, groups)

@@ -1,10 +1,11 @@
-"""What a convolution's CPU kernel allocates inside, measured by running it once on a few zeros.
+"""What the CPU kernel of a convolution or of a product allocates inside, measured by running it on zeros.
 
 oneDNN has other kernels on other processors, for each type, map size and memory format: no formula holds on
 the next machine. What grows with the batch is linear in it, so two small batches tell of any other for which
 torch chooses the same kernel, once the maps' share is the peak. It is measured on as many threads as torch
 has: with several, torch hands more to oneDNN, and partial sums of the weight's gradient exist once per
-thread.
+thread. A product of matrices is run with its own sizes, but for rows beyond the number from which its blocks
+stay as they are.
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ MANY = 16
 """From so many samples on, ATen's `use_mkldnn` chooses oneDNN for kernels of 1 x 1 on one thread, too."""
 
 
+MOST_ROWS = 1 << 15
+"""Of a product that is run whole: that of more rows follows from two of fewer, as well as blocks allow."""
+
+
 class _Form(NamedTuple):
     """A tensor without its samples, if it has some. The strides of a map of one pixel choose the kernel."""
 
@@ -35,7 +40,16 @@ class _Form(NamedTuple):
 
     def zeros(self, n_samples: int) -> Tensor:
         shape = (n_samples, *self.shape[1:]) if self.is_batch else self.shape
-        return torch.empty_strided(shape, self.strides, dtype=self.dtype).zero_()
+        reach = sum((length - 1) * stride for length, stride in zip(shape, self.strides, strict=True))
+        return torch.zeros(max(0, reach) + 1, dtype=self.dtype).as_strided(shape, self.strides)
+
+    def with_length(self, axis: int, length: int) -> "_Form":
+        """Returns a matrix with one axis shorter, as dense as it was."""
+        shape, strides, other = list(self.shape), list(self.strides), 1 - axis
+        if strides[other] == shape[axis] * strides[axis]:
+            strides[other] = length * strides[axis]
+        shape[axis] = length
+        return self._replace(shape=tuple(shape), strides=tuple(strides))
 
 
 def measured_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
@@ -53,6 +67,32 @@ def measured_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
         return _measured(func, described, n_samples, threads)
     fewer, more = (_measured(func, described, n, threads) for n in (first, second))
     return max(0, fewer + (more - fewer) * (n_samples - first) // (second - first))
+
+
+def product_scratch_bytes(func: Any, args: tuple[Any, ...]) -> int:
+    """Returns the bytes that a product of matrices, `aten.mm` or `aten.addmm`, needs beside its output."""
+    described = tuple(_describe(arg, False) for arg in args)
+    *_, left, right = (index for index, arg in enumerate(args) if isinstance(arg, Tensor))
+    m, k = args[left].shape
+    # The rows of a batch are those of the left factor, or in a weight's gradient those that are summed.
+    places = [(left, 0)] if m >= k else [(left, 1), (right, 0)]
+    if func is torch.ops.aten.addmm.default and m >= k and args[0].dim() == 2 and len(args[0]) == m:
+        places.append((0, 0))
+    rows, threads = max(m, k), torch.get_num_threads()
+
+    def of(n_rows: int) -> int:
+        changed = list(described)
+        for index, axis in places:
+            changed[index] = changed[index].with_length(axis, n_rows)
+        return _measured(func, tuple(changed), 0, threads)
+
+    if rows <= MOST_ROWS:
+        return of(rows)
+    more = rows
+    while more > MOST_ROWS:
+        more = -(-more // 2)  # blocks divide what they divided
+    fewer = -(-more // 2)
+    return max(0, of(more) + (of(more) - of(fewer)) * (rows - more) // (more - fewer))
 
 
 def _describe(arg: Any, is_batch: bool) -> Any:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tinytl.memory_efficient.ops.measured_scratch import (
     measured_scratch_bytes,
     memory_profile,
     peak_of_events,
+    product_scratch_bytes,
 )
 
 CONVOLUTION = torch.ops.aten.convolution.default
@@ -133,3 +135,39 @@ def test_in_16_bits_floats_of_the_weight_do_not_hide_the_maps(n_samples: int) ->
         with memory_profile() as events:
             made = CONVOLUTION(*real, *rest)
     assert predicted == pytest.approx(peak_of_events(events) - made.nbytes, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("n", [1, 4, 200])
+@pytest.mark.parametrize("given", ["input", "grad", "expanded grad"])
+def test_a_product_in_16_bits_is_asked_as_it_will_run(n: int, given: str, dtype: torch.dtype) -> None:
+    """Processors with matrix units pack a weight, others do not."""
+    x, weight = torch.randn(n, 96, dtype=dtype), torch.randn(160, 96, dtype=dtype)
+    grad = torch.randn(n, 160, dtype=dtype)
+    if given == "expanded grad":
+        grad = torch.ones(1, dtype=dtype).expand(n, 160)
+    calls: list[tuple[Any, tuple[torch.Tensor, ...]]] = [
+        (torch.ops.aten.mm.default, (grad, weight)),
+        (torch.ops.aten.mm.default, (grad.t(), x)),
+    ]
+    if given == "input":
+        bias = torch.randn(160, dtype=dtype)
+        calls = [
+            (torch.ops.aten.mm.default, (x, weight.t())),
+            (torch.ops.aten.addmm.default, (bias, x, weight.t())),
+        ]
+    with with_threads(1):
+        for func, args in calls:
+            func(*args)
+            with memory_profile() as events:
+                out = func(*args)
+            with FakeTensorMode() as mode:
+                fakes = tuple(mode.from_tensor(arg) for arg in args)
+            assert product_scratch_bytes(func, fakes) == peak_of_events(events) - out.nbytes
+
+
+def test_a_product_of_very_many_rows_is_not_run_whole() -> None:
+    with FakeTensorMode():
+        x, weight = torch.empty(10**7, 96, dtype=torch.bfloat16), torch.empty(96, 160, dtype=torch.bfloat16)
+    with with_threads(1):
+        assert 0 <= product_scratch_bytes(torch.ops.aten.mm.default, (x, weight)) < 10**7 * 512
