@@ -1,11 +1,11 @@
 """What CPU kernels allocate inside, invisible to a dispatch mode and real for the allocator.
 
 A convolution of oneDNN's is asked (`measured_scratch`), and so is a product of matrices in 16 bits, whose
-weight it may pack. A type that oneDNN does not convolve on this CPU, as
-float64 on every one, goes by columns of the image, a group at a time: the groups' results and their
-concatenation exist at once. Batch norm's backward makes its result twice, unless its arguments differ in
-memory format. A sum in 16 bits may begin with a copy in 32. A fused optimiser copies a gradient that is not
-contiguous, such as a channels_last one, one parameter at a time.
+weight oneDNN may pack. A type that oneDNN does not convolve on this CPU, as float64 on every one, goes by
+columns of the image, a group at a time: the groups' results and their concatenation exist at once. Batch
+norm's backward makes its result twice, unless its arguments differ in memory format. A sum in 16 bits may
+begin with a copy in 32. A fused optimiser copies a gradient that is not contiguous, such as a channels_last
+one, one parameter at a time.
 """
 
 import functools

@@ -24,8 +24,6 @@ OF_16_BITS = 8, 9
 larger ones is copies of maps."""
 MANY = 16
 """From so many samples on, ATen's `use_mkldnn` chooses oneDNN for kernels of 1 x 1 on one thread, too."""
-
-
 MOST_ROWS = 1 << 15
 """Of a product that is run whole: that of more rows follows from two of fewer, as well as blocks allow."""
 
